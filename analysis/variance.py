@@ -1,0 +1,171 @@
+"""How far each neuron's output varies, layer by layer, and which neurons a criterion takes first."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from analysis import theme
+from analysis.live import STEPS, LiveFigure, Restyle, Threshold
+from vp_core.plan import Ranking, count_removed
+from vp_core.statistics import Statistics
+
+POINTS = 256
+"""Points a layer's line is drawn with; wider layers are thinned evenly along the order."""
+
+SCORE_NAMES = {
+    "variance": "variance of the output",
+    "random": "variance of the output",
+    "magnitude": "L2 norm of the weight row",
+}
+
+
+def layer_table(statistics: Statistics) -> pd.DataFrame:
+    """Summary of the neurons of each layer and type: min, quartiles, mean and max of their variances."""
+    rows = []
+    for name in statistics.moments:
+        values = statistics.variance(name).numpy()
+        layer, type_ = name.split(".")
+        low, median, high = np.percentile(values, [25, 50, 75])
+        rows.append(
+            {
+                "layer": int(layer), "type": type_, "neurons": len(values), "min": values.min(), "q25": low,
+                "median": median, "mean": values.mean(), "q75": high, "max": values.max(),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def neuron_table(scores: Mapping[str, Tensor], ranking: Ranking, type_: str) -> pd.DataFrame:
+    """One row a neuron of one projection type: layer, neuron, score, rank within the layer, and the sparsity it goes at.
+
+    `gone_at` is the smallest sparsity of the slider at which the neuron is removed.
+    """
+    parts = []
+    for name, place in ranking.place.items():
+        layer, its_type = name.split(".")
+        if its_type != type_:
+            continue
+        cuts = [count_removed(s, ranking.group_size[name]) for s in STEPS]
+        values = scores[name].numpy()
+        order = np.argsort(values, kind="stable")
+        gone_at = np.searchsorted(cuts, place, side="right") / 100  # first position whose cut exceeds the place
+        parts.append(
+            pd.DataFrame(
+                {
+                    "layer": int(layer),
+                    "neuron": order,
+                    "score": values[order],
+                    "rank": np.arange(1, len(values) + 1),
+                    "gone_at": gone_at[order],
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_sorted(table: pd.DataFrame, criterion: str, type_: str, sparsity: float) -> LiveFigure:
+    """Every neuron's score by layer, sorted, on a log scale; the pruned part turns grey and follows the slider."""
+    name = SCORE_NAMES[criterion]
+    figure = theme.figure(f"{name.capitalize()}: every {type_} neuron, sorted", "neuron of the layer, lowest first", name)
+    layers = sorted(table["layer"].unique())
+    colours = theme.layer_colours(len(layers))
+    changes: list[Restyle | Threshold] = []
+    thinned = [_thin(table[table["layer"] == layer]) for layer in layers]
+    for layer, part, colour in zip(layers, thinned, colours, strict=True):
+        figure.add_scatter(
+            x=part["rank"], y=part["score"], mode="lines", line={"color": colour, "width": 2}, name=f"layer {layer}",
+            customdata=part["neuron"], hovertemplate="neuron %{customdata}: %{y:.3g}<extra>layer " + f"{layer}</extra>",
+        )  # fmt: skip
+    for number, part in enumerate(thinned):
+        gone_at = (part["gone_at"] * 100).round().astype(int).tolist()
+        shown = [y if g <= round(sparsity * 100) else None for y, g in zip(part["score"], gone_at, strict=True)]
+        figure.add_scatter(
+            x=part["rank"], y=shown, mode="markers+lines", connectgaps=False, hoverinfo="skip", name="removed",
+            legendgroup="removed", showlegend=number == 0, line={"color": theme.PRUNED, "width": 5},
+            marker={"color": theme.PRUNED, "size": 5},
+        )  # fmt: skip
+        changes.append(Threshold(len(layers) + number, part["score"].tolist(), gone_at))
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    return LiveFigure(figure, tuple(changes))
+
+
+def draw_distribution(
+    table: pd.DataFrame, scores: Mapping[str, Tensor], ranking: Ranking, criterion: str, type_: str, sparsity: float
+) -> LiveFigure:
+    """The distribution of scores in each layer with the cut: what lies left of the line goes."""
+    name = SCORE_NAMES[criterion]
+    figure = theme.figure(f"Distribution of the {name}, by layer", f"{name} ({type_})", "layer")
+    layers = sorted(table["layer"].unique())
+    floor = _floor(table["score"])
+    for layer, colour in zip(layers, theme.layer_colours(len(layers)), strict=True):
+        values = np.log10(_thin(table[table["layer"] == layer])["score"].clip(lower=floor))
+        figure.add_violin(
+            x=values, y=np.full(len(values), layer), orientation="h", side="positive", width=1.6, points=False,
+            line={"color": colour, "width": 1.5}, name=f"layer {layer}", showlegend=False, hoverinfo="skip",
+        )  # fmt: skip
+    y = [v for layer in layers for v in (layer - 0.05, layer + 0.75, None)]
+    cuts = cut_lines(scores, ranking, type_, floor)
+    frames = [[None if v is None else round(v, 4) for v in row] for row in cuts]
+    changes: tuple[Restyle, ...] = ()
+    if criterion != "random":  # random rows have no cut: they are not the lowest
+        figure.add_scatter(
+            x=frames[round(sparsity * 100)], y=y, mode="lines", line={"color": theme.ACCENT, "width": 3}, name="cut",
+            connectgaps=False, hovertemplate="cut at 10^%{x:.2f}<extra></extra>",
+        )  # fmt: skip
+        changes = (Restyle(len(layers), "x", frames),)
+    low, high = np.log10(floor), np.log10(table["score"].max())
+    ticks = np.arange(np.floor(low), np.ceil(high) + 1)
+    figure.update_xaxes(tickvals=ticks, ticktext=[f"10<sup>{int(t)}</sup>" for t in ticks], range=[low - 0.15, high + 0.15])
+    figure.update_yaxes(tickvals=layers if len(layers) <= 12 else layers[::2], range=[layers[0] - 0.4, layers[-1] + 1.1])
+    return LiveFigure(figure, changes)
+
+
+def cut_lines(scores: Mapping[str, Tensor], ranking: Ranking, type_: str, floor: float) -> list[list[float | None]]:
+    """For each slider position the x of three points a layer (from, to, gap): log10 of the score where the layer is cut.
+
+    The cut lies halfway (in log) between the last neuron of the group that goes and the first that stays.
+    """
+    names = [name for name in ranking.place if name.split(".")[1] == type_]
+    # Neurons that compete share one order; it is per layer exactly where the group is no larger than the layer.
+    alone = ranking.group_size[names[0]] == len(ranking.place[names[0]])
+    rows: list[list[float | None]] = [[] for _ in STEPS]
+    shared = (
+        None
+        if alone
+        else _cut_of([np.concatenate([scores[n].numpy() for n in ranking.place if _same(ranking, n, names)])], floor)
+    )
+    for name in names:
+        cuts = _cut_of([scores[name].numpy()], floor) if alone else shared
+        assert cuts is not None
+        for row, cut in zip(rows, cuts, strict=True):
+            row += [cut, cut, None]
+    return rows
+
+
+def _same(ranking: Ranking, name: str, names: list[str]) -> bool:
+    """Whether a projection competes with those in `names`: same type, or everything in the global scope."""
+    return ranking.scope == "global" or name in names
+
+
+def _cut_of(values: list[np.ndarray], floor: float) -> list[float | None]:
+    ordered = np.log10(np.clip(np.sort(np.concatenate(values)), floor, None))
+    n = len(ordered)
+    cuts: list[float | None] = []
+    for sparsity in STEPS:
+        k = count_removed(sparsity, n)
+        cuts.append(None if k == 0 else float(ordered[-1]) if k == n else float((ordered[k - 1] + ordered[k]) / 2))
+    return cuts
+
+
+def _thin(part: pd.DataFrame) -> pd.DataFrame:
+    if len(part) <= POINTS:
+        return part
+    return part.iloc[np.linspace(0, len(part) - 1, POINTS).round().astype(int)]
+
+
+def _floor(values: pd.Series) -> float:
+    """Smallest positive value: where dead neurons (score 0) are drawn on a log scale."""
+    positive = values[values > 0]
+    return float(positive.min()) if len(positive) else 1e-12

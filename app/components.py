@@ -1,0 +1,79 @@
+"""The two components of the app that live in the browser: the slider, and figures that follow it while it is dragged.
+
+Both can poll: while Python has more to say soon, the browser asks again after a moment. So no script run ever waits for a
+computation, and a released slider is served at once.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import plotly
+import streamlit as st
+
+from analysis.live import LiveFigure
+
+_HERE = Path(__file__).parent
+_PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+
+_FIGURE_HTML = """<div class="vp-figure"><div class="vp-canvas"></div><div class="vp-save">
+<button data-format="png" title="Save this figure as a PNG image">PNG</button>
+<button data-format="svg" title="Save this figure as an SVG drawing">SVG</button></div></div>"""
+_SLIDER_HTML = """<div class="vp-slider"><label><span>Sparsity: share of rows removed</span><output></output>
+<input type="range" min="0" max="100" step="1" aria-label="Sparsity in percent"></label></div>"""
+
+
+@st.cache_resource(show_spinner=False)
+def _source(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+def load_plotly() -> None:
+    """Give the page plotly.js, from the installed package: once a page, and never again when something changes."""
+    loader = st.components.v2.component(
+        "vp_plotly", html="<span></span>", js=_source(str(_PLOTLY)) + "\nexport default function () {}"
+    )
+    loader(key="plotly", height=1)
+
+
+def slider(key: str, position: int, moved: Callable[[], None], poll: str, after_ms: int) -> None:
+    """The sparsity slider at `position` (0..100 %); `moved` is called when it was released somewhere else."""
+    component = st.components.v2.component(
+        "vp_slider", html=_SLIDER_HTML, css=_source(str(_HERE / "live.css")), js=_source(str(_HERE / "slider.js")),
+        isolate_styles=False,
+    )  # fmt: skip
+    component(
+        key=key,
+        data={"position": position, "poll": poll, "after_ms": after_ms},
+        default={"position": position},
+        on_position_change=moved,
+        on_poll_change=lambda: None,
+    )
+
+
+def figure(key: str, live: LiveFigure, name: str, position: int, poll: str = "", after_ms: int = 1000) -> None:
+    """A figure that follows the slider and can be saved as PNG or SVG (`name` is the file's)."""
+    component = st.components.v2.component(
+        "vp_figure", html=_FIGURE_HTML, css=_source(str(_HERE / "live.css")), js=_source(str(_HERE / "figure.js")),
+        isolate_styles=False,
+    )  # fmt: skip
+    data: dict[str, Any] = {
+        "figure": live.figure.to_plotly_json() | {"frames": []},
+        "changes": live.changes_as_json(),
+        "name": name,
+        "position": position,
+        "poll": poll,
+        "after_ms": after_ms,
+    }
+    component(key=key, data=_plain(data), height=int(live.figure.layout.height) + 34, on_poll_change=lambda: None)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and lists as JSON knows them (figures hold numpy arrays, tables and tuples)."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and value != value else value

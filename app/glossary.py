@@ -1,0 +1,31 @@
+"""One or two sentences for every term on the page, shown on hover."""
+
+TERMS = {
+    "model": "`demo`, a folder written by `save_pretrained`, or the id of a model on the Hugging Face Hub (safetensors only).",
+    "task": "A task of the GLUE benchmark by name, or the path of a TSV, CSV or JSONL file with named columns.",
+    "data": "The folder that holds the task in GLUE's TSV layout (`sst2/dev.tsv`). Empty: the Hub, or the demo's sentences.",
+    "text": "For a file of your own: the name of its text column, or of two, separated by a comma.",
+    "label": "For a file of your own: the name of its label column.",
+    "criterion": "What decides which rows go first. **variance**: those whose output varies least over real tokens (the "
+    "paper). **magnitude**: those whose weights have the smallest L2 norm. **random**: any, but as many in each layer as "
+    "variance takes.",
+    "scope": "Who competes with whom. **per type**: all layers of one projection type (the paper). **per layer**: each "
+    "matrix of each layer by itself, so all are cut alike. **global**: every row of the model.",
+    "replacement": "What a removed row puts out. **mean**: its mean output, as a constant in the bias (the paper). "
+    "**zero**: nothing.",
+    "types": "The six linear projections of a layer: query, key, value and output of the attention, and the two of the "
+    "feed-forward network.",
+    "precision": "Arithmetic of the evaluation. bfloat16 is several times faster on recent processors and may cost a few "
+    "predictions.",
+    "show": "Which projection type the two figures on neurons show.",
+    "score": "Measured on all evaluation sentences with the pruned model, without any fine-tuning.",
+    "interval": "95 % interval: where the score would lie on the population the sentences were drawn from. The difference "
+    "to dense is paired: both models were asked the same sentences.",
+    "would go": "A row of a weight matrix makes one output neuron: d_in weights, 2·d_in operations per token (the bias "
+    "stays, it holds the constant). Shares are of all six projections of all layers; embeddings are not counted.",
+    "heat": "How many percent of each matrix's rows go at this sparsity (fig. 3 of the paper).",
+    "sorted": "Each line is a layer, its neurons sorted by score. Grey neurons are removed at the slider's sparsity.",
+    "distribution": "How the scores of a layer's neurons are spread. What lies left of the line is removed.",
+    "curve": "Score against sparsity for three criteria, without fine-tuning; the bands are 95 % intervals.",
+    "sentence": "Ask the dense and the pruned model about a text of your own.",
+}

@@ -1,0 +1,78 @@
+"""What a visitor has chosen, and how it stands in the address of the page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from vp_core.criteria import CRITERIA
+from vp_core.errors import VPError, one_of
+from vp_core.evaluate import DTYPES
+from vp_core.plan import SCOPES, check_sparsity
+from vp_core.projections import TYPES, check_types
+from vp_core.replacement import REPLACEMENTS
+from vp_core.study import Recipe
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every choice on the page; each field is a parameter of the address if it differs from its default."""
+
+    model: str = "demo"
+    task: str = "demo"
+    data: str = ""
+    text: str = ""
+    label: str = "label"
+    criterion: str = "variance"
+    scope: str = "per type"
+    replacement: str = "mean"
+    types: str = ",".join(TYPES)
+    precision: str = "float32"
+    sparsity: str = "0.2"
+    show: str = "ffn_in"
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(self.criterion, self.scope, self.replacement, tuple(self.types.split(",")))
+
+    @property
+    def position(self) -> int:
+        """The slider's position, 0..100."""
+        return round(float(self.sparsity) * 100)
+
+    def to_query(self) -> dict[str, str]:
+        """The parameters of the address."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+def from_query(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Settings from an address, and one sentence for each value that could not be used (its default is taken)."""
+    chosen: dict[str, str] = {}
+    problems: list[str] = []
+    for field in fields(Settings):
+        if field.name not in query:
+            continue
+        try:
+            chosen[field.name] = _checked(field.name, query[field.name])
+        except VPError as error:
+            problems.append(f"In the address: {str(error)[:-1]}. The default, {field.default}, is used instead.")
+    problems += [f"In the address: {name!r} is no setting and is ignored." for name in query if name not in _NAMES]
+    return Settings(**chosen), problems
+
+
+_NAMES = {field.name for field in fields(Settings)}
+_CHOICES = {
+    "criterion": tuple(CRITERIA),
+    "scope": SCOPES,
+    "replacement": REPLACEMENTS,
+    "precision": tuple(DTYPES),
+    "show": TYPES,
+}
+
+
+def _checked(name: str, value: str) -> str:
+    if name in _CHOICES:
+        return one_of(name, value, _CHOICES[name])
+    if name == "types":
+        return ",".join(check_types(tuple(value.split(","))))
+    if name == "sparsity":
+        return f"{round(check_sparsity(value), 2):g}"  # the slider's step is 1 %
+    return value

@@ -1,0 +1,34 @@
+// The sparsity slider. While the thumb moves it tells the figures on this page (slider_position event) and nobody else;
+// on release it tells Python. While Python has more to say soon (data.poll), it asks again.
+export default function (component) {
+  const { data, parentElement, setStateValue, setTriggerValue } = component
+  const root = parentElement.querySelector(".vp-slider")
+  const input = root.querySelector("input")
+  const output = root.querySelector("output")
+
+  const show = (position) => {
+    output.textContent = `${position} %`
+    window.vpSliderPosition = position
+    document.dispatchEvent(new CustomEvent("vp_slider_position", { detail: position }))
+  }
+  // Python's value wins only when it is news: never pull the thumb from under a finger.
+  if (root.dataset.told !== String(data.position)) {
+    root.dataset.told = String(data.position)
+    if (!root.dataset.dragging) {
+      input.value = data.position
+      show(Number(data.position))
+    }
+  }
+  input.oninput = () => {
+    root.dataset.dragging = "yes"
+    show(Number(input.value))
+  }
+  input.onchange = () => {
+    delete root.dataset.dragging
+    root.dataset.told = input.value
+    setStateValue("position", Number(input.value))
+  }
+  clearTimeout(root.vpPoll)
+  if (data.poll) root.vpPoll = setTimeout(() => setTriggerValue("poll", data.poll), data.after_ms)
+  return () => clearTimeout(root.vpPoll)
+}

@@ -1,0 +1,23 @@
+"""The Hugging Face Hub: the only place a user can send this tool to the network, and only by asking for what is there."""
+
+from huggingface_hub import constants, get_session
+
+from vp_core.errors import VPError
+
+_TIMEOUT = 5.0
+
+
+def require_hub(what: str) -> None:
+    """Check at once that the Hub can be reached; the libraries would try for half a minute.
+
+    With HF_HUB_OFFLINE=1 nothing is checked: what was downloaded before is used. Raises VPError.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_TIMEOUT)
+    except Exception as error:  # whatever the HTTP library raises means the same here
+        raise VPError(
+            f"{what} is not on this machine and the Hugging Face Hub cannot be reached ({type(error).__name__}): give a "
+            "folder, check the network, or set HF_HUB_OFFLINE=1 to use what was downloaded before."
+        ) from error

@@ -1,0 +1,82 @@
+"""The metrics of the GLUE benchmark, each with a 95 % interval.
+
+The interval says where the score would lie on the population that the examples were drawn from, so it is there both
+for a running score and at the end. What a metric is comes from scikit-learn and scipy.
+"""
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics as sk
+
+CLASSIFICATION = ("accuracy", "f1", "matthews")
+REGRESSION = ("spearman", "pearson")
+METRICS = CLASSIFICATION + REGRESSION
+
+_Z = float(stats.norm.ppf(0.975))
+_RESAMPLES = 2000
+
+
+def compute(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
+    """One metric of predictions (n,) against labels (n,), as a share (accuracy 0.89, not 89).
+
+    A correlation with constant predictions is not defined and counts as 0: such a model orders nothing.
+    """
+    if metric == "accuracy":
+        return float(sk.accuracy_score(labels, predictions))
+    if metric == "f1":
+        return float(sk.f1_score(labels, predictions, zero_division=0))
+    if metric == "matthews":
+        return float(sk.matthews_corrcoef(labels, predictions))
+    correlate = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}[metric]
+    if len(labels) < 2 or np.ptp(predictions) == 0 or np.ptp(labels) == 0:
+        return 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=stats.NearConstantInputWarning)
+        return float(correlate(labels, predictions).statistic)
+
+
+def interval(metric: str, labels: np.ndarray, predictions: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of a metric: (low, high).
+
+    Accuracy: Wilson's score interval. F1 and Matthews: percentile bootstrap of the confusion table (seeded). Pearson:
+    Fisher's z; Spearman: the same with the variance (1 + r²/2)/(n − 3) of Bonett and Wright (2000).
+    """
+    n = len(labels)
+    if metric == "accuracy":
+        ci = stats.binomtest(int((labels == predictions).sum()), n).proportion_ci(0.95, method="wilson")
+        return float(ci.low), float(ci.high)
+    if metric in CLASSIFICATION:
+        return _bootstrap(metric, labels, predictions)
+    if n < 4:
+        return -1.0, 1.0
+    r = min(max(compute(metric, labels, predictions), -1 + 1e-12), 1 - 1e-12)
+    spread = _Z * np.sqrt((1 + r * r / 2 if metric == "spearman" else 1.0) / (n - 3))
+    low, high = np.tanh(np.arctanh(r) + np.array([-spread, spread]))
+    return float(low), float(high)
+
+
+def _bootstrap(metric: str, labels: np.ndarray, predictions: np.ndarray) -> tuple[float, float]:
+    """F1 and Matthews depend on the four counts of the confusion table only, so resampling them is enough."""
+    table = sk.confusion_matrix(labels, predictions, labels=[0, 1]).ravel()  # tn, fp, fn, tp
+    tn, fp, fn, tp = np.random.default_rng(0).multinomial(len(labels), table / table.sum(), _RESAMPLES).T.astype(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if metric == "f1":
+            values = 2 * tp / (2 * tp + fp + fn)
+        else:
+            values = (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    low, high = np.percentile(np.nan_to_num(values), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def paired_interval(right: np.ndarray, dense_right: np.ndarray) -> Mapping[str, float]:
+    """Difference in accuracy of two models on the same n examples, with its 95 % interval (paired, normal).
+
+    `right` and `dense_right` (n,) say which examples each model got right.
+    """
+    difference = right.astype(float) - dense_right.astype(float)
+    spread = _Z * float(difference.std(ddof=1)) / np.sqrt(len(difference)) if len(difference) > 1 else 1.0
+    mean = float(difference.mean())
+    return {"difference": mean, "low": mean - spread, "high": mean + spread}

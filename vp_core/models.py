@@ -1,0 +1,177 @@
+"""Loading models: `demo`, a directory written by `save_pretrained`, or a Hub id. Safetensors only, float32, no remote code."""
+
+import contextlib
+import hashlib
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from vp_core.errors import VPError
+from vp_core.hub import require_hub
+from vp_core.projections import Projection, family_of, find_projections
+from vp_core.tasks import Task
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_LENGTH_LIMIT = 512
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model in eval mode with its tokeniser. `fingerprint` is the SHA-256 of its weights."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    fingerprint: str
+    projections: tuple[Projection, ...]
+
+    @property
+    def layers(self) -> int:
+        return 1 + max(p.layer for p in self.projections)
+
+    @property
+    def max_length(self) -> int:
+        """The longest input the model takes, in tokens."""
+        positions = getattr(self.model.config, "max_position_embeddings", _LENGTH_LIMIT)
+        return min(self.tokenizer.model_max_length, positions, _LENGTH_LIMIT)
+
+
+def load_model(name: str) -> LoadedModel:
+    """Load and check a sequence-classification (or regression) model.
+
+    Raises VPError for an unknown or unreachable id, a broken or pickled checkpoint, an unsupported family, missing layers
+    and weights that are NaN or infinite.
+    """
+    if name == "demo":
+        from vp_core.demo.load import load_demo
+
+        model, tokenizer = load_demo()
+    else:
+        model, tokenizer = _load_pretrained(name)
+    model.eval().requires_grad_(False)
+    _check_finite(model, name)
+    return LoadedModel(model, tokenizer, name, fingerprint(model), find_projections(model))
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 over the names and bytes of all weights, shortened to 16 digits."""
+    sha = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        sha.update(key.encode())
+        sha.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()[:16]
+
+
+def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    is_folder = Path(name).is_dir()
+    if is_folder:
+        _check_folder(Path(name))
+    elif not _HUB_ID.fullmatch(name) or ".." in name:
+        raise VPError(
+            f"There is no model {name!r}: give 'demo', an existing folder written by save_pretrained, or a Hub id such as "
+            "'textattack/bert-base-uncased-SST-2'."
+        )
+    else:
+        require_hub(f"The model {name!r}")
+    options = {"local_files_only": is_folder, "trust_remote_code": False}
+    with _quiet_transformers(), _as_one_sentence(name, is_folder):
+        config = AutoConfig.from_pretrained(name, **options)
+        family_of(config.model_type)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+        )
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+    bad = sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info.get("mismatched_keys", ()))
+    if bad:
+        raise VPError(
+            f"The checkpoint {name!r} lacks {len(bad)} of the model's weights (such as {bad[0]}): choose one that was "
+            "fine-tuned for sequence classification."
+        )
+    return model, tokenizer
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise VPError(f"The folder {str(folder)!r} has no config.json: give a folder written by save_pretrained.")
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        raise VPError(
+            f"The folder {str(folder)!r} has no safetensors weights"
+            + (", only pickled ones, which could run code when loaded" if pickled else "")
+            + ": save the model again with save_pretrained(..., safe_serialization=True)."
+        )
+
+
+@contextlib.contextmanager
+def _as_one_sentence(name: str, is_folder: bool) -> Iterator[None]:
+    """Turn whatever the libraries raise on a bad checkpoint into one sentence."""
+    try:
+        yield
+    except VPError:
+        raise
+    except Exception as error:  # safetensors, json, hub and transformers errors share no base class
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        hint = (
+            "the folder is broken or incomplete, save the model again"
+            if is_folder
+            else "check the id and the network, or give a folder on this machine"
+        )
+        raise VPError(f"The model {name!r} could not be loaded ({reason.rstrip('.')}): {hint}.") from error
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars and no log lines about what is checked here anyway."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+
+
+def _check_finite(model: PreTrainedModel, name: str) -> None:
+    for key, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise VPError(f"The weight {key} of {name!r} has NaN or infinite values: the checkpoint is broken, get it again.")
+
+
+def label_order(model: PreTrainedModel, task: Task) -> tuple[int, ...] | None:
+    """For each output of the model, the task's class number it stands for; None if model or data only number them.
+
+    Names are compared without case and punctuation. Raises VPError when the number of outputs does not fit, or when the
+    names are those of other classes.
+    """
+    names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+    if task.regression:
+        if len(names) != 1:
+            raise VPError(f"{task.name} is a regression, but the model has {len(names)} classes: choose a model with one.")
+        return (0,)
+    if len(names) != len(task.labels):
+        raise VPError(
+            f"{task.name} has the {len(task.labels)} labels {', '.join(task.labels)}, but the model has {len(names)} "
+            f"({', '.join(names)}): choose a model that was fine-tuned for {task.name}."
+        )
+    plain_names, plain_labels = [_plain(n) for n in names], [_plain(n) for n in task.labels]
+    if any(all(re.fullmatch(r"(label)?\d+", n) for n in side) for side in (plain_names, plain_labels)):
+        return None
+    short = {label[:3]: i for i, label in enumerate(plain_labels)} if len({n[:3] for n in plain_labels}) == len(names) else {}
+    order = [plain_labels.index(n) if n in plain_labels else short.get(n[:3], -1) for n in plain_names]
+    if sorted(order) != list(range(len(names))):
+        raise VPError(
+            f"The model's labels are {', '.join(names)}, those of {task.name} are {', '.join(task.labels)}: rename the "
+            "model's id2label so that they agree."
+        )
+    return tuple(order)
+
+
+def _plain(label: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", label.lower())
