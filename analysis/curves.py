@@ -45,8 +45,8 @@ def draw(table: pd.DataFrame, metric: str, sparsity: float | None = None, criter
         mine = known[known["criterion"] == criterion]
         percent = [100 * s for s in STEPS]
         heights = np.interp(STEPS, mine["sparsity"], mine["value"]) if len(mine) else np.full(len(STEPS), np.nan)
-        reach = float(mine["sparsity"].max()) if len(mine) else -1.0
-        dots = [[None if s > reach else round(float(h), 5)] for s, h in zip(STEPS, heights, strict=True)]
+        ends = (float(mine["sparsity"].min()), float(mine["sparsity"].max())) if len(mine) else (2.0, -1.0)
+        dots = [[round(float(h), 5) if ends[0] <= s <= ends[1] else None] for s, h in zip(STEPS, heights, strict=True)]
         number, here = len(figure.data), round(sparsity * 100)
         figure.add_scatter(
             x=[percent[here]] * 2, y=[low - pad, high + pad], mode="lines", hoverinfo="skip", name="slider",

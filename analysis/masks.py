@@ -41,8 +41,8 @@ def draw(ranking: Ranking, sparsity: float = 0.0) -> LiveFigure:
     layers = percent.shape[1]
     figure = theme.figure(
         "Rows removed, by layer and projection type",
-        "",
-        "layer (0 is next to the embeddings)",
+        "projection type",
+        "layer",
         max(300, 110 + 22 * layers),
     )
     figure.add_heatmap(
@@ -56,7 +56,7 @@ def draw(ranking: Ranking, sparsity: float = 0.0) -> LiveFigure:
         ygap=2,
         texttemplate="%{z:.0f}" if layers <= TEXT_UP_TO else None,
         hovertemplate="layer %{y}, %{x}: %{z} % of the rows go<extra></extra>",
-        colorbar={"title": {"text": "% gone"}, "thickness": 12},
+        colorbar={"title": {"text": "% gone", "side": "right"}, "thickness": 12},
     )
     figure.update_yaxes(tickmode="linear", dtick=1 if layers <= TEXT_UP_TO else 2, showgrid=False)
     figure.update_xaxes(showgrid=False)

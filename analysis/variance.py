@@ -87,7 +87,8 @@ def draw_sorted(table: pd.DataFrame, criterion: str, type_: str, sparsity: float
             marker={"color": theme.PRUNED, "size": 5},
         )  # fmt: skip
         changes.append(Threshold(len(layers) + number, part["score"].tolist(), gone_at))
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    ticks = _decades(table["score"].clip(lower=_floor(table["score"])))
+    figure.update_yaxes(type="log", tickvals=[10.0**t for t in ticks], ticktext=[f"10<sup>{t}</sup>" for t in ticks])
     return LiveFigure(figure, tuple(changes))
 
 
@@ -102,7 +103,7 @@ def draw_distribution(
     for layer, colour in zip(layers, theme.layer_colours(len(layers)), strict=True):
         values = np.log10(_thin(table[table["layer"] == layer])["score"].clip(lower=floor))
         figure.add_violin(
-            x=values, y=np.full(len(values), layer), orientation="h", side="positive", width=1.6, points=False,
+            x=values, y=np.full(len(values), layer), orientation="h", side="positive", width=1.6, points=False, spanmode="hard",
             line={"color": colour, "width": 1.5}, name=f"layer {layer}", showlegend=False, hoverinfo="skip",
         )  # fmt: skip
     y = [v for layer in layers for v in (layer - 0.05, layer + 0.75, None)]
@@ -115,9 +116,9 @@ def draw_distribution(
             connectgaps=False, hovertemplate="cut at 10^%{x:.2f}<extra></extra>",
         )  # fmt: skip
         changes = (Restyle(len(layers), "x", frames),)
-    low, high = np.log10(floor), np.log10(table["score"].max())
-    ticks = np.arange(np.floor(low), np.ceil(high) + 1)
-    figure.update_xaxes(tickvals=ticks, ticktext=[f"10<sup>{int(t)}</sup>" for t in ticks], range=[low - 0.15, high + 0.15])
+    low, high = np.log10(floor), np.log10(max(table["score"].max(), floor))
+    ticks = _decades(table["score"].clip(lower=floor))
+    figure.update_xaxes(tickvals=ticks, ticktext=[f"10<sup>{t}</sup>" for t in ticks], range=[low - 0.15, high + 0.15])
     figure.update_yaxes(tickvals=layers if len(layers) <= 12 else layers[::2], range=[layers[0] - 0.4, layers[-1] + 1.1])
     return LiveFigure(figure, changes)
 
@@ -163,6 +164,15 @@ def _thin(part: pd.DataFrame) -> pd.DataFrame:
     if len(part) <= POINTS:
         return part
     return part.iloc[np.linspace(0, len(part) - 1, POINTS).round().astype(int)]
+
+
+def _decades(values: pd.Series) -> list[int]:
+    """The powers of ten that enclose positive values.
+
+    >>> _decades(pd.Series([0.02, 30.0]))
+    [-2, -1, 0, 1, 2]
+    """
+    return list(range(int(np.floor(np.log10(values.min()))), int(np.ceil(np.log10(values.max()))) + 1))
 
 
 def _floor(values: pd.Series) -> float:

@@ -1,6 +1,9 @@
 """Entry point of the app: `streamlit run app/main.py`, or `vp app`."""
 
+from pathlib import Path
+
 import streamlit as st
 
-st.set_page_config(page_title="Variance Pruning explorer", page_icon=":material/tune:", layout="wide")
+# A file of ours: named icons and emoji would be fetched from the network.
+st.set_page_config("Variance Pruning explorer", str(Path(__file__).parent / "icon.png"), layout="wide")
 st.navigation([st.Page("pages/explore.py", title="Explore", icon=":material/tune:")]).run()

@@ -44,12 +44,13 @@ def score_panel(study: Study) -> None:
     components.slider("slider", settings.position, _moved, _ticket(job), _SCORE_POLL_MS)
     job.wait(news, FIRST_LOOK)
     st.session_state.score_seen = len(job.items)
-    if job.error:
-        st.error(job.error, icon=":material/error:")
-    elif job.items:
-        _show_score(job.items[-1], caching.dense_score(study, settings.precision))
-    else:
-        st.metric(curves.METRIC_NAMES[study.question.task.metric], "…", help=TERMS["score"])
+    with st.container(key="score"):
+        if job.error:
+            st.error(job.error, icon=":material/error:")
+        elif job.items:
+            _show_score(job.items[-1], caching.dense_score(study, settings.precision))
+        else:
+            st.metric(curves.METRIC_NAMES[study.question.task.metric], "…", help=TERMS["score"])
     _show_cost(study, settings)
     _sentence(study, settings)
 

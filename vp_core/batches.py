@@ -8,9 +8,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-BATCH_TOKENS = 768
-"""Padded tokens per batch. One core's share of the activations then stays near its cache; larger was not faster."""
-
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
@@ -51,7 +48,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]],
     return Encoded(cut["input_ids"], cut.get("token_type_ids"), tokenizer.pad_token_id, truncated, max_length)
 
 
-def make_batches(data: Encoded, examples: Sequence[int] | np.ndarray, max_tokens: int = BATCH_TOKENS) -> list[Batch]:
+def make_batches(data: Encoded, examples: Sequence[int] | np.ndarray, max_tokens: int = 768) -> list[Batch]:
     """The examples at these positions, sorted by length, in batches of at most `max_tokens` tokens with padding."""
     order = sorted((int(i) for i in examples), key=lambda i: len(data.ids[i]))
     batches: list[Batch] = []

@@ -10,7 +10,6 @@ import numpy as np
 
 from vp_core.errors import VPError
 from vp_core.hub import require_hub
-from vp_core.store import digest
 from vp_core.tasks import Task, find_task
 
 DEMO_DIR = Path(__file__).parent / "demo"
@@ -29,16 +28,32 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
-    @property
-    def fingerprint(self) -> str:
-        return digest(self.task.name, list(self.texts), self.labels.tolist())
+    def lengths(self) -> np.ndarray:
+        """Words of each example (n,)."""
+        return np.array([sum(len(part.split()) for part in text) for text in self.texts])
 
-    def sample(self, n: int, seed: int = 0) -> "Examples":
-        """`n` of them without replacement (all, if there are no more), in their own order."""
+    def sample_like(self, other: "Examples", n: int, seed: int = 0) -> "Examples":
+        """`n` of them without replacement (all, if there are no more), as long as those of `other` are.
+
+        Statistics should be taken over texts such as the model will meet. SST-2's training rows are mostly phrases of a
+        few words, its evaluation rows whole sentences: on a plain sample the means are those of phrases, and at 50 % of the
+        rows `mean` kept 59 % accuracy where texts of like length keep 75 %. Labels are not looked at.
+        """
         if n >= len(self):
             return self
-        chosen = np.sort(np.random.default_rng(seed).choice(len(self), n, replace=False))
-        return Examples(self.task, [self.texts[i] for i in chosen], self.labels[chosen], self.source)
+        rng = np.random.default_rng(seed)
+        wanted = np.sort(rng.choice(other.lengths(), n, replace=n > len(other)))
+        shuffled = rng.permutation(len(self))
+        by_length = shuffled[np.argsort(self.lengths()[shuffled], kind="stable")]
+        lengths = self.lengths()[by_length]
+        # Walk both in order of length; `at` keeps ahead of what is taken and leaves enough for those that follow.
+        chosen, at = [], 0
+        for left, length in zip(range(n, 0, -1), wanted, strict=True):
+            at = min(max(at, int(np.searchsorted(lengths, length))), len(lengths) - left)
+            chosen.append(by_length[at])
+            at += 1
+        picked = np.sort(chosen)
+        return Examples(self.task, [self.texts[i] for i in picked], self.labels[picked], self.source)
 
 
 def read_examples(task: Task, split: str, folder: str | Path | None = None) -> Examples:
@@ -69,7 +84,7 @@ def read_file(path: str | Path, text: Sequence[str], label: str, labels: Sequenc
     values = [row.get(label) for row in rows]
     _require_columns(rows, (*text, label), str(path))
     regression = not labels and any(_is_fraction(v) for v in values)
-    classes = tuple(labels) or (() if regression else tuple(sorted({str(v) for v in values})))
+    classes = tuple(labels) or (() if regression else tuple(sorted({str(v) for v in values}, key=_class_order)))
     metrics = ("spearman", "pearson") if regression else ("accuracy",)
     return from_rows(Task(path.stem, tuple(text), label, classes, metrics), rows, str(path))
 
@@ -95,7 +110,10 @@ def _parse(file: Iterable[str], suffix: str, columns: Sequence[str]) -> list[Row
     if suffix == ".csv":
         return list(csv.DictReader(file))
     if suffix in (".jsonl", ".json"):
-        return [json.loads(line) for line in file if line.strip()]
+        rows = [json.loads(line) for line in file if line.strip()]
+        if not all(isinstance(row, dict) for row in rows):
+            raise VPError('A line of the JSONL file is no object: write lines such as {"text": "…", "label": 1}.')
+        return rows
     raise VPError(f"Files ending in {suffix!r} are not read: use .tsv, .csv or .jsonl.")
 
 
@@ -132,12 +150,17 @@ def _label(task: Task, value: str, source: str, row: int) -> float | int:
         return number
     if value in task.labels:
         return task.labels.index(value)
-    if value.isdigit() and int(value) < len(task.labels):
+    if value.isdecimal() and int(value) < len(task.labels):
         return int(value)
     raise VPError(
         f"The label {value!r} in row {row} of {source!r} is none of {', '.join(task.labels)} "
         f"(or 0 to {len(task.labels) - 1}): mend the file or name the labels."
     )
+
+
+def _class_order(label: str) -> tuple[int, int, str]:
+    """Numbers by value, before names by letters: 2 comes before 10."""
+    return (0, int(label), label) if label.isdecimal() else (1, 0, label)
 
 
 def _is_fraction(value: object) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,8 +18,12 @@ from vp_core.prune import share
 from vp_core.tasks import Task
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+BATCH_TOKENS = {"float32": 768, "bfloat16": 1536}
+"""Padded tokens a batch. Smaller ones stay nearer the cache and waste less padding, larger ones cost less overhead,
+which weighs more where the arithmetic is faster."""
 FIRST_ANSWER = 64
-"""Examples before the first running score; each next one doubles the number."""
+NEXT_ANSWERS = 1024
+"""Examples before the first running score, and before each next one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +37,17 @@ class Question:
     labels: np.ndarray
     task: Task
     order: tuple[int, ...]
+    _chunks: dict[str, list[tuple[np.ndarray, list[Batch]]]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    @cached_property
-    def chunks(self) -> list[tuple[np.ndarray, list[Batch]]]:
+    def chunks(self, dtype: str = "float32") -> list[tuple[np.ndarray, list[Batch]]]:
         """The order of evaluation: random chunks of examples (see `running_chunks`), each with its batches."""
-        return [(chunk, make_batches(self.data, chunk)) for chunk in running_chunks(len(self))]
+        if dtype not in self._chunks:
+            parts = running_chunks(len(self))
+            self._chunks[dtype] = [(part, make_batches(self.data, part, BATCH_TOKENS[dtype])) for part in parts]
+        return self._chunks[dtype]
 
 
 @dataclass(frozen=True)
@@ -107,20 +113,16 @@ def logits_by_batch(
 
 
 def running_chunks(total: int, seed: int = 0) -> list[np.ndarray]:
-    """Random, disjoint sets of examples: 64, 64, 128, 256, … until all are in.
+    """Random, disjoint sets of examples: 64 for a first answer, then 1,024 at a time.
 
-    After each chunk what has been seen is a simple random sample, so that its interval means what it says. A last small
-    remainder joins the chunk before it.
+    After each chunk what has been seen is a simple random sample, so that its interval means what it says. Fewer, larger
+    chunks find more sentences of like length: 5 % padding, where doubling from 64 left 11 %.
 
     >>> [len(c) for c in running_chunks(872)]
-    [64, 64, 128, 256, 360]
+    [64, 808]
     """
     order = np.random.default_rng(seed).permutation(total)
-    ends = [FIRST_ANSWER]
-    while ends[-1] < total:
-        ends.append(ends[-1] * 2)
-    ends = [end for end in ends if end <= total - FIRST_ANSWER // 2] + [total]
-    return [part for part in np.split(order, ends[:-1]) if len(part)]
+    return [part for part in np.split(order, range(FIRST_ANSWER, total, NEXT_ANSWERS)) if len(part)]
 
 
 def evaluate(
@@ -142,8 +144,9 @@ def evaluate(
     predictions = np.zeros(len(question), dtype=float if question.task.regression else int)
     seen: list[np.ndarray] = []
     classes = torch.tensor(question.order)
-    left = [len(batches) for _, batches in question.chunks]
-    everything = [batch for _, batches in question.chunks for batch in batches]
+    chunks = question.chunks(dtype)
+    left = [len(batches) for _, batches in chunks]
+    everything = [batch for _, batches in chunks for batch in batches]
     for batch, logits in logits_by_batch(model, everything, background):
         if stopped():
             return
@@ -151,7 +154,7 @@ def evaluate(
         predictions[batch.examples] = answer.numpy()
         left[len(seen)] -= 1
         if left[len(seen)] == 0:
-            seen.append(question.chunks[len(seen)][0])
+            seen.append(chunks[len(seen)][0])
             yield _score(question, predictions, np.concatenate(seen), clock.seconds)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -9,12 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from vp_core.errors import VPError
 from vp_core.hub import require_hub
-from vp_core.projections import Projection, family_of, find_projections
+from vp_core.projections import Projection, family_of, find_projections, longest_input
 from vp_core.tasks import Task
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -23,7 +31,7 @@ _LENGTH_LIMIT = 512
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model in eval mode with its tokeniser. `fingerprint` is the SHA-256 of its weights."""
+    """A model in eval mode with its tokeniser. `fingerprint` identifies its weights and configuration."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -38,8 +46,7 @@ class LoadedModel:
     @property
     def max_length(self) -> int:
         """The longest input the model takes, in tokens."""
-        positions = getattr(self.model.config, "max_position_embeddings", _LENGTH_LIMIT)
-        return min(self.tokenizer.model_max_length, positions, _LENGTH_LIMIT)
+        return min(self.tokenizer.model_max_length, longest_input(self.model.config), _LENGTH_LIMIT)
 
 
 def load_model(name: str) -> LoadedModel:
@@ -60,16 +67,22 @@ def load_model(name: str) -> LoadedModel:
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """SHA-256 over the names and bytes of all weights, shortened to 16 digits."""
-    sha = hashlib.sha256()
+    """SHA-256 over the configuration and the names and bytes of all weights, shortened to 16 digits."""
+    sha = hashlib.sha256(json.dumps(_behaviour(model.config), sort_keys=True, default=str).encode())
     for key, tensor in sorted(model.state_dict().items()):
         sha.update(key.encode())
         sha.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
     return sha.hexdigest()[:16]
 
 
+def _behaviour(config: PretrainedConfig) -> dict[str, object]:
+    """The configuration without what says nothing about the model's answers."""
+    silent = {"_name_or_path", "transformers_version", "architectures", "dtype", "id2label", "label2id"}
+    return {key: value for key, value in config.to_dict().items() if key not in silent}
+
+
 def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    is_folder = Path(name).is_dir()
+    is_folder = bool(name) and Path(name).is_dir()
     if is_folder:
         _check_folder(Path(name))
     elif not _HUB_ID.fullmatch(name) or ".." in name:
@@ -150,7 +163,10 @@ def label_order(model: PreTrainedModel, task: Task) -> tuple[int, ...] | None:
     Names are compared without case and punctuation. Raises VPError when the number of outputs does not fit, or when the
     names are those of other classes.
     """
-    names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+    id2label = {int(i): str(label) for i, label in model.config.id2label.items()}
+    if set(id2label) != set(range(len(id2label))):
+        raise VPError(f"The model numbers its labels {sorted(id2label)}: number them from 0 in its config.json.")
+    names = [id2label[i] for i in range(len(id2label))]
     if task.regression:
         if len(names) != 1:
             raise VPError(f"{task.name} is a regression, but the model has {len(names)} classes: choose a model with one.")

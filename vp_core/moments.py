@@ -4,7 +4,7 @@ Axis convention: a batch of outputs is (tokens, neurons); every statistic is (ne
 the weight 0 and real tokens the weight 1, so that no copy without padding has to be made.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,11 +15,16 @@ _CHUNK_ELEMENTS = 49_152
 
 @dataclass
 class Moments:
-    """Running moments of n neurons: `mean` and `m2` = Σ (y − mean)² over `count` tokens, each of shape (n,), float64."""
+    """Running moments of n neurons: `mean` and `m2` = Σ (y − mean)² over `count` tokens, each of shape (n,), float64.
+
+    `rest` is what rounding took from the mean, so that mean + rest is exact to about 32 digits: with a mean of 1e8 the
+    rounding of a hundred merges would otherwise show in the tenth digit of the variance.
+    """
 
     count: int
     mean: Tensor
     m2: Tensor
+    rest: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
 
     @classmethod
     def empty(cls, neurons: int) -> "Moments":
@@ -34,8 +39,8 @@ class Moments:
         count = self.count + other.count
         if count == 0:
             return
-        delta = other.mean - self.mean
-        self.mean = self.mean + delta * (other.count / count)
+        delta = (other.mean - self.mean) + (other.rest - self.rest)
+        self.mean, self.rest = two_sum(self.mean, self.rest + delta * (other.count / count))
         self.m2 = self.m2 + other.m2 + delta.square() * (self.count * other.count / count)
         self.count = count
 
@@ -45,7 +50,7 @@ class Moments:
 
     def reset(self) -> None:
         """Forget everything, as the paper does after each pruning step (section 3)."""
-        self.count, self.mean, self.m2 = 0, torch.zeros_like(self.mean), torch.zeros_like(self.m2)
+        self.count, self.mean, self.m2, self.rest = 0, *torch.zeros(3, len(self.mean), dtype=torch.float64)
 
 
 def batch_moments(y: Tensor, real: Tensor | None = None) -> Moments:
@@ -66,13 +71,26 @@ def batch_moments(y: Tensor, real: Tensor | None = None) -> Moments:
     total = torch.zeros(neurons, dtype=torch.float64)
     squares = torch.zeros(neurons, dtype=torch.float64)
     rows = max(_CHUNK_ELEMENTS // neurons, 16)
+    buffer = torch.empty(min(rows, len(y)), neurons, dtype=torch.float64)  # one for all chunks: fresh memory is slow
     for start in range(0, len(y), rows):
-        deviation = y[start : start + rows].to(torch.float64, copy=True).sub_(shift)
         part = weight[start : start + rows]
+        deviation = buffer[: len(part)].copy_(y[start : start + rows]).sub_(shift)
         total += part @ deviation
         squares += part @ deviation.square_()
     # Rounding may leave −1e-30 for a neuron that never moves; a sum of squares is not negative.
-    return Moments(count, shift + total / count, (squares - total.square() / count).clamp_(min=0))
+    mean, rest = two_sum(shift, total / count)
+    return Moments(count, mean, (squares - total.square() / count).clamp_(min=0), rest)
+
+
+def two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """a + b as its rounded value and the rounding error (Knuth's TwoSum).
+
+    >>> [t.item() for t in two_sum(torch.tensor(1e17, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64))]
+    [1e+17, 1.0]
+    """
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
 
 
 def ewmv_update(ewmv: Tensor | None, batch: Moments, alpha: float) -> Tensor:

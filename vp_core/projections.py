@@ -5,11 +5,11 @@ To support another family, add one line to FAMILIES.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from vp_core.errors import VPError
 
@@ -47,13 +47,15 @@ class Projection:
 class Family:
     """Module names of one model family, relative to the base model and to one of its layers.
 
-    `attention_norm` is the layer norm right after the residual sum of the attention block. The classification head of
+    `attention_norm` is the layer norm right after the residual sum of the attention block, `first_position` the number of
+    the first token's position (RoBERTa counts from pad_token_id + 1 = 2). The classification head of
     every family here reads the first token only, which `vp_core.evaluate` makes use of.
     """
 
     layers: str
     modules: Mapping[str, str]
     attention_norm: str
+    first_position: int = 0
 
 
 _BERT = Family(
@@ -85,7 +87,7 @@ _DISTILBERT = Family(
     attention_norm="sa_layer_norm",
 )
 FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {"bert": _BERT, "roberta": _BERT, "electra": _BERT, "distilbert": _DISTILBERT}
+    {"bert": _BERT, "roberta": replace(_BERT, first_position=2), "electra": _BERT, "distilbert": _DISTILBERT}
 )
 """Keyed by `config.model_type`, compared whole: "distilbert" contains "bert"."""
 
@@ -127,6 +129,11 @@ def find_projections(model: PreTrainedModel) -> tuple[Projection, ...]:
                 )
             )
     return tuple(found)
+
+
+def longest_input(config: PretrainedConfig) -> int:
+    """The number of tokens the model has positions for."""
+    return config.max_position_embeddings - family_of(config.model_type).first_position
 
 
 def last_attention_norm(model: PreTrainedModel) -> nn.Module:

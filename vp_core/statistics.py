@@ -3,9 +3,10 @@
 Hooks are born and die here, on a structural copy of the model, so nobody else ever meets them.
 """
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -37,6 +38,15 @@ class Statistics:
     model: str
     data: str
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Statistics) or self.moments.keys() != other.moments.keys():
+            return False
+        same = (self.estimator, self.model, self.data, self.tokens) == (other.estimator, other.model, other.data, other.tokens)
+        pairs = [(self.mean(n), other.mean(n)) for n in self.moments] + [
+            (self.variance(n), other.variance(n)) for n in self.moments
+        ]
+        return same and all(torch.equal(a, b) for a, b in pairs)
+
     @property
     def estimator(self) -> str:
         return "exact" if self.ewmv is None else "ewmv"
@@ -65,7 +75,7 @@ class Statistics:
             raise VPError("These statistics belong to different models: collect both on the same model.")
         merged = {}
         for name, moments in self.moments.items():
-            merged[name] = Moments(moments.count, moments.mean, moments.m2)
+            merged[name] = replace(moments)
             merged[name].merge(other.moments[name])
         return Statistics(merged, None, self.model, f"{self.data}+{other.data}")
 
@@ -73,6 +83,7 @@ class Statistics:
         """Write to a safetensors file, atomically."""
         tensors = {f"{name}|mean": m.mean for name, m in self.moments.items()}
         tensors |= {f"{name}|m2": m.m2 for name, m in self.moments.items()}
+        tensors |= {f"{name}|rest": m.rest.expand_as(m.mean) for name, m in self.moments.items()}
         tensors |= {f"{name}|ewmv": v for name, v in (self.ewmv or {}).items()}
         about = {"model": self.model, "data": self.data, "tokens": str(self.tokens), "estimator": self.estimator}
         save_tensors(path, tensors, kind="statistics", about=about)
@@ -83,7 +94,7 @@ class Statistics:
         tensors, about = load_tensors(path, kind="statistics")
         names = [key.removesuffix("|mean") for key in tensors if key.endswith("|mean")]
         count = int(about["tokens"])
-        moments = {name: Moments(count, tensors[f"{name}|mean"], tensors[f"{name}|m2"]) for name in names}
+        moments = {name: Moments(count, *(tensors[f"{name}|{part}"] for part in ("mean", "m2", "rest"))) for name in names}
         ewmv = {name: tensors[f"{name}|ewmv"] for name in names} if about["estimator"] == "ewmv" else None
         return cls(moments, ewmv, about["model"], about["data"])
 
@@ -112,12 +123,14 @@ def measured(model: nn.Module, projections: Iterable[Projection], real: Tensor, 
 def moments_of_batches(model: nn.Module, batches: Iterable[Batch]) -> Iterator[dict[str, Moments]]:
     """The moments of each batch, in order: projection name → Moments."""
     projections = find_projections(model)
+    mine = threading.local()  # each thread its own structural copy: its hooks must not meet those of another
 
     def one(batch: Batch) -> dict[str, Moments]:
-        private = share(model)  # hooks must not meet those of another thread
+        if not hasattr(mine, "model"):
+            mine.model = share(model)
         found: dict[str, Moments] = {}
-        with torch.inference_mode(), measured(private, projections, batch.real_tokens(), found):
-            private(**batch.inputs)
+        with torch.inference_mode(), measured(mine.model, projections, batch.real_tokens(), found):
+            mine.model(**batch.inputs)
         return found
 
     return in_parallel(one, batches)

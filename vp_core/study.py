@@ -1,5 +1,6 @@
 """One model, one task: everything the app, the notebooks and the command line ask, in one place, so they agree."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.batches import Encoded, encode, make_batches
+from vp_core.batches import Batch, Encoded, encode, make_batches
 from vp_core.cost import Cost, cost
 from vp_core.criteria import score_neurons
 from vp_core.data import Examples, open_examples
@@ -26,6 +27,8 @@ from vp_core.store import digest
 
 CALIBRATION = 512
 """Training sentences that statistics are collected on, unless asked otherwise. Their labels are never looked at."""
+EWMV_BATCH = 32
+"""Texts in a batch of the moving variance."""
 _ORDER_SAMPLE = 256
 _ORDER_MARGIN = 0.1
 
@@ -69,12 +72,21 @@ class Study:
             ("statistics", estimator),
             lambda: collect(
                 self.model,
-                make_batches(self.calibration, range(len(self.calibration))),
+                self._measured_batches(estimator),
                 estimator,
                 model_id=self.loaded.fingerprint,
                 data_id=self.calibration_id,
             ),
         )
+
+    def _measured_batches(self, estimator: str) -> list[Batch]:
+        """Sorted by length for speed, unless the order counts: a moving variance wants batches like any other."""
+        everything = np.arange(len(self.calibration))
+        if estimator == "exact":
+            return make_batches(self.calibration, everything)
+        shuffled = np.random.default_rng(0).permutation(everything)
+        parts = np.split(shuffled, range(EWMV_BATCH, len(shuffled), EWMV_BATCH))
+        return [batch for part in parts for batch in make_batches(self.calibration, part, sys.maxsize)]
 
     def projections(self, types: Sequence[str] = TYPES) -> tuple[Projection, ...]:
         chosen = check_types(tuple(types))
@@ -131,8 +143,10 @@ class Study:
 
     def key(self, recipe: Recipe, sparsity: float, dtype: str = "float32") -> str:
         """What a score depends on, and nothing else: the same key is the same number."""
-        how = () if sparsity == 0 else (tuple(recipe.__dict__.items()), self.calibration_id, round(sparsity, 9))
-        return digest("score 1", self.loaded.fingerprint, self.data_id, self.question.data.max_length, dtype, how)
+        seed = recipe.seed if recipe.criterion == "random" else 0
+        same = replace(recipe, seed=seed, types=check_types(recipe.types))
+        how = () if sparsity == 0 else (tuple(same.__dict__.items()), self.calibration_id, round(sparsity, 9))
+        return digest("score 2", self.loaded.fingerprint, self.data_id, dtype, how)
 
     def predict(self, model: PreTrainedModel, texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, bool]:
         """(probabilities (n, classes) in the task's order, or (n, 1) values of a regression; whether a text was cut)."""
@@ -175,7 +189,7 @@ def open_study(
     loaded = load_model(model)
     evaluation = open_examples(task, "dev", data, text, label, labels)
     training = open_examples(task, "train", data, text, label, labels)
-    return make_study(loaded, evaluation, training.sample(calibration))
+    return make_study(loaded, evaluation, training.sample_like(evaluation, calibration))
 
 
 def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples) -> Study:
@@ -187,6 +201,7 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples)
     question = Question(encoded, evaluation.labels, task, order or tuple(range(len(task.labels))))
     if order is None:
         _check_order(loaded.model, question)
+    measured = encode(loaded.tokenizer, calibration.texts, max_length)
     notes = (
         (f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end.",)
         if encoded.truncated
@@ -195,9 +210,9 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples)
     return Study(
         loaded=loaded,
         question=question,
-        calibration=encode(loaded.tokenizer, calibration.texts, max_length),
-        data_id=evaluation.fingerprint,
-        calibration_id=digest([list(t) for t in calibration.texts], max_length),
+        calibration=measured,
+        data_id=digest(encoded.ids, encoded.type_ids, evaluation.labels.tolist(), question.order, task.metrics),
+        calibration_id=digest(measured.ids, measured.type_ids),
         source=evaluation.source,
         notes=notes,
     )
@@ -211,8 +226,9 @@ def _check_order(model: PreTrainedModel, question: Question) -> None:
     for batch, logits in logits_by_batch(model, make_batches(question.data, sample)):
         np.add.at(table, (logits.argmax(dim=1).numpy(), question.labels[batch.examples]), 1)
     outputs, best = linear_sum_assignment(-table)
-    gain = (table[outputs, best].sum() - np.trace(table)) / table.sum()
-    if gain > _ORDER_MARGIN:
+    right = table[outputs, best].sum()
+    majority = table.sum(axis=0).max()  # a model that always says the same is bad, not turned round
+    if right - np.trace(table) > _ORDER_MARGIN * table.sum() and right > majority:
         names = ", ".join(question.task.labels[i] for i in best)
         raise VPError(
             f"Model and data do not both name their labels, and the outputs fit the order {names} better than the data's "

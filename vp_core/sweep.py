@@ -15,7 +15,7 @@ from vp_core.errors import VPError
 from vp_core.evaluate import Score
 from vp_core.parallel import wait_turn
 from vp_core.plan import check_sparsity
-from vp_core.store import atomic, cache_dir, digest
+from vp_core.store import atomic
 from vp_core.study import Recipe, Study
 
 Row = dict[str, Any]
@@ -77,7 +77,7 @@ class CurveStore:
         with self._lock:
             self._rows[row["key"]] = row
             if self.path:
-                with FileLock(cache_dir() / f"{digest(str(self.path.resolve()))}.lock"):
+                with FileLock(self.path.with_name(f".{self.path.name}.lock")):
                     if self.path.exists():
                         self._read()  # another process may have added points
                     Curve(_table(self._rows.values())).save(self.path)

@@ -1,0 +1,38 @@
+"""`python -m benchmarks [statistics evaluation heat_map app]`: every figure of one run, as ratios where two sides are compared.
+
+The checkpoint is minilm-sst2 in the folder that VP_SHARED names, if it is there, else the demo.
+"""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks import app, evaluation, heat_map, statistics
+from vp_core.data import open_examples
+from vp_core.parallel import WORKERS
+from vp_core.study import open_study
+
+
+def main(chosen: list[str]) -> None:
+    print(f"torch {torch.__version__}, {WORKERS} cores, {platform.processor() or platform.machine()}")
+    shared = Path(os.environ.get("VP_SHARED", "../shared"))
+    place = ("demo", "demo", None)
+    if (shared / "models" / "minilm-sst2").is_dir():
+        place = (str(shared / "models" / "minilm-sst2"), "sst2", str(shared / "data"))
+    study = open_study(*place)
+    print(f"model {Path(place[0]).name}, task {place[1]}")
+    if "statistics" in chosen:
+        statistics.run(study)
+    if "evaluation" in chosen:
+        evaluation.run(study, [text[0] for text in open_examples(place[1], "dev", place[2]).texts])
+    if "heat_map" in chosen:
+        heat_map.run()
+    if "app" in chosen:
+        app.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["statistics", "evaluation", "heat_map", "app"])

@@ -1,0 +1,67 @@
+"""What the figures are drawn from: the tiny BERT's scores and rankings."""
+
+import pytest
+
+from vp_core.plan import SCOPES
+from vp_core.study import Recipe
+from vp_core.sweep import curve, sweep
+
+CASES = [(criterion, scope) for criterion in ("variance", "magnitude", "random") for scope in SCOPES]
+
+
+@pytest.fixture(scope="session", params=CASES, ids=[f"{c}, {s}" for c, s in CASES])
+def case(request, studies):
+    """(criterion, scores, ranking) of each criterion and scope."""
+    study, recipe = studies["bert"], Recipe(*request.param)
+    return recipe.criterion, study.scores(recipe), study.ranking(recipe)
+
+
+@pytest.fixture(scope="session", params=CASES[:6], ids=[f"{c}, {s}" for c, s in CASES[:6]])
+def ordered_case(request, studies):
+    """The same without `random`, whose rows are not the lowest of anything."""
+    study, recipe = studies["bert"], Recipe(*request.param)
+    return study.scores(recipe), study.ranking(recipe)
+
+
+@pytest.fixture(scope="session")
+def points(studies):
+    """The table of a finished sweep."""
+    return curve(list(sweep(studies["bert"], ["variance", "random", "magnitude"], [0.0, 0.2, 0.5, 0.9]))).table
+
+
+def shown(figure):
+    """All that a figure's traces show, as plain values."""
+    return [trace.to_plotly_json() for trace in figure.data]
+
+
+def plain(value):
+    """Arrays and tuples as lists, numbers rounded to what a screen could show."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items() if k != "uid"}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return round(value, 9) if isinstance(value, float) else value
+
+
+@pytest.fixture(scope="session")
+def same_picture():
+    """Whether two figures show the same traces."""
+
+    def compare(one, other):
+        assert plain(shown(one)) == plain(shown(other))
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def labelled():
+    """Whether a figure has a title and both axes say what they are."""
+
+    def check(figure):
+        layout = figure.layout
+        for text in (layout.title.text, layout.xaxis.title.text, layout.yaxis.title.text):
+            assert text and text.strip(), figure.layout.title.text
+
+    return check

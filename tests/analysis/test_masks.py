@@ -1,0 +1,75 @@
+"""The heat map against masks counted one by one, at every position of the slider."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from analysis import masks
+from analysis.live import STEPS
+from vp_core.errors import VPError
+from vp_core.projections import TYPES
+from vp_core.study import Recipe
+
+
+def counted(plan):
+    """Share of removed rows (layers, types), from the masks themselves."""
+    cells = np.full((tiny.LAYERS, len(TYPES)), np.nan)
+    for name, keep in plan.keep.items():
+        layer, type_ = name.split(".")
+        cells[int(layer), TYPES.index(type_)] = sum(not k for k in keep.tolist()) / len(keep)
+    return cells
+
+
+def test_frames_are_the_plans_at_all_positions(case):
+    _, _, ranking = case
+    frames = masks.frames(ranking)
+    assert frames.shape == (101, tiny.LAYERS, 6) and len(STEPS) == 101
+    for i in range(101):
+        np.testing.assert_array_equal(frames[i], counted(ranking.plan(i / 100)))
+    drawn = masks.draw(ranking, 0.0)
+    for i in range(101):
+        np.testing.assert_allclose(np.array(drawn.at(i).data[0].z, dtype=float), frames[i] * 100, atol=0.0501)
+
+
+def test_table_counts_rows(case):
+    _, _, ranking = case
+    for sparsity in (0, 0.13, 0.5, 1):
+        plan, table = ranking.plan(sparsity), masks.table(ranking, sparsity)
+        assert len(table) == 6 * tiny.LAYERS and table["removed"].sum() == plan.rows_removed
+        for row in table.to_dict("records"):
+            keep = plan.keep[f"{row['layer']}.{row['type']}"]
+            assert (row["rows"], row["removed"]) == (len(keep), int((~keep).sum()))
+            assert row["sparsity"] == row["removed"] / row["rows"]
+
+
+def test_follows_the_slider_as_a_fresh_drawing(case, same_picture):
+    _, _, ranking = case
+    live = masks.draw(ranking, 0.0)
+    for i in (0, 1, 37, 100):
+        same_picture(live.at(i), masks.draw(ranking, i / 100).figure)
+    assert live.figure.data[0].z[0][0] == 0  # asking for a position did not move the figure itself
+
+
+def test_types_that_are_not_chosen_stay_empty(studies):
+    ranking = studies["bert"].ranking(Recipe(types=("key", "ffn_in")))
+    frames = masks.frames(ranking)
+    assert np.isnan(frames[:, :, [0, 2, 3, 5]]).all() and not np.isnan(frames[:, :, [1, 4]]).any()
+    live = masks.draw(ranking, 0.5)
+    assert live.figure.data[0].z[0][0] is None
+    json.dumps(live.changes_as_json(), allow_nan=False)
+
+
+def test_labels(studies, labelled):
+    figure = masks.draw(studies["bert"].ranking(Recipe()), 0.3).figure
+    labelled(figure)
+    heat = figure.data[0]
+    assert "%" in heat.colorbar.title.text and (heat.zmin, heat.zmax) == (0, 100)
+    assert [x.replace("<br>", "_").replace(" ", "_") for x in heat.x] == list(TYPES)
+    assert list(heat.y) == list(range(tiny.LAYERS))
+
+
+def test_a_bad_sparsity_is_refused(studies):
+    with pytest.raises(VPError):
+        masks.table(studies["bert"].ranking(Recipe()), 1.2)

@@ -1,0 +1,125 @@
+"""Neurons in order, the sparsity each goes at, and the line that parts them, against the plans."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from analysis import variance
+from vp_core.moments import Moments
+from vp_core.plan import rank
+from vp_core.projections import TYPES, find_projections
+from vp_core.statistics import Statistics
+
+
+def test_summary_of_a_layer_by_hand():
+    # Variances are m2 / (3 − 1): 1 2 3 4 10. Quartiles 2, 3, 4; mean 20/5 = 4.
+    m2 = torch.tensor([8.0, 2.0, 20.0, 4.0, 6.0], dtype=torch.float64)
+    table = variance.layer_table(Statistics({"4.ffn_in": Moments(3, torch.zeros(5), m2)}, None, "", ""))
+    (row,) = table.to_dict("records")
+    assert row == {
+        "layer": 4, "type": "ffn_in", "neurons": 5, "min": 1, "q25": 2, "median": 3, "mean": 4, "q75": 4, "max": 10,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("type_", ["query", "ffn_in"])
+def test_gone_at_agrees_with_the_plans(case, type_):
+    _, scores, ranking = case
+    table = variance.neuron_table(scores, ranking, type_)
+    assert len(table) == tiny.LAYERS * (tiny.FFN if type_ == "ffn_in" else tiny.HIDDEN)
+    at = {(r.layer, r.neuron): r.gone_at for r in table.itertuples()}
+    for i in range(101):
+        for layer in range(tiny.LAYERS):
+            keep = ranking.plan(i / 100).keep[f"{layer}.{type_}"]
+            assert [at[layer, n] > i / 100 for n in range(len(keep))] == keep.tolist()
+    for layer, part in table.groupby("layer"):
+        assert part["rank"].tolist() == list(range(1, len(part) + 1))
+        assert part["score"].is_monotonic_increasing
+        assert part["score"].tolist() == scores[f"{layer}.{type_}"].numpy()[part["neuron"]].tolist()
+
+
+@pytest.mark.parametrize("type_", TYPES)
+def test_the_cut_line_parts_removed_from_kept(ordered_case, type_):
+    scores, ranking = ordered_case
+    cuts = variance.cut_lines(scores, ranking, type_, 1e-30)
+    for i in range(101):
+        plan = ranking.plan(i / 100)
+        assert len(cuts[i]) == 3 * tiny.LAYERS
+        for layer in range(tiny.LAYERS):
+            name, (x, same, gap) = f"{layer}.{type_}", cuts[i][3 * layer : 3 * layer + 3]
+            assert x == same and gap is None
+            values, keep = scores[name].log10(), plan.keep[name]
+            if x is None:
+                assert keep.all()
+                continue
+            assert (values[~keep] <= x + 1e-12).all()
+            assert (values[keep] >= x - 1e-12).all()
+
+
+def test_dead_neurons_are_drawn_at_the_floor(loaded):
+    projections = [p for p in find_projections(loaded["bert"].model) if p.type == "key"]
+    scores = {
+        p.name: torch.linspace(0, 1, p.d_out, dtype=torch.float64) * (p.layer > 0) for p in projections
+    }  # layer 0 is dead
+    ranking = rank(scores, projections)
+    table = variance.neuron_table(scores, ranking, "key")
+    for figure in (
+        variance.draw_sorted(table, "variance", "key", 0.4),
+        variance.draw_distribution(table, scores, ranking, "variance", "key", 0.4),
+    ):
+        for i in (0, 1, 40, 100):
+            text = figure.at(i).to_json()
+            assert "Infinity" not in text and "NaN" not in text
+        json.dumps(figure.changes_as_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("type_", ["value", "ffn_out"])
+def test_follow_the_slider_as_fresh_drawings(case, type_, same_picture):
+    criterion, scores, ranking = case
+    table = variance.neuron_table(scores, ranking, type_)
+
+    def both(sparsity):
+        return (
+            variance.draw_sorted(table, criterion, type_, sparsity),
+            variance.draw_distribution(table, scores, ranking, criterion, type_, sparsity),
+        )
+
+    for live, position in [(live, i) for live in both(0.0) for i in (0, 1, 29, 58, 100)]:
+        fresh = both(position / 100)["distribution" in live.figure.layout.title.text.lower()]
+        same_picture(live.at(position), fresh.figure)
+
+
+def test_the_grey_part_is_what_goes(case):
+    criterion, scores, ranking = case
+    live = variance.draw_sorted(variance.neuron_table(scores, ranking, "key"), criterion, "key", 0.0)
+    for i in (0, 7, 50, 100):
+        grey = [t for t in live.at(i).data if t.name == "removed"]
+        assert len(grey) == tiny.LAYERS
+        for layer, trace in enumerate(grey):
+            gone = ~ranking.plan(i / 100).keep[f"{layer}.key"]
+            values = sorted(float(y) for y in trace.y if y is not None and not np.isnan(float(y)))
+            np.testing.assert_allclose(values, sorted(scores[f"{layer}.key"][gone].tolist()))
+
+
+def test_wide_layers_are_thinned_evenly(studies):
+    scores = {"0.ffn_in": torch.rand(3000, dtype=torch.float64)}
+    (p,) = [p for p in studies["bert"].projections() if p.name == "0.ffn_in"]
+    ranking = rank(scores, [replace(p, d_out=3000)])
+    figure = variance.draw_sorted(variance.neuron_table(scores, ranking, "ffn_in"), "variance", "ffn_in", 0.5).figure
+    x = np.array(figure.data[0].x)
+    assert len(x) == variance.POINTS and (x[0], x[-1]) == (1, 3000) and np.diff(x).max() <= 13
+
+
+def test_labels(case, labelled):
+    criterion, scores, ranking = case
+    table = variance.neuron_table(scores, ranking, "value")
+    first = variance.draw_sorted(table, criterion, "value", 0.3).figure
+    second = variance.draw_distribution(table, scores, ranking, criterion, "value", 0.3).figure
+    for figure in (first, second):
+        labelled(figure)
+    assert first.layout.yaxis.type == "log"
+    expected = "L2 norm" if criterion == "magnitude" else "variance of the output"
+    assert expected in first.layout.yaxis.title.text and expected in second.layout.xaxis.title.text

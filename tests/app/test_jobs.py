@@ -1,0 +1,65 @@
+"""Jobs that go on while pages come and go."""
+
+import threading
+
+from app import jobs
+from app.jobs import Job
+from vp_core.errors import VPError
+
+
+def wait_until_done(job: Job) -> None:
+    job.wait(10**9, timeout=20)
+    assert job.done
+
+
+def test_items_arrive_and_the_end_is_told():
+    job = Job(lambda stopped: iter([1, 2, 3]), total=3).start("me")
+    wait_until_done(job)
+    assert job.items == [1, 2, 3] and job.error is None
+
+
+def test_a_shared_job_goes_on_until_the_last_visitor_cancels():
+    go_on = threading.Event()
+
+    def numbers(stopped):
+        for number in range(10**6):
+            go_on.wait(0.001)
+            if stopped():
+                return
+            yield number
+
+    job = Job(numbers).start("first")
+    job.look("second")
+    job.cancel("first")
+    job.wait(len(job.items), timeout=20)
+    assert not job.stopped() and not job.done
+    job.cancel("second")
+    wait_until_done(job)
+    assert job.items == list(range(len(job.items)))
+
+
+def test_a_job_nobody_looks_at_stops(monkeypatch):
+    monkeypatch.setattr(jobs, "ABANDONED_AFTER", 0.05)
+
+    def numbers(stopped):
+        while not stopped():
+            yield 0
+
+    wait_until_done(Job(numbers).start("gone"))
+
+
+def test_what_the_user_can_mend_is_told_in_one_sentence():
+    def broken(stopped):
+        yield 1
+        raise VPError("This is wrong: do that.")
+
+    job = Job(broken).start("me")
+    wait_until_done(job)
+    assert job.items == [1] and job.error == "This is wrong: do that."
+
+
+def test_seconds_left_is_the_mean_time_of_the_rest():
+    job: Job[int] = Job(lambda stopped: iter([]), total=10)
+    assert job.seconds_left() is None
+    job.items, job.seconds = [1, 2], [3.0, 5.0]
+    assert job.seconds_left() == 32.0

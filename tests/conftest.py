@@ -1,0 +1,74 @@
+"""Fixtures for every test: tiny models of each family on disk and loaded, a data folder, a study; no network."""
+# ruff: noqa: E402 (the environment is set before the libraries are imported)
+
+import os
+import tempfile
+
+os.environ.setdefault("VP_CACHE_DIR", tempfile.mkdtemp(prefix="vp-tests-"))
+for _name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+    os.environ[_name] = "1"  # read by the libraries when they are imported
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from hypothesis import HealthCheck, settings
+
+from vp_core.models import load_model
+from vp_core.study import open_study
+
+ROOT = Path(__file__).parent.parent
+torch.set_num_threads(1)  # tiny matrices; the tool's own workers have one thread each anyway
+settings.register_profile("vp", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("vp")
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """family → folder of a tiny two-class model, as `save_pretrained` writes it."""
+    base = tmp_path_factory.mktemp("models")
+    return {family: tiny.save(base / family, *tiny.make(family)) for family in tiny.FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def loaded(folders):
+    """family → LoadedModel."""
+    return {family: load_model(str(folder)) for family, folder in folders.items()}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory, loaded):
+    """A folder in GLUE's layout: `sst2` with 210 dev rows (labels: what the tiny BERT says, every seventh turned over)."""
+    base, bert = tmp_path_factory.mktemp("data"), loaded["bert"]
+    for split, rows, seed in (("dev", 210, 1), ("train", 40, 2)):
+        texts = tiny.sentences(rows, seed)
+        said = tiny.answers(bert.model, bert.tokenizer, texts).argmax(dim=1).tolist()
+        labels = [1 - y if i % 7 == 0 else y for i, y in enumerate(said)]
+        tiny.write_tsv(base / "sst2" / f"{split}.tsv", ("sentence", "label"), zip(texts, labels, strict=True))
+    return base
+
+
+@pytest.fixture(scope="session")
+def studies(folders, data):
+    """family → Study on the tiny SST-2."""
+    return {family: open_study(str(folder), "sst2", data) for family, folder in folders.items()}
+
+
+@pytest.fixture
+def study(folders, data):
+    """A fresh Study of the tiny BERT: nothing computed yet."""
+    return open_study(str(folders["bert"]), "sst2", data)
+
+
+@pytest.fixture(scope="session")
+def python():
+    """Start Python on a piece of code in a fresh process; `.wait()` or `.communicate()` it."""
+
+    def start(code, *arguments):
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return start

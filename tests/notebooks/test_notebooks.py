@@ -1,0 +1,88 @@
+"""Every notebook runs from top to bottom in a fresh kernel, offline, and is committed without outputs."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+SECONDS = 300
+MOST_BYTES = 100_000
+
+PRODUCES = {
+    "01_first_look": {
+        "shapes": ["ffn_in", "(1536, 384)"],
+        "verify": ["the same to 1e-10"],
+        "variances": ["attention_output", "layer"],
+        "heat-map": ["heatmap"],
+        "by-hand": ["equal"],
+        "nothing-removed": ["bit-equal"],
+        "slider": ["widget-view"],
+        "curve": ["Accuracy against sparsity", "magnitude"],
+        "intervals": ["points"],
+        "replacement": ["zero", "points"],
+        "sentence": ["dense", "positive ("],
+    }
+}
+"""What must stand in the output of a cell, by notebook and by the cell's tag."""
+
+
+class ThisPython(AsyncKernelManager):
+    """Starts kernels of the interpreter that runs the tests, whatever kernels are installed."""
+
+    @property
+    def kernel_spec(self):
+        return KernelSpec(**get_kernel_dict())
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def executed(request, tmp_path_factory):
+    """(name, the notebook after a run)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("VP_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        notebook = nbformat.read(request.param, as_version=4)
+        client = NotebookClient(
+            notebook, timeout=SECONDS, kernel_manager_class=ThisPython, resources={"metadata": {"path": str(FOLDER)}}
+        )
+        client.execute()
+    return request.param.stem, notebook
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS and {path.stem for path in NOTEBOOKS} >= set(PRODUCES)
+
+
+def test_cells_run_without_errors_and_warnings(executed):
+    _, notebook = executed
+    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+    assert outputs
+    assert [o for o in outputs if o.output_type == "error"] == []
+    assert [o["text"] for o in outputs if o.get("name") == "stderr"] == []
+
+
+def test_cells_produce_what_they_should(executed):
+    name, notebook = executed
+    tagged = {tag: cell for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
+    for tag, texts in PRODUCES.get(name, {}).items():
+        output = json.dumps(tagged[tag].outputs)
+        for text in texts:
+            assert text in output, f"cell {tag!r} shows no {text!r}: {output[:500]}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    assert path.stat().st_size < MOST_BYTES

@@ -1,0 +1,76 @@
+"""Real checkpoints on real data. `VP_SHARED` names the folder that holds `models/` and `data/`,
+else `shared` beside the repository."""
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vp_core.batches import encode, make_batches
+from vp_core.statistics import collect
+from vp_core.study import Recipe, open_study
+
+SHARED = Path(os.environ.get("VP_SHARED") or Path(__file__).parents[3] / "shared")
+TASKS = {"sst2": "accuracy", "mrpc": "accuracy", "stsb": "spearman"}
+
+
+@cache
+def study(task):
+    folder = SHARED / "models" / f"minilm-{task}"
+    if not (folder / "model.safetensors").is_file() or not (SHARED / "data" / task / "dev.tsv").is_file():
+        pytest.skip(f"VP_SHARED={str(SHARED)!r} holds no models/minilm-{task} and data/{task}")
+    return open_study(str(folder), task, SHARED / "data")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_dense_score_is_the_published_one(task):
+    found = study(task).score(Recipe(), 0)
+    about = json.loads((SHARED / "models" / f"minilm-{task}" / "metrics.json").read_text())
+    assert found.n == {"sst2": 872, "mrpc": 408, "stsb": 1500}[task]
+    assert found.metric == TASKS[task]
+    assert found.value == pytest.approx(about["dev_fp16_weights"][TASKS[task]], abs=0.002)
+    assert found.low < found.value < found.high
+    if task == "mrpc":
+        assert found.others["f1"] == pytest.approx(about["dev_fp16_weights"]["f1"], abs=0.002)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("sparsity", [0.2, 0.3])
+def test_variance_keeps_more_than_random(task, sparsity):
+    by_variance = study(task).score(Recipe("variance"), sparsity, "bfloat16").value
+    by_chance = [study(task).score(Recipe("random", seed=seed), sparsity, "bfloat16").value for seed in (0, 1, 2)]
+    assert by_variance > np.mean(by_chance)
+
+
+def test_statistics_are_numpys_without_padding():
+    one = study("sst2")
+    model, tok = one.model, one.loaded.tokenizer
+    lines = (SHARED / "data" / "sst2" / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:65]
+    texts = [line.split("\t")[0] for line in lines]
+    data = encode(tok, [(t,) for t in texts], 64)
+    batches = make_batches(data, range(64))
+    assert any((b.inputs["attention_mask"] == 0).any() for b in batches)
+    double = type(model)(model.config).double().eval()  # in float64, so that only the formulas can differ
+    double.load_state_dict(model.state_dict())
+    caught = {p.name: [] for p in one.projections()}
+    for p in one.projections():
+        double.get_submodule(p.path).register_forward_hook(
+            lambda _m, _i, output, name=p.name: caught[name].append(output[0].numpy())
+        )
+    with torch.no_grad():
+        for text in texts:
+            double(**tok(text, return_tensors="pt", truncation=True, max_length=64))
+    for module in double.modules():
+        module._forward_hooks.clear()
+    statistics, rough = collect(double, batches), collect(model, batches)
+    assert statistics.tokens == sum(len(ids) for ids in data.ids)
+    for name, parts in caught.items():
+        rows = np.concatenate(parts)
+        assert rows.dtype == np.float64
+        np.testing.assert_allclose(statistics.mean(name), rows.mean(0), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(statistics.variance(name), rows.var(0, ddof=1), rtol=1e-10)
+        np.testing.assert_allclose(rough.variance(name), rows.var(0, ddof=1), rtol=1e-3)

@@ -1,0 +1,136 @@
+"""Statistics of a model's neurons against numpy on outputs caught without padding."""
+
+import copy
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from vp_core.batches import Batch, encode, make_batches
+from vp_core.errors import VPError
+from vp_core.projections import TYPES, find_projections
+from vp_core.statistics import Statistics, collect
+
+TEXTS = [(t,) for t in tiny.sentences(24, seed=11)]
+
+
+def outputs_one_by_one(model, tok, texts):
+    """projection name → (tokens, neurons) float64, each text alone, so without any padding."""
+    caught = {p.name: [] for p in find_projections(model)}
+    handles = [
+        model.get_submodule(p.path).register_forward_hook(
+            lambda _m, _i, output, name=p.name: caught[name].append(output[0].double().numpy())
+        )
+        for p in find_projections(model)
+    ]
+    tiny.answers(model, tok, texts)
+    for handle in handles:
+        handle.remove()
+    return caught
+
+
+def with_padding(data, order, size, extra):
+    """Batches of `size` texts in the given order, each with `extra` columns of padding more than it needs."""
+    batches = []
+    for start in range(0, len(order), size):
+        (batch,) = make_batches(data, order[start : start + size], max_tokens=10**9)
+        inputs = {
+            key: torch.nn.functional.pad(value, (0, extra), value=data.pad_id if key == "input_ids" else 0)
+            for key, value in batch.inputs.items()
+        }
+        batches.append(Batch(inputs, batch.examples))
+    return batches
+
+
+def setup(loaded, family):
+    model = copy.deepcopy(loaded[family].model).double()
+    return model, loaded[family].tokenizer, encode(loaded[family].tokenizer, TEXTS, 30)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_exact_is_numpys_for_any_split_order_and_padding(loaded, family):
+    model, tok, data = setup(loaded, family)
+    expected = {name: np.concatenate(rows) for name, rows in outputs_one_by_one(model, tok, TEXTS).items()}
+    assert set(expected) == {f"{layer}.{type_}" for layer in range(tiny.LAYERS) for type_ in TYPES}
+    rng = np.random.default_rng(0)
+    for size, extra in ((1, 0), (5, 6), (24, 2), (7, 0)):
+        statistics = collect(model, with_padding(data, rng.permutation(24), size, extra))
+        assert statistics.tokens == sum(len(ids) for ids in data.ids)
+        for name, rows in expected.items():
+            np.testing.assert_allclose(statistics.mean(name), rows.mean(0), rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(statistics.variance(name), rows.var(0, ddof=1), rtol=1e-10)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_moving_variance_is_the_papers_loop(loaded, family):
+    model, tok, data = setup(loaded, family)
+    caught = outputs_one_by_one(model, tok, TEXTS)
+    alpha, size = 0.7, 5
+    statistics = collect(model, with_padding(data, range(24), size, 3), "ewmv", alpha)
+    for name, texts in caught.items():
+        moving = None
+        for start in range(0, 24, size):
+            y = np.concatenate(texts[start : start + size])
+            mu = y.sum(0) / len(y)
+            sigma2 = ((y - mu) ** 2).sum(0) / (len(y) - 1)  # eq. 3
+            moving = sigma2 if moving is None else alpha * sigma2 + (1 - alpha) * moving  # eq. 4
+        np.testing.assert_allclose(statistics.variance(name), moving, rtol=1e-10)
+        np.testing.assert_allclose(statistics.mean(name), np.concatenate(texts).mean(0), rtol=1e-10, atol=1e-12)
+
+
+def test_halves_merge_to_the_whole(loaded):
+    model, _, data = setup(loaded, "bert")
+    whole = collect(model, make_batches(data, range(24)), model_id="m", data_id="d")
+    parts = [collect(model, make_batches(data, part), model_id="m", data_id="d") for part in (range(9), range(9, 24))]
+    for merged in (parts[0].merge(parts[1]), parts[1].merge(parts[0])):
+        assert merged.tokens == whole.tokens
+        for name in whole.moments:
+            torch.testing.assert_close(merged.variance(name), whole.variance(name), rtol=1e-10, atol=0)
+    assert parts[0].tokens + parts[1].tokens == whole.tokens  # merging changed neither
+
+
+def test_merging_what_does_not_belong_together(loaded):
+    model, _, data = setup(loaded, "bert")
+    batches = make_batches(data, range(24))
+    exact, other = collect(model, batches, model_id="m"), collect(model, batches, model_id="another")
+    moving = collect(model, batches, "ewmv", model_id="m")
+    with pytest.raises(VPError, match="different models"):
+        exact.merge(other)
+    with pytest.raises(VPError, match="ewmv"):
+        exact.merge(moving)
+
+
+def test_bad_input(loaded):
+    model, _, data = setup(loaded, "bert")
+    with pytest.raises(VPError, match="no tokens"):
+        collect(model, [])
+    with pytest.raises(VPError, match="exact, ewmv"):
+        collect(model, make_batches(data, range(2)), "median")
+    broken = copy.deepcopy(model)
+    broken.bert.encoder.layer[1].attention.self.key.bias.data[3] = float("inf")
+    with pytest.raises(VPError, match="key in layer 1 is not finite"):
+        collect(broken, make_batches(data, range(5)))
+    assert tiny.hooks(broken) == 0
+
+
+@pytest.mark.parametrize("estimator", ["exact", "ewmv"])
+def test_saved_and_loaded(loaded, tmp_path, estimator):
+    model, _, data = setup(loaded, "electra")
+    saved = collect(model, make_batches(data, range(24), 100), estimator, model_id="m", data_id="d")
+    saved.save(tmp_path / "s.safetensors")
+    found = Statistics.load(tmp_path / "s.safetensors")
+    assert (found.tokens, found.estimator, found.model, found.data) == (saved.tokens, estimator, "m", "d")
+    assert set(found.moments) == set(saved.moments)
+    for name in saved.moments:
+        assert torch.equal(found.mean(name), saved.mean(name)) and torch.equal(found.variance(name), saved.variance(name))
+        assert torch.equal(found.moments[name].m2, saved.moments[name].m2)
+        assert found.variance(name).dtype == torch.float64
+    assert [p.name for p in tmp_path.iterdir()] == ["s.safetensors"]
+
+
+def test_the_model_keeps_its_weights_and_gets_no_hooks(loaded):
+    one = loaded["bert"]
+    before = tiny.sha(one.model)
+    collect(one.model, make_batches(encode(one.tokenizer, TEXTS, 30), range(24)))
+    assert (tiny.sha(one.model), tiny.hooks(one.model)) == (before, 0)

@@ -1,0 +1,156 @@
+"""A study: one place that answers, the same to everybody; keys that say what an answer depends on."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from vp_core.errors import VPError
+from vp_core.plan import SCOPES
+from vp_core.projections import TYPES
+from vp_core.study import Recipe, open_study
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_sparsity_0_is_the_dense_model_and_nothing_changes_it(studies, family):
+    study = studies[family]
+    before = tiny.sha(study.model)
+    dense = study.score(Recipe(), 0)
+    for scope in SCOPES:
+        for replacement in ("mean", "zero"):
+            recipe = Recipe(scope=scope, replacement=replacement)
+            assert study.score(recipe, 0).right.tolist() == dense.right.tolist()
+            study.score(recipe, 0.7, "bfloat16")
+    assert (tiny.sha(study.model), tiny.hooks(study.model)) == (before, 0)
+
+
+def test_everything_removed_leaves_a_constant_answer(studies):
+    study = studies["bert"]
+    for recipe in (Recipe(), Recipe(replacement="zero"), Recipe("random", "global")):
+        pruned = study.pruned(recipe, 1.0)
+        for p in study.projections():
+            assert (pruned.get_submodule(p.path).weight == 0).all()
+    assert study.cost(Recipe(types=("query",)), 1.0).rows_removed == tiny.LAYERS * tiny.HIDDEN
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_random_matches_variance_in_every_matrix(studies, scope):
+    for family in tiny.FAMILIES:
+        study = studies[family]
+        for estimator in ("exact", "ewmv"):
+            for sparsity in (0.05, 0.2, 0.5, 0.77, 0.95):
+                paper = study.plan(Recipe(scope=scope, estimator=estimator), sparsity)
+                for seed in range(3):
+                    drawn = study.plan(Recipe("random", scope, estimator=estimator, seed=seed), sparsity)
+                    for name, keep in paper.keep.items():
+                        assert keep.sum() == drawn.keep[name].sum()
+
+
+def test_variance_really_takes_the_lowest_outputs(studies):
+    study = studies["bert"]
+    plan = study.plan(Recipe(), 0.3)
+    for type_ in TYPES:
+        values = {p.name: study.statistics().variance(p.name) for p in study.projections() if p.type == type_}
+        gone = torch.cat([v[~plan.keep[n]] for n, v in values.items()])
+        kept = torch.cat([v[plan.keep[n]] for n, v in values.items()])
+        assert gone.max() <= kept.min() and len(gone) == round(0.3 * (len(gone) + len(kept)))
+
+
+def test_computed_once_and_kept(study):
+    assert study.statistics() is study.statistics()
+    assert study.ranking(Recipe()) is study.ranking(Recipe(replacement="zero"))  # a ranking does not depend on it
+    assert study.statistics("ewmv") is not study.statistics()
+
+
+def test_a_key_changes_with_whatever_the_score_depends_on(study, folders, data):
+    keys = {study.key(Recipe(), 0.3)}
+    changes = [
+        {"criterion": "magnitude"}, {"criterion": "random"}, {"criterion": "random", "seed": 1}, {"scope": "global"},
+        {"replacement": "zero"}, {"types": ("query",)}, {"estimator": "ewmv"},
+    ]  # fmt: skip
+    keys |= {study.key(replace(Recipe(), **change), 0.3) for change in changes}
+    keys |= {study.key(Recipe(), 0.31), study.key(Recipe(), 0.3, "bfloat16"), study.key(Recipe(), 0)}
+    keys |= {open_study(str(folders["electra"]), "sst2", data).key(Recipe(), 0.3)}
+    keys |= {open_study(str(folders["bert"]), "sst2", data, calibration=20).key(Recipe(), 0.3)}
+    assert len(keys) == 1 + len(changes) + 3 + 2
+    assert open_study(str(folders["bert"]), "sst2", data).key(Recipe(), 0.3) == study.key(Recipe(), 0.3)
+    assert study.key(Recipe(), 0) == study.key(Recipe("random", "global"), 0)  # the dense model is one
+
+
+def test_a_key_changes_with_the_order_of_the_labels(study, folders, data, tmp_path):
+    """The same weights with id2label turned round give another score, so a stored one must not be found."""
+    folder = shutil.copytree(folders["bert"], tmp_path / "turned")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"id2label": {"0": "positive", "1": "negative"}, "label2id": {"positive": 0, "negative": 1}}
+    (folder / "config.json").write_text(json.dumps(config))
+    turned = open_study(str(folder), "sst2", data)
+    assert turned.score(Recipe(), 0).value == pytest.approx(1 - study.score(Recipe(), 0).value)
+    assert turned.key(Recipe(), 0) != study.key(Recipe(), 0)
+    assert turned.key(Recipe(), 0.5) != study.key(Recipe(), 0.5)
+
+
+def test_a_key_changes_with_the_configuration_and_the_tokeniser(study, folders, data, tmp_path):
+    """Another activation, or another vocabulary, with the same weights is another model."""
+    folder = shutil.copytree(folders["bert"], tmp_path / "relu")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    assert open_study(str(folder), "sst2", data).key(Recipe(), 0) != study.key(Recipe(), 0)
+    folder = shutil.copytree(folders["bert"], tmp_path / "words")
+    text = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(text.replace('"awful"', '"offal"'))
+    other = open_study(str(folder), "sst2", data)
+    assert other.question.data.ids != study.question.data.ids
+    assert other.key(Recipe(), 0) != study.key(Recipe(), 0)
+
+
+def test_predict_is_the_models_own_softmax_in_the_tasks_order(studies):
+    study = studies["bert"]
+    texts = tiny.sentences(9, seed=8)
+    expected = tiny.answers(study.model, study.loaded.tokenizer, texts).softmax(dim=1).numpy()
+    found, cut = study.predict(study.model, [(t,) for t in texts])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert not cut
+    turned = replace(study, question=replace(study.question, order=(1, 0)))
+    np.testing.assert_allclose(turned.predict(study.model, [(t,) for t in texts])[0], expected[:, ::-1], atol=1e-5)
+
+
+def test_predict_puts_three_classes_in_the_tasks_order(tmp_path):
+    """Outputs mean contradiction, entailment, neutral; the task's order is entailment, neutral, contradiction."""
+    tiny.save(tmp_path / "m", *tiny.make("bert", ("contradiction", "entailment", "neutral")))
+    first, second = tiny.sentences(9, 1, 6), tiny.sentences(9, 2, 6)
+    rows = list(zip(first, second, ["entailment", "neutral", "contradiction"] * 3, strict=True))
+    for split in ("dev_matched", "train"):
+        tiny.write_tsv(tmp_path / "mnli" / f"{split}.tsv", ("sentence1", "sentence2", "gold_label"), rows)
+    study = open_study(str(tmp_path / "m"), "mnli", tmp_path)
+    assert study.question.order == (2, 0, 1)
+    logits = tiny.answers(study.model, study.loaded.tokenizer, [r[:2] for r in rows])
+    found, _ = study.predict(study.model, [r[:2] for r in rows])
+    np.testing.assert_allclose(found, logits.softmax(dim=1).numpy()[:, [1, 2, 0]], atol=1e-5)
+    said = np.array(["contradiction", "entailment", "neutral"])[logits.argmax(dim=1).numpy()]
+    assert study.score(Recipe(), 0).value == np.mean(said == np.array([r[2] for r in rows]))
+
+
+def test_a_file_as_a_task(folders, tmp_path):
+    path = tiny.write_tsv(
+        tmp_path / "own.tsv", ("t", "mood"), zip(tiny.sentences(20), ["negative", "positive"] * 10, strict=True)
+    )
+    study = open_study(str(folders["bert"]), str(path), text=("t",), label="mood")
+    assert study.score(Recipe(), 0).n == 20 and study.question.order == (0, 1)
+
+
+def test_bad_questions(folders, data):
+    bert = str(folders["bert"])
+    with pytest.raises(VPError, match="Which task"):
+        open_study(bert)
+    with pytest.raises(VPError, match="at least 2"):
+        open_study(bert, "sst2", data, calibration=1)
+    study = open_study(bert, "sst2", data)
+    for recipe in (Recipe("luck"), Recipe(scope="x"), Recipe(replacement="x"), Recipe(types=("x",)), Recipe(estimator="x")):
+        with pytest.raises(VPError):
+            study.score(recipe, 0.3)
+    with pytest.raises(VPError, match="between 0 and 1"):
+        study.score(Recipe(), 1.2)
