@@ -129,33 +129,18 @@ def cut_lines(scores: Mapping[str, Tensor], ranking: Ranking, type_: str, floor:
     The cut lies halfway (in log) between the last neuron of the group that goes and the first that stays.
     """
     names = [name for name in ranking.place if name.split(".")[1] == type_]
-    # Neurons that compete share one order; it is per layer exactly where the group is no larger than the layer.
-    alone = ranking.group_size[names[0]] == len(ranking.place[names[0]])
-    rows: list[list[float | None]] = [[] for _ in STEPS]
-    shared = (
-        None
-        if alone
-        else _cut_of([np.concatenate([scores[n].numpy() for n in ranking.place if _same(ranking, n, names)])], floor)
-    )
-    for name in names:
-        cuts = _cut_of([scores[name].numpy()], floor) if alone else shared
-        assert cuts is not None
-        for row, cut in zip(rows, cuts, strict=True):
-            row += [cut, cut, None]
-    return rows
+    cuts = {}
+    for group in {ranking.group[name] for name in names}:
+        rivals = [scores[name].numpy() for name in ranking.place if ranking.group[name] == group]
+        cuts[group] = _cuts(np.log10(np.clip(np.sort(np.concatenate(rivals)), floor, None)))
+    return [[x for name in names for x in (cuts[ranking.group[name]][i],) * 2 + (None,)] for i in range(len(STEPS))]
 
 
-def _same(ranking: Ranking, name: str, names: list[str]) -> bool:
-    """Whether a projection competes with those in `names`: same type, or everything in the global scope."""
-    return ranking.scope == "global" or name in names
-
-
-def _cut_of(values: list[np.ndarray], floor: float) -> list[float | None]:
-    ordered = np.log10(np.clip(np.sort(np.concatenate(values)), floor, None))
+def _cuts(ordered: np.ndarray) -> list[float | None]:
+    """Where each slider position cuts sorted values: between two of them, nowhere, or at the last one."""
     n = len(ordered)
     cuts: list[float | None] = []
-    for sparsity in STEPS:
-        k = count_removed(sparsity, n)
+    for k in (count_removed(sparsity, n) for sparsity in STEPS):
         cuts.append(None if k == 0 else float(ordered[-1]) if k == n else float((ordered[k - 1] + ordered[k]) / 2))
     return cuts
 

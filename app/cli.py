@@ -142,6 +142,8 @@ def _recipe(options: argparse.Namespace, criterion: str):
 
 
 def _app(options: argparse.Namespace) -> None:
+    if not (options.port.isdecimal() and 0 < int(options.port) < 65536):
+        raise VPError(f"The port {options.port!r} is no number from 1 to 65535: try PORT=8502.")
     main_script = Path(__file__).parent / "main.py"
     flags = {
         "server.address": "127.0.0.1",

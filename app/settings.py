@@ -72,7 +72,7 @@ def _checked(name: str, value: str) -> str:
     if name in _CHOICES:
         return one_of(name, value, _CHOICES[name])
     if name == "types":
-        return ",".join(check_types(tuple(value.split(","))))
+        return ",".join(check_types(tuple(part for part in value.split(",") if part)))
     if name == "sparsity":
         return f"{round(check_sparsity(value), 2):g}"  # the slider's step is 1 %
     return value

@@ -56,7 +56,10 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], backgroun
         for item in items:
             if background:
                 wait_turn()
-            pending.append(_pool.submit(work, item))
+            try:
+                pending.append(_pool.submit(work, item))
+            except RuntimeError:  # the process is ending and the pool is closed: nobody listens any more
+                return
             if len(pending) >= window:
                 yield pending.popleft().result()
         while pending:

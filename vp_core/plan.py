@@ -92,10 +92,11 @@ class Plan:
 class Ranking:
     """The order of removal: projection name → place (d_out,) of each neuron in its group; lower goes earlier.
 
-    `group_size` gives the number of neurons that compete with each other, by projection name.
+    By projection name, `group` says with whom its neurons compete, and `group_size` how many those are.
     """
 
     place: Mapping[str, np.ndarray]
+    group: Mapping[str, str]
     group_size: Mapping[str, int]
     criterion: str
     scope: str
@@ -144,12 +145,13 @@ def rank(
     for projection in projections:
         groups.setdefault(group_of(projection), []).append(projection)
     place: dict[str, np.ndarray] = {}
+    group: dict[str, str] = {}
     size: dict[str, int] = {}
-    for members in groups.values():
+    for label, members in groups.items():
         values = np.concatenate([scores[p.name].numpy() for p in members])
         places = np.empty(len(values), dtype=np.int64)
         places[np.argsort(values, kind="stable")] = np.arange(len(values))
         splits = np.split(places, np.cumsum([p.d_out for p in members])[:-1])
         for projection, part in zip(members, splits, strict=True):
-            place[projection.name], size[projection.name] = part, len(values)
-    return Ranking({p.name: place[p.name] for p in projections}, size, criterion, scope, model)
+            place[projection.name], group[projection.name], size[projection.name] = part, label, len(values)
+    return Ranking({p.name: place[p.name] for p in projections}, group, size, criterion, scope, model)

@@ -51,7 +51,7 @@ def test_curve_is_resumed_and_drawn(capsys, tmp_path, demo, monkeypatch):
     ]  # fmt: skip
     assert printed[3]["value"] == demo.score(Recipe(), 0.5, "bfloat16").value
     html = plot.read_text()
-    assert "https://cdn" not in html and "plotly.js" in html
+    assert "<script src" not in html and len(html) > 4_000_000  # plotly.js is inside, nothing is fetched
 
     def nothing_is_left_to_do(*_, **__):
         raise AssertionError("a finished point was computed again")

@@ -58,7 +58,8 @@ def test_a_typed_sentence_is_answered_by_both_models():
     at = exact(page(sparsity="0"))
     answers = [m.value for m in at.markdown if m.value.startswith(("**dense**", "**pruned**"))]
     assert len(answers) == 2 and all("positive" in a for a in answers)
-    at.text_input[-1].set_value("word " * 10_000).run()
+    (sentence,) = [widget for widget in at.text_input if widget.label == "Try a sentence"]
+    sentence.set_value("word " * 10_000).run()
     assert not at.exception
     assert any("Only the first 64 tokens" in i.value for i in at.info)
 

@@ -1,0 +1,167 @@
+"""The app in a real process and a real browser: what a visitor sees, drags, saves and types."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.browser import CHROMIUM, browser_page, drag_slider, running_app, wait_for_exact
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and "VP_REQUIRE_BROWSER" not in os.environ, reason="needs Chromium: apt-get install chromium"
+)
+
+_HEAT = """() => [...document.querySelectorAll('.vp-canvas')]
+    .find(c => c.data && c.data[0].type === 'heatmap').data[0].z.map(row => [...row])"""
+_MARKER = """() => [...document.querySelectorAll('.vp-canvas')]
+    .find(c => c.data && c.data.some(t => t.name === 'slider')).data.find(t => t.name === 'slider').x[0]"""
+_REMOVED = """() => [...document.querySelectorAll('.vp-canvas')]
+    .find(c => c.data && c.data.some(t => t.name === 'removed')).data
+    .filter(t => t.name === 'removed').flatMap(t => [...t.y]).filter(y => y !== null).length"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    with running_app(tmp_path_factory.mktemp("cache")) as url:
+        yield url
+
+
+def ready(page):
+    wait_for_exact(page)
+    page.wait_for_function("() => document.querySelectorAll('.vp-figure[data-ready]').length === 4", timeout=60_000)
+    return page
+
+
+def big_number(page) -> str:
+    return page.locator(".st-key-score [data-testid=stMetricValue]").inner_text()
+
+
+def vp(*arguments: str) -> dict:
+    command = [sys.executable, "-m", "app.cli", *arguments, "--json"]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+def test_figures_follow_the_thumb_and_the_score_follows_the_release(app):
+    with browser_page(app) as page:
+        ready(page)
+        score_before, heat_before = big_number(page), page.evaluate(_HEAT)
+        removed_before = page.evaluate(_REMOVED)
+        drag_slider(page, 65, release=False)
+        page.wait_for_function(f"() => ({_MARKER})() === 65")
+        heat = page.evaluate(_HEAT)
+        assert heat != heat_before and page.evaluate(_REMOVED) > removed_before
+        assert big_number(page) == score_before  # nothing is asked of Python while the thumb moves
+        assert "sparsity" not in page.url
+        page.mouse.up()
+        page.wait_for_url("**sparsity=0.65**")
+        page.wait_for_function(
+            f"() => document.querySelector('.st-key-score [data-testid=stMetricValue]').innerText !== {score_before!r}"
+        )
+        wait_for_exact(page)
+        command_line = vp("eval", "demo", "--sparsity", "0.65")
+        assert big_number(page) == f"{100 * command_line['value']:.1f} %"
+        shares = [cell for row in heat for cell in row]
+        rows = [384] * 4 + [1536, 384]
+        gone = sum(share / 100 * rows[i % 6] for i, share in enumerate(shares))
+        assert gone == pytest.approx(command_line["rows_removed"], abs=36)  # each of 36 cells is rounded to 0.1 %
+
+
+def test_the_curve_fills_in_by_itself_and_can_be_stopped(app):
+    with browser_page(app) as page:
+        ready(page)
+        progress = page.get_by_text(re.compile(r"\d+ of 30 points"))
+        progress.wait_for()
+        page.get_by_role("button", name="Cancel").click()
+        stopped = page.get_by_text(re.compile(r"Stopped after \d+ points; they are kept\."))
+        stopped.wait_for()
+        count = int(re.search(r"\d+", stopped.inner_text()).group())
+        page.get_by_role("button", name="Go on").click()
+        page.wait_for_function(
+            f"() => {{ const t = document.body.innerText.match(/(\\d+) of 30 points/); return t && Number(t[1]) > {count} }}",
+            timeout=60_000,
+        )
+
+
+def test_nothing_leaves_the_machine(app):
+    from playwright.sync_api import sync_playwright
+
+    from benchmarks import browser
+
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=browser._FLAGS)
+        page = chromium.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(app)
+        ready(page)
+        chromium.close()
+    assert asked and all(url.startswith((app, "data:", "blob:")) for url in asked), set(asked)
+
+
+def test_every_figure_can_be_had_as_png_svg_and_csv(app):
+    with browser_page(f"{app}/?show=query") as page:
+        ready(page)
+        figures = page.locator(".vp-figure")
+        assert figures.count() == 4
+        for i in range(4):
+            for name, start in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
+                with page.expect_download() as download:
+                    figures.nth(i).get_by_role("button", name=name).click()
+                content = download.value.path().read_bytes()
+                assert content.startswith(start) and len(content) > 3000
+        tables = page.get_by_role("button", name="CSV")
+        assert tables.count() == 4
+        columns = []
+        for i in range(4):
+            with page.expect_download() as download:
+                tables.nth(i).click()
+            with download.value.path().open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            columns.append((len(rows), *rows[0])[:4])
+        assert columns[1:] == [
+            (36, "layer", "type", "rows"), (6 * 384, "layer", "neuron", "score"), (6 * 384, "layer", "neuron", "score")
+        ]  # fmt: skip
+        assert columns[0][1:] == ("criterion", "sparsity", "metric")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_figures_take_the_colours_of_the_page(app, dark):
+    with browser_page(app, dark=dark) as page:
+        ready(page)
+        colour = page.evaluate("() => document.querySelector('.vp-canvas').layout.font.color")
+        channels = [int(colour[i : i + 2], 16) for i in (1, 3, 5)] if colour.startswith("#") else None
+        assert channels, colour
+        assert (sum(channels) > 600) == dark
+
+
+def test_two_visitors_do_not_meet(app):
+    with browser_page(f"{app}/?sparsity=0.1") as first:
+        ready(first)
+        other = first.context.browser.new_context().new_page()
+        other.goto(f"{app}/?sparsity=0.6&criterion=magnitude")
+        ready(other)
+        drag_slider(first, 25)
+        first.wait_for_url("**sparsity=0.25**")
+        wait_for_exact(first)
+        assert other.locator(".vp-slider input").input_value() == "60" and other.evaluate(_MARKER) == 60
+        magnitude = vp("eval", "demo", "--sparsity", "0.6", "--criterion", "magnitude")
+        assert big_number(other) == f"{100 * magnitude['value']:.1f} %"
+
+
+@pytest.mark.parametrize("value", ["1.2", "abc"])
+def test_a_bad_sparsity_in_the_address_is_a_message(app, value):
+    with browser_page(f"{app}/?sparsity={value}") as page:
+        page.get_by_text(f"'{value}' is not a number between 0 and 1").wait_for()
+        ready(page)
+
+
+def test_a_model_that_is_not_there_is_a_message_and_the_page_stays_usable(app):
+    with browser_page(f"{app}/?model=../../x") as page:
+        page.get_by_text("There is no model '../../x'").wait_for()
+        page.get_by_label("Model").fill("demo")
+        page.get_by_role("button", name="Open").click()
+        ready(page)
