@@ -4,6 +4,7 @@ Shared: loaded studies, finished points, running curves; all are functions of th
 live score of a visitor live in the visitor's own session and nowhere else.
 """
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,10 @@ def _study(model: str, task: str, data: str, text: str, label: str) -> Study:
     columns = tuple(column.strip() for column in text.split(",") if column.strip())
     opened = open_study(model, task, data or None, text=columns, label=label)
     opened.statistics()  # now, under the spinner, rather than at the first slide
+    # Streamlit collects garbage after every script run, which walks through all that torch and transformers ever made
+    # and holds the interpreter for most of a second. What is alive by now stays: frozen, it is no longer walked through.
+    gc.collect()
+    gc.freeze()
     return opened
 
 

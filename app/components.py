@@ -5,6 +5,7 @@ computation, and a released slider is served at once.
 """
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +24,27 @@ _SLIDER_HTML = """<div class="vp-slider"><label><span>Sparsity: share of rows re
 <input type="range" min="0" max="100" step="1" aria-label="Sparsity in percent"></label></div>"""
 
 
-@st.cache_resource(show_spinner=False)
-def _source(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")
+@cache
+def _component(name: str, html: str) -> Callable[..., Any]:
+    """A component of ours, registered once: its script is NAME.js beside this file."""
+    css, js = ((_HERE / file).read_text(encoding="utf-8") for file in ("live.css", f"{name}.js"))
+    return st.components.v2.component(f"vp_{name}", html=html, css=css, js=js, isolate_styles=False)
+
+
+@cache
+def _loader() -> Callable[..., Any]:
+    js = _PLOTLY.read_text(encoding="utf-8") + "\nexport default function () {}"
+    return st.components.v2.component("vp_plotly", html="<span></span>", js=js)
 
 
 def load_plotly() -> None:
     """Give the page plotly.js, from the installed package: once a page, and never again when something changes."""
-    loader = st.components.v2.component(
-        "vp_plotly", html="<span></span>", js=_source(str(_PLOTLY)) + "\nexport default function () {}"
-    )
-    loader(key="plotly", height=1)
+    _loader()(key="plotly", height=1)
 
 
 def slider(key: str, position: int, moved: Callable[[], None], poll: str, after_ms: int) -> None:
     """The sparsity slider at `position` (0..100 %); `moved` is called when it was released somewhere else."""
-    component = st.components.v2.component(
-        "vp_slider", html=_SLIDER_HTML, css=_source(str(_HERE / "live.css")), js=_source(str(_HERE / "slider.js")),
-        isolate_styles=False,
-    )  # fmt: skip
-    component(
+    _component("slider", _SLIDER_HTML)(
         key=key,
         data={"position": position, "poll": poll, "after_ms": after_ms},
         default={"position": position},
@@ -53,10 +55,6 @@ def slider(key: str, position: int, moved: Callable[[], None], poll: str, after_
 
 def figure(key: str, live: LiveFigure, name: str, position: int, poll: str = "", after_ms: int = 1000) -> None:
     """A figure that follows the slider and can be saved as PNG or SVG (`name` is the file's)."""
-    component = st.components.v2.component(
-        "vp_figure", html=_FIGURE_HTML, css=_source(str(_HERE / "live.css")), js=_source(str(_HERE / "figure.js")),
-        isolate_styles=False,
-    )  # fmt: skip
     data: dict[str, Any] = {
         "figure": live.figure.to_plotly_json() | {"frames": []},
         "changes": live.changes_as_json(),
@@ -65,7 +63,9 @@ def figure(key: str, live: LiveFigure, name: str, position: int, poll: str = "",
         "poll": poll,
         "after_ms": after_ms,
     }
-    component(key=key, data=_plain(data), height=int(live.figure.layout.height) + 34, on_poll_change=lambda: None)
+    _component("figure", _FIGURE_HTML)(
+        key=key, data=_plain(data), height=int(live.figure.layout.height) + 34, on_poll_change=lambda: None
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -31,27 +31,36 @@ export default function (component) {
   const root = parentElement.querySelector(".vp-figure")
   const canvas = root.querySelector(".vp-canvas")
   const figure = data.figure
-  let waiting = false
+  root.vpLeave?.() // this function runs again for new data: what the last run listened to is stale
+  let drawing = false
   let gone = false
 
-  const move = (position) => {
+  // One redraw for all that changes in one attribute.
+  const move = async (position) => {
+    const values = {}
     for (const change of data.changes) {
-      if (change.frames) {
-        window.Plotly.restyle(canvas, { [change.attribute]: [change.frames[position]] }, [change.trace])
-      } else {
-        const y = change.y.map((value, i) => (change.gone_at[i] <= position ? value : null))
-        window.Plotly.restyle(canvas, { y: [y] }, [change.trace])
-      }
+      const attribute = change.attribute ?? "y"
+      const value = change.frames
+        ? change.frames[position]
+        : change.y.map((y, i) => (change.gone_at[i] <= position ? y : null))
+      values[attribute] ??= { values: [], traces: [] }
+      values[attribute].values.push(value)
+      values[attribute].traces.push(change.trace)
+    }
+    for (const [attribute, change] of Object.entries(values)) {
+      await window.Plotly.restyle(canvas, { [attribute]: change.values }, change.traces)
     }
     canvas.dataset.position = position
   }
-  const follow = () => {
-    if (waiting) return
-    waiting = true
-    requestAnimationFrame(() => {
-      waiting = false
-      if (!gone) move(window.vpSliderPosition)
-    })
+  // Positions that come while a drawing is under way are left out, but for the last one.
+  const follow = async () => {
+    if (drawing) return
+    drawing = true
+    do {
+      await new Promise(requestAnimationFrame)
+      if (!gone) await move(window.vpSliderPosition)
+    } while (!gone && Number(canvas.dataset.position) !== window.vpSliderPosition)
+    drawing = false
   }
   const save = (format) => {
     // On paper there is no dark mode: what leaves the page is dark on white.
@@ -68,7 +77,7 @@ export default function (component) {
     const config = { responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: false }
     await Plotly.react(canvas, figure.data, themed(figure.layout, root), config)
     if (gone) return
-    move(window.vpSliderPosition ?? data.position)
+    await move(window.vpSliderPosition ?? data.position)
     root.dataset.ready = "yes"
     document.addEventListener("vp_slider_position", follow)
   })
@@ -77,12 +86,12 @@ export default function (component) {
     if (window.Plotly && canvas.data) window.Plotly.relayout(canvas, themed(canvas.layout, root))
   })
   colours.observe(document.documentElement, { attributes: true, attributeFilter: ["class", "style", "data-theme"] })
-  clearTimeout(root.vpPoll)
-  if (data.poll) root.vpPoll = setTimeout(() => setTriggerValue("poll", data.poll), data.after_ms)
-  return () => {
+  const poll = data.poll && setTimeout(() => setTriggerValue("poll", data.poll), data.after_ms)
+  root.vpLeave = () => {
     gone = true
-    clearTimeout(root.vpPoll)
+    clearTimeout(poll)
     colours.disconnect()
     document.removeEventListener("vp_slider_position", follow)
   }
+  return root.vpLeave
 }

@@ -12,6 +12,7 @@ def main() -> None:
         page.wait_for_function("() => !document.body.innerText.includes(' of 30 points')", timeout=300_000)
         drag_slider(page, 25)
         page.wait_for_url("**sparsity=0.25**")
+        page.wait_for_timeout(500)
         wait_for_exact(page)
         page.wait_for_timeout(1500)
         page.screenshot(path=str(Path(__file__).parent / "app.png"))
