@@ -52,14 +52,19 @@ export default function (component) {
     }
     canvas.dataset.position = position
   }
-  // Positions that come while a drawing is under way are left out, but for the last one.
+  const inSight = () => {
+    const box = canvas.getBoundingClientRect()
+    return box.bottom > 0 && box.top < window.innerHeight
+  }
+  // Positions that come while a drawing is under way are left out, but for the last one. A figure that nobody sees
+  // waits until it is scrolled into sight.
   const follow = async () => {
-    if (drawing) return
+    if (drawing || gone || window.vpSliderPosition === undefined || !inSight()) return
     drawing = true
     do {
       await new Promise(requestAnimationFrame)
       if (!gone) await move(window.vpSliderPosition)
-    } while (!gone && Number(canvas.dataset.position) !== window.vpSliderPosition)
+    } while (!gone && inSight() && Number(canvas.dataset.position) !== window.vpSliderPosition)
     drawing = false
   }
   const save = (format) => {
@@ -80,8 +85,10 @@ export default function (component) {
     await move(window.vpSliderPosition ?? data.position)
     root.dataset.ready = "yes"
     document.addEventListener("vp_slider_position", follow)
+    sight.observe(canvas)
   })
   for (const button of root.querySelectorAll("button")) button.onclick = () => save(button.dataset.format)
+  const sight = new IntersectionObserver(follow)
   const colours = new MutationObserver(() => {
     if (window.Plotly && canvas.data) window.Plotly.relayout(canvas, themed(canvas.layout, root))
   })
@@ -91,6 +98,7 @@ export default function (component) {
     gone = true
     clearTimeout(poll)
     colours.disconnect()
+    sight.disconnect()
     document.removeEventListener("vp_slider_position", follow)
   }
   return root.vpLeave

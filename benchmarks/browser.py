@@ -71,6 +71,7 @@ def browser_page(url: str, dark: bool = False, height: int = 1000) -> Iterator[P
         context = browser.new_context(
             viewport={"width": 1440, "height": height}, color_scheme="dark" if dark else "light", accept_downloads=True
         )
+        context.set_default_timeout(90_000)  # two cores, a browser that draws in software, and a model
         page = context.new_page()
         page.goto(url)
         yield page

@@ -46,7 +46,7 @@ def vp(*arguments: str) -> dict:
 
 
 def test_figures_follow_the_thumb_and_the_score_follows_the_release(app):
-    with browser_page(app) as page:
+    with browser_page(app, height=2400) as page:  # every figure in sight: one that is not waits
         ready(page)
         score_before, heat_before = big_number(page), page.evaluate(_HEAT)
         removed_before = page.evaluate(_REMOVED)
@@ -71,7 +71,7 @@ def test_figures_follow_the_thumb_and_the_score_follows_the_release(app):
 
 
 def test_the_curve_fills_in_by_itself_and_can_be_stopped(app):
-    with browser_page(app) as page:
+    with browser_page(f"{app}/?scope=global&replacement=zero") as page:  # a curve that no other test has filled
         ready(page)
         progress = page.get_by_text(re.compile(r"\d+ of 30 points"))
         progress.wait_for()
@@ -162,6 +162,6 @@ def test_a_bad_sparsity_in_the_address_is_a_message(app, value):
 def test_a_model_that_is_not_there_is_a_message_and_the_page_stays_usable(app):
     with browser_page(f"{app}/?model=../../x") as page:
         page.get_by_text("There is no model '../../x'").wait_for()
-        page.get_by_label("Model").fill("demo")
-        page.get_by_role("button", name="Open").click()
+        page.get_by_role("textbox", name="Model").fill("demo")
+        page.get_by_test_id("stBaseButton-secondaryFormSubmit").click()
         ready(page)
