@@ -11,9 +11,13 @@ import pytest
 
 from benchmarks.browser import CHROMIUM, browser_page, drag_slider, running_app, wait_for_exact
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and "VP_REQUIRE_BROWSER" not in os.environ, reason="needs Chromium: apt-get install chromium"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        CHROMIUM is None and "VP_REQUIRE_BROWSER" not in os.environ, reason="needs Chromium: apt-get install chromium"
+    ),
+    # Server, model and a browser that draws in software share two cores: a page may miss its time once, not three times.
+    pytest.mark.flaky(reruns=2),
+]
 
 _HEAT = """() => [...document.querySelectorAll('.vp-canvas')]
     .find(c => c.data && c.data[0].type === 'heatmap').data[0].z.map(row => [...row])"""
@@ -32,7 +36,7 @@ def app(tmp_path_factory):
 
 def ready(page):
     wait_for_exact(page)
-    page.wait_for_function("() => document.querySelectorAll('.vp-figure[data-ready]').length === 4", timeout=60_000)
+    page.wait_for_function("() => document.querySelectorAll('.vp-figure[data-ready]').length === 4", timeout=120_000)
     return page
 
 
@@ -105,6 +109,9 @@ def test_nothing_leaves_the_machine(app):
 def test_every_figure_can_be_had_as_png_svg_and_csv(app):
     with browser_page(f"{app}/?show=query") as page:
         ready(page)
+        if (cancel := page.get_by_role("button", name="Cancel")).count():
+            cancel.click()  # a growing curve renews its button every second
+            page.get_by_text(re.compile(r"Stopped after")).wait_for()
         figures = page.locator(".vp-figure")
         assert figures.count() == 4
         for i in range(4):
