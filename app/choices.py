@@ -27,6 +27,8 @@ def remember(**changed: str) -> Settings:
     if new != st.session_state.settings:
         st.session_state.settings = new
         st.session_state.problems = []
+    # A plain dictionary, for what runs later and outside a script run (a button's download).
+    st.session_state.setdefault("now", {})["settings"] = new
     if st.query_params.to_dict() != new.to_query():
         st.query_params.from_dict(new.to_query())
     return new

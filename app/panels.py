@@ -187,12 +187,12 @@ def _curve_job(study: Study, settings: Settings) -> Job[Row]:
 
 def mask_panel(study: Study, settings: Settings) -> None:
     """Heat map of sparsity by layer and projection type."""
-    ranking = study.ranking(settings.recipe)
+    ranking, now = study.ranking(settings.recipe), st.session_state.now
     st.markdown("##### Where rows go", help=TERMS["heat"])
     components.figure(
         "heat-map", masks.draw(ranking, float(settings.sparsity)), "sparsity-by-layer-and-type", settings.position
     )
-    _csv("sparsity-by-layer-and-type", lambda: masks.table(ranking, float(st.session_state.settings.sparsity)))
+    _csv("sparsity-by-layer-and-type", lambda: masks.table(ranking, float(now["settings"].sparsity)))
 
 
 @st.fragment
