@@ -5,8 +5,8 @@ import pandas as pd
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure, Restyle
+from vp_core.families import TYPES
 from vp_core.plan import Ranking
-from vp_core.projections import TYPES
 
 TEXT_UP_TO = 12
 """Layers up to which the cells carry their number."""

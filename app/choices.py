@@ -8,8 +8,8 @@ from app.glossary import TERMS
 from app.settings import Settings, from_query
 from vp_core.criteria import CRITERIA
 from vp_core.evaluate import DTYPES
+from vp_core.families import TYPES
 from vp_core.plan import SCOPES
-from vp_core.projections import TYPES
 from vp_core.replacement import REPLACEMENTS
 from vp_core.tasks import TASKS
 

@@ -124,8 +124,9 @@ def _recipe(options: argparse.Namespace, criterion: str):
     from vp_core.criteria import CRITERIA
     from vp_core.errors import one_of
     from vp_core.evaluate import DTYPES
+    from vp_core.families import TYPES
     from vp_core.plan import SCOPES
-    from vp_core.projections import TYPES, check_types
+    from vp_core.projections import check_types
     from vp_core.replacement import REPLACEMENTS
     from vp_core.statistics import ESTIMATORS
     from vp_core.study import Recipe

@@ -15,8 +15,8 @@ from app.jobs import Job
 from app.settings import Settings
 from vp_core.errors import VPError
 from vp_core.evaluate import Score
+from vp_core.families import TYPES
 from vp_core.metrics import CLASSIFICATION, paired_interval
-from vp_core.projections import TYPES
 from vp_core.study import Study
 from vp_core.sweep import Row, curve
 

@@ -4,8 +4,9 @@ import torch
 
 from analysis import masks
 from benchmarks.measure import alternating, line
+from vp_core.families import TYPES
 from vp_core.plan import rank
-from vp_core.projections import TYPES, Projection
+from vp_core.projections import Projection
 
 LAYERS, HIDDEN, FFN = 24, 1024, 4096
 

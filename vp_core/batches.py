@@ -33,9 +33,10 @@ class Batch:
     inputs: dict[str, Tensor]
     examples: np.ndarray
 
-    def real_tokens(self) -> Tensor:
-        """1 for a token and 0 for padding, (examples·tokens,)."""
-        return self.inputs["attention_mask"].flatten()
+    def real_tokens(self) -> Tensor | None:
+        """1 for a token and 0 for padding, (examples·tokens,); None without padding (images)."""
+        mask = self.inputs.get("attention_mask")
+        return None if mask is None else mask.flatten()
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]], max_length: int) -> Encoded:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.errors import one_of
-from vp_core.projections import Projection
+from vp_core.projections import Projection, weight_of
 from vp_core.statistics import Statistics
 
 Scores = Mapping[str, Tensor]
@@ -38,8 +38,12 @@ def random(model: PreTrainedModel, statistics: Statistics, projections: Sequence
 def magnitude(
     model: PreTrainedModel, statistics: Statistics, projections: Sequence[Projection], seed: int
 ) -> dict[str, Tensor]:
-    """L2 norm of the neuron's weight row ‖W_i‖₂ (the row form of magnitude pruning, Han et al. 2015)."""
-    return {p.name: model.get_submodule(p.path).weight.detach().double().norm(dim=1) for p in projections}
+    """L2 norm of the weight row ‖W_i‖₂ (the row form of magnitude pruning, Han et al. 2015); of both rows under a gate."""
+    scores = {}
+    for p in projections:
+        gate = [model.get_submodule(p.gate).weight] if p.gate else []
+        scores[p.name] = torch.cat([weight_of(model, p), *gate], dim=1).detach().double().norm(dim=1)
+    return scores
 
 
 CRITERIA: Mapping[str, Criterion] = {"variance": variance, "random": random, "magnitude": magnitude}

@@ -81,11 +81,15 @@ class Score:
 
 @contextmanager
 def first_token_only(model: PreTrainedModel) -> Iterator[None]:
-    """While open, the last layer's feed-forward runs on the first token only, which is all the classifier reads.
+    """While open, the last layer's feed-forward runs on the first token only, where that is all the classifier reads.
 
     Saves 8/72 of a 6-layer model's linear work; a logit changes by rounding alone.
     """
-    handle = last_attention_norm(model).register_forward_pre_hook(lambda _module, inputs: (inputs[0][:, :1],))
+    norm = last_attention_norm(model)
+    if norm is None:
+        yield
+        return
+    handle = norm.register_forward_pre_hook(lambda _module, inputs: (inputs[0][:, :1],))
     try:
         yield
     finally:

@@ -21,8 +21,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from vp_core.errors import VPError
+from vp_core.families import family_of, longest_input
 from vp_core.hub import require_hub
-from vp_core.projections import Projection, family_of, find_projections, longest_input
+from vp_core.projections import Projection, find_projections
 from vp_core.tasks import Task
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")

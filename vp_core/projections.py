@@ -1,20 +1,18 @@
-"""Where the six linear projections of every Transformer layer are: the only file that knows model families.
+"""Where the six linear projections of every Transformer layer are in a model, by the names in `vp_core.families`.
 
 A projection computes y = x Wᵀ + b with W of shape (d_out, d_in). A *neuron* is one coordinate of y, that is one row of W.
-To support another family, add one line to FAMILIES.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from vp_core.errors import VPError
-
-TYPES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-"""W_Q, W_K, W_V, W_O, W_FF1, W_FF2 of the paper, in forward order."""
+from vp_core.families import TYPES, Stack, family_of
 
 CONSUMERS = {"value": "attention_output", "ffn_in": "ffn_out"}
 """Whose matrix reads a type's output (value: mixed over tokens by attention; ffn_in: after the activation)."""
@@ -24,9 +22,11 @@ CONSUMERS = {"value": "attention_output", "ffn_in": "ffn_out"}
 class Projection:
     """One linear map of one layer.
 
-    `path` is the module's name in the model, `consumer` the path of the projection that reads its output (None where the
-    output meets another one in a dot product, query and key, or goes to the residual stream), `head_width` the number of
-    coordinates of a head (None outside query, key and value).
+    `path` is the module's name in the model; where one module holds several projections (GPT-2's fused `c_attn`) this one
+    is its rows from `start` on. `consumer` is the path of the projection that reads its output (None where the output meets
+    another one in a dot product, query and key, or goes to the residual stream), `head_width` the number of coordinates of
+    a head (None outside query, key and value). `gate` is the path of the matrix that is multiplied onto it (Llama's gated
+    FFN); its neuron is then one input coordinate of the consumer, and both matrices lose the row.
     """
 
     layer: int
@@ -36,110 +36,125 @@ class Projection:
     d_out: int
     consumer: str | None
     head_width: int | None
+    start: int = 0
+    gate: str | None = None
 
     @property
     def name(self) -> str:
         """Layer and type, counted from 0: `3.ffn_in`."""
         return f"{self.layer}.{self.type}"
 
+    @property
+    def weights_of_a_row(self) -> int:
+        """How many weights go with one neuron of this projection itself."""
+        return self.d_in * (2 if self.gate else 1)
+
 
 @dataclass(frozen=True)
-class Family:
-    """Module names of one model family, relative to the base model and to one of its layers.
+class Layer:
+    """What belongs together in one attention block and its feed-forward network, as `vp_core.squeeze` needs it.
 
-    `attention_norm` is the layer norm right after the residual sum of the attention block, `first_position` the number of
-    the first token's position (RoBERTa counts from pad_token_id + 1 = 2). The classification head of
-    every family here reads the first token only, which `vp_core.evaluate` makes use of.
+    `attention` is the path of the module that cuts its three projections into heads, `head_size` the name of its attribute
+    with the width of a head, `split_size` that of a fused projection's parts. `queries_per_key` heads of the query share
+    a head of key and value; `rotary` positions rotate pairs of query and key coordinates.
     """
 
-    layers: str
-    modules: Mapping[str, str]
-    attention_norm: str
-    first_position: int = 0
+    projections: Mapping[str, Projection]
+    attention: str
+    head_size: str
+    split_size: str | None
+    activation: str | None
+    queries_per_key: int
+    rotary: bool
 
 
-_BERT = Family(
-    layers="encoder.layer",
-    modules=MappingProxyType(
-        {
-            "query": "attention.self.query",
-            "key": "attention.self.key",
-            "value": "attention.self.value",
-            "attention_output": "attention.output.dense",
-            "ffn_in": "intermediate.dense",
-            "ffn_out": "output.dense",
-        }
-    ),
-    attention_norm="attention.output.LayerNorm",
-)
-_DISTILBERT = Family(
-    layers="transformer.layer",
-    modules=MappingProxyType(
-        {
-            "query": "attention.q_lin",
-            "key": "attention.k_lin",
-            "value": "attention.v_lin",
-            "attention_output": "attention.out_lin",
-            "ffn_in": "ffn.lin1",
-            "ffn_out": "ffn.lin2",
-        }
-    ),
-    attention_norm="sa_layer_norm",
-)
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {"bert": _BERT, "roberta": replace(_BERT, first_position=2), "electra": _BERT, "distilbert": _DISTILBERT}
-)
-"""Keyed by `config.model_type`, compared whole: "distilbert" contains "bert"."""
+def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
+    """Every attention block with its feed-forward network, in forward order (BART: encoder, decoder, cross attention).
 
-
-def family_of(model_type: str) -> Family:
-    """The family of a `config.model_type`; VPError names what is supported."""
-    if model_type not in FAMILIES:
-        raise VPError(
-            f"The model type {model_type!r} is not supported: use a sequence-classification model of one of "
-            f"{', '.join(sorted(FAMILIES))}."
-        )
-    return FAMILIES[model_type]
-
-
-def find_projections(model: PreTrainedModel) -> tuple[Projection, ...]:
-    """Every projection of a Hugging Face model, layer by layer in the order of TYPES.
-
-    Raises VPError for a family that is not supported.
+    Layers that share their weights (ALBERT) are one layer. Raises VPError for a family that is not supported and for a
+    model that is squeezed already.
     """
-    config = model.config
-    family = family_of(config.model_type)
-    heads = config.num_attention_heads
-    prefix = f"{model.base_model_prefix}.{family.layers}" if hasattr(model, model.base_model_prefix) else family.layers
-    found = []
-    for layer in range(len(model.get_submodule(prefix))):
-        for type_ in TYPES:
-            path = f"{prefix}.{layer}.{family.modules[type_]}"
-            weight = model.get_submodule(path).weight
-            consumer = CONSUMERS.get(type_)
-            found.append(
-                Projection(
-                    layer=layer,
-                    type=type_,
-                    path=path,
-                    d_in=weight.shape[1],
-                    d_out=weight.shape[0],
-                    consumer=f"{prefix}.{layer}.{family.modules[consumer]}" if consumer else None,
-                    head_width=weight.shape[0] // heads if type_ in ("query", "key", "value") else None,
-                )
-            )
+    family = family_of(model.config.model_type)
+    base = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+    found: list[Layer] = []
+    for stack in family.stacks:
+        for path in _numbered(model, base + stack.layers):
+            found.append(_layer(model, stack, path, len(found), family.rotary))
     return tuple(found)
 
 
-def longest_input(config: PretrainedConfig) -> int:
-    """The number of tokens the model has positions for."""
-    return config.max_position_embeddings - family_of(config.model_type).first_position
+def find_projections(model: PreTrainedModel) -> tuple[Projection, ...]:
+    """Every projection of a Hugging Face model, layer by layer in the order of TYPES; raises as `find_layers` does."""
+    return tuple(p for layer in find_layers(model) for p in layer.projections.values())
 
 
-def last_attention_norm(model: PreTrainedModel) -> nn.Module:
-    """The layer norm after the last layer's attention: from here on only the first token matters to the classifier."""
+def _numbered(model: nn.Module, pattern: str) -> list[str]:
+    """The paths that a pattern such as `encoder.layer.*` stands for."""
+    head, star, tail = pattern.partition(".*")
+    if not star:
+        return [pattern]
+    return [path for i in range(len(model.get_submodule(head))) for path in _numbered(model, f"{head}.{i}{tail}")]
+
+
+def _layer(model: nn.Module, stack: Stack, path: str, number: int, rotary: bool) -> Layer:
+    attention = model.get_submodule(f"{path}.{stack.attention}")
+    width = getattr(attention, stack.head_size)
+    projections: dict[str, Projection] = {}
+    used: dict[str, int] = {}
+    for type_, name in stack.modules.items():
+        rows, d_in = _shape(model.get_submodule(f"{path}.{name}"))
+        rows //= list(stack.modules.values()).count(name)
+        consumer = CONSUMERS.get(type_)
+        projections[type_] = Projection(
+            layer=number,
+            type=type_,
+            path=f"{path}.{name}",
+            d_in=d_in,
+            d_out=rows,
+            consumer=f"{path}.{stack.modules[consumer]}" if consumer else None,
+            head_width=width if type_ in ("query", "key", "value") else None,
+            start=used.get(name, 0),
+            gate=f"{path}.{stack.gate}" if stack.gate and type_ == "ffn_in" else None,
+        )
+        used[name] = used.get(name, 0) + rows
+    return Layer(
+        projections=MappingProxyType(projections),
+        attention=f"{path}.{stack.attention}",
+        head_size=stack.head_size,
+        split_size=stack.split_size,
+        activation=f"{path}.{stack.activation}" if stack.activation and "ffn_in" in projections else None,
+        queries_per_key=projections["query"].d_out // projections["key"].d_out,
+        rotary=rotary,
+    )
+
+
+def _shape(module: nn.Module) -> tuple[int, int]:
+    """(rows, columns) of a linear map; VPError if it is none any more."""
+    if not isinstance(module, nn.Linear | Conv1D):
+        raise VPError("This model is squeezed already: prune the model that it was made from.")
+    rows, columns = as_rows(module, module.weight).shape
+    return rows, columns
+
+
+def as_rows(module: nn.Module, weight: Tensor) -> Tensor:
+    """A view of a module's weight with one neuron a row (d_out, d_in): GPT-2's `Conv1D` keeps it transposed."""
+    return weight.T if isinstance(module, Conv1D) else weight
+
+
+def weight_of(model: nn.Module, projection: Projection) -> Tensor:
+    """A projection's weight (d_out, d_in), a view."""
+    module = model.get_submodule(projection.path)
+    assert isinstance(module.weight, Tensor)
+    return as_rows(module, module.weight)[projection.start : projection.start + projection.d_out]
+
+
+def last_attention_norm(model: PreTrainedModel) -> nn.Module | None:
+    """The layer norm after the last layer's attention, if from here on only the first token matters to the classifier."""
     family = family_of(model.config.model_type)
-    return model.base_model.get_submodule(family.layers)[-1].get_submodule(family.attention_norm)
+    if family.attention_norm is None:
+        return None
+    layers, _, _ = family.stacks[-1].layers.partition(".*")
+    return model.base_model.get_submodule(layers)[-1].get_submodule(family.attention_norm)
 
 
 def check_types(types: tuple[str, ...]) -> tuple[str, ...]:

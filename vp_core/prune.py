@@ -1,7 +1,7 @@
 """Pruning without changing the model that came in: a new module structure over the same storage."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vp_core.errors import VPError
 from vp_core.plan import Plan
-from vp_core.projections import find_projections
+from vp_core.projections import Projection, as_rows, find_projections
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -39,23 +39,53 @@ def prune(model: Model, plan: Plan, constants: Mapping[str, Tensor]) -> Model:
     """A new model in which every removed row is zero and its bias is the constant that replaces its output.
 
     `constants` maps a projection's name to (d_out,) values (see `vp_core.replacement`); only those of removed rows are
-    used. The model that came in is not changed, and what is not pruned is shared with it. Raises VPError if the plan
-    belongs to a model of another shape.
+    used. The model that came in is not changed, and what is not pruned is shared with it. Where the families' linear maps
+    have no bias (Llama), those that need one get it. Raises VPError if the plan belongs to a model of another shape.
     """
-    replace: dict[str, Tensor] = {}
-    by_name = {p.name: p for p in find_projections(model)}
-    for name, keep in plan.keep.items():
-        projection = by_name.get(name)
-        if projection is None or projection.d_out != len(keep):
-            raise VPError("This plan belongs to another model: make a plan for this one.")
-        if bool(keep.all()):
-            continue
-        module = model.get_submodule(projection.path)
-        assert isinstance(module, nn.Linear)
-        rows = (~keep).nonzero().squeeze(1)
-        weight, bias = module.weight.detach().clone(), module.bias.detach().clone()
-        weight[rows] = 0
-        bias[rows] = constants[name][rows].to(bias.dtype)
-        replace[f"{projection.path}.weight"] = weight
-        replace[f"{projection.path}.bias"] = bias
-    return share(model, replace)
+    projections = find_projections(model)
+    check_plan(plan, projections)
+    edited: dict[str, tuple[Tensor, Tensor]] = {}
+    for projection in projections:
+        keep = plan.keep.get(projection.name)
+        if keep is not None and not bool(keep.all()):
+            _remove(model, projection, (~keep).nonzero().squeeze(1), constants[projection.name], edited)
+    pruned = share(model, {f"{path}.weight": weight for path, (weight, _) in edited.items()})
+    for path, (_, bias) in edited.items():
+        module = pruned.get_submodule(path)
+        module.bias = nn.Parameter(bias, requires_grad=module.weight.requires_grad)
+    return pruned
+
+
+def check_plan(plan: Plan, projections: Sequence[Projection]) -> None:
+    """VPError unless every mask of the plan fits a projection."""
+    rows = {p.name: p.d_out for p in projections}
+    if any(rows.get(name) != len(keep) for name, keep in plan.keep.items()):
+        raise VPError("This plan belongs to another model: make a plan for this one.")
+
+
+def _remove(
+    model: nn.Module, projection: Projection, rows: Tensor, constants: Tensor, edited: dict[str, tuple[Tensor, Tensor]]
+) -> None:
+    """Zero these rows and set their biases, in copies that are kept in `edited` by module path."""
+
+    def copies(path: str) -> tuple[nn.Module, Tensor, Tensor]:
+        module = model.get_submodule(path)
+        if path not in edited:
+            weight = module.weight.detach().clone()
+            bias = weight.new_zeros(len(as_rows(module, weight))) if module.bias is None else module.bias.detach().clone()
+            edited[path] = weight, bias
+        return module, *edited[path]
+
+    module, weight, bias = copies(projection.path)
+    as_rows(module, weight)[projection.start + rows] = 0
+    values = constants[rows].to(bias.dtype)
+    if projection.gate is None:
+        bias[projection.start + rows] = values
+        return
+    # The neuron is the product with the gate: both rows go, and what the consumer made of its constant joins its bias.
+    assert projection.consumer
+    gate, gate_weight, gate_bias = copies(projection.gate)
+    as_rows(gate, gate_weight)[rows] = 0
+    bias[rows] = gate_bias[rows] = 0
+    reader, reader_weight, reader_bias = copies(projection.consumer)
+    reader_bias += as_rows(reader, reader_weight)[:, rows] @ values

@@ -100,19 +100,29 @@ class Statistics:
 
 
 @contextmanager
-def measured(model: nn.Module, projections: Iterable[Projection], real: Tensor, found: dict[str, Moments]) -> Iterator[None]:
+def measured(
+    model: nn.Module, projections: Iterable[Projection], real: Tensor | None, found: dict[str, Moments]
+) -> Iterator[None]:
     """While open, a forward pass leaves each projection's moments over the tokens with `real` = 1 in `found`.
 
-    Outputs are used up as they appear and never kept: memory grows with the number of neurons, not of tokens.
+    Outputs are used up as they appear and never kept: memory grows with the number of neurons, not of tokens. A layer that
+    is used several times (ALBERT) adds up over its uses. `real` None counts every token.
     """
 
-    def measure(name: str):
-        def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-            found[name] = batch_moments(output.flatten(0, -2), real)
+    def add(projection: Projection, values: Tensor) -> None:
+        new = batch_moments(values[..., projection.start : projection.start + projection.d_out].flatten(0, -2), real)
+        if projection.name in found:
+            found[projection.name].merge(new)
+        else:
+            found[projection.name] = new
 
-        return hook
+    def place(p: Projection):
+        if p.gate:  # the neuron is what the consumer reads
+            hook = lambda _module, inputs: add(p, inputs[0])  # noqa: E731
+            return model.get_submodule(p.consumer).register_forward_pre_hook(hook)
+        return model.get_submodule(p.path).register_forward_hook(lambda _module, _inputs, output: add(p, output))
 
-    handles = [model.get_submodule(p.path).register_forward_hook(measure(p.name)) for p in projections]
+    handles = [place(p) for p in projections]
     try:
         yield
     finally:

@@ -17,9 +17,10 @@ from vp_core.criteria import score_neurons
 from vp_core.data import Examples, open_examples
 from vp_core.errors import VPError
 from vp_core.evaluate import Question, Score, evaluate, logits_by_batch
+from vp_core.families import TYPES
 from vp_core.models import LoadedModel, label_order, load_model
 from vp_core.plan import Plan, Ranking, rank
-from vp_core.projections import TYPES, Projection, check_types
+from vp_core.projections import Projection, check_types
 from vp_core.prune import prune
 from vp_core.replacement import constants
 from vp_core.statistics import Statistics, collect

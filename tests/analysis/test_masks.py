@@ -9,7 +9,7 @@ import tiny
 from analysis import masks
 from analysis.live import STEPS
 from vp_core.errors import VPError
-from vp_core.projections import TYPES
+from vp_core.families import TYPES
 from vp_core.study import Recipe
 
 

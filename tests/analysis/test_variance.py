@@ -9,9 +9,10 @@ import tiny
 import torch
 
 from analysis import variance
+from vp_core.families import TYPES
 from vp_core.moments import Moments
 from vp_core.plan import rank
-from vp_core.projections import TYPES, find_projections
+from vp_core.projections import find_projections
 from vp_core.statistics import Statistics
 
 

@@ -5,8 +5,9 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from vp_core.cost import cost
+from vp_core.families import TYPES
 from vp_core.plan import rank
-from vp_core.projections import TYPES, find_projections
+from vp_core.projections import find_projections
 from vp_core.study import Recipe
 
 

@@ -9,9 +9,10 @@ from torch.nn.utils import prune as torch_prune
 
 from vp_core.criteria import CRITERIA, score_neurons
 from vp_core.errors import VPError
+from vp_core.families import TYPES
 from vp_core.moments import Moments
 from vp_core.plan import SCOPES, rank
-from vp_core.projections import TYPES, find_projections
+from vp_core.projections import find_projections
 from vp_core.statistics import Statistics
 
 

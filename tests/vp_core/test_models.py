@@ -18,8 +18,9 @@ from transformers import (
 )
 
 from vp_core.errors import VPError
+from vp_core.families import TYPES
 from vp_core.models import load_model
-from vp_core.projections import TYPES, check_types
+from vp_core.projections import check_types
 from vp_core.study import Recipe, open_study
 
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vp_core.errors import VPError
+from vp_core.families import TYPES
 from vp_core.plan import SCOPES, Plan, check_sparsity, count_removed, rank
-from vp_core.projections import TYPES, Projection
+from vp_core.projections import Projection
 
 PROJECTIONS = [
     Projection(layer, type_, f"{layer}.{type_}", 4, 7 if type_ == "ffn_in" else 5, None, None)

@@ -9,8 +9,9 @@ import torch
 from vp_core.batches import encode, make_batches
 from vp_core.criteria import score_neurons
 from vp_core.errors import VPError
+from vp_core.families import TYPES
 from vp_core.plan import Plan, rank
-from vp_core.projections import TYPES, find_projections
+from vp_core.projections import find_projections
 from vp_core.prune import prune, share
 from vp_core.replacement import constants
 from vp_core.statistics import collect

@@ -9,7 +9,8 @@ import torch
 
 from vp_core.batches import Batch, encode, make_batches
 from vp_core.errors import VPError
-from vp_core.projections import TYPES, find_projections
+from vp_core.families import TYPES
+from vp_core.projections import find_projections
 from vp_core.statistics import Statistics, collect
 
 TEXTS = [(t,) for t in tiny.sentences(24, seed=11)]

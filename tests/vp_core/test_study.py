@@ -10,8 +10,8 @@ import tiny
 import torch
 
 from vp_core.errors import VPError
+from vp_core.families import TYPES
 from vp_core.plan import SCOPES
-from vp_core.projections import TYPES
 from vp_core.study import Recipe, open_study
 
 

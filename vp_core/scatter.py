@@ -1,0 +1,108 @@
+"""The one module that a squeezed model has and a dense one has not: a smaller linear map between full-width neighbours."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a squeezed linear map: a dense (rows, columns) matrix.
+
+    `width` is the width of its output where rows are put back into a wider vector of constants (None: the output is the
+    rows), `gathers` whether it picks its columns from a wider input.
+    """
+
+    columns: int
+    rows: int
+    width: int | None = None
+    gathers: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether torch's own Linear does."""
+        return self.width is None and not self.gathers and self.rows > 0 and self.columns > 0
+
+
+class ScatterLinear(nn.Module):
+    """y = base, with y[out_index] = x[in_index] Wᵀ + b.
+
+    `base` (width,) holds the constants of the rows that were removed; it is frozen. Without columns the map is its bias,
+    without rows its base: nothing is multiplied.
+    """
+
+    base: Tensor
+    out_index: Tensor
+    in_index: Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        if shape.rows and shape.columns:
+            self.linear: nn.Linear | None = empty_linear(shape)
+        else:
+            self.linear = None
+        if shape.rows and not shape.columns:
+            self.bias = nn.Parameter(torch.empty(shape.rows, device="meta"))
+        if shape.width is not None:
+            self.register_buffer("base", torch.empty(shape.width, device="meta"))
+            if shape.rows:
+                self.register_buffer("out_index", torch.empty(shape.rows, dtype=torch.long, device="meta"))
+        if shape.gathers:
+            self.register_buffer("in_index", torch.empty(shape.columns, dtype=torch.long, device="meta"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, d_in) → (…, width or rows)."""
+        shape, lead = self.shape, x.shape[:-1]
+        if shape.width is not None and not shape.rows:
+            return self.base.expand(*lead, shape.width)
+        if self.linear is None:
+            y = self.bias.expand(*lead, shape.rows)
+        else:
+            y = self.linear(x[..., self.in_index] if shape.gathers else x)
+        if shape.width is None:
+            return y
+        return self.base.to(y.dtype).expand(*lead, shape.width).index_copy(-1, self.out_index, y)
+
+    def extra_repr(self) -> str:
+        s = self.shape
+        return f"columns={s.columns}, rows={s.rows}, width={s.width}, gathers={s.gathers}"
+
+
+def empty_linear(shape: Shape) -> nn.Linear:
+    """A Linear whose weights are still to be assigned (on the meta device, so no time goes into drawing them)."""
+    return nn.Linear(shape.columns, shape.rows, device="meta")
+
+
+def empty(shape: Shape) -> nn.Module:
+    """The module for a shape, its weights still to be assigned."""
+    return empty_linear(shape) if shape.plain else ScatterLinear(shape)
+
+
+def filled(
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    base: Tensor | None = None,
+    out_index: Tensor | None = None,
+    in_index: Tensor | None = None,
+) -> tuple[nn.Module, Shape]:
+    """The module for weight (rows, columns) and bias (rows,), and its shape; parameters, trainable as `weight` is.
+
+    With `base` (width,) and `out_index` (rows,) the output is put into the base; with `in_index` (columns,) the input is
+    picked from a wider one.
+    """
+    if out_index is not None and base is not None and torch.equal(out_index, torch.arange(len(base))):
+        base = out_index = None
+    rows, columns = weight.shape
+    shape = Shape(columns, rows, None if base is None else len(base), in_index is not None and columns > 0)
+    module = empty(shape)
+    tensors = {"weight": weight, "bias": bias}
+    if isinstance(module, ScatterLinear):
+        tensors = {"linear.weight": weight, "linear.bias": bias} if module.linear is not None else {"bias": bias}
+        tensors |= {"base": base, "out_index": out_index, "in_index": in_index}  # type: ignore[dict-item]
+    wanted = module.state_dict().keys()
+    module.load_state_dict({k: v.detach().contiguous() for k, v in tensors.items() if k in wanted}, assign=True)
+    module.requires_grad_(weight.requires_grad)
+    return module.train(False), shape
