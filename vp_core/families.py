@@ -17,7 +17,11 @@ TYPES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 
 @dataclass(frozen=True)
 class Stack:
-    """One run of layers: `layers` is its path in the base model, with a * for each number; the rest are names in a layer."""
+    """One run of layers: `layers` is its path in the base model, with a * for each number; the rest are names in a layer.
+
+    See `vp_core.projections.Layer` for what they are. `groups` is the setting that says among how many groups of weights the
+    layers are shared (None: every layer has its own).
+    """
 
     layers: str
     modules: Mapping[str, str]
@@ -26,6 +30,7 @@ class Stack:
     activation: str | None = None
     gate: str | None = None
     split_size: str | None = None
+    groups: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,9 @@ class Family:
     classifies_text: bool = True
 
 
-def _modules(query: str, key: str, value: str, attention_output: str, ffn_in: str = "", ffn_out: str = "") -> Mapping[str, str]:
-    names = dict(zip(TYPES, (query, key, value, attention_output, ffn_in, ffn_out), strict=True))
-    return MappingProxyType({type_: name for type_, name in names.items() if name})
+def _modules(*names: str) -> Mapping[str, str]:
+    """Module names in the order of TYPES; cross attention has the first four only."""
+    return MappingProxyType(dict(zip(TYPES, names, strict=False)))
 
 
 def _parts(prefix: str, *names: str) -> tuple[str, ...]:
@@ -93,6 +98,7 @@ _ALBERT = Family(
             attention="attention",
             head_size="attention_head_size",
             activation="activation",
+            groups="num_hidden_groups",
         ),
     ),
 )

@@ -56,7 +56,8 @@ class Layer:
 
     `attention` is the path of the module that cuts its three projections into heads, `head_size` the name of its attribute
     with the width of a head, `split_size` that of a fused projection's parts. `queries_per_key` heads of the query share
-    a head of key and value; `rotary` positions rotate pairs of query and key coordinates.
+    a head of key and value; `rotary` positions rotate pairs of query and key coordinates. The layer runs `uses` times in a
+    forward pass (ALBERT shares it).
     """
 
     projections: Mapping[str, Projection]
@@ -66,6 +67,7 @@ class Layer:
     activation: str | None
     queries_per_key: int
     rotary: bool
+    uses: int = 1
 
 
 def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
@@ -74,13 +76,15 @@ def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
     Layers that share their weights (ALBERT) are one layer. Raises VPError for a family that is not supported and for a
     model that is squeezed already.
     """
-    family = family_of(model.config.model_type)
+    rotary = family_of(model.config.model_type).rotary
+    return tuple(_layer(model, stack, path, i, rotary) for i, (stack, path) in enumerate(layer_paths(model)))
+
+
+def layer_paths(model: PreTrainedModel) -> list[tuple[Stack, str]]:
+    """(the names in it, its path) of every layer, whatever became of its projections."""
     base = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
-    found: list[Layer] = []
-    for stack in family.stacks:
-        for path in _numbered(model, base + stack.layers):
-            found.append(_layer(model, stack, path, len(found), family.rotary))
-    return tuple(found)
+    stacks = family_of(model.config.model_type).stacks
+    return [(stack, path) for stack in stacks for path in _numbered(model, base + stack.layers)]
 
 
 def find_projections(model: PreTrainedModel) -> tuple[Projection, ...]:
@@ -93,10 +97,11 @@ def _numbered(model: nn.Module, pattern: str) -> list[str]:
     head, star, tail = pattern.partition(".*")
     if not star:
         return [pattern]
-    return [path for i in range(len(model.get_submodule(head))) for path in _numbered(model, f"{head}.{i}{tail}")]
+    numbers = [name for name, _ in model.get_submodule(head).named_children()]
+    return [path for number in numbers for path in _numbered(model, f"{head}.{number}{tail}")]
 
 
-def _layer(model: nn.Module, stack: Stack, path: str, number: int, rotary: bool) -> Layer:
+def _layer(model: PreTrainedModel, stack: Stack, path: str, number: int, rotary: bool) -> Layer:
     attention = model.get_submodule(f"{path}.{stack.attention}")
     width = getattr(attention, stack.head_size)
     projections: dict[str, Projection] = {}
@@ -125,7 +130,13 @@ def _layer(model: nn.Module, stack: Stack, path: str, number: int, rotary: bool)
         activation=f"{path}.{stack.activation}" if stack.activation and "ffn_in" in projections else None,
         queries_per_key=projections["query"].d_out // projections["key"].d_out,
         rotary=rotary,
+        uses=uses_of(model, stack),
     )
+
+
+def uses_of(model: PreTrainedModel, stack: Stack) -> int:
+    """How often each layer of a stack runs in a forward pass."""
+    return model.config.num_hidden_layers // getattr(model.config, stack.groups) if stack.groups else 1
 
 
 def _shape(module: nn.Module) -> tuple[int, int]:
@@ -144,7 +155,6 @@ def as_rows(module: nn.Module, weight: Tensor) -> Tensor:
 def weight_of(model: nn.Module, projection: Projection) -> Tensor:
     """A projection's weight (d_out, d_in), a view."""
     module = model.get_submodule(projection.path)
-    assert isinstance(module.weight, Tensor)
     return as_rows(module, module.weight)[projection.start : projection.start + projection.d_out]
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from vp_core.errors import VPError
 from vp_core.plan import Plan
 from vp_core.projections import Layer, Projection, as_rows, find_layers, weight_of
 from vp_core.prune import Model, check_plan, share
-from vp_core.scatter import Shape, empty, filled
+from vp_core.scatter import Shape, aligned, empty, filled
 from vp_core.survivors import Survivors, survivors
 
 ROTARY_NOTE = (
@@ -219,13 +220,16 @@ class _Cut:
             constants = self.model.get_submodule(self.layer.activation)(bias.double())
         reader = self.weight("ffn_out"), self.bias("ffn_out")
         if not self.keeps_all("ffn_in"):
+            # Zero units fill up to a fast size: their activation meets zero columns, now and in training.
+            fill = aligned(len(rows)) - len(rows)
             # The activation needs something to act on, so an FFN that is gone keeps one coordinate that is never computed.
             base = None if len(rows) else torch.zeros(1, dtype=weight.dtype)
-            self.put(projection.path, weight[rows], bias[rows], weight, base=base)
+            self.put(projection.path, _pad_rows(weight[rows], fill), _pad_rows(bias[rows], fill), weight, base=base)
             if projection.gate:
                 gate = self.model.get_submodule(projection.gate)
                 gate_bias = torch.zeros_like(bias) if gate.bias is None else gate.bias.detach()
-                self.put(projection.gate, as_rows(gate, gate.weight)[rows], gate_bias[rows], weight, base=base)
+                gate_weight = as_rows(gate, gate.weight)[rows]
+                self.put(projection.gate, _pad_rows(gate_weight, fill), _pad_rows(gate_bias[rows], fill), weight, base=base)
         self._reader("ffn_out", *reader, rows, constants, None)
 
     def _reader(
@@ -242,7 +246,15 @@ class _Cut:
         if in_index is not None and torch.equal(in_index, torch.arange(len(self.left.heads) * self.left.width)):
             in_index = None
         indices = {"base": total, "out_index": rows} if len(rows) < len(total) else {}
-        self.put(path, weight[rows][:, columns], total[rows], weight, in_index=in_index, **indices)
+        matrix = weight[rows][:, columns]
+        if type_ == "ffn_out":
+            matrix = F.pad(matrix, (0, aligned(len(columns)) - len(columns)))
+        self.put(path, matrix, total[rows], weight, in_index=in_index, **indices)
+
+
+def _pad_rows(tensor: Tensor, rows: int) -> Tensor:
+    """`tensor` (n, …) with zero rows at its end."""
+    return torch.cat([tensor, tensor.new_zeros(rows, *tensor.shape[1:])])
 
 
 def _positions(counts: list[int], width: int) -> Tensor:

@@ -20,9 +20,10 @@ from vp_core.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.families import TYPES
 from vp_core.models import LoadedModel, label_order, load_model
 from vp_core.plan import Plan, Ranking, rank
-from vp_core.projections import Projection, check_types
-from vp_core.prune import prune
+from vp_core.projections import Projection, check_types, find_layers
+from vp_core.prune import prune, share
 from vp_core.replacement import constants
+from vp_core.squeeze import squeeze
 from vp_core.statistics import Statistics, collect
 from vp_core.store import digest
 
@@ -118,13 +119,19 @@ class Study:
         return self.ranking(recipe).plan(sparsity)
 
     def cost(self, recipe: Recipe, sparsity: float) -> Cost:
-        """Rows, weights and FLOPs that go, of all six types whatever the recipe's types are."""
-        return cost(self.loaded.projections, self.plan(recipe, sparsity))
+        """Rows, weights and FLOPs that go by exact squeezing, of all six types whatever the recipe's types are."""
+        return cost(find_layers(self.model), self.plan(recipe, sparsity), recipe.replacement == "zero")
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         """A new model pruned by the recipe; `self.model` stays as it is."""
+        if sparsity == 0:
+            return share(self.model)
         plan = self.plan(recipe, sparsity)
         return prune(self.model, plan, constants(recipe.replacement, self.statistics(recipe.estimator)))
+
+    def squeezed(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
+        """The smaller dense model with the outputs of `pruned` (see `vp_core.squeeze`)."""
+        return squeeze(self.pruned(recipe, sparsity), self.plan(recipe, sparsity))
 
     def running_scores(
         self,
