@@ -21,8 +21,9 @@ TERMS = {
     "score": "Measured on all evaluation sentences with the pruned model, without any fine-tuning.",
     "interval": "95 % interval: where the score would lie on the population the sentences were drawn from. The difference "
     "to dense is paired: both models were asked the same sentences.",
-    "would go": "A row of a weight matrix makes one output neuron: d_in weights, 2·d_in operations per token (the bias "
-    "stays, it holds the constant). Shares are of all six projections of all layers; embeddings are not counted.",
+    "would go": "What goes when the removed rows are squeezed out exactly: a row of query, key, value or the first "
+    "feed-forward matrix takes a part of its partner matrix along. Shares are of all six projections of all layers; "
+    "embeddings and the products of attention are not counted. The page Speed measures it.",
     "heat": "How many percent of each matrix's rows go at this sparsity (fig. 3 of the paper).",
     "sorted": "Each line is a layer, its neurons sorted by score. Grey neurons are removed at the slider's sparsity.",
     "distribution": "How the scores of a layer's neurons are spread. What lies left of the line is removed.",

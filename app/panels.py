@@ -100,13 +100,11 @@ def _points(value: float, percent: bool) -> str:
 def _show_cost(study: Study, settings: Settings) -> None:
     cost = study.cost(settings.recipe, float(settings.sparsity))
     million = 1e6
+    dense, left = cost.flops_per_token(), cost.flops_per_token_left()
     lines = {
         "rows": (cost.rows_removed / cost.rows, f"{cost.rows_removed:,} of {cost.rows:,}"),
         "parameters": (cost.share_removed, f"{cost.parameters_removed / million:.2f} of {cost.parameters / million:.2f} M"),
-        "FLOPs a token": (
-            cost.share_removed,
-            f"{cost.flops_per_token_removed / million:.1f} of {cost.flops_per_token / million:.1f} M",
-        ),
+        "FLOPs a token": (1 - left / dense, f"{(dense - left) / million:.1f} of {dense / million:.1f} M"),
     }
     table = "\n".join(f"| {name} | **{share:.1%}** | {of} |" for name, (share, of) in lines.items())
     st.markdown(f"| would go | share | count |\n|:--|--:|:--|\n{table}", help=TERMS["would go"])

@@ -79,12 +79,12 @@ def score_html(score: Score, dense: Score | None = None) -> str:
 def cost_html(cost: Cost) -> str:
     """What goes, for a label.
 
-    >>> cost_html(Cost(rows=4000, rows_removed=1000, parameters=2_000_000, parameters_removed=480_000))
-    '1,000 of 4,000 rows go, and with them 24.0 % of the weights of the projections'
+    >>> cost_html(Cost(4000, 1000, 2_000_000, 1_200_000, 2_000_000, 1_200_000, 768, 500))
+    '1,000 of 4,000 rows go, and with them, squeezed, 40.0 % of the weights of the projections'
     """
     return (
-        f"{cost.rows_removed:,} of {cost.rows:,} rows go, and with them {100 * cost.share_removed:.1f} % of the weights "
-        "of the projections"
+        f"{cost.rows_removed:,} of {cost.rows:,} rows go, and with them, squeezed, {100 * cost.share_removed:.1f} % "
+        "of the weights of the projections"
     )
 
 

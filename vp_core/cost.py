@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from vp_core.plan import Plan
-from vp_core.projections import Layer, layer_paths, uses_of
+from vp_core.projections import Layer, as_rows, layer_paths, uses_of
 from vp_core.scatter import ScatterLinear
 from vp_core.survivors import survivors
 
@@ -65,17 +65,17 @@ class Cost:
         return self.flops_per_token(length) / left if left else float("inf")
 
 
-def cost(layers: Sequence[Layer], plan: Plan, constants_are_zero: bool = False) -> Cost:
+def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tensor] | None = None) -> Cost:
     """Count what exact squeezing leaves of the model with these `layers`.
 
-    `constants_are_zero`: the replacement is `zero`, so that removed query rows leave nothing behind in the scores.
+    `query_biases`, one (d_out,) for each layer, are the constants of removed query rows, as `vp_core.survivors` wants them:
+    those that are 0 leave nothing behind in the scores.
     """
     gone = {name: len(keep) - int(keep.sum()) for name, keep in plan.keep.items()}
     rows = parameters = left = linear = linear_left = attention = attention_left = 0
-    for layer in layers:
+    for number, layer in enumerate(layers):
         projections = layer.projections
-        bias = torch.zeros(projections["query"].d_out) if constants_are_zero else None
-        found = survivors(layer, plan.keep, bias)
+        found = survivors(layer, plan.keep, query_biases[number] if query_biases else None)
         width = projections["query"].head_width
         assert width
         here = sum(p.weights_of_a_row * p.d_out for p in projections.values())
@@ -142,4 +142,5 @@ def _width(module: nn.Module) -> int:
     """Coordinates that a module puts out."""
     if isinstance(module, ScatterLinear):
         return module.shape.width or module.shape.rows
-    return module.nf if isinstance(module, Conv1D) else module.out_features
+    assert isinstance(module, nn.Linear | Conv1D)
+    return int(as_rows(module, module.weight).shape[0])

@@ -24,6 +24,7 @@ from vp_core.errors import VPError
 from vp_core.families import family_of, longest_input
 from vp_core.hub import require_hub
 from vp_core.projections import Projection, find_projections
+from vp_core.pruned import is_pruned, load_pruned
 from vp_core.tasks import Task
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -32,7 +33,10 @@ _LENGTH_LIMIT = 512
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model in eval mode with its tokeniser. `fingerprint` identifies its weights and configuration."""
+    """A model in eval mode with its tokeniser. `fingerprint` identifies its weights and configuration.
+
+    `projections` is empty for a model that is squeezed already.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -42,7 +46,7 @@ class LoadedModel:
 
     @property
     def layers(self) -> int:
-        return 1 + max(p.layer for p in self.projections)
+        return 1 + max((p.layer for p in self.projections), default=-1)
 
     @property
     def max_length(self) -> int:
@@ -64,7 +68,8 @@ def load_model(name: str) -> LoadedModel:
         model, tokenizer = _load_pretrained(name)
     model.eval().requires_grad_(False)
     _check_finite(model, name)
-    return LoadedModel(model, tokenizer, name, fingerprint(model), find_projections(model))
+    projections = () if hasattr(model, "squeezed") else find_projections(model)
+    return LoadedModel(model, tokenizer, name, fingerprint(model), projections)
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -84,6 +89,10 @@ def _behaviour(config: PretrainedConfig) -> dict[str, object]:
 
 def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     is_folder = bool(name) and Path(name).is_dir()
+    if is_folder and is_pruned(name):
+        model = load_pruned(name)
+        with _quiet_transformers(), _as_one_sentence(name, is_folder):
+            return model, AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     if is_folder:
         _check_folder(Path(name))
     elif not _HUB_ID.fullmatch(name) or ".." in name:

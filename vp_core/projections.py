@@ -6,6 +6,7 @@ A projection computes y = x Wᵀ + b with W of shape (d_out, d_in). A *neuron* i
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -147,6 +148,11 @@ def _shape(module: nn.Module) -> tuple[int, int]:
     return rows, columns
 
 
+def linear_map(model: nn.Module, path: str) -> nn.Linear | Conv1D:
+    """The module of a projection, with its `weight` and `bias`."""
+    return cast(nn.Linear, model.get_submodule(path))
+
+
 def as_rows(module: nn.Module, weight: Tensor) -> Tensor:
     """A view of a module's weight with one neuron a row (d_out, d_in): GPT-2's `Conv1D` keeps it transposed."""
     return weight.T if isinstance(module, Conv1D) else weight
@@ -154,7 +160,7 @@ def as_rows(module: nn.Module, weight: Tensor) -> Tensor:
 
 def weight_of(model: nn.Module, projection: Projection) -> Tensor:
     """A projection's weight (d_out, d_in), a view."""
-    module = model.get_submodule(projection.path)
+    module = linear_map(model, projection.path)
     return as_rows(module, module.weight)[projection.start : projection.start + projection.d_out]
 
 

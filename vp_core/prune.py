@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vp_core.errors import VPError
 from vp_core.plan import Plan
-from vp_core.projections import Projection, as_rows, find_projections
+from vp_core.projections import Projection, as_rows, find_projections, linear_map
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -51,7 +51,7 @@ def prune(model: Model, plan: Plan, constants: Mapping[str, Tensor]) -> Model:
             _remove(model, projection, (~keep).nonzero().squeeze(1), constants[projection.name], edited)
     pruned = share(model, {f"{path}.weight": weight for path, (weight, _) in edited.items()})
     for path, (_, bias) in edited.items():
-        module = pruned.get_submodule(path)
+        module = linear_map(pruned, path)
         module.bias = nn.Parameter(bias, requires_grad=module.weight.requires_grad)
     return pruned
 
@@ -69,7 +69,7 @@ def _remove(
     """Zero these rows and set their biases, in copies that are kept in `edited` by module path."""
 
     def copies(path: str) -> tuple[nn.Module, Tensor, Tensor]:
-        module = model.get_submodule(path)
+        module = linear_map(model, path)
         if path not in edited:
             weight = module.weight.detach().clone()
             bias = weight.new_zeros(len(as_rows(module, weight))) if module.bias is None else module.bias.detach().clone()

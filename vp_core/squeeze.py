@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from vp_core.cost import Cost, cost
 from vp_core.errors import VPError
 from vp_core.plan import Plan
-from vp_core.projections import Layer, Projection, as_rows, find_layers, weight_of
+from vp_core.projections import Layer, Projection, as_rows, find_layers, linear_map, weight_of
 from vp_core.prune import Model, check_plan, share
 from vp_core.scatter import Shape, aligned, empty, filled
 from vp_core.survivors import Survivors, survivors
@@ -30,15 +31,17 @@ ROTARY_NOTE = (
 
 @dataclass
 class Squeezed:
-    """How a squeezed model differs from a dense one: shapes by module path, attributes by module path, and `notes`, what
-    could not be squeezed. JSON-able; found on the model as `model.squeezed`."""
+    """How a squeezed model differs from a dense one: what it costs, shapes by module path, attributes by module path, and
+    `notes`, what could not be squeezed. JSON-able; found on the model as `model.squeezed`."""
 
+    cost: Cost
     modules: dict[str, Shape] = field(default_factory=dict)
     attributes: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
+            "cost": asdict(self.cost),
             "modules": {path: asdict(shape) for path, shape in self.modules.items()},
             "attributes": self.attributes,
             "notes": list(self.notes),
@@ -47,7 +50,7 @@ class Squeezed:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Squeezed":
         modules = {path: Shape(**shape) for path, shape in value["modules"].items()}
-        return cls(modules, dict(value["attributes"]), tuple(value["notes"]))
+        return cls(Cost(**value["cost"]), modules, dict(value["attributes"]), tuple(value["notes"]))
 
 
 def squeeze(pruned: Model, plan: Plan) -> Model:
@@ -63,11 +66,12 @@ def squeeze(pruned: Model, plan: Plan) -> Model:
     model = share(pruned)
     if model.config._attn_implementation != "sdpa":
         model.set_attn_implementation("sdpa")
-    result = Squeezed()
-    for layer in layers:
+    biases = [_bias(model, layer.projections["query"]) for layer in layers]
+    result = Squeezed(cost(layers, plan, biases))
+    for layer, bias in zip(layers, biases, strict=True):
         for projection in layer.projections.values():
             _check_removed(model, projection, plan)
-        cut = _Cut(model, layer, survivors(layer, plan.keep, _bias(model, layer.projections["query"])), result)
+        cut = _Cut(model, layer, survivors(layer, plan.keep, bias), result)
         cut.attention()
         cut.ffn()
     model.squeezed = result
@@ -81,7 +85,7 @@ def install(model: nn.Module, squeezed: Squeezed) -> None:
     for path, attributes in squeezed.attributes.items():
         for name, value in attributes.items():
             setattr(model.get_submodule(path), name, value)
-    model.squeezed = squeezed
+    model.squeezed = squeezed  # type: ignore[assignment]
 
 
 def _check_removed(model: nn.Module, projection: Projection, plan: Plan) -> None:
@@ -92,7 +96,7 @@ def _check_removed(model: nn.Module, projection: Projection, plan: Plan) -> None
 
 def _bias(model: nn.Module, projection: Projection) -> Tensor:
     """(d_out,) of zeros where the map has no bias."""
-    module = model.get_submodule(projection.path)
+    module = linear_map(model, projection.path)
     if module.bias is None:
         return torch.zeros(projection.d_out, dtype=module.weight.dtype)
     return module.bias.detach()[projection.start : projection.start + projection.d_out]
@@ -226,7 +230,7 @@ class _Cut:
             base = None if len(rows) else torch.zeros(1, dtype=weight.dtype)
             self.put(projection.path, _pad_rows(weight[rows], fill), _pad_rows(bias[rows], fill), weight, base=base)
             if projection.gate:
-                gate = self.model.get_submodule(projection.gate)
+                gate = linear_map(self.model, projection.gate)
                 gate_bias = torch.zeros_like(bias) if gate.bias is None else gate.bias.detach()
                 gate_weight = as_rows(gate, gate.weight)[rows]
                 self.put(projection.gate, _pad_rows(gate_weight, fill), _pad_rows(gate_bias[rows], fill), weight, base=base)

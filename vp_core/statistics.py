@@ -117,7 +117,7 @@ def measured(
             found[projection.name] = new
 
     def place(p: Projection):
-        if p.gate:  # the neuron is what the consumer reads
+        if p.gate and p.consumer:  # the neuron is what the consumer reads
             hook = lambda _module, inputs: add(p, inputs[0])  # noqa: E731
             return model.get_submodule(p.consumer).register_forward_pre_hook(hook)
         return model.get_submodule(p.path).register_forward_hook(lambda _module, _inputs, output: add(p, output))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -23,7 +24,7 @@ from vp_core.plan import Plan, Ranking, rank
 from vp_core.projections import Projection, check_types, find_layers
 from vp_core.prune import prune, share
 from vp_core.replacement import constants
-from vp_core.squeeze import squeeze
+from vp_core.squeeze import Squeezed, squeeze
 from vp_core.statistics import Statistics, collect
 from vp_core.store import digest
 
@@ -92,6 +93,8 @@ class Study:
 
     def projections(self, types: Sequence[str] = TYPES) -> tuple[Projection, ...]:
         chosen = check_types(tuple(types))
+        if not self.loaded.projections:
+            raise VPError(f"The model {self.loaded.name!r} is squeezed already: prune the model that it was made from.")
         return tuple(p for p in self.loaded.projections if p.type in chosen)
 
     def scores(self, recipe: Recipe) -> Mapping[str, Tensor]:
@@ -116,11 +119,20 @@ class Study:
         )
 
     def plan(self, recipe: Recipe, sparsity: float) -> Plan:
+        """The rows that survive; at sparsity 0 all do, and nothing has to be measured."""
+        if sparsity == 0:
+            keep = {p.name: torch.ones(p.d_out, dtype=torch.bool) for p in self.projections(recipe.types)}
+            return Plan(keep, recipe.criterion, recipe.scope, 0.0, self.loaded.fingerprint)
         return self.ranking(recipe).plan(sparsity)
 
     def cost(self, recipe: Recipe, sparsity: float) -> Cost:
         """Rows, weights and FLOPs that go by exact squeezing, of all six types whatever the recipe's types are."""
-        return cost(find_layers(self.model), self.plan(recipe, sparsity), recipe.replacement == "zero")
+        squeezed: Squeezed | None = getattr(self.model, "squeezed", None)
+        if squeezed is not None and sparsity == 0:
+            return squeezed.cost
+        layers = find_layers(self.model)
+        zeros = [torch.zeros(layer.projections["query"].d_out) for layer in layers]
+        return cost(layers, self.plan(recipe, sparsity), zeros if recipe.replacement == "zero" else None)
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         """A new model pruned by the recipe; `self.model` stays as it is."""
