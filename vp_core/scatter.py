@@ -19,18 +19,29 @@ def aligned(rows: int) -> int:
     return rows if rows < 4 * ROW_ALIGNMENT else -(-rows // ROW_ALIGNMENT) * ROW_ALIGNMENT
 
 
+SCATTER_COST = {torch.float32: 100, torch.float64: 50, torch.bfloat16: 500, torch.float16: 500}
+"""What putting one coordinate in its place costs, in multiplications of the matrix product (measured on a processor with
+AVX-512 and AMX). Where a row saves less than that, zero rows are multiplied instead."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """The size of a squeezed linear map: a dense (rows, columns) matrix, of which a few more rows may be multiplied.
 
-    `width` is the width of its output where rows are put back into a wider vector of constants (None: the output is the
-    rows), `gathers` whether it picks its columns from a wider input.
+    `width` is the width of its output where rows are put into a wider vector of constants (None: the output is the rows),
+    `wide` whether zero rows are multiplied for the constants, `gathers` whether it picks its columns from a wider input.
     """
 
     columns: int
     rows: int
     width: int | None = None
+    wide: bool = False
     gathers: bool = False
+
+    @property
+    def multiplied(self) -> int:
+        """Rows that are multiplied."""
+        return self.width if self.wide and self.width is not None else aligned(self.rows)
 
     @property
     def plain(self) -> bool:
@@ -42,7 +53,8 @@ class ScatterLinear(nn.Module):
     """y = base, with y[out_index] = x[in_index] Wᵀ + b.
 
     `base` (width,) holds the constants of the rows that were removed; it is frozen. Without columns the map is its bias,
-    without rows its base: nothing is multiplied.
+    without rows its base: nothing is multiplied. A `wide` one multiplies zero rows in place of the removed ones; they stay
+    zero in training, since no gradient reaches them.
     """
 
     base: Tensor
@@ -52,10 +64,7 @@ class ScatterLinear(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        if shape.rows and shape.columns:
-            self.linear: nn.Linear | None = empty_linear(shape)
-        else:
-            self.linear = None
+        self.linear = empty_linear(shape) if shape.rows and shape.columns else None
         if shape.rows and not shape.columns:
             self.bias = nn.Parameter(torch.empty(shape.rows, device="meta"))
         if shape.width is not None:
@@ -70,22 +79,42 @@ class ScatterLinear(nn.Module):
         shape, lead = self.shape, x.shape[:-1]
         if shape.width is not None and not shape.rows:
             return self.base.expand(*lead, shape.width)
+        if shape.gathers:
+            x = x[..., self.in_index]
         if self.linear is None:
             y = self.bias.expand(*lead, shape.rows)
+        elif shape.wide:
+            return self._wide(x, self.linear)
         else:
-            y = self.linear(x[..., self.in_index] if shape.gathers else x)[..., : shape.rows]
+            y = self.linear(x)[..., : shape.rows]
         if shape.width is None:
             return y
         return self.base.to(y.dtype).expand(*lead, shape.width).index_copy(-1, self.out_index, y)
 
+    def _wide(self, x: Tensor, linear: nn.Linear) -> Tensor:
+        if not self.training:
+            return linear(x) + self.base
+        kept = torch.zeros_like(self.base, dtype=torch.bool).index_fill(0, self.out_index, True)
+        weight = torch.where(kept[:, None], linear.weight, linear.weight.detach())
+        return F.linear(x, weight, torch.where(kept, linear.bias, linear.bias.detach())) + self.base
+
+    def compact(self) -> tuple[Tensor, Tensor]:
+        """(weight (rows, columns), bias (rows,)) without zero rows."""
+        if self.linear is None:
+            return self.bias.new_zeros(self.shape.rows, 0), self.bias
+        weight, bias = self.linear.weight, self.linear.bias
+        if self.shape.wide:
+            return weight[self.out_index], bias[self.out_index]
+        return weight[: self.shape.rows], bias[: self.shape.rows]
+
     def extra_repr(self) -> str:
         s = self.shape
-        return f"columns={s.columns}, rows={s.rows}, width={s.width}, gathers={s.gathers}"
+        return f"columns={s.columns}, rows={s.rows}, width={s.width}, wide={s.wide}, gathers={s.gathers}"
 
 
 def empty_linear(shape: Shape) -> nn.Linear:
     """A Linear whose weights are still to be assigned (on the meta device, so no time goes into drawing them)."""
-    return nn.Linear(shape.columns, aligned(shape.rows), device="meta")
+    return nn.Linear(shape.columns, shape.multiplied, device="meta")
 
 
 def empty(shape: Shape) -> nn.Module:
@@ -109,15 +138,22 @@ def filled(
     if out_index is not None and base is not None and torch.equal(out_index, torch.arange(len(base))):
         base = out_index = None
     rows, columns = weight.shape
-    shape = Shape(columns, rows, None if base is None else len(base), in_index is not None and columns > 0)
+    width = None if base is None else len(base)
+    wide = width is not None and rows > 0 and 0 < (width - rows) * columns < SCATTER_COST[weight.dtype] * width
+    shape = Shape(columns, rows, width, wide, in_index is not None and columns > 0)
     module = empty(shape)
-    tensors = {"weight": weight, "bias": bias}
+    tensors: dict[str, Tensor | None] = {"weight": weight, "bias": bias}
     if isinstance(module, ScatterLinear):
         if module.linear is not None:
-            fill = aligned(rows) - rows
-            tensors = {"linear.weight": F.pad(weight, (0, 0, 0, fill)), "linear.bias": F.pad(bias, (0, fill))}
-        tensors |= {"base": base, "out_index": out_index, "in_index": in_index}  # type: ignore[dict-item]
+            where = out_index if wide and out_index is not None else torch.arange(rows)
+            full = weight.new_zeros(shape.multiplied, columns).index_copy(0, where, weight.detach())
+            tensors = {"linear.weight": full, "linear.bias": bias.new_zeros(len(full)).index_copy(0, where, bias.detach())}
+        if wide and base is not None and out_index is not None:
+            base = base.index_fill(0, out_index, 0)
+        tensors |= {"base": base, "out_index": out_index, "in_index": in_index}
     wanted = module.state_dict().keys()
-    module.load_state_dict({k: v.detach().contiguous() for k, v in tensors.items() if k in wanted}, assign=True)
+    module.load_state_dict(
+        {k: v.detach().contiguous() for k, v in tensors.items() if v is not None and k in wanted}, assign=True
+    )
     module.requires_grad_(weight.requires_grad)
     return module.train(False), shape

@@ -139,8 +139,7 @@ class _Cut:
             constant_columns, in_index = value_bias, None
         else:
             columns = torch.cat([torch.empty(0, dtype=torch.long), *(head.values for head in left.heads)])
-            constant_columns = value_bias
-            in_index = _positions([len(head.values) for head in left.heads], left.width)
+            constant_columns, in_index = value_bias, None
         consumer = self.weight("attention_output"), self.bias("attention_output")
         if not self.layer.rotary and not left.whole:
             self._heads()
@@ -247,12 +246,13 @@ class _Cut:
         path = self.layer.projections[type_].path
         if in_index is not None and self.layer.rotary and len(columns) == weight.shape[1]:
             in_index = None
-        if in_index is not None and torch.equal(in_index, torch.arange(len(self.left.heads) * self.left.width)):
-            in_index = None
         indices = {"base": total, "out_index": rows} if len(rows) < len(total) else {}
         matrix = weight[rows][:, columns]
         if type_ == "ffn_out":
             matrix = F.pad(matrix, (0, aligned(len(columns)) - len(columns)))
+        elif not (self.layer.rotary or self.left.whole):  # the padding of heads meets zero columns
+            where = _positions([len(head.values) for head in self.left.heads], self.left.width)
+            matrix = matrix.new_zeros(len(rows), len(self.left.heads) * self.left.width).index_copy(1, where, matrix)
         self.put(path, matrix, total[rows], weight, in_index=in_index, **indices)
 
 
