@@ -4,20 +4,18 @@ import hashlib
 
 import numpy as np
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
-    ElectraConfig,
-    ElectraForSequenceClassification,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-)
+from transformers import PreTrainedTokenizerFast
+from transformers.pytorch_utils import Conv1D
 
-FAMILIES = ("bert", "roberta", "distilbert", "electra")
+from vp_core.families import TYPES
+
+FIRST_TOKEN = ("bert", "roberta", "distilbert", "electra")
+"""Families whose classifier reads the first token only."""
+FAMILIES = (*FIRST_TOKEN, "albert", "gpt2", "bart")
+"""Families whose sequence classifiers a Study takes."""
+TRANSFORMERS = (*FAMILIES, "vit", "llama")
 LAYERS, HIDDEN, HEADS, FFN, POSITIONS = 3, 32, 4, 56, 40
 _WORDS = """
 a the film book meal hotel plot actor was is seemed felt never always quite rather very hardly dull
@@ -33,58 +31,139 @@ def sentences(n, seed=0, longest=24):
     return [" ".join(rng.choice(WORDS, rng.integers(2, longest + 1))) for _ in range(n)]
 
 
-def tokenizer(family):
-    """WordPiece with segment ids, or byte-level BPE for RoBERTa."""
-    if family == "roberta":
-        names = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
-        made = Tokenizer(models.BPE())
-        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-        made.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=400, special_tokens=list(names.values()), initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-        )
-        made.train_from_iterator([" ".join(WORDS)], trainer)
+def byte_pairs(family):
+    """Byte-level BPE: RoBERTa's and BART's, or GPT-2's, which adds no tokens and has none for padding."""
+    names = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
+    if family == "gpt2":
+        names = dict.fromkeys(("bos", "eos", "unk"), "<|endoftext|>")
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=list(names.values()), initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    made.train_from_iterator([" ".join(WORDS)], trainer)
+    special = {f"{k}_token": v for k, v in names.items()}
+    if family != "gpt2":
         made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-        special = {f"{k}_token": v for k, v in names.items()} | {"cls_token": "<s>", "sep_token": "</s>"}
-        inputs = ["input_ids", "attention_mask"]
-    else:
-        names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        vocabulary = {word: i for i, word in enumerate([*names, *(w.lower() for w in WORDS), *"abcdefghij"])}
-        vocabulary = {word: i for i, word in enumerate(vocabulary)}
-        made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-        made.normalizer = normalizers.BertNormalizer(lowercase=True)
-        made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        made.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-        )
-        special = {f"{n[1:-1].lower()}_token": n for n in names}
-        inputs = (
-            ["input_ids", "attention_mask"] if family == "distilbert" else ["input_ids", "token_type_ids", "attention_mask"]
-        )
+        special |= {"cls_token": "<s>", "sep_token": "</s>"}
+    return made, special, ["input_ids", "attention_mask"]
+
+
+def word_pieces(family):
+    """WordPiece with segment ids, without them for DistilBERT."""
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {word: i for i, word in enumerate([*names, *(w.lower() for w in WORDS), *"abcdefghij"])}
+    vocabulary = {word: i for i, word in enumerate(vocabulary)}
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    segments = [] if family == "distilbert" else ["token_type_ids"]
+    return made, {f"{n[1:-1].lower()}_token": n for n in names}, ["input_ids", *segments, "attention_mask"]
+
+
+def tokenizer(family):
+    made, special, names = (byte_pairs if family in ("roberta", "bart", "gpt2") else word_pieces)(family)
     length = POSITIONS - 2 if family == "roberta" else POSITIONS
-    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=length, model_input_names=inputs, **special)
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=length, model_input_names=names, **special)
+
+
+def sizes(family, hidden, ffn, layers):
+    """The settings of a configuration by the family's own names."""
+    usual = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": HEADS, "intermediate_size": ffn}
+    parts = {f"{part}_attention_heads": HEADS for part in ("encoder", "decoder")}
+    parts |= {f"{part}_layers": layers for part in ("encoder", "decoder")}
+    parts |= {f"{part}_ffn_dim": ffn for part in ("encoder", "decoder")}
+    positions = {"max_position_embeddings": POSITIONS}
+    return {
+        "bert": usual | positions,
+        "roberta": usual | positions | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1},
+        "distilbert": positions | {"dim": hidden, "n_layers": layers, "n_heads": HEADS, "hidden_dim": ffn},
+        "electra": usual | positions | {"embedding_size": 24},
+        "albert": usual | positions | {"embedding_size": 24},  # one layer, used several times
+        "gpt2": {"n_embd": hidden, "n_layer": layers, "n_head": HEADS, "n_inner": ffn, "n_positions": POSITIONS}
+        | {"bos_token_id": 0, "eos_token_id": 0},
+        "bart": positions | parts | {"d_model": hidden},
+        "vit": usual | {"image_size": 32, "patch_size": 8},
+        "llama": usual | positions | {"num_key_value_heads": HEADS // 2},
+    }[family]
+
+
+def build(family, kind, **settings):
+    """A random model of one of the family's classes, such as `ForSequenceClassification`."""
+    name = {"roberta": "Roberta", "distilbert": "DistilBert", "gpt2": "GPT2", "vit": "ViT"}.get(family, family.capitalize())
+    return getattr(transformers, name + kind)(getattr(transformers, f"{name}Config")(**settings)).eval()
+
+
+def draw_biases(model, std=0.3):
+    """Zero biases would hide a bias that is lost."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=std)
+    return model
 
 
 def classifier(family, outputs=2, seed=0):
     """A random model in float32 whose weights are large enough for its answers to depend on the text."""
-    sizes = {"vocab_size": 420, "max_position_embeddings": POSITIONS, "num_labels": outputs, "initializer_range": 0.25}
-    usual = {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": FFN}
     torch.manual_seed(seed)
-    if family == "bert":
-        model = BertForSequenceClassification(BertConfig(**sizes, **usual))
-    elif family == "roberta":
-        special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1}
-        model = RobertaForSequenceClassification(RobertaConfig(**sizes, **usual, **special))
-    elif family == "electra":
-        model = ElectraForSequenceClassification(ElectraConfig(**sizes, **usual, embedding_size=24))
-    else:
-        renamed = {"dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": FFN}
-        model = DistilBertForSequenceClassification(DistilBertConfig(**sizes, **renamed))
+    spread = {"init_std" if family == "bart" else "initializer_range": 0.25}
+    layers = 1 if family == "bart" else LAYERS
+    settings = {"vocab_size": 420, "num_labels": outputs} | spread | sizes(family, HIDDEN, FFN, layers)
+    return draw_biases(build(family, "ForSequenceClassification", **settings))
+
+
+def names(family):
+    """The projections of a `classifier`: ALBERT uses one layer three times, BART's are encoder, decoder and cross attention."""
+    found = [f"{layer}.{type_}" for layer in range(1 if family == "albert" else LAYERS) for type_ in TYPES]
+    return found[:-2] if family == "bart" else found
+
+
+KINDS = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "bart": "ForConditionalGeneration", "vit": "ForImageClassification"}
+
+
+def transformer(family, seed=0, dtype=torch.float64, ffn=FFN):
+    """A tiny model of any family, of what it is mostly used for, whose outputs depend on every projection.
+
+    Its four heads have 12 coordinates, a multiple of nothing that kernels want.
+    """
+    torch.manual_seed(seed)
+    settings = sizes(family, 48, ffn, 2) | ({} if family == "vit" else {"vocab_size": 99}) | {"num_labels": 3}
+    model = draw_biases(build(family, KINDS.get(family, "ForSequenceClassification"), **settings))
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):  # zero biases would hide a bias that is lost
-                parameter.normal_(std=0.3)
-    return model.eval()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear | Conv1D):
+                module.weight.normal_(std=0.3)
+    return model.to(dtype)
+
+
+def inputs(family, dtype=torch.float64, side="right"):
+    """Three texts of 11, 7 and 4 tokens padded to 11 (ViT: images; BART: also what its decoder has written so far)."""
+    draw = torch.Generator().manual_seed(4)
+    if family == "vit":
+        return {"pixel_values": torch.randn(3, 3, 32, 32, generator=draw).to(dtype)}
+    ids, mask = torch.randint(5, 99, (3, 11), generator=draw), torch.ones(3, 11, dtype=torch.long)
+    mask[1, 7:] = mask[2, 4:] = 0
+    if side == "left":
+        mask = mask.flip(1)
+    ids[mask == 0] = 1 if family in ("roberta", "bart") else 0
+    written = {"decoder_input_ids": torch.randint(5, 99, (3, 6), generator=draw)} if family == "bart" else {}
+    return {"input_ids": ids, "attention_mask": mask} | written
+
+
+def logits(model, given):
+    """Outputs of a model for these inputs, of real tokens only where there is one for each token."""
+    with torch.no_grad():
+        found = model(**given).logits
+    return found[given["attention_mask"].bool()] if model.config.model_type in ("gpt2", "llama") else found
+
+
+def distance(found, expected):
+    """The largest difference, relative to the largest value."""
+    return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
 def answers(model, tok, texts):
@@ -109,7 +188,11 @@ def make(family, names=("negative", "positive"), seed=0):
     model, tok = classifier(family, len(names), seed), tokenizer(family)
     *_, last = (m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == len(names))
     with torch.no_grad():
-        last.bias -= answers(model, tok, sentences(100, seed=99)).median(dim=0).values
+        said = answers(model, tok, sentences(100, seed=99)).median(dim=0).values
+        if last.bias is None:  # GPT-2
+            model.transformer.ln_f.bias -= torch.linalg.pinv(last.weight) @ said
+        else:
+            last.bias -= said
     return name_labels(model, *names), tok
 
 

@@ -68,6 +68,7 @@ def load_model(name: str) -> LoadedModel:
         model, tokenizer = _load_pretrained(name)
     model.eval().requires_grad_(False)
     _check_finite(model, name)
+    _agree_on_padding(model, tokenizer, name)
     projections = () if hasattr(model, "squeezed") else find_projections(model)
     return LoadedModel(model, tokenizer, name, fingerprint(model), projections)
 
@@ -165,6 +166,17 @@ def _check_finite(model: PreTrainedModel, name: str) -> None:
     for key, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise VPError(f"The weight {key} of {name!r} has NaN or infinite values: the checkpoint is broken, get it again.")
+
+
+def _agree_on_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """GPT-2 comes without a padding token, and its classifier finds the last word by the one in its configuration."""
+    for pad in (model.config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if pad is not None and 0 <= pad < len(tokenizer):
+            model.config.pad_token_id = pad
+            if tokenizer.pad_token_id != pad:
+                tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
+            return
+    raise VPError(f"The model {name!r} names no token to pad with: set pad_token_id in its config.json.")
 
 
 def label_order(model: PreTrainedModel, task: Task) -> tuple[int, ...] | None:

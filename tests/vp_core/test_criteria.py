@@ -12,7 +12,7 @@ from vp_core.errors import VPError
 from vp_core.families import TYPES
 from vp_core.moments import Moments
 from vp_core.plan import SCOPES, rank
-from vp_core.projections import find_projections
+from vp_core.projections import find_projections, weight_of
 from vp_core.statistics import Statistics
 
 
@@ -75,7 +75,7 @@ def test_magnitude_is_torchs_ln_structured(loaded, family, sparsity):
     plan = rank(score_neurons("magnitude", model, None, projections), projections, "per layer").plan(sparsity)
     for p in projections:
         module = torch.nn.Linear(p.d_in, p.d_out)
-        module.weight.data.copy_(model.get_submodule(p.path).weight)
+        module.weight.data.copy_(weight_of(model, p))
         torch_prune.ln_structured(module, "weight", amount=sparsity, n=2, dim=0)
         assert torch.equal(plan.keep[p.name], module.weight_mask.bool().any(dim=1)), p.name
 

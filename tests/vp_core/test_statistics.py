@@ -9,22 +9,34 @@ import torch
 
 from vp_core.batches import Batch, encode, make_batches
 from vp_core.errors import VPError
-from vp_core.families import TYPES
 from vp_core.projections import find_projections
 from vp_core.statistics import Statistics, collect
 
 TEXTS = [(t,) for t in tiny.sentences(24, seed=11)]
 
 
+def catching(model, caught):
+    """Hooks that add (tokens, neurons) of each use of each projection to `caught`; the names of modules are spelt out here."""
+    handles = []
+    for p in find_projections(model):
+        rows = slice(p.start, p.start + p.d_out)  # GPT-2's query, key and value come out of one module, side by side
+
+        def keep(values, name=p.name, rows=rows):
+            caught.setdefault(name, []).append(values[..., rows].flatten(0, -2).double().numpy())
+
+        module = model.get_submodule(p.path)
+        if p.path.endswith("mlp.up_proj"):  # a gated neuron is what `down_proj` reads
+            reader = model.get_submodule(p.path.replace("up_proj", "down_proj"))
+            handles.append(reader.register_forward_pre_hook(lambda _m, inputs, keep=keep: keep(inputs[0])))
+        else:
+            handles.append(module.register_forward_hook(lambda _m, _i, output, keep=keep: keep(output)))
+    return handles
+
+
 def outputs_one_by_one(model, tok, texts):
-    """projection name → (tokens, neurons) float64, each text alone, so without any padding."""
-    caught = {p.name: [] for p in find_projections(model)}
-    handles = [
-        model.get_submodule(p.path).register_forward_hook(
-            lambda _m, _i, output, name=p.name: caught[name].append(output[0].double().numpy())
-        )
-        for p in find_projections(model)
-    ]
+    """projection name → a list of (tokens, neurons) float64, each text alone, so without any padding."""
+    caught = {}
+    handles = catching(model, caught)
     tiny.answers(model, tok, texts)
     for handle in handles:
         handle.remove()
@@ -53,14 +65,56 @@ def setup(loaded, family):
 def test_exact_is_numpys_for_any_split_order_and_padding(loaded, family):
     model, tok, data = setup(loaded, family)
     expected = {name: np.concatenate(rows) for name, rows in outputs_one_by_one(model, tok, TEXTS).items()}
-    assert set(expected) == {f"{layer}.{type_}" for layer in range(tiny.LAYERS) for type_ in TYPES}
+    assert set(expected) == set(tiny.names(family))
+    uses = tiny.LAYERS if family == "albert" else 1  # of its one layer
     rng = np.random.default_rng(0)
     for size, extra in ((1, 0), (5, 6), (24, 2), (7, 0)):
         statistics = collect(model, with_padding(data, rng.permutation(24), size, extra))
-        assert statistics.tokens == sum(len(ids) for ids in data.ids)
+        assert statistics.tokens == uses * sum(len(ids) for ids in data.ids)
         for name, rows in expected.items():
             np.testing.assert_allclose(statistics.mean(name), rows.mean(0), rtol=1e-10, atol=1e-12)
             np.testing.assert_allclose(statistics.variance(name), rows.var(0, ddof=1), rtol=1e-10)
+
+
+def test_albert_is_measured_over_all_uses_of_its_layer():
+    """By hand: the value map of a shared layer, fed with what each of its three uses is fed with."""
+    model = tiny.classifier("albert").double()
+    inner, given = model.albert.encoder.albert_layer_groups[0].albert_layers[0], tiny.inputs("bert")
+    real = given["attention_mask"].bool()
+    with torch.no_grad():
+        states = model.albert(**given, output_hidden_states=True).hidden_states
+        values = torch.cat([inner.attention.value(state)[real] for state in states[: tiny.LAYERS]]).numpy()
+    found = collect(model, [Batch(given, np.arange(3))])
+    assert found.tokens == tiny.LAYERS * 22
+    np.testing.assert_allclose(found.mean("0.value"), values.mean(0), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(found.variance("0.value"), values.var(0, ddof=1), rtol=1e-10)
+
+
+@pytest.mark.parametrize("family", ["vit", "llama"])
+def test_what_is_not_a_text_classifier(family):
+    """Images have no padding; a gated neuron is the product of two rows."""
+    model = tiny.transformer(family)
+    batches = [Batch(tiny.inputs(family), np.arange(3)), Batch(tiny.inputs(family, side="left"), np.arange(3))]
+    expected = {}
+    for batch in batches:
+        for row in range(3):
+            one = {key: value[[row]] for key, value in batch.inputs.items()}
+            caught = {}
+            handles = catching(model, caught)
+            tiny.logits(model, one)
+            for handle in handles:
+                handle.remove()
+            real = one["attention_mask"][0].bool().numpy() if family == "llama" else slice(None)
+            for name, (values,) in caught.items():
+                expected.setdefault(name, []).append(values[real])
+    found = collect(model, batches)
+    assert found.tokens == (44 if family == "llama" else 6 * 17)  # 16 patches and a class token
+    assert found.moments.keys() == expected.keys()
+    for name, rows in expected.items():
+        np.testing.assert_allclose(found.mean(name), np.concatenate(rows).mean(0), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(found.variance(name), np.concatenate(rows).var(0, ddof=1), rtol=1e-10)
+    gated = model.model.layers[0].mlp.gate_proj.weight if family == "llama" else None
+    assert gated is None or found.mean("0.ffn_in").shape == (len(gated),)
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
