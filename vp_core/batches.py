@@ -33,9 +33,13 @@ class Batch:
     inputs: dict[str, Tensor]
     examples: np.ndarray
 
-    def real_tokens(self) -> Tensor | None:
-        """1 for a token and 0 for padding, (examples·tokens,); None without padding (images)."""
-        mask = self.inputs.get("attention_mask")
+    def real_tokens(self, decoder: bool = False) -> Tensor | None:
+        """1 for a token and 0 for padding, (examples·tokens,); None without padding (images).
+
+        A `decoder` without tokens of its own reads those of the encoder (BART as a classifier).
+        """
+        own = decoder and "decoder_input_ids" in self.inputs
+        mask = self.inputs.get("decoder_attention_mask" if own else "attention_mask")
         return None if mask is None else mask.flatten()
 
 

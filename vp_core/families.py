@@ -20,7 +20,7 @@ class Stack:
     """One run of layers: `layers` is its path in the base model, with a * for each number; the rest are names in a layer.
 
     See `vp_core.projections.Layer` for what they are. `groups` is the setting that says among how many groups of weights the
-    layers are shared (None: every layer has its own).
+    layers are shared (None: every layer has its own). `decoder` are the types that see the tokens of a decoder.
     """
 
     layers: str
@@ -31,6 +31,7 @@ class Stack:
     gate: str | None = None
     split_size: str | None = None
     groups: str | None = None
+    decoder: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,13 @@ _BART_SELF = Stack(
 _BART = Family(
     (
         _BART_SELF,
-        replace(_BART_SELF, layers="decoder.layers.*"),
+        replace(_BART_SELF, layers="decoder.layers.*", decoder=TYPES),
         Stack(
-            "decoder.layers.*", _modules(*_parts("encoder_attn", *_BART_QKVO)), attention="encoder_attn", head_size="head_dim"
+            "decoder.layers.*",
+            _modules(*_parts("encoder_attn", *_BART_QKVO)),
+            attention="encoder_attn",
+            head_size="head_dim",
+            decoder=("query", "attention_output"),
         ),
     ),
 )

@@ -27,7 +27,8 @@ class Projection:
     is its rows from `start` on. `consumer` is the path of the projection that reads its output (None where the output meets
     another one in a dot product, query and key, or goes to the residual stream), `head_width` the number of coordinates of
     a head (None outside query, key and value). `gate` is the path of the matrix that is multiplied onto it (Llama's gated
-    FFN); its neuron is then one input coordinate of the consumer, and both matrices lose the row.
+    FFN); its neuron is then one input coordinate of the consumer, and both matrices lose the row. `decoder` says that it
+    sees the tokens of an encoder-decoder's decoder.
     """
 
     layer: int
@@ -39,6 +40,7 @@ class Projection:
     head_width: int | None
     start: int = 0
     gate: str | None = None
+    decoder: bool = False
 
     @property
     def name(self) -> str:
@@ -121,6 +123,7 @@ def _layer(model: PreTrainedModel, stack: Stack, path: str, number: int, rotary:
             head_width=width if type_ in ("query", "key", "value") else None,
             start=used.get(name, 0),
             gate=f"{path}.{stack.gate}" if stack.gate and type_ == "ffn_in" else None,
+            decoder=type_ in stack.decoder,
         )
         used[name] = used.get(name, 0) + rows
     return Layer(

@@ -30,7 +30,7 @@ class Statistics:
     """Mean and variance of every neuron: projection name (`3.ffn_in`) → moments (neurons,), float64.
 
     `ewmv` holds the moving variances where they were asked for. `model` and `data` are the fingerprints of what was
-    measured; `tokens` counts real tokens.
+    measured; `tokens` counts real tokens, each as often as a shared layer sees it (ALBERT).
     """
 
     moments: Mapping[str, Moments]
@@ -84,6 +84,7 @@ class Statistics:
         tensors = {f"{name}|mean": m.mean for name, m in self.moments.items()}
         tensors |= {f"{name}|m2": m.m2 for name, m in self.moments.items()}
         tensors |= {f"{name}|rest": m.rest.expand_as(m.mean) for name, m in self.moments.items()}
+        tensors |= {f"{name}|count": torch.tensor(m.count) for name, m in self.moments.items()}  # a decoder has its own
         tensors |= {f"{name}|ewmv": v for name, v in (self.ewmv or {}).items()}
         about = {"model": self.model, "data": self.data, "tokens": str(self.tokens), "estimator": self.estimator}
         save_tensors(path, tensors, kind="statistics", about=about)
@@ -93,24 +94,26 @@ class Statistics:
         """Read what `save` wrote; VPError if the file is broken or something else."""
         tensors, about = load_tensors(path, kind="statistics")
         names = [key.removesuffix("|mean") for key in tensors if key.endswith("|mean")]
-        count = int(about["tokens"])
-        moments = {name: Moments(count, *(tensors[f"{name}|{part}"] for part in ("mean", "m2", "rest"))) for name in names}
+        moments = {
+            name: Moments(int(tensors[f"{name}|count"]), *(tensors[f"{name}|{part}"] for part in ("mean", "m2", "rest")))
+            for name in names
+        }
         ewmv = {name: tensors[f"{name}|ewmv"] for name in names} if about["estimator"] == "ewmv" else None
         return cls(moments, ewmv, about["model"], about["data"])
 
 
 @contextmanager
-def measured(
-    model: nn.Module, projections: Iterable[Projection], real: Tensor | None, found: dict[str, Moments]
-) -> Iterator[None]:
-    """While open, a forward pass leaves each projection's moments over the tokens with `real` = 1 in `found`.
+def measured(model: nn.Module, projections: Iterable[Projection], batch: Batch, found: dict[str, Moments]) -> Iterator[None]:
+    """While open, a forward pass leaves each projection's moments over the real tokens of the batch in `found`.
 
     Outputs are used up as they appear and never kept: memory grows with the number of neurons, not of tokens. A layer that
-    is used several times (ALBERT) adds up over its uses. `real` None counts every token.
+    is used several times (ALBERT) adds up over its uses.
     """
+    real = {decoder: batch.real_tokens(decoder) for decoder in (False, True)}
 
     def add(projection: Projection, values: Tensor) -> None:
-        new = batch_moments(values[..., projection.start : projection.start + projection.d_out].flatten(0, -2), real)
+        values = values[..., projection.start : projection.start + projection.d_out]
+        new = batch_moments(values.flatten(0, -2), real[projection.decoder])
         if projection.name in found:
             found[projection.name].merge(new)
         else:
@@ -139,7 +142,7 @@ def moments_of_batches(model: nn.Module, batches: Iterable[Batch]) -> Iterator[d
         if not hasattr(mine, "model"):
             mine.model = share(model)
         found: dict[str, Moments] = {}
-        with torch.inference_mode(), measured(mine.model, projections, batch.real_tokens(), found):
+        with torch.inference_mode(), measured(mine.model, projections, batch, found):
             mine.model(**batch.inputs)
         return found
 

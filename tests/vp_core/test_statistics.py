@@ -117,6 +117,30 @@ def test_what_is_not_a_text_classifier(family):
     assert gated is None or found.mean("0.ffn_in").shape == (len(gated),)
 
 
+def test_barts_decoder_counts_its_own_tokens(tmp_path):
+    """Encoder and decoder see 22 and 12 real tokens; the cross attention's query and output see the decoder's."""
+    model, given = tiny.transformer("bart"), tiny.inputs("bart")
+    written = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0]])
+    found = collect(model, [Batch(given | {"decoder_attention_mask": written}, np.arange(3))])
+    found.save(tmp_path / "s.safetensors")
+    assert Statistics.load(tmp_path / "s.safetensors") == found
+    caught = {}
+    handles = catching(model, caught)
+    tiny.logits(model, given | {"decoder_attention_mask": written})
+    for handle in handles:
+        handle.remove()
+    masks = {11 * 3: given["attention_mask"].flatten().bool().numpy(), 6 * 3: written.flatten().bool().numpy()}
+    tokens = {}
+    for name, (values,) in caught.items():
+        rows = values[masks[len(values)]]
+        tokens[name] = found.moments[name].count
+        assert tokens[name] == len(rows)
+        np.testing.assert_allclose(found.mean(name), rows.mean(0), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(found.variance(name), rows.var(0, ddof=1), rtol=1e-10)
+    assert [tokens[n] for n in ("0.query", "1.value", "0.ffn_in", "2.query", "1.ffn_out", "3.key")] == [22, 22, 22, 12, 22, 12]
+    assert [tokens[f"4.{type_}"] for type_ in ("query", "key", "value", "attention_output")] == [12, 22, 22, 12]
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 def test_moving_variance_is_the_papers_loop(loaded, family):
     model, tok, data = setup(loaded, family)
