@@ -10,6 +10,8 @@ from transformers import PreTrainedTokenizerFast
 from transformers.pytorch_utils import Conv1D
 
 from vp_core.families import TYPES
+from vp_core.plan import Plan
+from vp_core.projections import find_projections
 
 FIRST_TOKEN = ("bert", "roberta", "distilbert", "electra")
 """Families whose classifier reads the first token only."""
@@ -122,6 +124,10 @@ def names(family):
     return found[:-2] if family == "bart" else found
 
 
+NO_DROPOUT = dict.fromkeys(
+    ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "resid_pdrop", "embd_pdrop",
+     "attn_pdrop", "seq_classif_dropout", "classifier_dropout", "classifier_dropout_prob"), 0.0
+)  # fmt: skip
 KINDS = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "bart": "ForConditionalGeneration", "vit": "ForImageClassification"}
 
 
@@ -131,7 +137,7 @@ def transformer(family, seed=0, dtype=torch.float64, ffn=FFN):
     Its four heads have 12 coordinates, a multiple of nothing that kernels want.
     """
     torch.manual_seed(seed)
-    settings = sizes(family, 48, ffn, 2) | ({} if family == "vit" else {"vocab_size": 99}) | {"num_labels": 3}
+    settings = sizes(family, 48, ffn, 2) | NO_DROPOUT | {"num_labels": 3} | ({} if family == "vit" else {"vocab_size": 99})
     model = draw_biases(build(family, KINDS.get(family, "ForSequenceClassification"), **settings))
     with torch.no_grad():
         for module in model.modules():
@@ -152,6 +158,23 @@ def inputs(family, dtype=torch.float64, side="right"):
     ids[mask == 0] = 1 if family in ("roberta", "bart") else 0
     written = {"decoder_input_ids": torch.randint(5, 99, (3, 6), generator=draw)} if family == "bart" else {}
     return {"input_ids": ids, "attention_mask": mask} | written
+
+
+def random_plan(model, share=0.5, seed=0, **by_type):
+    """A plan that removes about this share of every projection's rows, or as `by_type` says."""
+    draw, keep = torch.Generator().manual_seed(seed), {}
+    for p in find_projections(model):
+        keep[p.name] = torch.rand(p.d_out, generator=draw) >= by_type.get(p.type, share)
+    return Plan(keep, "random", "global", share)
+
+
+def random_constants(model, seed=0):
+    """What removed rows are replaced with; one in four is 0."""
+    draw, found = torch.Generator().manual_seed(seed), {}
+    for p in find_projections(model):
+        values = torch.randn(p.d_out, generator=draw, dtype=torch.float64)
+        found[p.name] = values * (torch.rand(p.d_out, generator=draw) > 0.25)
+    return found
 
 
 def logits(model, given):

@@ -30,7 +30,6 @@ def overwritten(model, plan, values, inputs):
     handles = []
     for p in find_projections(model):
         if p.name in plan.keep:
-
             rows = range(p.start, p.start + p.d_out)
 
             def hook(_module, _inputs, output, rows=rows, gone=~plan.keep[p.name], value=values[p.name]):
