@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import XLNetConfig, XLNetForSequenceClassification
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from vp_core import scatter
 from vp_core.errors import VPError
@@ -21,17 +20,8 @@ from vp_core.squeeze import ROTARY_NOTE, squeeze
 
 DTYPES = [(torch.float64, 1e-10), (torch.float32, 1e-4)]
 ALWAYS = {dtype: 0 for dtype in scatter.SCATTER_COST}  # put rows in place, however few weights that saves
+pytestmark = pytest.mark.usefixtures("exact_norms")
 model_of = cache(tiny.transformer)
-
-
-@pytest.fixture(autouse=True)
-def norms_in_the_models_precision(monkeypatch):
-    """Llama's norm computes in float32 whatever the model is in: a difference of 1e-16 there may come out as 6e-8."""
-
-    def forward(norm, x):
-        return norm.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
-
-    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
 
 
 def sides(family):
