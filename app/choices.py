@@ -7,9 +7,9 @@ import streamlit as st
 from app.glossary import TERMS
 from app.settings import Settings, from_query
 from vp_core.criteria import CRITERIA
-from vp_core.evaluate import DTYPES
 from vp_core.families import TYPES
 from vp_core.plan import SCOPES
+from vp_core.precision import PRECISIONS
 from vp_core.replacement import REPLACEMENTS
 from vp_core.tasks import TASKS
 
@@ -70,7 +70,7 @@ def _how(settings: Settings) -> dict[str, str]:
     chosen = st.pills("Projection types", TYPES, default=settings.types.split(","), selection_mode="multi", help=TERMS["types"])
     if not chosen:
         st.warning("Choose at least one projection type; the last choice is kept.")
-    precision = _choice("Precision", "precision", tuple(DTYPES), settings.precision)
+    precision = _choice("Precision", "precision", PRECISIONS, settings.precision)
     types = ",".join(t for t in TYPES if t in chosen) if chosen else settings.types
     return {"criterion": criterion, "scope": scope, "replacement": replacement, "types": types, "precision": precision}
 

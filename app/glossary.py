@@ -16,7 +16,7 @@ TERMS = {
     "types": "The six linear projections of a layer: query, key, value and output of the attention, and the two of the "
     "feed-forward network.",
     "precision": "Arithmetic of the evaluation. bfloat16 is several times faster on recent processors and may cost a few "
-    "predictions.",
+    "predictions; int8 keeps the linear layers' weights in 8 bits and quantises what they read as it comes.",
     "show": "Which projection type the two figures on neurons show.",
     "score": "Measured on all evaluation sentences with the pruned model, without any fine-tuning.",
     "interval": "95 % interval: where the score would lie on the population the sentences were drawn from. The difference "

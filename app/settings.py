@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 
 from vp_core.criteria import CRITERIA
 from vp_core.errors import VPError, one_of
-from vp_core.evaluate import DTYPES
 from vp_core.families import TYPES
 from vp_core.plan import SCOPES, check_sparsity
+from vp_core.precision import PRECISIONS
 from vp_core.projections import check_types
 from vp_core.replacement import REPLACEMENTS
 from vp_core.study import Recipe
@@ -64,7 +64,7 @@ _CHOICES = {
     "criterion": tuple(CRITERIA),
     "scope": SCOPES,
     "replacement": REPLACEMENTS,
-    "precision": tuple(DTYPES),
+    "precision": PRECISIONS,
     "show": TYPES,
 }
 

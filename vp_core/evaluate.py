@@ -10,15 +10,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.batches import Batch, Encoded, make_batches
-from vp_core.errors import VPError, one_of
+from vp_core.errors import VPError
 from vp_core.metrics import compute, interval
 from vp_core.parallel import Stopwatch, in_parallel
+from vp_core.precision import in_precision
 from vp_core.projections import last_attention_norm
 from vp_core.prune import share
 from vp_core.tasks import Task
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-BATCH_TOKENS = {"float32": 768, "bfloat16": 1536}
+BATCH_TOKENS = {"float32": 768, "bfloat16": 1536, "int8": 1536}
 """Padded tokens a batch. Smaller ones stay nearer the cache and waste less padding, larger ones cost less overhead,
 which weighs more where the arithmetic is faster."""
 FIRST_ANSWER = 64
@@ -141,10 +141,8 @@ def evaluate(
     Every caller gets the same batches in the same order, so that the same question has the same answer everywhere.
     `background=True` gives way to whoever waits (see `vp_core.parallel`); once `stopped()` is true no more scores come.
     """
-    one_of("dtype", dtype, tuple(DTYPES))
     clock = Stopwatch()
-    if dtype != "float32":
-        model = share(model, cast=DTYPES[dtype])
+    model = in_precision(model, dtype)
     predictions = np.zeros(len(question), dtype=float if question.task.regression else int)
     seen: list[np.ndarray] = []
     classes = torch.tensor(question.order)

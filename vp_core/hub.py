@@ -21,3 +21,16 @@ def require_hub(what: str) -> None:
             f"{what} is not on this machine and the Hugging Face Hub cannot be reached ({type(error).__name__}): give a "
             "folder, check the network, or set HF_HUB_OFFLINE=1 to use what was downloaded before."
         ) from error
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no log lines: what they could say is checked here."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from vp_core.errors import VPError
 from vp_core.families import family_of, longest_input
-from vp_core.hub import require_hub
+from vp_core.hub import quiet_transformers, require_hub
 from vp_core.projections import Projection, find_projections
 from vp_core.pruned import is_pruned, load_pruned
 from vp_core.tasks import Task
@@ -92,7 +90,7 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     is_folder = bool(name) and Path(name).is_dir()
     if is_folder and is_pruned(name):
         model = load_pruned(name)
-        with _quiet_transformers(), _as_one_sentence(name, is_folder):
+        with quiet_transformers(), _as_one_sentence(name, is_folder):
             return model, AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     if is_folder:
         _check_folder(Path(name))
@@ -104,7 +102,7 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     else:
         require_hub(f"The model {name!r}")
     options = {"local_files_only": is_folder, "trust_remote_code": False}
-    with _quiet_transformers(), _as_one_sentence(name, is_folder):
+    with quiet_transformers(), _as_one_sentence(name, is_folder):
         config = AutoConfig.from_pretrained(name, **options)
         family_of(config.model_type)
         model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -147,19 +145,6 @@ def _as_one_sentence(name: str, is_folder: bool) -> Iterator[None]:
             else "check the id and the network, or give a folder on this machine"
         )
         raise VPError(f"The model {name!r} could not be loaded ({reason.rstrip('.')}): {hint}.") from error
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars and no log lines about what is checked here anyway."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
 
 
 def _check_finite(model: PreTrainedModel, name: str) -> None:

@@ -8,6 +8,7 @@ from torch.ao.nn.quantized.dynamic import Linear as QuantisedLinear
 
 from vp_core.errors import one_of
 from vp_core.prune import Model, share
+from vp_core.scatter import ScatterLinear, refilled
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 
@@ -22,7 +23,11 @@ def in_precision(model: Model, precision: str) -> Model:
     """
     one_of("precision", precision, PRECISIONS)
     if precision == "bfloat16":
-        return share(model, cast=torch.bfloat16)
+        cast = share(model, cast=torch.bfloat16)
+        for path, module in list(cast.named_modules()):
+            if isinstance(module, ScatterLinear):
+                cast.set_submodule(path, refilled(module, torch.bfloat16))
+        return cast
     if precision == "int8":
         how = {nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
         with warnings.catch_warnings():

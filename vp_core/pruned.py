@@ -21,6 +21,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.errors import VPError
 from vp_core.families import FAMILIES
+from vp_core.hub import quiet_transformers
 from vp_core.squeeze import Squeezed, install
 from vp_core.store import load_tensors, save_tensors
 
@@ -31,6 +32,13 @@ ABOUT, WEIGHTS = "pruned.json", "pruned.safetensors"
 def is_pruned(folder: str | Path) -> bool:
     """Whether a folder was written by `save_pruned`."""
     return (Path(folder) / ABOUT).is_file()
+
+
+def task_of(folder: str | Path) -> str | None:
+    """The task a pruned folder was made for, if it is one with data of its own (the demo's)."""
+    if not is_pruned(folder):
+        return None
+    return "demo" if _read_facts(Path(folder)).get("about", {}).get("task") == "demo" else None
 
 
 def save_pruned(
@@ -127,17 +135,13 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     An empty folder, or one with a model that was saved here before, is replaced; another one is refused.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise VPError(f"{str(folder)!r} is a file: choose a folder to write the model to.")
-    if folder.is_dir() and any(folder.iterdir()) and not is_pruned(folder):
-        raise VPError(f"The folder {str(folder)!r} is not empty: choose a new one.")
-    if not folder.absolute().parent.is_dir():
-        raise VPError(f"The folder {str(folder.parent)!r} is not there: make it first, or choose another place.")
+    check_new_folder(folder)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
     try:
         place = temporary / "new"
         place.mkdir()
-        yield place
+        with quiet_transformers():
+            yield place
         if folder.exists():
             folder.rename(temporary / "old")
         place.rename(folder)
@@ -145,6 +149,16 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         raise VPError(f"{str(folder)!r} could not be written ({error.strerror or error}).") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new_folder(folder: Path) -> None:
+    """VPError if `new_folder` would refuse this place."""
+    if folder.exists() and not folder.is_dir():
+        raise VPError(f"{str(folder)!r} is a file: choose a folder to write the model to.")
+    if folder.is_dir() and any(folder.iterdir()) and not is_pruned(folder):
+        raise VPError(f"The folder {str(folder)!r} is not empty: choose a new one.")
+    if not folder.absolute().parent.is_dir():
+        raise VPError(f"The folder {str(folder.parent)!r} is not there: make it first, or choose another place.")
 
 
 def _tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:

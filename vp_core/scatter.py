@@ -157,3 +157,13 @@ def filled(
     )
     module.requires_grad_(weight.requires_grad)
     return module.train(False), shape
+
+
+def refilled(module: ScatterLinear, dtype: torch.dtype) -> nn.Module:
+    """The same map in another arithmetic, zero rows or not as pays there."""
+    if module.shape.width is None or module.linear is None:
+        return module.to(dtype)
+    weight, bias = module.compact()
+    in_index = module.in_index if module.shape.gathers else None
+    base = module.base.index_fill(0, module.out_index, 0).to(dtype)
+    return filled(weight.to(dtype), bias.to(dtype), base=base, out_index=module.out_index, in_index=in_index)[0]

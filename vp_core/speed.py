@@ -2,21 +2,30 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from vp_core.cost import flops_per_token, parameters
+from vp_core.cost import Cost, flops_per_token, parameters
+from vp_core.criteria import score_neurons
 from vp_core.errors import VPError
 from vp_core.families import longest_input
 from vp_core.parallel import WORKERS, served_first
-from vp_core.precision import bytes_of
+from vp_core.plan import rank
+from vp_core.precision import bytes_of, in_precision
+from vp_core.projections import find_layers
+from vp_core.prune import prune
+from vp_core.squeeze import squeeze
+from vp_core.statistics import Statistics
+from vp_core.study import Recipe, Study
 
 REPEATS = 7
-FORMS = ("dense", "masked", "squeezed")
+Row = dict[str, Any]
+"""One line of a table of speeds: form, sparsity, precision, batch, length, latency with quartiles, sizes."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +112,64 @@ def time_forward(
             torch.set_num_threads(threads)
 
 
-def row(form: str, sparsity: float, dtype: str, model: PreTrainedModel, timing: Timing, dense: Timing, limit: float) -> dict:
-    """One line of a table of speeds; `limit` is how many times as fast it would be if time followed FLOPs."""
+@dataclass(frozen=True, eq=False)
+class Forms:
+    """A model as it came, with its removed rows masked, and squeezed; what the plan takes from it."""
+
+    dense: PreTrainedModel
+    masked: PreTrainedModel
+    squeezed: PreTrainedModel
+    cost: Cost
+
+    def items(self) -> dict[str, PreTrainedModel]:
+        return {"dense": self.dense, "masked": self.masked, "squeezed": self.squeezed}
+
+
+def forms_of(study: Study, recipe: Recipe, sparsity: float) -> Forms:
+    """The three forms of a study's model at one sparsity."""
+    masked, squeezed = study.pruned(recipe, sparsity), study.squeezed(recipe, sparsity)
+    return Forms(study.model, masked, squeezed, study.cost(recipe, sparsity))
+
+
+def forms_without_data(model: PreTrainedModel, sparsity: float) -> Forms:
+    """Forms of a model nobody has measured on text: rows of the smallest norm (`magnitude`, per type) become zero.
+
+    Good enough to time, since speed does not depend on the constants; its answers mean nothing.
+    """
+    layers = find_layers(model)
+    projections = [p for layer in layers for p in layer.projections.values()]
+    nothing = Statistics({}, None, "", "")
+    plan = rank(score_neurons("magnitude", model, nothing, projections), projections, criterion="magnitude").plan(sparsity)
+    masked = prune(model, plan, {p.name: torch.zeros(p.d_out) for p in projections})
+    squeezed = squeeze(masked, plan)
+    return Forms(model, masked, squeezed, squeezed.squeezed.cost)
+
+
+def compare(
+    forms: Forms,
+    sparsity: float,
+    batch: int,
+    length: int,
+    precision: str = "float32",
+    repeats: int = REPEATS,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Row]]:
+    """Rows of the three forms, better with every round; the last list has all repeats.
+
+    Speed-ups are against the dense model in the same precision and the same rounds.
+    """
+    models = {name: in_precision(model, precision) for name, model in forms.items().items()}
+    for timings in time_forward(models, batch, length, repeats, stopped):
+        yield [_row(name, sparsity, precision, forms, models[name], timings[name], timings["dense"]) for name in models]
+
+
+def _row(form: str, sparsity: float, precision: str, forms: Forms, run: PreTrainedModel, timing: Timing, dense: Timing) -> Row:
     low, high = timing.spread
+    model = forms.items()[form]
     return {
         "form": form,
-        "sparsity": sparsity,
-        "dtype": dtype,
+        "sparsity": sparsity if form != "dense" else 0.0,
+        "precision": precision,
         "batch": timing.batch,
         "length": timing.length,
         "latency_ms": 1000 * timing.median,
@@ -117,17 +177,9 @@ def row(form: str, sparsity: float, dtype: str, model: PreTrainedModel, timing: 
         "high_ms": 1000 * high,
         "texts_per_second": timing.texts_per_second,
         "speedup": dense.median / timing.median,
-        "flop_limit": limit,
+        "flop_limit": forms.cost.speed_limit(timing.length) if form == "squeezed" else 1.0,
         "parameters": parameters(model),
-        "megabytes": bytes_of(model) / 1e6,
+        "megabytes": bytes_of(run) / 1e6,
         "mflops_per_token": flops_per_token(model, timing.length) / 1e6,
         "repeats": len(timing.seconds),
     }
-
-
-def columns() -> Sequence[str]:
-    """The names in a row, in order."""
-    return (
-        "form", "sparsity", "dtype", "batch", "length", "latency_ms", "low_ms", "high_ms", "texts_per_second", "speedup",
-        "flop_limit", "parameters", "megabytes", "mflops_per_token", "repeats",
-    )  # fmt: skip

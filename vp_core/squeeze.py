@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from vp_core.cost import Cost, cost
@@ -21,12 +20,14 @@ from vp_core.plan import Plan
 from vp_core.projections import Layer, Projection, as_rows, find_layers, linear_map, weight_of
 from vp_core.prune import Model, check_plan, share
 from vp_core.scatter import Shape, aligned, empty, filled
-from vp_core.survivors import Survivors, survivors
+from vp_core.survivors import Head, Survivors, survivors
 
 ROTARY_NOTE = (
     "Query and key keep the full width of their heads: rotary positions turn coordinates in pairs, so a removed row saves "
     "its own product only, not its partner's."
 )
+_HEADED = ("query", "key", "value")
+_NO_ROWS = torch.empty(0, dtype=torch.long)
 
 
 @dataclass
@@ -124,141 +125,117 @@ class _Cut:
         return len(self.left.rows[type_]) == self.layer.projections[type_].d_out
 
     def attention(self) -> None:
-        left = self.left
+        left, constants = self.left, self.bias("value").double()
         if left.whole and self.keeps_all("attention_output"):
             return
-        value_bias = self.bias("value").double()
         if self.layer.rotary:
-            columns, repeats = self._rotary_columns()
-            constant_columns = value_bias.view(-1, left.width).repeat_interleave(repeats, dim=0).flatten()
-            in_index: Tensor | None = columns
             if not left.whole:
                 self._rotary_parts()
-        elif left.whole:
-            columns = torch.arange(self.weight("value").shape[0])
-            constant_columns, in_index = value_bias, None
-        else:
-            columns = torch.cat([torch.empty(0, dtype=torch.long), *(head.values for head in left.heads)])
-            constant_columns, in_index = value_bias, None
-        consumer = self.weight("attention_output"), self.bias("attention_output")
-        if not self.layer.rotary and not left.whole:
+            columns, constants = self._rotary_columns(constants)
+            self._reader("attention_output", columns, constants, in_index=columns if len(columns) < len(constants) else None)
+            return
+        if not left.whole:
             self._heads()
-        self._reader("attention_output", *consumer, columns, constant_columns, in_index)
+        columns = torch.cat([_NO_ROWS, *(head.values for head in left.heads)])
+        places = _positions([len(head.values) for head in left.heads], left.width)
+        self._reader("attention_output", columns, constants, places, len(left.heads) * left.width)
 
     def _heads(self) -> None:
         """Narrower query, key and value: rows of live heads, put into heads of one width, the rest of them zero."""
-        left, heads = self.left, self.left.heads
-        query, key, query_bias, key_bias = (f(t) for f in (self.weight, self.bias) for t in ("query", "key"))
-        merged = []  # per head: Σ c_i W_K[i] and Σ c_i b_K[i], one row or none
-        for head in heads:
-            constants = query_bias[head.merged].double()
-            weight = (constants @ key[head.merged].double()).to(key.dtype)[None][: len(constants)]
-            bias = (constants @ key_bias[head.merged].double()).to(key.dtype)[None][: len(constants)]
-            merged.append((weight, bias))
-        base = torch.zeros(max(len(heads), 1), left.width, dtype=query.dtype)
+        heads, width, layer = self.left.heads, self.left.width, self.layer
+        # (neurons, inputs + 1): a row and its bias go the same way
+        query, key, value = (torch.cat([self.weight(t), self.bias(t)[:, None]], dim=1).detach() for t in _HEADED)
+        zeros = torch.zeros(max(len(heads), 1), width, dtype=query.dtype)
+        ones = zeros.clone()
         for number, head in enumerate(heads):
-            base[number, len(head.scores) : head.score_width] = 1
-        scores = torch.cat([torch.empty(0, dtype=torch.long), *(head.scores for head in heads)])
-        values = torch.cat([torch.empty(0, dtype=torch.long), *(head.values for head in heads)])
+            ones[number, len(head.scores) : head.score_width] = 1  # the query of a merged coordinate
         parts = {
-            "query": (query[scores], query_bias[scores], base.flatten(), [len(h.scores) for h in heads]),
-            "key": (
-                torch.cat([key[:0], *(t for h, (w, _) in zip(heads, merged, strict=True) for t in (key[h.scores], w))]),
-                torch.cat(
-                    [key_bias[:0], *(t for h, (_, b) in zip(heads, merged, strict=True) for t in (key_bias[h.scores], b))]
-                ),
-                torch.zeros_like(base).flatten(),
-                [h.score_width for h in heads],
-            ),
-            "value": (
-                self.weight("value")[values],
-                self.bias("value")[values],
-                torch.zeros_like(base).flatten(),
-                [len(h.values) for h in heads],
-            ),
+            "query": ([query[head.scores] for head in heads], ones),
+            "key": ([_with_merged(key, head, query[:, -1]) for head in heads], zeros),
+            "value": ([value[head.values] for head in heads], zeros),
         }
-        total = base.numel()
-        attributes = {self.layer.head_size: left.width}
-        paths = {type_: self.layer.projections[type_].path for type_ in parts}
-        if self.layer.split_size:  # one module for all three
-            weights, biases, bases, counts = zip(*parts.values(), strict=True)
-            index = torch.cat([i * total + _positions(c, left.width) for i, c in enumerate(counts)])
-            self.put(paths["query"], torch.cat(weights), torch.cat(biases), query, base=torch.cat(bases), out_index=index)
-            attributes[self.layer.split_size] = total
-        else:
-            for type_, (weight, bias, one_base, counts) in parts.items():
-                index = _positions(counts, left.width)
-                self.put(paths[type_], weight, bias, query, base=one_base, out_index=index)
-        attention = self.model.get_submodule(self.layer.attention)
-        for name, value in attributes.items():
-            setattr(attention, name, value)
-        self.result.attributes[self.layer.attention] = attributes
+        attributes = {layer.head_size: width}
+        if layer.split_size:  # one module for all three
+            parts = {"query": ([rows for part, _ in parts.values() for rows in part], torch.cat([ones, zeros, zeros]))}
+            attributes[layer.split_size] = zeros.numel()
+        for type_, (rows, base) in parts.items():
+            both, places = torch.cat([query[:0], *rows]), _positions([len(r) for r in rows], width)
+            like = self.weight(type_)
+            self.put(layer.projections[type_].path, both[:, :-1], both[:, -1], like, base=base.flatten(), out_index=places)
+        for name, number in attributes.items():
+            setattr(self.model.get_submodule(layer.attention), name, number)
+        self.result.attributes[layer.attention] = attributes
 
-    def _rotary_columns(self) -> tuple[Tensor, int]:
-        """Columns of `attention_output` that vary: those of kept value rows, for every head that shares them."""
-        width, repeats = self.left.width, self.layer.queries_per_key
-        kept = torch.zeros(self.layer.projections["value"].d_out, dtype=torch.bool)
-        kept[self.left.rows["value"]] = True
-        return kept.view(-1, width).repeat_interleave(repeats, dim=0).flatten().nonzero().squeeze(1), repeats
+    def _rotary_columns(self, constants: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns of `attention_output` that vary, those of kept value rows, and all its constants: once for every head of
+        the query that shares them."""
+        values = torch.stack([torch.zeros_like(constants).index_fill(0, self.left.rows["value"], 1), constants])
+        kept, constants = values.view(2, -1, self.left.width).repeat_interleave(self.layer.queries_per_key, dim=1).flatten(1)
+        return kept.nonzero().squeeze(1), constants
 
     def _rotary_parts(self) -> None:
-        """Query, key and value at full width, constants in place of removed rows; values' constants went on already."""
+        """Query, key and value at full width, constants in place of removed rows; values' constants join the reader's bias."""
         if not (self.keeps_all("query") and self.keeps_all("key")) and ROTARY_NOTE not in self.result.notes:
             self.result.notes += (ROTARY_NOTE,)
-        for type_ in ("query", "key", "value"):
+        for type_ in _HEADED:
             rows, weight, bias = self.left.rows[type_], self.weight(type_), self.bias(type_)
             base = torch.zeros_like(bias) if type_ == "value" else bias.clone()
-            path = self.layer.projections[type_].path
-            self.put(path, weight[rows], bias[rows], weight, base=base, out_index=rows)
+            self.put(self.layer.projections[type_].path, weight[rows], bias[rows], weight, base=base, out_index=rows)
 
     def ffn(self) -> None:
-        if self.layer.projections.get("ffn_in") is None or (self.keeps_all("ffn_in") and self.keeps_all("ffn_out")):
+        projection = self.layer.projections.get("ffn_in")
+        if projection is None or (self.keeps_all("ffn_in") and self.keeps_all("ffn_out")):
             return
-        projection, rows = self.layer.projections["ffn_in"], self.left.rows["ffn_in"]
-        weight, bias = self.weight("ffn_in"), self.bias("ffn_in")
-        if projection.gate:
-            constants = torch.zeros(projection.d_out, dtype=torch.double)  # `prune` has moved them into the consumer's bias
-        else:
-            assert self.layer.activation
+        rows, weight, bias = self.left.rows["ffn_in"], self.weight("ffn_in"), self.bias("ffn_in")
+        constants = torch.zeros(projection.d_out, dtype=torch.double)  # under a gate `prune` has moved them to the reader
+        if self.layer.activation:
             constants = self.model.get_submodule(self.layer.activation)(bias.double())
-        reader = self.weight("ffn_out"), self.bias("ffn_out")
+        room = aligned(len(rows))  # zero units fill up to a fast size: they meet zero columns, now and in training
         if not self.keeps_all("ffn_in"):
-            # Zero units fill up to a fast size: their activation meets zero columns, now and in training.
-            fill = aligned(len(rows)) - len(rows)
             # The activation needs something to act on, so an FFN that is gone keeps one coordinate that is never computed.
             base = None if len(rows) else torch.zeros(1, dtype=weight.dtype)
-            self.put(projection.path, _pad_rows(weight[rows], fill), _pad_rows(bias[rows], fill), weight, base=base)
+            self.put(projection.path, _pad_rows(weight[rows], room), _pad_rows(bias[rows], room), weight, base=base)
             if projection.gate:
                 gate = linear_map(self.model, projection.gate)
                 gate_bias = torch.zeros_like(bias) if gate.bias is None else gate.bias.detach()
                 gate_weight = as_rows(gate, gate.weight)[rows]
-                self.put(projection.gate, _pad_rows(gate_weight, fill), _pad_rows(gate_bias[rows], fill), weight, base=base)
-        self._reader("ffn_out", *reader, rows, constants, None)
+                self.put(projection.gate, _pad_rows(gate_weight, room), _pad_rows(gate_bias[rows], room), weight, base=base)
+        self._reader("ffn_out", rows, constants, torch.arange(len(rows)), room)
 
     def _reader(
-        self, type_: str, weight: Tensor, bias: Tensor, columns: Tensor, constants: Tensor, in_index: Tensor | None
+        self,
+        type_: str,
+        columns: Tensor,
+        constants: Tensor,
+        places: Tensor | None = None,
+        room: int = 0,
+        in_index: Tensor | None = None,
     ) -> None:
-        """The matrix that reads what was cut: `columns` survive, what the others made of their `constants` joins the bias."""
-        rows = self.left.rows[type_]
-        gone = torch.ones(weight.shape[1], dtype=torch.bool)
-        gone[columns] = False
+        """The matrix that reads what was cut: `columns` survive, what the others made of their `constants` joins the bias.
+
+        The columns go to `places` among `room` columns, the rest of them zero, or read their input by `in_index`.
+        """
+        rows, weight, bias = self.left.rows[type_], self.weight(type_), self.bias(type_)
+        gone = torch.ones(weight.shape[1], dtype=torch.bool).index_fill(0, columns, False)
         total = (bias.double() + weight[:, gone].double() @ constants[gone]).to(weight.dtype)
-        path = self.layer.projections[type_].path
-        if in_index is not None and self.layer.rotary and len(columns) == weight.shape[1]:
-            in_index = None
-        indices = {"base": total, "out_index": rows} if len(rows) < len(total) else {}
         matrix = weight[rows][:, columns]
-        if type_ == "ffn_out":
-            matrix = F.pad(matrix, (0, aligned(len(columns)) - len(columns)))
-        elif not (self.layer.rotary or self.left.whole):  # the padding of heads meets zero columns
-            where = _positions([len(head.values) for head in self.left.heads], self.left.width)
-            matrix = matrix.new_zeros(len(rows), len(self.left.heads) * self.left.width).index_copy(1, where, matrix)
-        self.put(path, matrix, total[rows], weight, in_index=in_index, **indices)
+        if places is not None:
+            matrix = matrix.new_zeros(len(rows), room).index_copy(1, places, matrix)
+        put_in_place = {"base": total, "out_index": rows} if len(rows) < len(total) else {}
+        self.put(self.layer.projections[type_].path, matrix, total[rows], weight, in_index=in_index, **put_in_place)
+
+
+def _with_merged(key: Tensor, head: Head, constants: Tensor) -> Tensor:
+    """Rows of `key` that a head keeps, and Σ c_i·key_i over those whose query is a constant c_i, as one row more."""
+    if not len(head.merged):
+        return key[head.scores]
+    merged = constants[head.merged].double() @ key[head.merged].double()
+    return torch.cat([key[head.scores], merged.to(key.dtype)[None]])
 
 
 def _pad_rows(tensor: Tensor, rows: int) -> Tensor:
-    """`tensor` (n, …) with zero rows at its end."""
-    return torch.cat([tensor, tensor.new_zeros(rows, *tensor.shape[1:])])
+    """`tensor` (n, …) with zero rows at its end: (rows, …)."""
+    return torch.cat([tensor, tensor.new_zeros(rows - len(tensor), *tensor.shape[1:])])
 
 
 def _positions(counts: list[int], width: int) -> Tensor:
@@ -267,4 +244,4 @@ def _positions(counts: list[int], width: int) -> Tensor:
     >>> _positions([2, 1], 4)
     tensor([0, 1, 4])
     """
-    return torch.cat([torch.empty(0, dtype=torch.long), *(i * width + torch.arange(c) for i, c in enumerate(counts))])
+    return torch.cat([_NO_ROWS, *(i * width + torch.arange(c) for i, c in enumerate(counts))])

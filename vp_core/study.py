@@ -23,6 +23,7 @@ from vp_core.models import LoadedModel, label_order, load_model
 from vp_core.plan import Plan, Ranking, rank
 from vp_core.projections import Projection, check_types, find_layers
 from vp_core.prune import prune, share
+from vp_core.pruned import task_of
 from vp_core.replacement import constants
 from vp_core.squeeze import Squeezed, squeeze
 from vp_core.statistics import Statistics, collect
@@ -199,7 +200,7 @@ def open_study(
     TSV, CSV or JSONL file with the columns `text` and `label`; such a file also serves for calibration. The demo model
     has its own task. Raises VPError with one sentence for whatever is wrong.
     """
-    task = task or ("demo" if model == "demo" else None)
+    task = task or ("demo" if model == "demo" else task_of(model))
     if task is None:
         raise VPError(
             "Which task? Name one (--task sst2 --data DIR), or a file (--task FILE.tsv --text COLUMN --label COLUMN)."
