@@ -1,6 +1,11 @@
 """The Hugging Face Hub: the only place a user can send this tool to the network, and only by asking for what is there."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
+
 from huggingface_hub import constants, get_session
+from transformers.utils import logging as transformers_logging
 
 from vp_core.errors import VPError
 

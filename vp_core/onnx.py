@@ -1,6 +1,7 @@
 """ONNX files of squeezed (or any other) models, checked against torch before they are kept."""
 
 import importlib.util
+import logging
 import warnings
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def export_onnx(model: PreTrainedModel, path: str | Path) -> Path:
     batch, tokens = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("tokens", min=2, max=4096)
     with atomic(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators that no model here has
         try:
             program = torch.onnx.export(
                 model.eval(), (), kwargs=example, dynamo=True, verbose=False, output_names=["logits"],
@@ -44,7 +46,7 @@ def export_onnx(model: PreTrainedModel, path: str | Path) -> Path:
         except Exception as error:  # the exporter raises many kinds
             reason = str(error).strip().splitlines()[0][:160]
             raise VPError(
-                f"This {model.config.model_type} model cannot be written as ONNX ({reason}): use --format pruned."
+                f"This {model.config.model_type} model cannot be written as ONNX ({reason}): save it with save_pruned."
             ) from error
         difference = _difference(model, temporary)
         if not difference <= TOLERANCE:
