@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from vp_core.errors import VPError
-from vp_core.families import family_of, longest_input
+from vp_core.families import FAMILIES, family_of, longest_input
 from vp_core.hub import quiet_transformers, require_hub
 from vp_core.projections import Projection, find_projections
 from vp_core.pruned import is_pruned, load_pruned
@@ -89,7 +89,10 @@ def _behaviour(config: PretrainedConfig) -> dict[str, object]:
 def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     is_folder = bool(name) and Path(name).is_dir()
     if is_folder and is_pruned(name):
-        model = load_pruned(name)
+        model = load_pruned(name).float()
+        _check_classifier(name, model.config.model_type, type(model).__name__)
+        if not (Path(name) / "tokenizer_config.json").is_file():
+            raise VPError(f"The folder {name!r} has no tokeniser: save it together with the squeezed model.")
         with quiet_transformers(), _as_one_sentence(name, is_folder):
             return model, AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     if is_folder:
@@ -104,7 +107,7 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     options = {"local_files_only": is_folder, "trust_remote_code": False}
     with quiet_transformers(), _as_one_sentence(name, is_folder):
         config = AutoConfig.from_pretrained(name, **options)
-        family_of(config.model_type)
+        _check_classifier(name, config.model_type)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
         )
@@ -116,6 +119,16 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
             "fine-tuned for sequence classification."
         )
     return model, tokenizer
+
+
+def _check_classifier(name: str, model_type: str, class_name: str = "ForSequenceClassification") -> None:
+    """VPError unless texts can be classified with the model."""
+    if not family_of(model_type).classifies_text or not class_name.endswith("ForSequenceClassification"):
+        families = ", ".join(sorted(family for family, about in FAMILIES.items() if about.classifies_text))
+        raise VPError(
+            f"The model {name!r} is no text classifier that a study takes (it is of the type {model_type!r}): give a "
+            f"...ForSequenceClassification of one of {families}, or call prune and squeeze on it yourself."
+        )
 
 
 def _check_folder(folder: Path) -> None:

@@ -142,9 +142,15 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         place.mkdir()
         with quiet_transformers():
             yield place
+        old = temporary / "old"
         if folder.exists():
-            folder.rename(temporary / "old")
-        place.rename(folder)
+            folder.rename(old)
+        try:
+            place.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
     except OSError as error:
         raise VPError(f"{str(folder)!r} could not be written ({error.strerror or error}).") from error
     finally:
