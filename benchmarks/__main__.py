@@ -1,4 +1,4 @@
-"""`python -m benchmarks [statistics evaluation heat_map app]`: every figure of one run, as ratios where two sides are compared.
+"""`python -m benchmarks [NAME …]`: every figure of one run, as ratios where two sides are compared.
 
 The checkpoint is minilm-sst2 in the folder that VP_SHARED names, if it is there, else the demo.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import app, evaluation, heat_map, statistics
+from benchmarks import app, evaluation, heat_map, squeezing, statistics, training
 from vp_core.data import open_examples
 from vp_core.parallel import WORKERS
 from vp_core.study import open_study
@@ -30,9 +30,15 @@ def main(chosen: list[str]) -> None:
         evaluation.run(study, [text[0] for text in open_examples(place[1], "dev", place[2]).texts])
     if "heat_map" in chosen:
         heat_map.run()
+    if "squeezing" in chosen:
+        squeezing.run(study)
+    if "training" in chosen:
+        training.run()
+    if "table2" in chosen:
+        training.write_table()
     if "app" in chosen:
         app.run()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["statistics", "evaluation", "heat_map", "app"])
+    main(sys.argv[1:] or ["statistics", "evaluation", "heat_map", "squeezing", "training", "table2", "app"])

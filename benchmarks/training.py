@@ -1,0 +1,137 @@
+"""A training step, dense against squeezed: iterations per second and peak memory, in the form of the paper's table 2.
+
+`python -m benchmarks.training` writes docs/table2.json. Each cell is a process of its own, so that its peak memory is its own.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from benchmarks.measure import line
+from benchmarks.shapes import bert_base, bert_large, squeezed
+from vp_core.speed import random_texts, take_turns
+
+SHAPES = {"base": bert_base, "large": bert_large}
+LENGTH, SPARSITY, STEPS = 384, 0.5, 3
+RESULT = Path(__file__).parent.parent / "docs" / "table2.json"
+
+
+def stepper(model: PreTrainedModel, batch: int, device: str):
+    """One step of fine-tuning with AdamW on random texts: forward, backward, update."""
+    model = model.train().requires_grad_(True).to(device)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    inputs = random_texts(model.config, batch, LENGTH)
+    if type(model).__name__.endswith("QuestionAnswering"):
+        labels = {"start_positions": torch.arange(batch), "end_positions": torch.arange(batch) + 5}
+    else:
+        labels = {"labels": torch.zeros(batch, dtype=torch.long)}
+    inputs = {name: value.to(device) for name, value in {**inputs, **labels}.items()}
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        model(**inputs).loss.backward()
+        optimiser.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def cell(shape: str, form: str, batch: int, device: str) -> dict[str, float]:
+    """Iterations per second, and peak memory in GB: what the process grew by, or what was allocated on the accelerator."""
+    before = _resident()
+    model = SHAPES[shape]()
+    if form == "squeezed":
+        model = squeezed(model, SPARSITY)
+    step = stepper(model, batch, device)
+    del model
+    seconds = []
+    for i in range(STEPS + 1):
+        start = time.perf_counter()
+        step()
+        if i:
+            seconds.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else _peak() - before
+    return {"it_per_second": 1 / statistics.median(seconds), "gigabytes": peak / 1e9}
+
+
+def _resident() -> int:
+    """Bytes of memory in use now; from here on the peak is counted anew, where the kernel can (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+def _peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def in_process(shape: str, form: str, batch: int, device: str) -> dict[str, float]:
+    """`cell` in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.training", "--cell", shape, form, str(batch), device]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"it_per_second": float("nan"), "gigabytes": float("nan")}  # out of memory, as in the paper
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run() -> None:
+    """The targets: batch 4, length 384, BERT-base shape."""
+    dense = bert_base()
+    steps = {"dense": stepper(dense, 4, "cpu"), "squeezed": stepper(squeezed(bert_base(), SPARSITY), 4, "cpu")}
+    *_, seconds = take_turns(steps, repeats=5)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    del steps, dense
+    name = f"training step, BERT-base shape, batch 4, length {LENGTH}, {SPARSITY:.0%}"
+    line(f"{name}: iterations per second, squeezed / dense", medians["dense"] / medians["squeezed"], "x", ">= 1.9")
+    memory = {form: in_process("base", form, 4, "cpu")["gigabytes"] for form in ("dense", "squeezed")}
+    line(f"{name}: peak memory, squeezed / dense", memory["squeezed"] / memory["dense"], "x", "<= 0.70")
+
+
+def table(shape: str = "large") -> dict[str, object]:
+    """Table 2 of the paper on what is at hand: batches 1 to 4, GB and iterations per second."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    hardware = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} cores, {_processor()}"
+    rows = []
+    for batch in (1, 2, 3, 4):
+        row: dict[str, object] = {"batch": batch}
+        for form in ("dense", "squeezed"):
+            row[form] = in_process(shape, form, batch, device)
+        rows.append(row)
+        print(f"  batch {batch}: {row}", flush=True)
+    return {"shape": f"BERT-{shape}", "length": LENGTH, "sparsity": SPARSITY, "hardware": hardware, "torch": torch.__version__,
+            "optimiser": "AdamW", "precision": "float32", "rows": rows}  # fmt: skip
+
+
+def _processor() -> str:
+    names = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")]
+    return names[0].split(":")[1].strip() if names else platform.machine()
+
+
+def write_table() -> None:
+    """Measure table 2 and keep it, one entry for each hardware."""
+    new = table()
+    kept = [t for t in (json.loads(RESULT.read_text()) if RESULT.exists() else []) if t["hardware"] != new["hardware"]]
+    RESULT.write_text(json.dumps([*kept, new], indent=1) + "\n")
+    print(f"  written to {RESULT}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cell", nargs=4, metavar=("SHAPE", "FORM", "BATCH", "DEVICE"))
+    options = parser.parse_args()
+    if options.cell:
+        shape, form, batch, device = options.cell
+        print(json.dumps(cell(shape, form, int(batch), device)))
+    else:
+        write_table()
