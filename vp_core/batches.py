@@ -50,7 +50,9 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]],
     full = tokenizer(*columns, truncation=False, add_special_tokens=True, verbose=False)["input_ids"]
     cut = tokenizer(*columns, truncation="longest_first", max_length=max_length)
     truncated = sum(len(a) > len(b) for a, b in zip(full, cut["input_ids"], strict=True))
-    return Encoded(cut["input_ids"], cut.get("token_type_ids"), tokenizer.pad_token_id, truncated, max_length)
+    # GPT-2 adds no tokens: where there is no word there would be nothing to read.
+    ids = [row or [tokenizer.pad_token_id] for row in cut["input_ids"]]
+    return Encoded(ids, cut.get("token_type_ids"), tokenizer.pad_token_id, truncated, max_length)
 
 
 def make_batches(data: Encoded, examples: Sequence[int] | np.ndarray, max_tokens: int = 768) -> list[Batch]:

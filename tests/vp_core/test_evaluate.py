@@ -125,6 +125,12 @@ def test_first_token_shortcut_changes_logits_by_rounding_only(studies, family, d
     assert tiny.hooks(model) == 0
 
 
+@pytest.mark.parametrize("family", tiny.FAMILIES[len(tiny.FIRST_TOKEN) :])
+def test_no_shortcut_where_the_classifier_reads_other_tokens(studies, family):
+    with first_token_only(studies[family].model):
+        assert tiny.hooks(studies[family].model) == 0
+
+
 def test_bfloat16_is_near_and_leaves_the_original(studies):
     study = studies["bert"]
     before = tiny.sha(study.model)

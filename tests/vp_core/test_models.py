@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, XLNetConfig, XLNetForSequenceClassification
 
+from vp_core.batches import encode, make_batches
 from vp_core.errors import VPError
 from vp_core.models import load_model
 from vp_core.projections import check_types, weight_of
@@ -144,6 +145,41 @@ def test_unsupported_family(tmp_path):
     tiny.save(tmp_path, made, tiny.tokenizer("bert"))
     text = refused(tmp_path, "'xlnet' is not supported")
     assert all(family in text for family in tiny.TRANSFORMERS)
+
+
+@pytest.mark.parametrize("family", ["vit", "llama"])
+def test_families_without_text_classifiers_here(tmp_path, family):
+    made = tiny.transformer(family, dtype=torch.float32)
+    tiny.save(tmp_path, made, tiny.tokenizer("bert"))
+    assert "bart" in refused(tmp_path, f"no text classifier.*'{family}'")
+
+
+@pytest.mark.parametrize("in_config", [None, 0, 7, -1])
+@pytest.mark.parametrize("in_tokenizer", [None, "<|endoftext|>", "[PAD]"])
+def test_gpt2_agrees_on_padding(tmp_path, in_config, in_tokenizer):
+    """Its classifier finds the last word by the configuration's padding token, which checkpoints seldom have."""
+    (made, tok), texts = tiny.make("gpt2"), tiny.sentences(12)
+    made.config.pad_token_id = in_config
+    if in_tokenizer:
+        tok.add_special_tokens({"pad_token": in_tokenizer})
+    tiny.save(tmp_path, made, tok)
+    one = load_model(str(tmp_path))
+    assert one.model.config.pad_token_id == one.tokenizer.pad_token_id is not None
+    (batch,) = make_batches(encode(one.tokenizer, [(t,) for t in texts], 40), range(12), 10**6)
+    with torch.no_grad():
+        found = one.model(**batch.inputs).logits
+    torch.testing.assert_close(found, tiny.answers(made, tiny.tokenizer("gpt2"), texts)[batch.examples], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_text_without_words(folders, tmp_path, family):
+    for split in ("dev", "train"):
+        rows = [("a great film", 0), ("", 1), ("dull", 0), ("  ", 1)] * 3
+        tiny.write_tsv(tmp_path / "sst2" / f"{split}.tsv", ("sentence", "label"), rows)
+    study = open_study(str(folders[family]), "sst2", tmp_path)
+    assert study.score(Recipe(), 0.2).n == 12
+    outputs, _ = study.predict(study.model, [("",)])
+    assert outputs.sum() == pytest.approx(1)
 
 
 def test_config_of_no_known_kind(broken):
