@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from app.cli import main, parse_sparsities
+from app.cli import main
+from app.commands import parse_sparsities
 from vp_core.errors import VPError
 from vp_core.study import Recipe, open_study
 
@@ -102,7 +103,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, arguments, says):
 def test_an_interrupted_curve_says_what_is_kept(capsys, tmp_path, monkeypatch):
     out = tmp_path / "curve.parquet"
     command = ["curve", "demo", "--criteria", "variance", "--sparsities", "0,0.2,0.4", "--dtype", "bfloat16", "--out", str(out)]
-    monkeypatch.setattr("app.cli._say", interrupt_at_second_point)
+    monkeypatch.setattr("app.commands._say", interrupt_at_second_point)
     assert main(command) == 2
     assert "Interrupted. What is finished is kept" in capsys.readouterr().err
     from vp_core.sweep import Curve
@@ -116,7 +117,7 @@ def interrupt_at_second_point(text: str) -> None:
 
 
 def test_every_command_shows_an_example():
-    for command in ("app", "stats", "curve", "eval"):
+    for command in ("app", "stats", "curve", "eval", "prune", "speed"):
         shown = subprocess.run([sys.executable, "-m", "app.cli", command, "--help"], capture_output=True, text=True, check=True)
         assert f"example:\n  vp {command}" in shown.stdout
 
