@@ -10,6 +10,8 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
+from vp_core.families import TYPES
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SECONDS = 300
@@ -28,7 +30,21 @@ PRODUCES = {
         "intervals": ["points"],
         "replacement": ["zero", "points"],
         "sentence": ["dense", "positive ("],
-    }
+    },
+    "02_squeeze": {
+        "masked": ["10,368", "14,526,338", "milliseconds"],
+        **{type_: [f"{type_}: exact"] for type_ in TYPES},
+        "dead_attention": ["all of attention_output: exact"],
+        "dead_head": ["all value rows of a head: exact"],
+        "whole": ["float32: logits", "float64: logits"],
+        "shapes": ["attention_output", "384"],
+        "sizes": ["14,526,338", "squeezed"],
+        "cost": ["10,368 of 20,736 rows", "63.1% go", "36.9% are left"],
+        "accuracy": ["dense: 0.9", "other answers", "50%"],
+        "left": ["rows only 50.0 %, predicted 35.4 %, squeezed exactly 36.9 %", "What is left to multiply"],
+        "time": ["masked", "squeezed", "by the FLOPs"],
+        "keep": ["squeezed:", "bit-equal", "a study of its own: accuracy"],
+    },
 }
 """What must stand in the output of a cell, by notebook and by the cell's tag."""
 
