@@ -60,5 +60,5 @@ def draw(table: pd.DataFrame, metric: str, sparsity: float | None = None, criter
         changes += [Restyle(number + 1, "y", dots)]
     figure.update_yaxes(range=[low - pad, high + pad])
     figure.update_xaxes(range=[-2, 102], dtick=10)
-    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"})
+    theme.legend_below_title(figure)
     return LiveFigure(figure, tuple(changes))

@@ -6,6 +6,10 @@ from plotly.colors import sample_colorscale
 CRITERION_COLOURS = {"variance": "#0072B2", "random": "#E69F00", "magnitude": "#009E73"}
 """Okabe and Ito's palette: told apart with every common colour vision."""
 
+FORM_COLOURS = {"dense": "#CC79A7", "masked": "#E69F00", "squeezed": "#0072B2"}
+LIMIT = "#009E73"
+"""From the same palette."""
+
 ACCENT = "#D55E00"
 PRUNED = "#8A8A8A"
 SCALE = "Cividis"
@@ -37,6 +41,15 @@ def translucent(colour: str, alpha: float) -> str:
     """
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
+
+
+def legend_below_title(figure: go.Figure) -> None:
+    """A legend in one line over the drawing's right end, and the title over it, so that neither meets the other."""
+    figure.update_layout(
+        margin={"t": 64},
+        title={"y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 10}},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+    )
 
 
 def figure(title: str, x: str, y: str, height: int = 380) -> go.Figure:

@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import pandas as pd
 import streamlit as st
 
+from analysis.speed import limit
 from app.jobs import Job
+from app.measuring import Measurements
 from app.settings import Settings
 from vp_core.criteria import CRITERIA
 from vp_core.errors import VPError
@@ -93,15 +96,32 @@ def _curve(of: Study, recipe: Recipe, precision: str) -> Callable[[Callable[[], 
     return rows
 
 
+@st.cache_resource(show_spinner=False)
+def measurements() -> Measurements:
+    """What was measured on this machine since the app started, and what is being measured now."""
+    return Measurements()
+
+
+def limits(of: Study, recipe: Recipe, length: int) -> pd.DataFrame:
+    """The FLOP limit by sparsity, for all positions of the slider."""
+    return _limits(of, recipe, length, of.key(recipe, 2.0))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _limits(_of: Study, _recipe: Recipe, length: int, key: str) -> pd.DataFrame:
+    return limit(_of, _recipe, length)
+
+
 def live_job(of: Study, recipe: Recipe, sparsity: float, precision: str, watcher: str) -> Job[Score]:
-    """The running score of one slider position, for one visitor; background work waits meanwhile."""
+    """The running score of one slider position, for one visitor; background work and measurements wait meanwhile."""
+    gate = measurements().gate
 
     def scores(stopped: Callable[[], bool]) -> Iterator[Score]:
         kept = known_point(of, recipe, sparsity, precision, store(of))
         if kept is not None:
             yield score_of(kept)
             return
-        with served_first():
+        with gate.first(), served_first():
             last = None
             for last in of.running_scores(recipe, sparsity, precision, False, stopped):
                 if last.final:

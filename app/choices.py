@@ -1,5 +1,6 @@
 """The visitor's choices: from the address, through the widgets on the left, back into the address."""
 
+import time
 from dataclasses import replace
 
 import streamlit as st
@@ -32,6 +33,16 @@ def remember(**changed: str) -> Settings:
     if st.query_params.to_dict() != new.to_query():
         st.query_params.from_dict(new.to_query())
     return new
+
+
+def slider_released() -> None:
+    """The sparsity slider was let go somewhere else."""
+    remember(sparsity=f"{st.session_state.slider.position / 100:g}")
+
+
+def watcher() -> str:
+    """A name for this visitor among those who share a job."""
+    return st.session_state.setdefault("watcher", f"{id(st.session_state)}-{time.time_ns()}")
 
 
 def sidebar(settings: Settings) -> Settings:

@@ -4,15 +4,18 @@ Both can poll: while Python has more to say soon, the browser asks again after a
 computation, and a released slider is served at once.
 """
 
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import plotly
 import streamlit as st
 
 from analysis.live import LiveFigure
+from app.jobs import Job
 
 _HERE = Path(__file__).parent
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
@@ -42,6 +45,11 @@ def load_plotly() -> None:
     _loader()(key="plotly", height=1)
 
 
+def ticket(job: Job) -> str:
+    """What to poll with while a job goes on; never the same twice, so that every answer is followed."""
+    return "" if job.done else str(time.monotonic_ns())
+
+
 def slider(key: str, position: int, moved: Callable[[], None], poll: str, after_ms: int) -> None:
     """The sparsity slider at `position` (0..100 %); `moved` is called when it was released somewhere else."""
     _component("slider", _SLIDER_HTML)(
@@ -66,6 +74,14 @@ def figure(key: str, live: LiveFigure, name: str, position: int, poll: str = "",
     _component("figure", _FIGURE_HTML)(
         key=key, data=_plain(data), height=int(live.figure.layout.height) + 34, on_poll_change=lambda: None
     )
+
+
+def csv_button(name: str, table: Callable[[], pd.DataFrame], title: str = "CSV") -> None:
+    """A button that makes a table's CSV when it is pressed."""
+    st.download_button(
+        title, lambda: table().to_csv(index=False), f"{name}.csv", "text/csv", key=f"csv-{name}", type="tertiary",
+        on_click="ignore", icon=":material/download:",
+    )  # fmt: skip
 
 
 def _plain(value: Any) -> Any:

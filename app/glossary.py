@@ -29,4 +29,27 @@ TERMS = {
     "distribution": "How the scores of a layer's neurons are spread. What lies left of the line is removed.",
     "curve": "Score against sparsity for three criteria, without fine-tuning; the bands are 95 % intervals.",
     "sentence": "Ask the dense and the pruned model about a text of your own.",
+    "measure": "Dense, masked and squeezed model take turns on random tokens, after a warm-up; background work waits. Only "
+    "what is missing is measured, or all of it again.",
+    "batch": "How many texts the model reads at once.",
+    "length": "Tokens of each text; all texts have the same length.",
+    "repeats": "How often each form takes its turn. More repeats give steadier medians.",
+    "sparsities": "At these shares of removed rows speed is measured, and at the slider's.",
+    "form": "**dense**: the model as it came. **masked**: removed rows are zero, with their constant in the bias; the matrices "
+    "are as large as before. **squeezed**: the removed rows are cut out; the answers are the same, up to rounding.",
+    "latency": "Time of one batch: the median of the repeats.",
+    "quartiles": "A quarter of the repeats were faster than the first number, a quarter slower than the second. They are the "
+    "error bars of the figures.",
+    "texts/s": "Texts in a second: batch divided by latency.",
+    "speed-up": "How many times as fast as the dense model, which took turns with it.",
+    "bits speed-up": "How many times as fast as the dense model in float32, which took turns with it.",
+    "FLOP limit": "How many times as fast the squeezed model would be if time followed its floating-point operations. Small "
+    "matrices, norms and softmax keep a real machine below it; a disturbed measurement may lie above.",
+    "parameters": "All of the model's weights, embeddings and biases included.",
+    "megabytes": "What the weights need in memory, in this precision.",
+    "FLOPs per token": "Floating-point operations by formula: two for each weight of the six projections, and the products of "
+    "attention at this length.",
+    "precisions": "float32, 16 bits (bfloat16) and 8 bits (int8), without fine-tuning. In float32 the squeezed model's answers "
+    "are those of the masked one; in fewer bits it is asked itself.",
+    "squeezed model": "A zip file: safetensors, JSON and the tokeniser; nothing of the original model is needed to load it.",
 }

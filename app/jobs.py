@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from vp_core.errors import VPError
@@ -11,6 +12,31 @@ Item = TypeVar("Item")
 
 ABANDONED_AFTER = 30.0
 """Seconds without anybody looking after which a job stops: its visitors have closed the page."""
+
+
+class Gate:
+    """Short work that somebody waits for goes through at once; long work waits at the gate, between its steps."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._change = threading.Condition()
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """While this is open, `wait` waits."""
+        with self._change:
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._inside -= 1
+                self._change.notify_all()
+
+    def wait(self) -> None:
+        """Until nobody is inside `first`."""
+        with self._change:
+            self._change.wait_for(lambda: self._inside == 0)
 
 
 class Job(Generic[Item]):

@@ -1,15 +1,11 @@
 """The parts of the page `Explore`, from top to bottom. Each lays out what others compute."""
 
-import time
-from collections.abc import Callable
-
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from analysis import curves, masks, variance
 from app import caching, components
-from app.choices import remember
+from app.choices import remember, slider_released, watcher
 from app.glossary import TERMS
 from app.jobs import Job
 from app.settings import Settings
@@ -25,23 +21,13 @@ FIRST_LOOK = 0.25
 _SCORE_POLL_MS, _CURVE_POLL_MS = 60, 1000
 
 
-def _watcher() -> str:
-    """A name for this visitor among those who share a job."""
-    return st.session_state.setdefault("watcher", f"{id(st.session_state)}-{time.time_ns()}")
-
-
-def _ticket(job: Job) -> str:
-    """Asks the browser to come back while the job goes on; never the same twice, so that every answer is followed."""
-    return "" if job.done else str(time.monotonic_ns())
-
-
 @st.fragment
 def score_panel(study: Study) -> None:
     """Slider, the score now against dense, what goes, and a sentence to try."""
     settings: Settings = st.session_state.settings
     job, news = _live_job(study, settings)
-    job.look(_watcher())
-    components.slider("slider", settings.position, _moved, _ticket(job), _SCORE_POLL_MS)
+    job.look(watcher())
+    components.slider("slider", settings.position, slider_released, components.ticket(job), _SCORE_POLL_MS)
     job.wait(news, FIRST_LOOK)
     st.session_state.score_seen = len(job.items)
     with st.container(key="score"):
@@ -55,21 +41,23 @@ def score_panel(study: Study) -> None:
     _sentence(study, settings)
 
 
-def _moved() -> None:
-    """The slider was released."""
-    remember(sparsity=f"{st.session_state.slider.position / 100:g}")
-
-
 def _live_job(study: Study, settings: Settings) -> tuple[Job[Score], int]:
     """This visitor's running score, begun anew when the question changes; and how much of it was shown already."""
     sparsity = float(settings.sparsity)
     key = study.key(settings.recipe, sparsity, settings.precision)
-    if st.session_state.get("score_key") != key:
+    if st.session_state.get("score_key") != key or _unfinished(st.session_state.score_job):
         if "score_job" in st.session_state:
-            st.session_state.score_job.cancel(_watcher())
+            st.session_state.score_job.cancel(watcher())
         st.session_state.score_key, st.session_state.score_seen = key, 0
-        st.session_state.score_job = caching.live_job(study, settings.recipe, sparsity, settings.precision, _watcher())
+        st.session_state.score_job = caching.live_job(study, settings.recipe, sparsity, settings.precision, watcher())
     return st.session_state.score_job, st.session_state.score_seen
+
+
+def _unfinished(job: Job) -> bool:
+    """Whether it stopped before its end because nobody looked any more: its visitor was on another page."""
+    if job.error or not job.done:
+        return False
+    return len(job.items) < job.total or not job.items or getattr(job.items[-1], "final", True) is False
 
 
 def _show_score(score: Score, dense: Score | None) -> None:
@@ -145,10 +133,10 @@ def curve_panel(study: Study) -> None:
     rows = list(job.items)
     table = curve(rows).table
     drawn = curves.draw(table, study.question.task.metric, settings.position / 100, settings.criterion)
-    components.figure("curve", drawn, "score-against-sparsity", settings.position, _ticket(job), _CURVE_POLL_MS)
+    components.figure("curve", drawn, "score-against-sparsity", settings.position, components.ticket(job), _CURVE_POLL_MS)
     csv, progress, button = st.columns([1, 4, 1.2], vertical_alignment="center")
     with csv:
-        _csv("curve", lambda: table.drop(columns=["right", "key"]))
+        components.csv_button("curve", lambda: table.drop(columns=["right", "key"]))
     if job.error:
         progress.error(job.error, icon=":material/error:")
     elif not job.done:
@@ -156,7 +144,7 @@ def curve_panel(study: Study) -> None:
         when = "" if left is None else f", about {left:.0f} s left"
         progress.progress(len(rows) / job.total, f"{len(rows)} of {job.total} points{when}")
         if button.button("Cancel", width="stretch"):
-            job.cancel(_watcher())
+            job.cancel(watcher())
             st.session_state.curve_cancelled = st.session_state.curve_key
             st.rerun(scope="fragment")
     elif st.session_state.get("curve_cancelled") == st.session_state.curve_key:
@@ -172,14 +160,14 @@ def _curve_job(study: Study, settings: Settings) -> Job[Row]:
     recipe = settings.recipe
     key = (study.key(recipe, 2.0, settings.precision), settings.criterion)
     cancelled = st.session_state.get("curve_cancelled")
-    if st.session_state.get("curve_key") != key:
+    if st.session_state.get("curve_key") != key or (cancelled != key and _unfinished(st.session_state.curve_job)):
         if "curve_job" in st.session_state:
-            st.session_state.curve_job.cancel(_watcher())
+            st.session_state.curve_job.cancel(watcher())
         st.session_state.curve_key = key
-        st.session_state.curve_job = caching.curve_job(study, recipe, settings.precision, _watcher())
+        st.session_state.curve_job = caching.curve_job(study, recipe, settings.precision, watcher())
     job: Job[Row] = st.session_state.curve_job
     if cancelled != key:
-        job.look(_watcher())
+        job.look(watcher())
     return job
 
 
@@ -190,7 +178,7 @@ def mask_panel(study: Study, settings: Settings) -> None:
     components.figure(
         "heat-map", masks.draw(ranking, float(settings.sparsity)), "sparsity-by-layer-and-type", settings.position
     )
-    _csv("sparsity-by-layer-and-type", lambda: masks.table(ranking, float(now["settings"].sparsity)))
+    components.csv_button("sparsity-by-layer-and-type", lambda: masks.table(ranking, float(now["settings"].sparsity)))
 
 
 @st.fragment
@@ -212,16 +200,8 @@ def neuron_panel(study: Study) -> None:
     with left:
         live = variance.draw_sorted(table, settings.criterion, settings.show, sparsity)
         components.figure("sorted", live, f"{settings.show}-sorted", settings.position)
-        _csv(f"{settings.show}-neurons", lambda: table)
+        components.csv_button(f"{settings.show}-neurons", lambda: table)
     with right:
         live = variance.draw_distribution(table, drawn_scores, ranking, settings.criterion, settings.show, sparsity)
         components.figure("distribution", live, f"{settings.show}-distribution", settings.position)
-        _csv(f"{settings.show}-distribution", lambda: table[["layer", "neuron", "score"]])
-
-
-def _csv(name: str, table: Callable[[], pd.DataFrame]) -> None:
-    """A button that makes a table's CSV when it is pressed."""
-    st.download_button(
-        "CSV", lambda: table().to_csv(index=False), f"{name}.csv", "text/csv", key=f"csv-{name}", type="tertiary",
-        on_click="ignore", icon=":material/download:",
-    )  # fmt: skip
+        components.csv_button(f"{settings.show}-distribution", lambda: table[["layer", "neuron", "score"]])

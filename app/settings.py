@@ -15,7 +15,7 @@ from vp_core.study import Recipe
 
 @dataclass(frozen=True)
 class Settings:
-    """Every choice on the page; each field is a parameter of the address if it differs from its default."""
+    """Every choice on the pages; each field is a parameter of the address if it differs from its default."""
 
     model: str = "demo"
     task: str = "demo"
@@ -29,6 +29,10 @@ class Settings:
     precision: str = "float32"
     sparsity: str = "0.2"
     show: str = "ffn_in"
+    batch: str = "8"
+    length: str = "128"
+    repeats: str = "7"
+    sparsities: str = "0,0.3,0.5,0.7"
 
     @property
     def recipe(self) -> Recipe:
@@ -38,6 +42,11 @@ class Settings:
     def position(self) -> int:
         """The slider's position, 0..100."""
         return round(float(self.sparsity) * 100)
+
+    @property
+    def measured_sparsities(self) -> tuple[float, ...]:
+        """Those that the page Speed measures: the chosen ones and the slider's."""
+        return tuple(sorted({float(part) for part in [*self.sparsities.split(","), self.sparsity] if part}))
 
     def to_query(self) -> dict[str, str]:
         """The parameters of the address."""
@@ -67,6 +76,7 @@ _CHOICES = {
     "precision": PRECISIONS,
     "show": TYPES,
 }
+_EXAMPLES = {"batch": "8", "length": "128", "repeats": "7"}
 
 
 def _checked(name: str, value: str) -> str:
@@ -75,5 +85,16 @@ def _checked(name: str, value: str) -> str:
     if name == "types":
         return ",".join(check_types(tuple(part for part in value.split(",") if part)))
     if name == "sparsity":
-        return f"{round(check_sparsity(value), 2):g}"  # the slider's step is 1 %
+        return _hundredth(value)
+    if name == "sparsities":
+        return ",".join(sorted({_hundredth(part) for part in value.split(",") if part.strip()}, key=float))
+    if name in _EXAMPLES:
+        if not (value.isdecimal() and int(value) > 0):
+            raise VPError(f"The {name} {value!r} is no whole number above 0: use {_EXAMPLES[name]}.")
+        return str(int(value))
     return value
+
+
+def _hundredth(sparsity: str) -> str:
+    """The slider's step is 1 %."""
+    return f"{round(check_sparsity(sparsity), 2):g}"

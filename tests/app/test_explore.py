@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from vp_core.study import Recipe, open_study
 
-PAGE = str(Path(__file__).parents[2] / "app" / "pages" / "explore.py")
+PAGE = str(Path(__file__).parents[2] / "app" / "views" / "explore.py")
 
 
 @pytest.fixture(autouse=True)

@@ -1,18 +1,20 @@
-"""The page `Explore`: slide the sparsity of a model and watch its accuracy, with the figures that explain it."""
+"""How every page begins: the visitor's choices, a title, what is wrong with the address, and the study."""
 
 import streamlit as st
 
-from app import caching, components, panels
+from app import caching, components
 from app.choices import current_settings, sidebar
+from app.settings import Settings
 from vp_core.errors import VPError
 from vp_core.study import Study
 
 
-def main() -> None:
+def open_page(title: str) -> tuple[Study, Settings]:
+    """The study that is chosen; the page ends here, with one sentence, if it cannot be had."""
     settings, problems = current_settings()
     settings = sidebar(settings)
     components.load_plotly()
-    st.markdown("#### What does a Transformer lose when its least varying rows go?")
+    st.markdown(f"#### {title}")
     for problem in problems:
         st.warning(problem, icon=":material/link_off:")
     try:
@@ -23,13 +25,7 @@ def main() -> None:
     st.caption(describe(study))
     for note in study.notes:
         st.info(note, icon=":material/content_cut:")
-    left, right = st.columns([5, 8], gap="large")
-    with left:
-        panels.score_panel(study)
-    with right:
-        panels.curve_panel(study)
-    panels.mask_panel(study, settings)
-    panels.neuron_panel(study)
+    return study, settings
 
 
 def describe(study: Study) -> str:
@@ -41,6 +37,3 @@ def describe(study: Study) -> str:
     if task.name == "demo":
         asked += " · *demo sentences, written by a grammar of this project: good to learn with, no benchmark*"
     return f"{what} · {asked}"
-
-
-main()

@@ -1,0 +1,65 @@
+"""What 16 and 8 bits cost and save, for the dense model and for the squeezed one: score, size and speed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+from transformers import PreTrainedModel
+
+from vp_core.evaluate import Score
+from vp_core.precision import PRECISIONS, bytes_of, in_precision
+from vp_core.speed import REPEATS, time_forward
+from vp_core.study import Recipe, Study
+
+FORMS = ("dense", "squeezed")
+COLUMNS = (
+    "sparsity", "form", "precision", "metric", "score", "low", "high", "n", "megabytes", "batch", "length", "latency_ms",
+    "low_ms", "high_ms", "speedup", "repeats",
+)  # fmt: skip
+Row = dict[str, Any]
+Asked = Callable[[PreTrainedModel, str, str], Score | None]
+"""The exact score of a model, given its form and the precision to run it in; None if it was stopped."""
+
+
+def measure(
+    study: Study,
+    recipe: Recipe,
+    sparsity: float,
+    batch: int,
+    length: int,
+    ask: Asked,
+    repeats: int = REPEATS,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Row]]:
+    """Six rows, form × precision, better each time: first their speed, round by round, then one score after the other.
+
+    Speed-ups are against the dense model in float32, with which all the others take turns.
+    """
+    forms = {"dense": study.model, "squeezed": study.squeezed(recipe, sparsity)}
+    models = {(form, precision): in_precision(forms[form], precision) for form in FORMS for precision in PRECISIONS}
+    rows: dict[tuple[str, str], Row] = {}
+    for key, model in models.items():
+        rows[key] = {"sparsity": sparsity, "form": key[0], "precision": key[1], "megabytes": bytes_of(model) / 1e6}
+    for timings in time_forward({" ".join(key): model for key, model in models.items()}, batch, length, repeats, stopped):
+        dense = timings["dense float32"].median
+        for key, row in rows.items():
+            timing = timings[" ".join(key)]
+            low, high = timing.spread
+            row |= {"batch": batch, "length": length, "latency_ms": 1000 * timing.median, "low_ms": 1000 * low}
+            row |= {"high_ms": 1000 * high, "speedup": dense / timing.median, "repeats": len(timing.seconds)}
+        yield _copies(rows)
+    for (form, precision), row in rows.items():
+        score = None if stopped() else ask(forms[form], form, precision)
+        if score is None:
+            return
+        row |= {"metric": score.metric, "score": score.value, "low": score.low, "high": score.high, "n": score.n}
+        yield _copies(rows)
+
+
+def table(rows: Sequence[Row]) -> pd.DataFrame:
+    """A tidy table with the columns COLUMNS; what is not measured yet is missing."""
+    return pd.DataFrame(list(rows), columns=list(COLUMNS))
+
+
+def _copies(rows: dict[tuple[str, str], Row]) -> list[Row]:
+    return [dict(row) for row in rows.values()]

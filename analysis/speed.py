@@ -1,0 +1,137 @@
+"""How fast a model is on this machine with its removed rows masked, and squeezed out, beside what its FLOPs promise."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis import theme
+from analysis.live import STEPS, LiveFigure, Restyle
+from vp_core.speed import REPEATS, Row, compare, forms_of
+from vp_core.study import Recipe, Study
+
+FORMS = ("dense", "masked", "squeezed")
+COLUMNS = (
+    "sparsity", "form", "precision", "batch", "length", "latency_ms", "low_ms", "high_ms", "texts_per_second", "speedup",
+    "flop_limit", "parameters", "megabytes", "mflops_per_token", "repeats",
+)  # fmt: skip
+_SYMBOLS = {"dense": "circle", "masked": "square", "squeezed": "diamond"}
+_HEADROOM = 1.12
+"""Of the axes over the highest thing on them."""
+_BARS_TO = 1.5
+"""How many times as high as the highest median a bar may reach before the axis cuts it: one disturbed repeat would
+squeeze all the rest."""
+_UNMEASURED_TO = 0.7
+"""Sparsity up to which the axis of the limit reaches before anything is measured."""
+
+
+def measure(
+    study: Study,
+    recipe: Recipe,
+    sparsities: Sequence[float],
+    batch: int,
+    length: int,
+    precision: str = "float32",
+    repeats: int = REPEATS,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Row]]:
+    """One sparsity after the other: rows of its three forms, better with every round. Join their last ones with `table`."""
+    for sparsity in sparsities:
+        if stopped():
+            return
+        for rows in compare(forms_of(study, recipe, sparsity), sparsity, batch, length, precision, repeats, stopped):
+            # The dense model takes its turns anew at every sparsity, and is shown as it was then.
+            yield [row | {"sparsity": sparsity} for row in rows]
+
+
+def table(rows: Sequence[Row]) -> pd.DataFrame:
+    """A tidy table with the columns COLUMNS, one row for each sparsity and form."""
+    made = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    order = made["form"].map(FORMS.index)
+    return made.assign(order=order).sort_values(["sparsity", "order"]).drop(columns="order").reset_index(drop=True)
+
+
+def limit(study: Study, recipe: Recipe, length: int, sparsities: Sequence[float] = STEPS) -> pd.DataFrame:
+    """How many times as fast the squeezed model would be if time followed FLOPs: exact, from the plan of each sparsity.
+
+    Columns sparsity and speedup; infinite where nothing is left.
+    """
+    values = [study.cost(recipe, sparsity).speed_limit(length) for sparsity in sparsities]
+    return pd.DataFrame({"sparsity": list(sparsities), "speedup": values})
+
+
+def draw_time(measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None) -> LiveFigure:
+    """Milliseconds a text takes against sparsity, with the quartiles of the repeats.
+
+    The limit line is the dense model's time (its median over all sparsities) divided by the FLOP limit.
+    """
+    made = measured.assign(**{name: measured[f"{name}_ms"] / measured["batch"] for name in ("latency", "low", "high")})
+    figure = theme.figure("Time per text on this machine", "share of rows removed (%)", "milliseconds per text")
+    top = 1.0
+    if len(made):
+        dense = float(made.loc[made["form"] == "dense", "latency"].median())
+        top = _HEADROOM * _highest(made["latency"], made["high"])
+        _add_limit(figure, limits["sparsity"], dense / limits["speedup"], "%{y:.3g} ms")
+        for form, part in made.groupby("form"):
+            _add_form(figure, str(form), part["sparsity"], part["latency"], part["low"], part["high"], "%{y:.3g} ms")
+    else:
+        _say_unmeasured(figure)
+    return _follow(figure, top, sparsity)
+
+
+def draw_speedup(measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None) -> LiveFigure:
+    """How many times as fast as dense each form is, beside the FLOP limit; the dense model in the same rounds counts 1."""
+    figure = theme.figure("Speed-up, beside what FLOPs promise", "share of rows removed (%)", "times as fast as dense")
+    far = float(measured["sparsity"].max()) if len(measured) else _UNMEASURED_TO
+    shown = limits.loc[(limits["sparsity"] <= far) & np.isfinite(limits["speedup"]), "speedup"]
+    top = float(shown.max()) if len(shown) else 1.0
+    _add_limit(figure, limits["sparsity"], limits["speedup"].where(np.isfinite(limits["speedup"])), "%{y:.2f} times")
+    if len(measured):
+        # The quartiles of a form's own repeats, against the dense median.
+        dense = measured["latency_ms"] * measured["speedup"]
+        made = measured.assign(low=dense / measured["high_ms"], high=dense / measured["low_ms"])
+        top = max(top, _highest(made["speedup"], made["high"]))
+        for form, part in made.groupby("form"):
+            _add_form(figure, str(form), part["sparsity"], part["speedup"], part["low"], part["high"], "%{y:.2f} times")
+    return _follow(figure, _HEADROOM * top, sparsity)
+
+
+def _highest(middle: pd.Series, high: pd.Series) -> float:
+    return float(min(high.max(), _BARS_TO * middle.max()))
+
+
+def _add_limit(figure, sparsities: pd.Series, values: pd.Series, hover: str) -> None:
+    figure.add_scatter(
+        x=sparsities * 100, y=[None if np.isnan(v) else float(v) for v in values], mode="lines", name="FLOP limit",
+        line={"color": theme.LIMIT, "width": 2, "dash": "dash"}, hovertemplate="%{x:.0f} %: " + hover,
+    )  # fmt: skip
+
+
+def _add_form(figure, form: str, x: pd.Series, middle: pd.Series, low: pd.Series, high: pd.Series, hover: str) -> None:
+    colour = theme.FORM_COLOURS[form]
+    figure.add_scatter(
+        x=x * 100, y=middle, mode="lines+markers", name=form, line={"color": colour, "width": 2.5},
+        marker={"size": 9, "symbol": _SYMBOLS[form]}, customdata=np.stack([low, high], axis=1),
+        error_y={"type": "data", "symmetric": False, "array": high - middle, "arrayminus": middle - low, "thickness": 1.5},
+        hovertemplate="%{x:.0f} %: " + hover + " (quartiles %{customdata[0]:.3g} to %{customdata[1]:.3g})",
+    )  # fmt: skip
+
+
+def _say_unmeasured(figure) -> None:
+    centre = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
+    figure.add_annotation(text="not measured yet", font={"size": 14}, **centre)
+
+
+def _follow(figure, top: float, sparsity: float | None) -> LiveFigure:
+    """Axes, legend, and a line at the slider's sparsity."""
+    figure.update_yaxes(range=[0, top])
+    figure.update_xaxes(range=[-2, 102], dtick=10)
+    theme.legend_below_title(figure)
+    if sparsity is None:
+        return LiveFigure(figure)
+    figure.add_scatter(
+        x=[round(sparsity * 100)] * 2, y=[0, top], mode="lines", hoverinfo="skip", name="slider", showlegend=False,
+        line={"color": theme.ACCENT, "width": 1.5, "dash": "dot"},
+    )  # fmt: skip
+    frames = [[100 * s, 100 * s] for s in STEPS]
+    return LiveFigure(figure, (Restyle(len(figure.data) - 1, "x", frames),))
