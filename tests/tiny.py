@@ -181,7 +181,8 @@ def logits(model, given):
     """Outputs of a model for these inputs, of real tokens only where there is one for each token."""
     with torch.no_grad():
         found = model(**given).logits
-    return found[given["attention_mask"].bool()] if model.config.model_type in ("gpt2", "llama") else found
+    for_each_token = found.dim() == 3 and model.config.model_type in ("gpt2", "llama")
+    return found[given["attention_mask"].bool()] if for_each_token else found
 
 
 def distance(found, expected):

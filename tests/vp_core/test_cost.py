@@ -125,6 +125,8 @@ def test_formula_is_what_torch_counts(family, scattered, monkeypatch):
     squeezed = squeeze(prune(model, plan, tiny.random_constants(model)), plan)
     counted = [counted_flops(m, **inputs) for m in (model, squeezed)]
     assert counted == [3 * length * flops_per_token(m, length) for m in (model, squeezed)]
+    nothing = cost(find_layers(model), tiny.random_plan(model, 0))
+    assert counted[0] == 3 * length * nothing.flops_per_token_left(length)
     found = cost(find_layers(model), plan)
     assert counted[0] == 3 * length * found.flops_per_token(length)
     assert counted[1] >= 3 * length * squeezed.squeezed.cost.flops_per_token_left(length)

@@ -37,9 +37,12 @@ def overwritten(model, plan, values, inputs):
                 output[..., rows.start : rows.stop][..., gone] = value[gone].to(output.dtype)
                 return output
 
-            handles.append(model.get_submodule(p.path).register_forward_hook(hook))
-    with torch.no_grad():
-        logits = model(**inputs).logits
+            if p.gate:  # a gated neuron is what its consumer reads
+                reader = model.get_submodule(p.consumer)
+                handles.append(reader.register_forward_pre_hook(lambda m, given, hook=hook: (hook(m, None, given[0]),)))
+            else:
+                handles.append(model.get_submodule(p.path).register_forward_hook(hook))
+    logits = tiny.logits(model, inputs)
     for handle in handles:
         handle.remove()
     return logits
@@ -70,6 +73,22 @@ def test_logits_are_those_of_overwritten_outputs(loaded, family, replacement, dt
         assert ((found - expected).abs().max() / expected.abs().max()).item() <= tolerance
         changed.append((expected - dense).abs().max().item())
     assert min(changed) > 1e-3  # the oracle does something
+
+
+@pytest.mark.parametrize("family", tiny.TRANSFORMERS)
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_other_uses_of_the_families(exact_norms, family, share):
+    """Pictures, language models, gated feed-forward networks, maps that have no bias."""
+    model = tiny.transformer(family)
+    values, plan = tiny.random_constants(model), tiny.random_plan(model, share)
+    before = tiny.sha(model)
+    for side in ("right", "left") if family in ("gpt2", "llama") else ("right",):
+        inputs = tiny.inputs(family, side=side)
+        expected = overwritten(model, plan, values, inputs)
+        found = tiny.logits(prune(model, plan, values), inputs)
+        assert tiny.distance(found, expected) <= 1e-10
+        assert tiny.distance(expected, tiny.logits(model, inputs)) > 0.1
+    assert tiny.sha(model) == before
 
 
 def rows_of(model, p):

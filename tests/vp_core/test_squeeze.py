@@ -211,6 +211,7 @@ def test_an_eager_model_and_frozen_weights(family):
     squeezed = squeeze(pruned, plan)
     # Eager attention of some families computes its softmax in float32 whatever the model is in.
     assert tiny.distance(tiny.logits(squeezed, tiny.inputs(family)), tiny.logits(pruned, tiny.inputs(family))) <= 1e-5
+    assert squeezed.config._attn_implementation == "sdpa"  # which is faster
     assert model.config._attn_implementation == pruned.config._attn_implementation == "eager"
     assert not any(p.requires_grad for p in squeezed.parameters())
     again = squeeze(prune(model.requires_grad_(True), plan, tiny.random_constants(model)), plan)
