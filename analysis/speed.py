@@ -102,7 +102,7 @@ def _highest(middle: pd.Series, high: pd.Series) -> float:
 
 def _add_limit(figure, sparsities: pd.Series, values: pd.Series, hover: str) -> None:
     figure.add_scatter(
-        x=sparsities * 100, y=[None if np.isnan(v) else float(v) for v in values], mode="lines", name="FLOP limit",
+        x=[*(100 * sparsities)], y=[None if np.isnan(v) else float(v) for v in values], mode="lines", name="FLOP limit",
         line={"color": theme.LIMIT, "width": 2, "dash": "dash"}, hovertemplate="%{x:.0f} %: " + hover,
     )  # fmt: skip
 
@@ -110,7 +110,7 @@ def _add_limit(figure, sparsities: pd.Series, values: pd.Series, hover: str) -> 
 def _add_form(figure, form: str, x: pd.Series, middle: pd.Series, low: pd.Series, high: pd.Series, hover: str) -> None:
     colour = theme.FORM_COLOURS[form]
     figure.add_scatter(
-        x=x * 100, y=middle, mode="lines+markers", name=form, line={"color": colour, "width": 2.5},
+        x=[*(100 * x)], y=[*middle], mode="lines+markers", name=form, line={"color": colour, "width": 2.5},
         marker={"size": 9, "symbol": _SYMBOLS[form]}, customdata=np.stack([low, high], axis=1),
         error_y={"type": "data", "symmetric": False, "array": high - middle, "arrayminus": middle - low, "thickness": 1.5},
         hovertemplate="%{x:.0f} %: " + hover + " (quartiles %{customdata[0]:.3g} to %{customdata[1]:.3g})",

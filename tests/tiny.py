@@ -131,14 +131,14 @@ NO_DROPOUT = dict.fromkeys(
 KINDS = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "bart": "ForConditionalGeneration", "vit": "ForImageClassification"}
 
 
-def transformer(family, seed=0, dtype=torch.float64, ffn=FFN):
+def transformer(family, seed=0, dtype=torch.float64, ffn=FFN, **others):
     """A tiny model of any family, of what it is mostly used for, whose outputs depend on every projection.
 
     Its four heads have 12 coordinates, a multiple of nothing that kernels want.
     """
     torch.manual_seed(seed)
     settings = sizes(family, 48, ffn, 2) | NO_DROPOUT | {"num_labels": 3} | ({} if family == "vit" else {"vocab_size": 99})
-    model = draw_biases(build(family, KINDS.get(family, "ForSequenceClassification"), **settings))
+    model = draw_biases(build(family, KINDS.get(family, "ForSequenceClassification"), **settings | others))
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Linear | Conv1D):

@@ -41,7 +41,7 @@ class Family:
     `attention_norm` is the layer norm right after the residual sum of the attention block where the classification head
     reads the first token only, which `vp_core.evaluate` makes use of (None: it reads another), `first_position` the number
     of the first token's position (RoBERTa counts from pad_token_id + 1 = 2). `bias_flags` are the switches of the
-    configuration that give the projections their biases, where a family has none by itself. `classifies_text` says whether
+    configuration that give the projections their biases, where a family may have none. `classifies_text` says whether
     `vp_core.models.load_model` takes its sequence classifiers; the others are for those who bring their own batches.
     """
 
@@ -126,6 +126,7 @@ _VIT = Family(
             activation="mlp.activation_fn",
         ),
     ),
+    bias_flags=("qkv_bias",),
     classifies_text=False,
 )
 _BART_QKVO = ("q_proj", "k_proj", "v_proj", "out_proj")

@@ -31,11 +31,12 @@ def require_hub(what: str) -> None:
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No progress bars and no log lines: what they could say is checked here."""
-    verbosity = transformers_logging.get_verbosity()
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
+        if bars:
+            transformers_logging.enable_progress_bar()

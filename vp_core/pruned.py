@@ -118,9 +118,7 @@ def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: 
     """
     if hasattr(pruned, "squeezed"):
         raise VPError("A squeezed model has shapes that transformers does not know: export the pruned model before squeezing.")
-    flags = FAMILIES[pruned.config.model_type].bias_flags
-    if flags:
-        pruned = _with_all_biases(pruned, flags)
+    pruned = _with_all_biases(pruned, FAMILIES[pruned.config.model_type].bias_flags)
     with new_folder(folder) as place:
         pruned.save_pretrained(place)
         if tokenizer is not None:
@@ -224,13 +222,22 @@ def _model_class(folder: Path, facts: Mapping[str, Any]) -> type[PreTrainedModel
 
 
 def _with_all_biases(pruned: PreTrainedModel, flags: tuple[str, ...]) -> PreTrainedModel:
-    """The same model with the biases its configuration can switch on: zeros where it had none."""
+    """The same model with the biases its configuration can switch on: zeros where it had none.
+
+    VPError if `pruned` has others still, which transformers would leave out without a word.
+    """
     config = type(pruned.config).from_dict(pruned.config.to_dict() | dict.fromkeys(flags, True))
     with torch.device("meta"):
         wider = type(pruned)(config)
     have = dict([*pruned.named_parameters(remove_duplicate=False), *pruned.named_buffers(remove_duplicate=False)])
     wanted = [*wider.named_parameters(remove_duplicate=False), *wider.named_buffers(remove_duplicate=False)]
-    _assign(wider, {n: have[n].detach() if n in have else torch.zeros(t.shape, dtype=pruned.dtype) for n, t in wanted})
+    if lost := have.keys() - dict(wanted).keys():
+        raise VPError(f"A {pruned.config.model_type} model of transformers has no {min(lost)}: save it squeezed instead.")
+    if not flags:
+        return pruned
+    _assign(wider, {n: have[n] if n in have else torch.zeros(t.shape, dtype=pruned.dtype) for n, t in wanted})
+    if pruned.can_generate():
+        wider.generation_config = pruned.generation_config
     return wider.eval()
 
 

@@ -6,7 +6,9 @@ import pytest
 import tiny
 import torch
 
+from vp_core.cost import counted_flops, flops_per_token
 from vp_core.prune import prune, share
+from vp_core.pruned import export_transformers, load_pruned, save_pruned
 from vp_core.squeeze import squeeze
 
 
@@ -17,6 +19,42 @@ def pair(family, share_gone=0.4, dtype=torch.float32, **by_type):
     plan.keep["0.value"][:12] = False
     pruned = prune(model, plan, tiny.random_constants(model))
     return pruned, squeeze(pruned, plan)
+
+
+VARIANTS = [
+    ("bert", {"hidden_act": "relu", "num_attention_heads": 1}),
+    ("bert", {"num_attention_heads": 48}),  # heads of one coordinate
+    ("albert", {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2, "hidden_act": "silu"}),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+    ("gpt2", {"scale_attn_weights": False, "activation_function": "tanh"}),
+    ("vit", {"qkv_bias": False}),
+    ("bart", {"encoder_layers": 1, "decoder_layers": 3, "encoder_attention_heads": 2, "decoder_attention_heads": 6}),
+    ("llama", {"attention_bias": True, "mlp_bias": True}),
+    ("llama", {"num_key_value_heads": 4, "head_dim": 6}),
+    ("llama", {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+]
+
+
+@pytest.mark.parametrize(("family", "settings"), VARIANTS)
+@pytest.mark.parametrize("share", [0.2, 0.7])
+def test_variants_of_the_families(exact_norms, tmp_path, family, settings, share):
+    """Equal logits, the formula's FLOPs, and what is on disk."""
+    model = tiny.transformer(family, **settings)
+    plan, constants, inputs = tiny.random_plan(model, share), tiny.random_constants(model), tiny.inputs(family)
+    pruned = prune(model, plan, constants)
+    squeezed, expected = squeeze(pruned, plan), tiny.logits(pruned, inputs)
+    assert tiny.distance(tiny.logits(squeezed, inputs), expected) <= 1e-10
+    assert torch.equal(tiny.logits(load_pruned(save_pruned(squeezed, tmp_path / "m")), inputs), tiny.logits(squeezed, inputs))
+    export_transformers(pruned, tmp_path / "t")
+    size = sum(p.numel() * p.element_size() for p in pruned.parameters())  # what is tied is written once
+    assert size <= (tmp_path / "t" / "model.safetensors").stat().st_size < 1.15 * size + 20_000
+    assert torch.equal(tiny.logits(type(model).from_pretrained(tmp_path / "t"), inputs), expected)
+    inputs.pop("decoder_input_ids", None)
+    length = 17 if family == "vit" else 11
+    assert [counted_flops(m, **inputs) for m in (model, squeezed)] == [
+        3 * length * flops_per_token(m, length) for m in (model, squeezed)
+    ]
+    assert flops_per_token(model, length) == squeezed.squeezed.cost.flops_per_token(length)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bart", "llama"])
