@@ -222,10 +222,7 @@ def _model_class(folder: Path, facts: Mapping[str, Any]) -> type[PreTrainedModel
 
 
 def _with_all_biases(pruned: PreTrainedModel, flags: tuple[str, ...]) -> PreTrainedModel:
-    """The same model with the biases its configuration can switch on: zeros where it had none.
-
-    VPError if `pruned` has others still, which transformers would leave out without a word.
-    """
+    """The same model with the biases its configuration can switch on, zeros where it had none; VPError if it has others."""
     config = type(pruned.config).from_dict(pruned.config.to_dict() | dict.fromkeys(flags, True))
     with torch.device("meta"):
         wider = type(pruned)(config)
