@@ -134,9 +134,8 @@ def curve_panel(study: Study) -> None:
     table = curve(rows).table
     drawn = curves.draw(table, study.question.task.metric, settings.position / 100, settings.criterion)
     components.figure("curve", drawn, "score-against-sparsity", settings.position, components.ticket(job), _CURVE_POLL_MS)
-    csv, progress, button = st.columns([1, 4, 1.2], vertical_alignment="center")
-    with csv:
-        components.csv_button("curve", lambda: table.drop(columns=["right", "key"]))
+    st.session_state.now["curve"] = job
+    progress, button = st.columns([5, 1.2], vertical_alignment="center")
     if job.error:
         progress.error(job.error, icon=":material/error:")
     elif not job.done:
@@ -153,6 +152,12 @@ def curve_panel(study: Study) -> None:
             st.session_state.curve_cancelled = None
             st.session_state.curve_key = None
             st.rerun(scope="fragment")
+
+
+def curve_csv() -> None:
+    """The curve's points so far. No part of the curve's fragment: each poll would renew the button."""
+    now = st.session_state.now
+    components.csv_button("curve", lambda: curve(list(now["curve"].items)).table.drop(columns=["right", "key"]))
 
 
 def _curve_job(study: Study, settings: Settings) -> Job[Row]:

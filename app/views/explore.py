@@ -13,6 +13,7 @@ def main() -> None:
         panels.score_panel(study)
     with right:
         panels.curve_panel(study)
+        panels.curve_csv()
     panels.mask_panel(study, settings)
     panels.neuron_panel(study)
 

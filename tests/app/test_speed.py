@@ -1,0 +1,96 @@
+"""The page Speed in Streamlit's own test harness: what it says, without a browser."""
+
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import caching
+from vp_core.pruned import save_pruned
+from vp_core.study import Recipe, open_study
+
+VIEWS = Path(__file__).parents[2] / "app" / "views"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VP_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    caching.measurements.clear()
+
+
+def page(view: str = "speed", **query: str) -> AppTest:
+    at = AppTest.from_file(str(VIEWS / f"{view}.py"), default_timeout=60)
+    for name, value in query.items():
+        at.query_params[name] = value
+    return at.run()
+
+
+def measure(at: AppTest):
+    (button,) = [button for button in at.button if button.label.startswith("Measure")]
+    return button
+
+
+def test_nothing_is_measured_before_the_button():
+    at = page()
+    assert not at.exception and not at.error
+    assert caching.measurements().last() is None
+    assert any("Nothing is measured before the button is pressed" in c.value for c in at.caption)
+    assert [n.value for n in at.number_input] == [8, 128, 7]
+    assert not at.dataframe and not measure(at).disabled
+    assert [code.value for code in at.code] == [
+        'from vp_core.pruned import load_pruned; model = load_pruned("demo-squeezed")',
+        "vp eval demo-squeezed --task demo",
+    ]
+
+
+def test_rows_come_and_stay():
+    query = {"batch": "1", "length": "4", "repeats": "1", "sparsities": "0.3", "sparsity": "0"}
+    at = measure(page(**query)).click().run()
+    for _ in range(300):
+        if measure(at).label == "Measure again":
+            break
+        time.sleep(0.1)
+        at.run()
+    assert not at.exception and not at.error
+    speeds, bits = (frame.value for frame in at.dataframe)
+    assert list(speeds["form"]) == ["dense", "masked", "squeezed"] * 2 and list(speeds["rows removed"]) == [0] * 3 + [30] * 3
+    assert len(bits) == 6 and bits["accuracy"][0] == "92.3 %" and bits["95 % interval"][0].count("%") == 2
+    again = page(**query)  # another visitor, or this one after a reload
+    assert len(again.dataframe) == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ({"batch": "0"}, "The batch '0' is no whole number above 0: use 8"),
+        ({"length": "abc"}, "The length 'abc' is no whole number above 0: use 128"),
+        ({"repeats": "1.5"}, "The repeats '1.5' is no whole number above 0: use 7"),
+        ({"sparsities": "0,2"}, "'2' is not a number between 0 and 1"),
+    ],
+)
+def test_a_bad_value_in_the_address_is_said(query, says):
+    at = page(**query)
+    assert not at.exception and not at.error
+    (warning,) = at.warning
+    assert says in warning.value
+
+
+def test_what_the_model_cannot_take_is_said():
+    at = page(length="600")
+    assert not at.exception
+    (message,) = at.error
+    assert "The model takes 512 tokens at most, not 600" in message.value and measure(at).disabled
+
+
+@pytest.mark.parametrize("view", ["speed", "explore"])
+def test_a_squeezed_model_is_one_sentence(view, tmp_path):
+    demo = open_study("demo")
+    save_pruned(demo.squeezed(Recipe(), 0.3), tmp_path / "small", demo.loaded.tokenizer)
+    at = page(view, model=str(tmp_path / "small"))
+    assert not at.exception
+    (message,) = at.error
+    assert "squeezed already: prune the model that it was made from" in message.value
+    (model,) = [widget for widget in at.text_input if widget.label == "Model"]
+    assert model.value == str(tmp_path / "small")
