@@ -51,6 +51,12 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
     return made.assign(order=order).sort_values(["sparsity", "order"]).drop(columns="order").reset_index(drop=True)
 
 
+def unrest(measured: pd.DataFrame) -> float:
+    """How many times as long the dense model took at one sparsity as at another: 1 on a machine that does nothing else."""
+    dense = measured.loc[measured["form"] == "dense", "latency_ms"]
+    return float(dense.max() / dense.min()) if len(dense) else 1.0
+
+
 def limit(study: Study, recipe: Recipe, length: int, sparsities: Sequence[float] = STEPS) -> pd.DataFrame:
     """How many times as fast the squeezed model would be if time followed FLOPs: exact, from the plan of each sparsity.
 

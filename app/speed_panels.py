@@ -18,6 +18,7 @@ from vp_core.speed import Row
 from vp_core.study import Study
 
 _POLL_MS = 1000
+_RESTLESS = 1.3
 _GRID = tuple(i / 10 for i in range(10))
 
 
@@ -51,6 +52,13 @@ def speed_panel(study: Study) -> None:
     with right:
         drawn = speed.draw_speedup(table, limits, wanted.here)
         components.figure("speed-up", drawn, "speed-up", settings.position)
+    unrest = speed.unrest(table)
+    if unrest > _RESTLESS:
+        st.info(
+            f"The dense model took {unrest:.1f} times as long at one sparsity as at another, so other programs were using this "
+            "machine: compare forms at one sparsity only, or measure again when it is quiet.",
+            icon=":material/speed:",
+        )
     if len(table):
         st.markdown("##### Numbers", help=TERMS["form"])
         speed_tables.show_speeds(table)

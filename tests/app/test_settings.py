@@ -15,6 +15,13 @@ def test_what_is_written_to_the_address_is_read_back():
     assert from_query(settings.to_query()) == (settings, [])
 
 
+def test_what_is_measured_is_sorted_once_each_and_with_the_sliders():
+    settings, problems = from_query({"sparsities": "0.7,0.30,0.3,0", "sparsity": "0.5", "batch": "016"})
+    assert problems == [] and (settings.sparsities, settings.batch) == ("0,0.3,0.7", "16")
+    assert settings.measured_sparsities == (0.0, 0.3, 0.5, 0.7)
+    assert from_query({"sparsities": ""})[0].measured_sparsities == (0.2,)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [

@@ -87,6 +87,11 @@ def test_one_disturbed_repeat_does_not_squeeze_the_figure(limits):
     assert speed.draw_speedup(speed.table(rows), limits).figure.layout.yaxis.range[1] < 10
 
 
+def test_unrest_is_what_the_dense_model_varies_by():
+    assert speed.unrest(speed.table(ROWS)) == 100 / 60
+    assert speed.unrest(speed.table([])) == 1.0
+
+
 @pytest.mark.parametrize("draw", [speed.draw_time, speed.draw_speedup])
 def test_the_marker_follows_the_slider(limits, draw, labelled, same_picture):
     for table in (speed.table(ROWS), speed.table([])):
