@@ -9,15 +9,18 @@ from vp_core.prune import prune
 from vp_core.squeeze import squeeze
 
 
-def bert_base() -> PreTrainedModel:
+def bert_base(attention_dropout: float = 0.0) -> PreTrainedModel:
     torch.manual_seed(0)
-    return BertForSequenceClassification(BertConfig()).eval()
+    return BertForSequenceClassification(BertConfig(attention_probs_dropout_prob=attention_dropout)).eval()
 
 
-def bert_large() -> PreTrainedModel:
+def bert_large(attention_dropout: float = 0.0) -> PreTrainedModel:
     """With the head for SQuAD, as in the paper's table 2."""
     torch.manual_seed(0)
-    config = BertConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
+    config = BertConfig(
+        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
+        attention_probs_dropout_prob=attention_dropout,
+    )  # fmt: skip
     return BertForQuestionAnswering(config).eval()
 
 
