@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from vp_core.batches import encode, make_batches
+from vp_core.cost import flops_per_token
+from vp_core.pruned import load_pruned, save_pruned
 from vp_core.statistics import collect
 from vp_core.study import Recipe, open_study
 
@@ -74,3 +76,18 @@ def test_statistics_are_numpys_without_padding():
         np.testing.assert_allclose(statistics.mean(name), rows.mean(0), rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(statistics.variance(name), rows.var(0, ddof=1), rtol=1e-10)
         np.testing.assert_allclose(rough.variance(name), rows.var(0, ddof=1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_squeezed_answers_like_pruned_with_less(task, tmp_path):
+    one = study(task)
+    pruned, squeezed = one.pruned(Recipe(), 0.5), one.squeezed(Recipe(), 0.5)
+    kept = load_pruned(save_pruned(squeezed, tmp_path / "small"))
+    for batch in one.question.chunks()[0][1]:
+        with torch.inference_mode():
+            expected, found = pruned(**batch.inputs).logits, squeezed(**batch.inputs).logits
+            assert torch.equal(kept(**batch.inputs).logits, found)
+        assert (expected - found).abs().max() <= 1e-4 * expected.abs().max()
+    length = batch.inputs["input_ids"].shape[1]
+    assert flops_per_token(squeezed, length) < 0.5 * flops_per_token(pruned, length)
+    assert one.cost(Recipe(), 0.5).speed_limit(length) > 2.5
