@@ -23,6 +23,7 @@ from vp_core.projections import check_types
 from vp_core.pruned import check_new_folder, export_transformers, new_folder, save_pruned
 from vp_core.replacement import REPLACEMENTS
 from vp_core.speed import Forms, compare, forms_of, forms_without_data
+from vp_core.squeeze import squeeze
 from vp_core.statistics import ESTIMATORS
 from vp_core.study import Recipe, Study, open_study
 from vp_core.sweep import CurveStore, curve, point, sweep
@@ -123,7 +124,7 @@ def _prune(options: argparse.Namespace) -> None:
     if format_ == "transformers":
         export_transformers(model, folder, tokenizer)
     else:
-        model = study.squeezed(recipe, sparsity)
+        model = squeeze(model, study.plan(recipe, sparsity))
         for note in model.squeezed.notes:
             _say(note)
         if format_ == "pruned":

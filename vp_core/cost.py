@@ -76,8 +76,6 @@ def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tenso
     for number, layer in enumerate(layers):
         projections = layer.projections
         found = survivors(layer, plan.keep, query_biases[number] if query_biases else None)
-        width = projections["query"].head_width
-        assert width
         here = sum(p.weights_of_a_row * p.d_out for p in projections.values())
         columns = {t: p.d_in for t, p in projections.items()}
         kept = {t: len(r) for t, r in found.rows.items()}
