@@ -15,22 +15,24 @@ METRIC_NAMES = {
 }
 
 
-def draw(table: pd.DataFrame, metric: str, sparsity: float | None = None, criterion: str = "variance") -> LiveFigure:
-    """Curves of a sweep's points (one row each, see `vp_core.sweep.COLUMNS`) with their 95 % bands.
+def draw(
+    table: pd.DataFrame, metric: str, sparsity: float | None = None, line: str = "variance", by: str = "criterion"
+) -> LiveFigure:
+    """Curves of a sweep's points (one row each, see `vp_core.sweep.COLUMNS`) with their 95 % bands,
+    a line for each value of the column `by`.
 
-    With `sparsity` a line marks the current point, and a dot what the curve of `criterion` says there (between two
+    With `sparsity` a vertical line marks the current point, and a dot what the curve of `line` says there (between two
     finished points: on the straight line that joins them); both follow the slider.
     """
     name = METRIC_NAMES[metric]
-    figure = theme.figure(f"{name[0].upper()}{name[1:]} against sparsity, no fine-tuning", "share of rows removed (%)", name)
+    figure = theme.figure(f"{name[0].upper()}{name[1:]} against sparsity, no fine-tuning", "share removed (%)", name)
     changes: list[Restyle] = []
     low = float(table["low"].min()) if len(table) else 0.0
     high = float(table["high"].max()) if len(table) else 1.0
     pad = 0.05 * (high - low)
     known = table.sort_values("sparsity")
-    for one in [c for c in theme.CRITERION_COLOURS if c in set(table["criterion"])]:
-        part = known[known["criterion"] == one]
-        colour = theme.CRITERION_COLOURS[one]
+    for one, colour in theme.line_colours(list(table[by])).items():
+        part = known[known[by] == one]
         x = part["sparsity"] * 100
         figure.add_scatter(
             x=[*x, *x[::-1]], y=[*part["high"], *part["low"][::-1]], fill="toself", mode="none", hoverinfo="skip",
@@ -42,7 +44,7 @@ def draw(table: pd.DataFrame, metric: str, sparsity: float | None = None, criter
             hovertemplate="%{x:.0f} %: %{y:.4f} (95 %: %{customdata[0]:.4f} to %{customdata[1]:.4f}, n = %{customdata[2]:,})",
         )  # fmt: skip
     if sparsity is not None:
-        mine = known[known["criterion"] == criterion]
+        mine = known[known[by] == line]
         percent = [100 * s for s in STEPS]
         heights = np.interp(STEPS, mine["sparsity"], mine["value"]) if len(mine) else np.full(len(STEPS), np.nan)
         ends = (float(mine["sparsity"].min()), float(mine["sparsity"].max())) if len(mine) else (2.0, -1.0)

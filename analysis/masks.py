@@ -14,7 +14,7 @@ TEXT_UP_TO = 12
 
 def table(ranking: Ranking, sparsity: float) -> pd.DataFrame:
     """One row for each layer and projection type: rows, how many go, and their share."""
-    shares = ranking.sparsity_by_projection([sparsity])
+    shares = ranking.sparsity_by_group([sparsity])
     rows = []
     for name, share in shares.items():
         layer, type_ = name.split(".")
@@ -25,7 +25,7 @@ def table(ranking: Ranking, sparsity: float) -> pd.DataFrame:
 
 def frames(ranking: Ranking, sparsities=STEPS) -> np.ndarray:
     """Share of removed rows (len(sparsities), layers, 6), NaN for types that are not chosen."""
-    shares = ranking.sparsity_by_projection(sparsities)
+    shares = ranking.sparsity_by_group(sparsities)
     layers = 1 + max(int(name.split(".")[0]) for name in shares)
     cells = np.full((len(sparsities), layers, len(TYPES)), np.nan)
     for name, values in shares.items():

@@ -8,8 +8,8 @@ from transformers import PreTrainedModel
 
 from vp_core.evaluate import Score
 from vp_core.precision import PRECISIONS, bytes_of, in_precision
-from vp_core.speed import REPEATS, time_forward
 from vp_core.study import Recipe, Study
+from vp_core.timing import REPEATS, time_forward
 
 FORMS = ("dense", "squeezed")
 COLUMNS = (

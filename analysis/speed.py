@@ -7,8 +7,9 @@ import pandas as pd
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure, Restyle
-from vp_core.speed import REPEATS, Row, compare, forms_of
+from vp_core.speed import Row, compare, forms_of
 from vp_core.study import Recipe, Study
+from vp_core.timing import REPEATS
 
 FORMS = ("dense", "masked", "squeezed")
 COLUMNS = (

@@ -1,9 +1,16 @@
 """Colours and layout of every figure: safe for colour-blind readers, legible on light and dark pages."""
 
+from collections.abc import Iterable
+
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-CRITERION_COLOURS = {"variance": "#0072B2", "random": "#E69F00", "magnitude": "#009E73"}
+LINE_COLOURS = {
+    "variance": "#0072B2", "random": "#E69F00", "magnitude": "#009E73",
+    "zero": "#009E73", "mean": "#0072B2", "least squares": "#CC79A7", "refit": "#D55E00",
+    "paper": "#0072B2", "best": "#D55E00",
+}  # fmt: skip
+_OTHERS = ("#CC79A7", "#56B4E9", "#009E73", "#E69F00", "#8A6BBE", "#6B4E16", "#B8A800", "#444444")
 """Okabe and Ito's palette: told apart with every common colour vision."""
 
 FORM_COLOURS = {"dense": "#CC79A7", "masked": "#E69F00", "squeezed": "#0072B2"}
@@ -31,6 +38,19 @@ TYPE_LABELS = {
 def layer_colours(layers: int) -> list[str]:
     """One colour a layer, dark to light from the embeddings up; the palest end is left out, it vanishes on white."""
     return sample_colorscale(LAYER_SCALE, [0.9 * i / max(layers - 1, 1) for i in range(layers)])
+
+
+def line_colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each name, those that are often met always the same; in the order of LINE_COLOURS, then of appearance.
+
+    >>> line_colours(["mine", "variance", "mine"])
+    {'variance': '#0072B2', 'mine': '#CC79A7'}
+    """
+    names = list(dict.fromkeys(names))
+    found = {name: colour for name, colour in LINE_COLOURS.items() if name in names}
+    free = [colour for colour in _OTHERS if colour not in found.values()] or list(_OTHERS)
+    others = [name for name in names if name not in found]
+    return found | {name: free[i % len(free)] for i, name in enumerate(others)}
 
 
 def translucent(colour: str, alpha: float) -> str:

@@ -14,6 +14,10 @@ from typing import Any
 from vp_core.errors import VPError
 
 _CRITERIA = ("variance", "random", "magnitude")
+"""What a curve compares unless told otherwise; `vp_core.criteria` has more."""
+_ALL = "variance, weighted variance, conditional variance, surgeon, magnitude, wanda, fisher, random"
+_SHARE = "share to remove, 0 to 1: of rows for the paper's recipe, of the encoder's linear parameters for the others"
+_RECIPES = "paper, rows refit, units zero, units mean, units least squares, units refit, best"
 
 _MODEL_HELP = "'demo', a folder written by save_pretrained, or a Hub id"
 _TASK_HELP = "a GLUE task (sst2, mrpc, …), 'demo', or a TSV/CSV/JSONL file (with --text and --label)"
@@ -63,15 +67,16 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _question(one)
     _how(one)
-    one.add_argument("--criterion", default="variance", help=f"{', '.join(_CRITERIA)} (default: variance)")
-    one.add_argument("--sparsity", default="0", help="share of rows to remove, 0 to 1 (default: 0, the dense model)")
+    one.add_argument("--criterion", help=f"{_ALL} (default: the recipe's, the paper's is variance)")
+    one.add_argument("--sparsity", default="0", help=f"{_SHARE} (default: 0, the dense model)")
     many = _command(
         commands, "curve", "score against sparsity for several criteria",
         "vp curve demo --criteria variance,random --sparsities 0:0.9:0.3 --out curve.parquet --plot curve.html",
     )  # fmt: skip
     _question(many)
     _how(many)
-    many.add_argument("--criteria", default=",".join(_CRITERIA), help=f"separated by commas (default: {','.join(_CRITERIA)})")
+    many.add_argument("--recipes", help="named recipes to compare, by commas, instead of criteria")
+    many.add_argument("--criteria", default=",".join(_CRITERIA), help=f"by commas (default: {','.join(_CRITERIA)})")
     many.add_argument("--sparsities", default="0:0.9:0.1", help="FROM:TO:STEP or a list 0,0.3,0.5 (default: 0:0.9:0.1)")
     many.add_argument("--out", help="parquet file; if it is there, its points are not computed again")
     many.add_argument("--plot", help="HTML file to write a chart to; it needs no network")
@@ -86,8 +91,8 @@ def _prune_and_speed(commands: Any) -> None:
     )  # fmt: skip
     _question(prune)
     _how(prune, dtype=False)
-    prune.add_argument("--criterion", default="variance", help=f"{', '.join(_CRITERIA)} (default: variance)")
-    prune.add_argument("--sparsity", default="0.5", help="share of rows to remove, 0 to 1 (default: 0.5)")
+    prune.add_argument("--criterion", help=f"{_ALL} (default: the recipe's, the paper's is variance)")
+    prune.add_argument("--sparsity", default="0.5", help=f"{_SHARE} (default: 0.5)")
     prune.add_argument("--out", required=True, help="folder to write, a new one")
     prune.add_argument(
         "--format", default="pruned",
@@ -126,14 +131,19 @@ def _question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", default="label", help="label column of a file of your own (default: label)")
     parser.add_argument("--labels", default="", help="class names in the order of the model's outputs, by commas")
     parser.add_argument("--calibration", default="512", help="training texts to collect statistics on (default: 512)")
-    parser.add_argument("--estimator", default="exact", help="exact, or ewmv (the paper's moving variance)")
+    parser.add_argument("--estimator", help="exact (default), or ewmv (the paper's moving variance)")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
 
 
 def _how(parser: argparse.ArgumentParser, dtype: bool = True) -> None:
-    parser.add_argument("--scope", default="per type", help="'per type', 'per layer' or 'global' (default: per type)")
-    parser.add_argument("--replacement", default="mean", help="mean or zero (default: mean)")
-    parser.add_argument("--types", help="projection types to prune, by commas (default: all six)")
+    parser.add_argument("--recipe", help=f"a named recipe, from which the options below differ: {_RECIPES} (default: paper)")
+    parser.add_argument("--units", help="rows (default); or ffn,values,pairs; heads; sublayers; layers; by commas")
+    parser.add_argument("--scope", help="who competes: per type, per layer, global, scaled, measured (default: per type)")
+    parser.add_argument("--replacement", help="zero, mean, least squares or refit (default: mean)")
+    parser.add_argument("--basis", help="neurons (default), or principal: heads turned so that few coordinates matter")
+    parser.add_argument("--budget", help="what the sparsity is a share of: units, parameters, flops or latency")
+    parser.add_argument("--steps", help="prune in so many steps, measuring again after each (default: 1)")
+    parser.add_argument("--types", help="projection types whose rows are pruned, by commas (default: all six)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the criterion random (default: 0)")
     if dtype:
         parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or int8 (default: float32)")

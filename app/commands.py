@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,60 +10,33 @@ import pandas as pd
 
 from analysis.curves import draw
 from analysis.variance import layer_table
+from app.options import count, listed, open_from, parse_sparsities, recipe_from, say
 from vp_core.cost import flops_per_token, parameters
 from vp_core.criteria import CRITERIA
 from vp_core.errors import VPError, one_of
-from vp_core.families import TYPES
 from vp_core.models import load_model
 from vp_core.onnx import export_onnx, require_onnx
-from vp_core.plan import SCOPES, check_sparsity
+from vp_core.plan import check_sparsity
 from vp_core.precision import PRECISIONS
-from vp_core.projections import check_types
 from vp_core.pruned import check_new_folder, export_transformers, new_folder, save_pruned
-from vp_core.replacement import REPLACEMENTS
+from vp_core.recipes import Recipe
 from vp_core.speed import Forms, compare, forms_of, forms_without_data
 from vp_core.squeeze import squeeze
 from vp_core.statistics import ESTIMATORS
-from vp_core.study import Recipe, Study, open_study
+from vp_core.study import Study
 from vp_core.sweep import CurveStore, curve, point, sweep
 
 FORMATS = ("pruned", "transformers", "onnx")
 
 
-def _open(options: argparse.Namespace) -> Study:
-    try:
-        calibration = int(options.calibration)
-    except ValueError:
-        raise VPError(f"The number of calibration texts {options.calibration!r} is no whole number: use 512.") from None
-    study = open_study(
-        options.model, options.task, options.data, text=_list(options.text), label=options.label,
-        labels=_list(options.labels), calibration=calibration,
-    )  # fmt: skip
-    for note in study.notes:
-        _say(note)
-    return study
-
-
-def _recipe(options: argparse.Namespace, criterion: str) -> Recipe:
-    one_of("dtype", getattr(options, "dtype", "float32"), PRECISIONS)
-    return Recipe(
-        criterion=one_of("criterion", criterion, tuple(CRITERIA)),
-        scope=one_of("scope", options.scope, SCOPES),
-        replacement=one_of("replacement", options.replacement, REPLACEMENTS),
-        types=check_types(tuple(_list(options.types))) if options.types else TYPES,
-        estimator=one_of("estimator", options.estimator, ESTIMATORS),
-        seed=options.seed,
-    )
-
-
 def _stats(options: argparse.Namespace) -> None:
-    recipe_estimator = options.estimator
-    study = _open(options)
-    _say(f"collecting statistics over {len(study.calibration):,} texts …")
+    recipe_estimator = one_of("estimator", options.estimator or "exact", ESTIMATORS)
+    study = open_from(options)
+    say(f"collecting statistics over {len(study.calibration):,} texts …")
     statistics = study.statistics(recipe_estimator)
     if options.out:
         statistics.save(options.out)
-        _say(f"written to {options.out}")
+        say(f"written to {options.out}")
     table = layer_table(statistics)
     if options.json:
         about = {"tokens": statistics.tokens, "estimator": statistics.estimator, "model": study.loaded.name}
@@ -75,12 +47,14 @@ def _stats(options: argparse.Namespace) -> None:
 
 def _eval(options: argparse.Namespace) -> None:
     sparsity = check_sparsity(options.sparsity)
-    recipe = _recipe(options, options.criterion)
-    study = _open(options)
+    recipe = recipe_from(options, options.criterion)
+    study = open_from(options)
     score = None
     for score in study.running_scores(recipe, sparsity, options.dtype):
-        _say(f"{score.metric} {score.value:.4f} ({score.low:.4f} to {score.high:.4f}) n = {score.n:,} of {score.total:,}")
+        say(f"{score.metric} {score.value:.4f} ({score.low:.4f} to {score.high:.4f}) n = {score.n:,} of {score.total:,}")
     assert score is not None
+    for warning in study.warnings(recipe) if sparsity else ():
+        say(warning)
     row = _readable(point(study, recipe, sparsity, score, options.dtype))
     if options.json:
         _print_json(row)
@@ -89,36 +63,47 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _curve(options: argparse.Namespace) -> None:
-    criteria, sparsities = _list(options.criteria), parse_sparsities(options.sparsities)
-    recipes = [_recipe(options, c) for c in criteria]
-    if not recipes:
-        raise VPError(f"No criterion is given: choose one or more of {', '.join(CRITERIA)}.")
+    sparsities, recipes = parse_sparsities(options.sparsities), _recipes(options)
     store = CurveStore(options.out)  # before the model: a broken file should be told at once
-    study = _open(options)
-    rows = []
-    for row in sweep(study, criteria, sparsities, recipes[0], store, options.dtype):
+    study = open_from(options)
+    rows, line = [], "recipe" if options.recipes else "criterion"
+    for row in sweep(study, recipes, sparsities, None, store, options.dtype):
         rows.append(row)
-        _say(f"{len(rows)}/{len(criteria) * len(sparsities)}  {row['criterion']} {row['sparsity']:g}: {row['value']:.4f}")
+        say(f"{len(rows)}/{len(recipes) * len(sparsities)}  {row[line]} {row['sparsity']:g}: {row['value']:.4f}")
     made = curve(rows)
     if options.plot:
         metric = study.question.task.metric
         config = {"showSendToCloud": False, "displaylogo": False}
-        draw(made.table, metric).figure.write_html(options.plot, include_plotlyjs=True, config=config)
-        _say(f"chart written to {options.plot}")
+        draw(made.table, metric, by=line).figure.write_html(options.plot, include_plotlyjs=True, config=config)
+        say(f"chart written to {options.plot}")
     if options.json:
         _print_json([_readable(row) for row in made.table.to_dict("records")])
     else:
-        print(made.table.pivot(index="sparsity", columns="criterion", values="value").to_string(float_format="%.4f"))
+        print(made.table.pivot(index="sparsity", columns=line, values="value").to_string(float_format="%.4f"))
+
+
+def _recipes(options: argparse.Namespace) -> list[Recipe]:
+    """One recipe for each line of a chart: named ones, or one with several criteria."""
+    if options.recipes:
+        found = []
+        for name in listed(options.recipes):
+            options.recipe = name
+            found.append(recipe_from(options))
+        return found
+    recipes = [recipe_from(options, criterion) for criterion in listed(options.criteria)]
+    if not recipes:
+        raise VPError(f"No criterion is given: choose one or more of {', '.join(CRITERIA)}.")
+    return recipes
 
 
 def _prune(options: argparse.Namespace) -> None:
     format_ = one_of("format", options.format, FORMATS)
-    sparsity, recipe = check_sparsity(options.sparsity), _recipe(options, options.criterion)
+    sparsity, recipe = check_sparsity(options.sparsity), recipe_from(options, options.criterion)
     if format_ == "onnx":
         require_onnx()
     check_new_folder(Path(options.out))  # before the model: a bad place should be told at once
-    study = _open(options)
-    _say(f"pruning {sparsity:.0%} of the rows …")
+    study = open_from(options)
+    say(f"pruning: {recipe.describe()}, {sparsity:.0%} of the {recipe.budget} …")
     tokenizer, folder = study.loaded.tokenizer, Path(options.out)
     dense, model = study.model, study.pruned(recipe, sparsity)
     if format_ == "transformers":
@@ -126,7 +111,7 @@ def _prune(options: argparse.Namespace) -> None:
     else:
         model = squeeze(model, study.plan(recipe, sparsity))
         for note in model.squeezed.notes:
-            _say(note)
+            say(note)
         if format_ == "pruned":
             save_pruned(model, folder, tokenizer, about_of(study, recipe, sparsity))
         else:
@@ -152,8 +137,8 @@ def _prune(options: argparse.Namespace) -> None:
 
 def _speed(options: argparse.Namespace) -> None:
     sparsities = parse_sparsities(options.sparsities)
-    batches = [_count("batch", part) for part in _list(options.batch)]
-    length, repeats = _count("length", options.length), _count("repeats", options.repeats)
+    batches = [count("batch", part) for part in listed(options.batch)]
+    length, repeats = count("length", options.length), count("repeats", options.repeats)
     forms = _forms(options)
     rows = []
     for batch in batches:
@@ -161,7 +146,7 @@ def _speed(options: argparse.Namespace) -> None:
             *_, last = compare(forms(sparsity), sparsity, batch, length, options.dtype, repeats)
             # The dense model is timed in every comparison; the first one stands for it.
             rows += last if sparsity == sparsities[0] else last[1:]
-            _say(f"batch {batch}, sparsity {sparsity:g}: squeezed {last[-1]['speedup']:.2f} times as fast as dense")
+            say(f"batch {batch}, sparsity {sparsity:g}: squeezed {last[-1]['speedup']:.2f} times as fast as dense")
     if options.json:
         _print_json(rows)
     else:
@@ -172,20 +157,14 @@ def _speed(options: argparse.Namespace) -> None:
 def _forms(options: argparse.Namespace) -> Callable[[float], Forms]:
     """Dense, masked and squeezed by sparsity: from texts where there is a task, else by the weights alone."""
     if options.task or options.model == "demo":
-        recipe, study = _recipe(options, options.criterion or "variance"), _open(options)
+        recipe, study = recipe_from(options, options.criterion), open_from(options)
         return lambda sparsity: forms_of(study, recipe, sparsity)
     if options.criterion not in (None, "magnitude"):
         raise VPError(f"The criterion {options.criterion!r} needs texts: name a task (--task), or take magnitude.")
     one_of("dtype", options.dtype, PRECISIONS)
     model = load_model(options.model).model
-    _say("no task: rows go by magnitude, and only speed and size mean something")
+    say("no task: rows go by magnitude, and only speed and size mean something")
     return lambda sparsity: forms_without_data(model, sparsity)
-
-
-def _count(name: str, text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise VPError(f"The {name} {text!r} is no whole number above 0: use 8.")
-    return int(text)
 
 
 def about_of(study: Study, recipe: Recipe, sparsity: float) -> dict[str, Any]:
@@ -196,39 +175,10 @@ def about_of(study: Study, recipe: Recipe, sparsity: float) -> dict[str, Any]:
     }
 
 
-def parse_sparsities(text: str) -> list[float]:
-    """FROM:TO:STEP (TO included) or a list.
-
-    >>> parse_sparsities("0:0.9:0.3"), parse_sparsities("0.5,0")
-    ([0.0, 0.3, 0.6, 0.9], [0.5, 0.0])
-    """
-    if ":" not in text:
-        values = [check_sparsity(part) for part in _list(text)]
-    else:
-        try:
-            start, stop, step = (float(part) for part in text.split(":"))
-        except ValueError:
-            start, stop, step = 0.0, 0.0, 0.0
-        if not step > 0 or stop < start:
-            raise VPError(f"The sparsities {text!r} are not understood: write FROM:TO:STEP, such as 0:0.9:0.1, or a list.")
-        values = [check_sparsity(round(start + i * step, 9)) for i in range(int((stop - start) / step + 1e-9) + 1)]
-    if not values:
-        raise VPError("No sparsity is given: write FROM:TO:STEP, such as 0:0.9:0.1, or a list.")
-    return list(dict.fromkeys(values))
-
-
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     """A point without its inner columns."""
-    others = json.loads(row["others"])
+    others = json.loads(row["others"]) | {"params_removed": row["parameters_removed"] / row["parameters"]}
     return {k: v for k, v in row.items() if k not in ("key", "right", "others")} | others
-
-
-def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _print_json(value: Any) -> None:

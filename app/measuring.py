@@ -11,9 +11,10 @@ from app.jobs import Gate, Job
 from vp_core.errors import VPError
 from vp_core.evaluate import Score, evaluate
 from vp_core.precision import PRECISIONS
-from vp_core.speed import Row, random_texts
+from vp_core.speed import Row
 from vp_core.study import Recipe, Study
 from vp_core.sweep import CurveStore, known_point, point, score_of
+from vp_core.timing import random_texts
 
 MOST_TOKENS = 32_768
 """In a batch: what more would need of memory is more than a laptop has to spare."""

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import app, evaluation, heat_map, squeezing, statistics, training
+from benchmarks import app, evaluation, heat_map, peers, squeezing, statistics, training
 from vp_core.data import open_examples
 from vp_core.parallel import WORKERS
-from vp_core.study import open_study
+from vp_core.study import CALIBRATION, open_study
 
 
 def main(chosen: list[str]) -> None:
@@ -32,6 +32,9 @@ def main(chosen: list[str]) -> None:
         heat_map.run()
     if "squeezing" in chosen:
         squeezing.run(study)
+    if "peers" in chosen:
+        dev, train = (open_examples(place[1], split, place[2]) for split in ("dev", "train"))
+        peers.run(study, train.sample_like(dev, CALIBRATION).labels)
     if "training" in chosen:
         training.run()
     if "table2" in chosen:
@@ -41,4 +44,4 @@ def main(chosen: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["statistics", "evaluation", "heat_map", "squeezing", "training", "table2", "app"])
+    main(sys.argv[1:] or ["statistics", "evaluation", "heat_map", "squeezing", "peers", "training", "table2", "app"])

@@ -1,7 +1,7 @@
-"""What makes a neuron worth keeping: pure functions from a model and its statistics to a score per neuron.
+"""What makes a unit worth keeping: pure functions from evidence to a score per unit, one table of them.
 
-The lowest scores go first. A score is {projection name: (d_out,) float64}. To add a criterion, write the function and
-put it into CRITERIA.
+The lowest scores go first. A score is {group name: (units,) float64}; see `vp_core.units` for groups. To add a criterion,
+write the function and put it into CRITERIA.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,46 +11,233 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from vp_core.covariance import READ_AT
 from vp_core.errors import one_of
-from vp_core.projections import Projection, weight_of
+from vp_core.evidence import Evidence
+from vp_core.projections import Projection, as_rows, linear_map, weight_of
+from vp_core.selection import conditional_variance, surgeon
 from vp_core.statistics import Statistics
+from vp_core.units import UnitGroup, row_group
 
 Scores = Mapping[str, Tensor]
-Criterion = Callable[[PreTrainedModel, Statistics, Sequence[Projection], int], dict[str, Tensor]]
+Criterion = Callable[[Evidence, Sequence[UnitGroup]], dict[str, Tensor]]
 
 
-def variance(model: PreTrainedModel, statistics: Statistics, projections: Sequence[Projection], seed: int) -> dict[str, Tensor]:
-    """Variance of the neuron's output over tokens (Variance Pruning, eq. 2–6)."""
-    return {p.name: statistics.variance(p.name) for p in projections}
+def variance(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
+    """Variance over tokens of what the unit puts out (Variance Pruning, eq. 2–6).
 
-
-def random(model: PreTrainedModel, statistics: Statistics, projections: Sequence[Projection], seed: int) -> dict[str, Tensor]:
-    """Random rows, as many in each layer as `variance` removes there (the paper's baseline, section 3.4).
-
-    The variances of each projection are dealt out to its neurons at random. Any ranking of these scores then takes the
-    same number from every projection as the variances themselves would, at every sparsity and in every scope.
+    Rows: the row's output, as in the paper. `ffn` and `values`: what the consumer reads, after the activation and after
+    attention. `pairs`: the score contribution q_i·k_i of a random query and key, E[q_i²]·Var(k_i). `heads`, `sublayers`,
+    `layers`: their contribution to the residual stream, summed over its coordinates.
     """
-    rng = np.random.default_rng(seed)
-    by_variance = variance(model, statistics, projections, seed)
+    return {g.name: _variance(evidence, g) for g in groups}
+
+
+def _variance(evidence: Evidence, group: UnitGroup) -> Tensor:
+    if group.kind in ("ffn", "values"):
+        return _consumed(evidence, group)[0].diagonal()[group.columns].sum(dim=1)
+    if group.kind == "pairs":
+        return _pair_matrices(evidence, group).diagonal(dim1=1, dim2=2).flatten()
+    if group.kind == "heads":
+        return _contribution(evidence, group)
+    if group.kind in ("sublayers", "layers"):
+        outputs = [p for p, _ in group.rows if p.type in READ_AT]
+        return torch.stack([evidence.statistics().variance(p.name).sum() for p in outputs]).sum()[None]
+    return evidence.statistics().variance(group.name)
+
+
+def weighted_variance(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
+    """Var(h_j)·‖W_:,j‖²: the consumer's output error under mean replacement, up to cross terms (METHODS section 6).
+
+    h is what the consumer reads, also for rows of `value` and `ffn_in`; units that nothing reads as a column have `variance`.
+    """
+    return {g.name: _contribution(evidence, g) if _columns(evidence, g) is not None else _variance(evidence, g) for g in groups}
+
+
+def conditional(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
+    """Variance that the units kept cannot predict: pivoted Cholesky of the covariance (`vp_core.selection`).
+
+    Pairs and rows of query and key are predicted within their head; rows of the outputs from W C Wᵀ. Whole heads,
+    sub-layers and layers have `variance`.
+    """
+    return {g.name: _conditional(evidence, g) for g in groups}
+
+
+def _conditional(evidence: Evidence, group: UnitGroup) -> Tensor:
+    columns, kind = _columns(evidence, group), group.kind
+    if kind in ("heads", "sublayers", "layers"):
+        return _variance(evidence, group)
+    if columns is not None:
+        matrix = _consumed(evidence, group)[0]
+        matrix = torch.stack([matrix[c][:, c] for c in columns.T]).sum(dim=0)
+        return conditional_variance(matrix)
+    if kind == "pairs":
+        blocks = _pair_matrices(evidence, group)
+    elif kind in ("query", "key"):
+        blocks = evidence.covariances()[group.name].covariance()
+    else:  # a residual coordinate: the output of a linear map whose inputs' covariance is known
+        inputs = evidence.covariances()[f"{group.layer}.{READ_AT[kind]}"].matrix()
+        weight = weight_of(evidence.model, group.projection).detach().double()
+        blocks = (weight @ inputs @ weight.T)[None]
+    return torch.cat([conditional_variance(block) for block in blocks])
+
+
+def brain_surgeon(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
+    """Error that going adds to the consumer's output when what stays is re-solved (`vp_core.selection.surgeon`).
+
+    Heads count with all their columns. Pairs: error of the head's scores, the other pairs re-scaled. Units that nothing
+    reads as a column (rows of the outputs, sub-layers, layers) have `variance`.
+    """
+    return {g.name: _surgeon(evidence, g) for g in groups}
+
+
+def _surgeon(evidence: Evidence, group: UnitGroup) -> Tensor:
+    columns = _columns(evidence, group)
+    if columns is not None:
+        return surgeon(*_consumed(evidence, group), columns)
+    if group.kind in ("pairs", "query", "key"):
+        blocks = _pair_matrices(evidence, group)  # a head's scores are the sum of its pairs
+        heads = torch.eye(len(blocks)).repeat_interleave(blocks.shape[1], dim=1)
+        return surgeon(torch.block_diag(*blocks), heads, torch.arange(len(group))[:, None])
+    return _variance(evidence, group)
+
+
+def magnitude(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
+    """L2 norm of all weights that go with the unit, rows and columns (for rows: Han et al. 2015 by row)."""
+    return {g.name: _weights(evidence.model, g).norm(dim=1) for g in groups}
+
+
+def wanda(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
+    """Σ |W_ij|·‖x_j‖₂ over the unit's weights (Wanda, Sun et al. 2023, summed to units): x_j is what W_ij multiplies.
+
+    Of units with columns in a consumer the columns count, else the rows.
+    """
+    return {g.name: _wanda(evidence, g) for g in groups}
+
+
+def _wanda(evidence: Evidence, group: UnitGroup) -> Tensor:
+    covariances = evidence.covariances()
+
+    def norms(site: str) -> Tensor:
+        moments = covariances[site]
+        return (moments.variance() + moments.mean.square()).sqrt()
+
+    if group.consumer is not None and group.columns is not None:
+        site = f"{group.layer}.{READ_AT[group.consumer.type]}"
+        sums = weight_of(evidence.model, group.consumer).detach().double().abs().sum(dim=0) * norms(site)
+        return sums[group.columns].sum(dim=1)
+    inputs = {"query": "query_input", "key": "key_input", "value": "key_input", "ffn_in": "ffn_input"} | READ_AT
+    total = torch.zeros(len(group), dtype=torch.float64)
+    for p, rows in group.rows:
+        sums = weight_of(evidence.model, p).detach().double().abs() @ norms(f"{p.layer}.{inputs[p.type]}")
+        total += sums[rows].sum(dim=1)
+    return total
+
+
+def fisher(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
+    """Mean square over examples of what taking the unit out does to the model's outputs, to first order.
+
+    The Fisher information of a unit's mask (Theis et al. 2018; Kwon et al. 2022) with the outputs in place of the loss,
+    so no label is needed: see `vp_core.gradients`.
+    """
+    gradients = evidence.gradients()
+    return {g.name: _fisher(gradients, g) for g in groups}
+
+
+def _fisher(gradients: Mapping[str, Tensor], group: UnitGroup) -> Tensor:
+    if group.consumer is not None and group.columns is not None:
+        change = gradients[f"{group.layer}.{READ_AT[group.consumer.type]}"][:, group.columns].sum(dim=2)
+    elif group.kind in ("sublayers", "layers"):
+        change = sum(gradients[p.name].sum(dim=1, keepdim=True) for p, _ in group.rows if p.type in READ_AT)  # type: ignore[assignment]
+    elif group.kind == "value":
+        change = gradients[f"{group.layer}.context"]
+    else:  # a pair's product falls with its query
+        change = gradients[group.projection.name]
+    return change.double().square().mean(dim=0)
+
+
+def random(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
+    """Random units, as many in each layer as `variance` removes there (the paper's baseline, section 3.4).
+
+    The variances of each group are dealt out to its units at random. Any ranking of these scores then takes the same
+    number from every group as the variances themselves would, at every sparsity and in every scope.
+    """
+    rng = np.random.default_rng(evidence.seed)
+    by_variance = variance(evidence, groups)
     return {name: scores[torch.from_numpy(rng.permutation(len(scores)))] for name, scores in by_variance.items()}
 
 
-def magnitude(
-    model: PreTrainedModel, statistics: Statistics, projections: Sequence[Projection], seed: int
-) -> dict[str, Tensor]:
-    """L2 norm of the weight row ‖W_i‖₂ (the row form of magnitude pruning, Han et al. 2015); of both rows under a gate."""
-    scores = {}
-    for p in projections:
-        gate = [model.get_submodule(p.gate).weight] if p.gate else []
-        scores[p.name] = torch.cat([weight_of(model, p), *gate], dim=1).detach().double().norm(dim=1)
-    return scores
+CRITERIA: Mapping[str, Criterion] = {
+    "variance": variance,
+    "random": random,
+    "magnitude": magnitude,
+    "weighted variance": weighted_variance,
+    "conditional variance": conditional,
+    "surgeon": brain_surgeon,
+    "wanda": wanda,
+    "fisher": fisher,
+}
 
 
-CRITERIA: Mapping[str, Criterion] = {"variance": variance, "random": random, "magnitude": magnitude}
+def _weights(model: PreTrainedModel, group: UnitGroup) -> Tensor:
+    """(units, weights of a unit): its rows, with those of a gate, and its columns in the consumer."""
+    parts = []
+    for p, rows in group.rows:
+        matrices = [weight_of(model, p), *([model.get_submodule(p.gate).weight] if p.gate else [])]
+        parts += [matrix[rows].flatten(1) for matrix in matrices]
+    if group.consumer is not None and group.columns is not None:
+        parts.append(weight_of(model, group.consumer)[:, group.columns].movedim(0, 1).flatten(1))
+    return torch.cat(parts, dim=1).detach().double()
+
+
+def score_units(criterion: str, evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
+    """The scores of one criterion by name; VPError if there is no such criterion."""
+    return CRITERIA[one_of("criterion", criterion, tuple(CRITERIA))](evidence, groups)
 
 
 def score_neurons(
     criterion: str, model: PreTrainedModel, statistics: Statistics, projections: Sequence[Projection], seed: int = 0
 ) -> dict[str, Tensor]:
-    """The scores of one criterion by name; VPError if there is no such criterion."""
-    return CRITERIA[one_of("criterion", criterion, tuple(CRITERIA))](model, statistics, projections, seed)
+    """Scores of single rows from statistics of their outputs alone: variance, random or magnitude."""
+    evidence = Evidence(model, lambda: statistics, seed=seed)
+    return score_units(criterion, evidence, [row_group(p) for p in projections])
+
+
+def _columns(evidence: Evidence, group: UnitGroup) -> Tensor | None:
+    """The consumer's columns of a unit; also of single rows of value and ffn_in, where each row is read by one column."""
+    if group.columns is not None or group.kind not in ("value", "ffn_in"):
+        return group.columns
+    inputs, _ = _consumed(evidence, group)
+    return torch.arange(len(group))[:, None] if len(inputs) == len(group) else None  # several under grouped queries
+
+
+def _consumed(evidence: Evidence, group: UnitGroup) -> tuple[Tensor, Tensor]:
+    """(covariance of the consumer's inputs (n, n), its weight (d, n))."""
+    site = {"value": "context", "ffn_in": "activation"}.get(group.kind)
+    if group.consumer is not None:
+        site = READ_AT[group.consumer.type]
+    covariance = evidence.covariances()[f"{group.layer}.{site}"].matrix()
+    path = group.consumer.path if group.consumer else group.projection.consumer
+    assert path
+    module = linear_map(evidence.model, path)
+    return covariance, as_rows(module, module.weight).detach().double()
+
+
+def _contribution(evidence: Evidence, group: UnitGroup) -> Tensor:
+    """tr(W_u C_uu W_uᵀ): variance of the unit's contribution to the consumer's output, summed over its coordinates."""
+    covariance, weight = _consumed(evidence, group)
+    columns = _columns(evidence, group)
+    assert columns is not None
+    blocks = covariance[columns[:, :, None], columns[:, None, :]]
+    gram = torch.einsum("dui,duj->uij", weight[:, columns], weight[:, columns])
+    return (blocks * gram).sum(dim=(1, 2))
+
+
+def _pair_matrices(evidence: Evidence, group: UnitGroup) -> Tensor:
+    """By head, E[q_i q_j]·Cov(k_i, k_j): the covariance of score contributions of a random query and key (heads, w, w)."""
+    covariances = evidence.covariances()
+    queries = covariances[f"{group.layer}.query"].second_moment()
+    keys = covariances[f"{group.layer}.key"].covariance()
+    if group.kind == "key":
+        queries = queries.view(len(keys), -1, *queries.shape[1:]).mean(dim=1)
+    return queries * keys.repeat_interleave(len(queries) // len(keys), dim=0)

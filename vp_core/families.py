@@ -20,7 +20,8 @@ class Stack:
     """One run of layers: `layers` is its path in the base model, with a * for each number; the rest are names in a layer.
 
     See `vp_core.projections.Layer` for what they are. `groups` is the setting that says among how many groups of weights the
-    layers are shared (None: every layer has its own). `decoder` are the types that see the tokens of a decoder.
+    layers are shared (None: every layer has its own). `decoder` are the types that see the tokens of a decoder. `pre_norm`
+    says that a sub-layer reads the residual stream through its layer norm, not the stream itself.
     """
 
     layers: str
@@ -32,6 +33,7 @@ class Stack:
     split_size: str | None = None
     groups: str | None = None
     decoder: tuple[str, ...] = ()
+    pre_norm: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ _GPT2 = Family(
             head_size="head_dim",
             activation="mlp.act",
             split_size="split_size",
+            pre_norm=True,
         ),
     ),
 )
@@ -124,6 +127,7 @@ _VIT = Family(
             attention="attention",
             head_size="head_dim",
             activation="mlp.activation_fn",
+            pre_norm=True,
         ),
     ),
     bias_flags=("qkv_bias",),
@@ -158,6 +162,7 @@ _LLAMA = Family(
             attention="self_attn",
             head_size="head_dim",
             gate="mlp.gate_proj",
+            pre_norm=True,
         ),
     ),
     rotary=True,

@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from vp_core.errors import VPError
-from vp_core.speed import random_texts
 from vp_core.store import atomic
+from vp_core.timing import random_texts
 
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4

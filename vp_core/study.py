@@ -1,7 +1,5 @@
 """One model, one task: everything the app, the notebooks and the command line ask, in one place, so they agree."""
 
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,41 +10,29 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.batches import Batch, Encoded, encode, make_batches
+from vp_core.basis import principal
+from vp_core.batches import Encoded, encode, make_batches
+from vp_core.bench import Bench, Kept
+from vp_core.budget import FLOPS_LENGTH, saved_flops
 from vp_core.cost import Cost, cost
-from vp_core.criteria import score_neurons
 from vp_core.data import Examples, open_examples
 from vp_core.errors import VPError
 from vp_core.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.families import TYPES
 from vp_core.models import LoadedModel, label_order, load_model
-from vp_core.plan import Plan, Ranking, rank
+from vp_core.plan import Plan, Ranking
 from vp_core.projections import Projection, check_types, find_layers
-from vp_core.prune import prune, share
+from vp_core.prune import share
 from vp_core.pruned import task_of
-from vp_core.replacement import constants
+from vp_core.recipes import Recipe
 from vp_core.squeeze import Squeezed, squeeze
-from vp_core.statistics import Statistics, collect
+from vp_core.statistics import Statistics
 from vp_core.store import digest
 
 CALIBRATION = 512
 """Training sentences that statistics are collected on, unless asked otherwise. Their labels are never looked at."""
-EWMV_BATCH = 32
-"""Texts in a batch of the moving variance."""
 _ORDER_SAMPLE = 256
 _ORDER_MARGIN = 0.1
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to prune: the defaults are the paper's. `seed` matters to `random` only."""
-
-    criterion: str = "variance"
-    scope: str = "per type"
-    replacement: str = "mean"
-    types: tuple[str, ...] = TYPES
-    estimator: str = "exact"
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,34 +49,33 @@ class Study:
     calibration_id: str
     source: str
     notes: tuple[str, ...] = ()
-    _kept: dict = field(default_factory=dict, repr=False)
-    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    listeners: list[Callable[[str], None]] = field(default_factory=list, repr=False)
+    _kept: Kept = field(default_factory=Kept, repr=False)
 
     @property
     def model(self) -> PreTrainedModel:
         return self.loaded.model
 
+    def tell(self, news: str) -> None:
+        """What a long computation is at, to whoever listens."""
+        for listener in list(self.listeners):
+            listener(news)
+
+    def bench(self, basis: str = "neurons") -> Bench:
+        """The model, in this basis, and all that is measured of it."""
+        self.projections()
+        return self._kept.once(("bench", basis), lambda: self._make_bench(basis))
+
+    def _make_bench(self, basis: str) -> Bench:
+        ids = self.loaded.fingerprint, self.calibration_id
+        if basis == "neurons":
+            return Bench(self.model, self.calibration, *ids, self.tell)
+        model, covariances = principal(self.model, self.bench().covariances())
+        return Bench(model, self.calibration, *ids, self.tell, covariances)
+
     def statistics(self, estimator: str = "exact") -> Statistics:
         """Statistics of all six types over the calibration sentences."""
-        return self._once(
-            ("statistics", estimator),
-            lambda: collect(
-                self.model,
-                self._measured_batches(estimator),
-                estimator,
-                model_id=self.loaded.fingerprint,
-                data_id=self.calibration_id,
-            ),
-        )
-
-    def _measured_batches(self, estimator: str) -> list[Batch]:
-        """Sorted by length for speed, unless the order counts: a moving variance wants batches like any other."""
-        everything = np.arange(len(self.calibration))
-        if estimator == "exact":
-            return make_batches(self.calibration, everything)
-        shuffled = np.random.default_rng(0).permutation(everything)
-        parts = np.split(shuffled, range(EWMV_BATCH, len(shuffled), EWMV_BATCH))
-        return [batch for part in parts for batch in make_batches(self.calibration, part, sys.maxsize)]
+        return self.bench().statistics(estimator)
 
     def projections(self, types: Sequence[str] = TYPES) -> tuple[Projection, ...]:
         chosen = check_types(tuple(types))
@@ -99,32 +84,43 @@ class Study:
         return tuple(p for p in self.loaded.projections if p.type in chosen)
 
     def scores(self, recipe: Recipe) -> Mapping[str, Tensor]:
-        """The criterion's score of every neuron: projection name → (d_out,)."""
-        projections = self.projections(recipe.types)
-        return self._once(
-            ("scores", recipe.criterion, recipe.types, recipe.estimator, recipe.seed),
-            lambda: score_neurons(recipe.criterion, self.model, self.statistics(recipe.estimator), projections, recipe.seed),
-        )
+        """The criterion's score of every unit: group name (of single rows: projection name) → (units,)."""
+        recipe = recipe.checked()
+        return self.bench(recipe.basis).scores(recipe)
 
     def ranking(self, recipe: Recipe) -> Ranking:
-        """The order in which a recipe removes neurons."""
-        return self._once(
-            ("ranking", replace(recipe, replacement="")),
-            lambda: rank(
-                self.scores(recipe),
-                self.projections(recipe.types),
-                recipe.scope,
-                recipe.criterion,
-                self.loaded.fingerprint,
-            ),
-        )
+        """The order in which a recipe removes units."""
+        recipe = recipe.checked()
+        return self.bench(recipe.basis).ranking(recipe)
 
     def plan(self, recipe: Recipe, sparsity: float) -> Plan:
         """The rows that survive; at sparsity 0 all do, and nothing has to be measured."""
+        recipe = recipe.checked()
         if sparsity == 0:
-            keep = {p.name: torch.ones(p.d_out, dtype=torch.bool) for p in self.projections(recipe.types)}
-            return Plan(keep, recipe.criterion, recipe.scope, 0.0, self.loaded.fingerprint)
-        return self.ranking(recipe).plan(sparsity)
+            touched = {p for group in self.bench().groups(recipe) for p, _ in group.rows}
+            keep = {p.name: torch.ones(p.d_out, dtype=torch.bool) for p in self.projections() if p in touched}
+            return Plan(keep, recipe.criterion, recipe.scope, 0.0, self.loaded.fingerprint, recipe.budget)
+        return self.bench(recipe.basis).plan(recipe, sparsity)
+
+    def unit_shares(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
+        """The share of units that each sparsity takes, without timing or measuring again: for figures that follow a slider.
+
+        Interpolated from 65 plans where the budget is parameters or FLOPs; sparsities beyond what the units hold take all.
+        """
+        recipe = recipe.checked()
+        if recipe.budget == "units":
+            return list(sparsities)
+        shares = np.linspace(0, 1, 65)
+        key = ("costs", replace(recipe, replacement=""), self.calibration_id)
+        saved = self._kept.once(key, lambda: self._saved(recipe, shares))
+        return [float(v) for v in np.interp(sparsities, np.maximum.accumulate(saved), shares)]
+
+    def _saved(self, recipe: Recipe, shares: np.ndarray) -> np.ndarray:
+        ranking, layers = self.ranking(recipe), find_layers(self.model)
+        costs = [cost(layers, ranking.plan(float(share))) for share in shares]
+        if recipe.budget == "parameters":
+            return np.array([one.share_removed for one in costs])
+        return np.array([saved_flops(one, min(FLOPS_LENGTH, self.loaded.max_length)) for one in costs])
 
     def cost(self, recipe: Recipe, sparsity: float) -> Cost:
         """Rows, weights and FLOPs that go by exact squeezing, of all six types whatever the recipe's types are."""
@@ -133,14 +129,27 @@ class Study:
             return squeezed.cost
         layers = find_layers(self.model)
         zeros = [torch.zeros(layer.projections["query"].d_out) for layer in layers]
-        return cost(layers, self.plan(recipe, sparsity), zeros if recipe.replacement == "zero" else None)
+        silent = recipe.replacement == "zero" or not recipe.single_rows
+        return cost(layers, self.plan(recipe, sparsity), zeros if silent else None)
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         """A new model pruned by the recipe; `self.model` stays as it is."""
+        recipe = recipe.checked()
         if sparsity == 0:
             return share(self.model)
-        plan = self.plan(recipe, sparsity)
-        return prune(self.model, plan, constants(recipe.replacement, self.statistics(recipe.estimator)))
+        return self.bench(recipe.basis).pruned(recipe, sparsity)
+
+    def warnings(self, recipe: Recipe) -> tuple[str, ...]:
+        """What a user should know about the calibration: too few tokens for what the recipe solves."""
+        if recipe.checked().plain:
+            return ()
+        tokens, width = sum(len(ids) for ids in self.calibration.ids), max(p.d_in for p in self.projections())
+        if tokens > width:
+            return ()
+        return (
+            f"{tokens:,} calibration tokens cannot tell {width:,} inputs of a matrix apart: the solutions lean on the ridge; "
+            "ask for more calibration sentences.",
+        )
 
     def squeezed(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         """The smaller dense model with the outputs of `pruned` (see `vp_core.squeeze`)."""
@@ -164,10 +173,9 @@ class Study:
 
     def key(self, recipe: Recipe, sparsity: float, dtype: str = "float32") -> str:
         """What a score depends on, and nothing else: the same key is the same number."""
-        seed = recipe.seed if recipe.criterion == "random" else 0
-        same = replace(recipe, seed=seed, types=check_types(recipe.types))
+        same = recipe.checked()
         how = () if sparsity == 0 else (tuple(same.__dict__.items()), self.calibration_id, round(sparsity, 9))
-        return digest("score 2", self.loaded.fingerprint, self.data_id, dtype, how)
+        return digest("score 3", self.loaded.fingerprint, self.data_id, dtype, how)
 
     def predict(self, model: PreTrainedModel, texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, bool]:
         """(probabilities (n, classes) in the task's order, or (n, 1) values of a regression; whether a text was cut)."""
@@ -176,12 +184,6 @@ class Study:
         for batch, logits in logits_by_batch(model, make_batches(data, range(len(data)))):
             outputs[batch.examples] = (logits if self.question.task.regression else logits.softmax(dim=1)).numpy()
         return outputs[:, np.argsort(self.question.order)], data.truncated > 0
-
-    def _once(self, key, compute):
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = compute()
-            return self._kept[key]
 
 
 def open_study(

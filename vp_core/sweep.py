@@ -1,4 +1,4 @@
-"""Criteria × sparsities → a tidy table of scores that can be stopped and resumed; no point is computed twice."""
+"""Recipes × sparsities → a tidy table of scores that can be stopped and resumed; no point is computed twice."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +15,15 @@ from vp_core.errors import VPError
 from vp_core.evaluate import Score
 from vp_core.parallel import wait_turn
 from vp_core.plan import check_sparsity
+from vp_core.recipes import Recipe, name_of
 from vp_core.store import atomic
-from vp_core.study import Recipe, Study
+from vp_core.study import Study
 
 Row = dict[str, Any]
 COLUMNS = (
-    "criterion", "sparsity", "metric", "value", "low", "high", "n", "seconds", "rows_removed", "rows",
-    "parameters_removed", "parameters", "scope", "replacement", "types", "estimator", "seed", "dtype", "others",
+    "recipe", "criterion", "sparsity", "metric", "value", "low", "high", "n", "seconds", "rows_removed", "rows",
+    "parameters_removed", "parameters", "scope", "replacement", "types", "estimator", "seed", "units", "basis",
+    "budget", "steps", "calibration", "dtype", "others",
     "model", "task", "key", "right",
 )  # fmt: skip
 
@@ -94,8 +96,10 @@ def _table(rows) -> pd.DataFrame:
 
 def point(study: Study, recipe: Recipe, sparsity: float, score: Score, dtype: str) -> Row:
     """One row of a curve."""
+    recipe = recipe.checked()
     cost = study.cost(recipe, sparsity)
     return {
+        "recipe": name_of(recipe) or recipe.describe(),
         "criterion": recipe.criterion,
         "sparsity": sparsity,
         "metric": score.metric,
@@ -113,6 +117,11 @@ def point(study: Study, recipe: Recipe, sparsity: float, score: Score, dtype: st
         "types": ",".join(recipe.types),
         "estimator": recipe.estimator,
         "seed": recipe.seed,
+        "units": ",".join(recipe.units),
+        "basis": recipe.basis,
+        "budget": recipe.budget,
+        "steps": recipe.steps,
+        "calibration": len(study.calibration),
         "dtype": dtype,
         "others": json.dumps(dict(score.others)),
         "model": study.loaded.name,
@@ -127,8 +136,9 @@ def known_point(study: Study, recipe: Recipe, sparsity: float, dtype: str, store
     row = store.get(study.key(recipe, sparsity, dtype))
     if row is None:
         return None
-    about = asdict(recipe) | {"types": ",".join(recipe.types)}
-    return row | about
+    recipe = recipe.checked()
+    about = asdict(recipe) | {"types": ",".join(recipe.types), "units": ",".join(recipe.units)}
+    return row | about | {"recipe": name_of(recipe) or recipe.describe()}
 
 
 def score_of(row: Row) -> Score:
@@ -140,8 +150,12 @@ def score_of(row: Row) -> Score:
     return Score(row["metric"], row["value"], row["low"], row["high"], n, n, row["seconds"], others, right)
 
 
-def order_of_points(criteria: Sequence[str], sparsities: Sequence[float], recipe: Recipe) -> list[tuple[Recipe, float]]:
+def order_of_points(
+    criteria: Sequence[str | Recipe], sparsities: Sequence[float], recipe: Recipe
+) -> list[tuple[Recipe, float]]:
     """All points, the shape of the curve first: ends, middle, then what lies between, criteria in turn.
+
+    A criterion is taken with the rest of `recipe`; a whole recipe stands for itself.
 
     >>> [s for _, s in order_of_points(["variance"], [0, .1, .2, .3, .4], Recipe())]
     [0, 0.4, 0.2, 0.1, 0.3]
@@ -155,12 +169,13 @@ def order_of_points(criteria: Sequence[str], sparsities: Sequence[float], recipe
         if first < middle < last:
             ordered.append(sparsities[middle])
             spans += [(first, middle), (middle, last)]
-    return [(replace(recipe, criterion=c), s) for s in ordered for c in criteria]
+    recipes = [replace(recipe, criterion=c) if isinstance(c, str) else c for c in criteria]
+    return [(one, s) for s in ordered for one in recipes]
 
 
 def sweep(
     study: Study,
-    criteria: Sequence[str],
+    criteria: Sequence[str | Recipe],
     sparsities: Sequence[float],
     recipe: Recipe | None = None,
     store: CurveStore | None = None,
@@ -168,7 +183,7 @@ def sweep(
     background: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Row]:
-    """Points of criteria × sparsities as they are finished; those the store has come at once.
+    """Points of criteria (or whole recipes) × sparsities as they are finished; those the store has come at once.
 
     Every finished point is in the store before it is yielded, so an interrupted sweep loses the running point only.
     """
@@ -189,6 +204,6 @@ def sweep(
 
 
 def curve(rows: Sequence[Row]) -> Curve:
-    """A tidy Curve of finished points, by criterion and sparsity."""
+    """A tidy Curve of finished points, by criterion, recipe and sparsity."""
     table = _table(rows)
-    return Curve(table.sort_values(["criterion", "sparsity"], kind="stable").reset_index(drop=True))
+    return Curve(table.sort_values(["criterion", "recipe", "sparsity"], kind="stable").reset_index(drop=True))

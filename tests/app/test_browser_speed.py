@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.browser import CHROMIUM, browser_page, running_app, wait_for_exact
 from vp_core.pruned import load_pruned
-from vp_core.speed import random_texts
 from vp_core.study import Recipe, open_study
+from vp_core.timing import random_texts
 
 pytestmark = [
     pytest.mark.skipif(

@@ -8,8 +8,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from app.cli import main
 from vp_core.pruned import load_pruned
-from vp_core.speed import random_texts
 from vp_core.study import Recipe, open_study
+from vp_core.timing import random_texts
 
 
 @pytest.fixture(scope="module")

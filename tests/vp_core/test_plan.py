@@ -97,7 +97,7 @@ def test_shares_at_every_slider_position_are_the_plans():
     for scope in SCOPES:
         ranking = rank(random_scores(3, ties=False), PROJECTIONS, scope)
         steps = [i / 100 for i in range(101)]
-        shares = ranking.sparsity_by_projection(steps)
+        shares = ranking.sparsity_by_group(steps)
         for i, sparsity in enumerate(steps):
             for name, keep in ranking.plan(sparsity).keep.items():
                 assert shares[name][i] == (~keep).double().mean().item()

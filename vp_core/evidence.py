@@ -1,0 +1,26 @@
+"""What a criterion may look at, each measured when it is first asked for: outputs, inputs of consumers, gradients."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vp_core.covariance import Covariances
+from vp_core.errors import VPError
+from vp_core.statistics import Statistics
+
+
+def _missing():
+    raise VPError("This criterion needs texts to measure the model on: name a task, or take magnitude.")
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A model and what was measured of it; `seed` matters to `random` only."""
+
+    model: PreTrainedModel
+    statistics: Callable[[], Statistics] = _missing
+    covariances: Callable[[], Covariances] = _missing
+    gradients: Callable[[], Mapping[str, Tensor]] = _missing
+    seed: int = 0

@@ -1,0 +1,103 @@
+"""How to prune: what is removed, by which criterion, shared out how, and what takes its place. Named recipes for all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from vp_core.basis import BASES
+from vp_core.criteria import CRITERIA
+from vp_core.errors import VPError, one_of
+from vp_core.families import TYPES
+from vp_core.plan import BUDGETS, SCOPES
+from vp_core.projections import check_types
+from vp_core.replacement import REPLACEMENTS
+from vp_core.statistics import ESTIMATORS
+from vp_core.units import check_units
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to prune: the defaults are the paper's.
+
+    `units` and `basis`: see `vp_core.units` and `vp_core.basis`; `scope` and `budget`: `vp_core.plan`; `criterion`:
+    `vp_core.criteria`; `replacement`: `vp_core.replacement`. `types` and `estimator` matter to single rows only, `seed` to
+    `random`. In `steps` the model is measured again after each of so many equal parts of the sparsity.
+    """
+
+    criterion: str = "variance"
+    scope: str = "per type"
+    replacement: str = "mean"
+    types: tuple[str, ...] = TYPES
+    estimator: str = "exact"
+    seed: int = 0
+    units: tuple[str, ...] = ("rows",)
+    basis: str = "neurons"
+    budget: str = "units"
+    steps: int = 1
+
+    def checked(self) -> "Recipe":
+        """The same recipe in its one way of writing; VPError with one sentence for what cannot be."""
+        one_of("criterion", self.criterion, tuple(CRITERIA))
+        one_of("scope", self.scope, SCOPES)
+        one_of("replacement", self.replacement, REPLACEMENTS)
+        one_of("estimator", self.estimator, ESTIMATORS)
+        one_of("basis", self.basis, BASES)
+        one_of("budget", self.budget, BUDGETS)
+        units, types = check_units(self.units), check_types(self.types)
+        if "rows" not in units:
+            types = TYPES
+        elif self.basis != "neurons":
+            raise VPError("Single rows are pruned as they are: the principal basis needs units such as ffn,values,pairs.")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise VPError(f"Pruning in {self.steps} steps is not possible: choose 1 to {MOST_STEPS}.")
+        seed = self.seed if self.criterion == "random" else 0
+        estimator = self.estimator if self.single_rows else "exact"
+        return replace(self, types=types, units=units, seed=seed, estimator=estimator)
+
+    @property
+    def single_rows(self) -> bool:
+        return "rows" in self.units
+
+    @property
+    def plain(self) -> bool:
+        """Whether statistics of the outputs are all it needs: no second moments, no gradients."""
+        closed = self.replacement in ("mean", "zero")
+        return self.single_rows and closed and self.criterion in ("variance", "random", "magnitude")
+
+    def describe(self) -> str:
+        """In a few words."""
+        what = "rows" if self.single_rows else " + ".join(self.units)
+        turned = ", principal basis" if self.basis == "principal" else ""
+        steps = f", {self.steps} steps" if self.steps > 1 else ""
+        return f"{what}{turned}, {self.criterion}, {self.scope}, {self.replacement}{steps}"
+
+
+MOST_STEPS = 64
+STRUCTURED = ("ffn", "values", "pairs")
+_UNITS = Recipe(units=STRUCTURED, budget="parameters", criterion="weighted variance")
+
+RECIPES: Mapping[str, Recipe] = {
+    "paper": Recipe(),
+    "rows refit": Recipe(replacement="refit", budget="parameters"),
+    "units zero": replace(_UNITS, replacement="zero"),
+    "units mean": _UNITS,
+    "units least squares": replace(_UNITS, replacement="least squares"),
+    "units refit": replace(_UNITS, replacement="refit"),
+    "best refit": replace(_UNITS, criterion="surgeon", basis="principal", scope="measured", replacement="refit"),
+    "best": replace(_UNITS, criterion="surgeon", basis="principal", scope="measured", replacement="least squares"),
+}
+"""By name, usable everywhere. `paper` removes a share of rows, the others a share of the linear parameters."""
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name; VPError lists them."""
+    return RECIPES[one_of("recipe", name, tuple(RECIPES))]
+
+
+def name_of(recipe: Recipe) -> str | None:
+    """Its name, if it has one."""
+    return next((name for name, one in RECIPES.items() if one.checked() == recipe.checked()), None)
+
+
+def changed(recipe: Recipe) -> dict[str, object]:
+    """What differs from the paper's recipe: field → value."""
+    return {f.name: getattr(recipe, f.name) for f in fields(Recipe) if getattr(recipe, f.name) != f.default}

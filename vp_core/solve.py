@@ -1,0 +1,75 @@
+"""Ridge solutions in float64: what stays of a matrix takes over what went (METHODS section 6).
+
+For inputs x with mean μ and covariance C, kept columns K and removed columns P of a matrix W with bias b:
+
+    W'_K = W_K + W_P C_PK (C_KK + λI)⁻¹        b' = b + W_P μ_P + (W_K − W'_K) μ_K
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Candidates for λ as a share of the mean variance of the inputs."""
+DEFAULT_RIDGE = 1e-2
+"""Where no sentences can be held out to choose it."""
+HELD_OUT_DENSITY = 0.5
+"""Share of columns that is kept when λ is chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """The Cholesky factor L of C + λI with its columns in `order`, those that stay longest first.
+
+    Whatever number k of columns stays, C_KK = L_KK L_KKᵀ is the leading k × k block: a new sparsity costs one triangular solve.
+    """
+
+    order: Tensor
+    lower: Tensor
+    mean: Tensor
+    ridge: float
+
+    def solve(self, weight: Tensor, bias: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+        """(W' (d, n) with zero columns for what went, b' (d,)), float64, when the first `kept` columns of `order` stay."""
+        stays, goes = self.order[:kept], self.order[kept:]
+        w = weight.detach().double()
+        new = torch.zeros_like(w)
+        # C_PK (C_KK)⁻¹ = L_PK L_KKᵀ (L_KK L_KKᵀ)⁻¹ = L_PK L_KK⁻¹
+        moved = w[:, goes] @ self.lower[kept:, :kept]
+        if kept:
+            moved = torch.linalg.solve_triangular(self.lower[:kept, :kept], moved, upper=False, left=False)
+        new[:, stays] = w[:, stays] + moved
+        return new, bias.detach().double() + (w - new) @ self.mean
+
+
+def factorise(covariance: Tensor, mean: Tensor, order: Tensor, ridge: float) -> Factor:
+    """The factor of C (n, n) for this order; `ridge` is λ as a share of the mean variance."""
+    scale = covariance.diagonal().mean().clamp(min=1e-300)
+    sorted_ = covariance[order][:, order]
+    sorted_.diagonal().add_(ridge * scale)
+    return Factor(order, cholesky(sorted_), mean, ridge)
+
+
+def cholesky(matrix: Tensor) -> Tensor:
+    """Lower factor of a symmetric matrix that is positive up to rounding: the diagonal is raised until it succeeds."""
+    lower, failed = torch.linalg.cholesky_ex(matrix)
+    jitter = 1e-12
+    while failed and jitter < 1:
+        raised = matrix + jitter * matrix.diagonal().mean() * torch.eye(len(matrix), dtype=matrix.dtype)
+        lower, failed = torch.linalg.cholesky_ex(raised)
+        jitter *= 100
+    return lower
+
+
+def output_error(covariance: Tensor, mean: Tensor, weight: Tensor, bias: Tensor, new: Tensor, new_bias: Tensor) -> float:
+    """E‖Wx + b − W'x − b'‖² over inputs of this mean and covariance."""
+    difference = weight.detach().double() - new
+    shift = difference @ mean + (bias.detach().double() - new_bias)
+    return float(((difference @ covariance) * difference).sum() + shift.square().sum())
+
+
+def choose(candidates: Sequence[float], error: Callable[[float], float]) -> float:
+    """The candidate with the smallest error; the larger one (more cautious) where two are equal."""
+    return min(sorted(candidates, reverse=True), key=error)
