@@ -7,7 +7,7 @@ from dataclasses import replace
 from vp_core.errors import VPError, one_of
 from vp_core.plan import check_sparsity
 from vp_core.precision import PRECISIONS
-from vp_core.recipes import Recipe
+from vp_core.recipes import Recipe, find_recipe
 from vp_core.study import Study, open_study
 
 

@@ -90,16 +90,11 @@ def run(study: Study, labels: np.ndarray) -> None:
     seconds = {side: statistics.median(r.seconds for r in found) for side, found in results.items()}
     for mine in own:
         for side in free | labelled:
-            line(f"time to a pruned model, {side} / {mine}", seconds[side] / seconds[mine], "x", "-")
+            line(f"time to a pruned model: {mine} / {side}", seconds[mine] / seconds[side], "x", "-")
         for i, share in enumerate(SHARES):
             for what, peers in (("without", free), ("with", labelled)):
-                best = max(results[side][i].score for side in peers)
-                line(
-                    f"{share:.0%} of the weights gone, score: {mine} / best peer {what} labels",
-                    results[mine][i].score / best,
-                    "x",
-                    "-",
-                )
+                ratio = results[mine][i].score / max(results[side][i].score for side in peers)
+                line(f"score at {share:.0%} of the weights gone: {mine} / best peer {what} labels", ratio, "x", "-")
 
 
 def ours(study: Study, recipe: Recipe, sparsity: float) -> Result:

@@ -17,7 +17,7 @@ from vp_core.budget import unit_share
 from vp_core.covariance import Covariances, collect_covariances
 from vp_core.criteria import score_units
 from vp_core.evidence import Evidence
-from vp_core.gradients import mask_gradients
+from vp_core.gradients import Gradients, collect_gradients
 from vp_core.layerwise import Walk
 from vp_core.plan import Plan, Ranking, rank
 from vp_core.projections import find_layers
@@ -32,7 +32,7 @@ EWMV_BATCH = 32
 """Texts in a batch of the moving variance."""
 COVARIANCE_TOKENS = 4096
 """Tokens in a batch of covariances: their products are large and want to be few."""
-GRADIENT_TOKENS = 2048
+SOLVING_TOKENS = 2048
 Found = TypeVar("Found")
 
 
@@ -80,7 +80,7 @@ class Bench:
         """Second moments where units are read; over every fifth sentence apart, to choose λ on."""
         return self._kept.once("covariances", self._collect_covariances)
 
-    def gradients(self) -> Mapping[str, Tensor]:
+    def gradients(self) -> Gradients:
         """What each coordinate does to the outputs, to first order."""
         return self._kept.once("gradients", self._collect_gradients)
 
@@ -191,9 +191,8 @@ class Bench:
         """From the closed form of the last step towards the dense model of the first."""
         started = last.closed_form(recipe, share)
         start = {p.name: weight_and_bias(started, p) for layer in self.layers for p in layer.projections.values()}
-        batches = make_batches(self.calibration, np.arange(len(self.calibration)), COVARIANCE_TOKENS)
         plan = last.ranking(recipe).plan(share)
-        for step in refit(self.model, plan, batches, start, recipe.single_rows):
+        for step in refit(self.model, plan, self._solving_batches(), start, recipe.single_rows, self.gradients().weights):
             if isinstance(step, Progress):
                 self._tell(f"refitting: layer {step.layer} of {step.layers}")
             else:
@@ -218,10 +217,13 @@ class Bench:
         parts = (make_batches(self.calibration, everything[where], COVARIANCE_TOKENS) for where in (~held_out, held_out))
         return collect_covariances(self.model, *parts)
 
-    def _collect_gradients(self) -> Mapping[str, Tensor]:
+    def _collect_gradients(self) -> Gradients:
         self._tell("measuring gradients")
-        batches = make_batches(self.calibration, np.arange(len(self.calibration)), GRADIENT_TOKENS)
-        return mask_gradients(self.model, batches, self.statistics(), self.covariances())
+        return collect_gradients(self.model, self._solving_batches(), self.statistics(), self.covariances())
+
+    def _solving_batches(self) -> list[Batch]:
+        """Those of gradients and of refit, which takes its token weights from them."""
+        return make_batches(self.calibration, np.arange(len(self.calibration)), SOLVING_TOKENS)
 
     def _some_batches(self) -> list[Batch]:
         """A few sentences for the losses of layers, spread over all lengths."""

@@ -82,19 +82,16 @@ def co_moments(x: Tensor, blocks: int) -> CoMoments:
     if blocks > 1:
         parts = deviation.transpose(0, 1)
         return CoMoments(len(x), mean, parts.transpose(1, 2) @ parts)
-    return CoMoments(len(x), mean, gram(deviation[:, 0])[None])
+    upper = x.new_zeros(x.shape[1], x.shape[1])
+    add_gram(upper, deviation[:, 0])
+    return CoMoments(len(x), mean, (upper.triu() + upper.triu(1).T)[None])
 
 
-def gram(x: Tensor) -> Tensor:
-    """XᵀX (n, n), the lower half copied from the upper."""
-    n = x.shape[1]
-    edges = [n * i // _PANELS for i in range(_PANELS + 1)]
-    found = x.new_empty(n, n)
+def add_gram(total: Tensor, x: Tensor) -> None:
+    """Add XᵀX to the upper panels of `total` (n, n) for x (tokens, n); what is below them is left as it was."""
+    edges = [x.shape[1] * i // _PANELS for i in range(_PANELS + 1)]
     for start, stop in pairwise(edges):
-        panel = x[:, start:stop].T @ x[:, start:]
-        found[start:stop, start:] = panel
-        found[start:, start:stop] = panel.T
-    return found
+        total[start:stop, start:].addmm_(x[:, start:stop].T, x[:, start:])
 
 
 @dataclass(frozen=True)

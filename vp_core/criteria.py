@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from vp_core.covariance import READ_AT
 from vp_core.errors import one_of
 from vp_core.evidence import Evidence
+from vp_core.gradients import Gradients
 from vp_core.projections import Projection, as_rows, linear_map, weight_of
 from vp_core.selection import conditional_variance, surgeon
 from vp_core.statistics import Statistics
@@ -135,25 +136,22 @@ def _wanda(evidence: Evidence, group: UnitGroup) -> Tensor:
 
 
 def fisher(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
-    """Mean square over examples of what taking the unit out does to the model's outputs, to first order.
+    """What replacing the unit by its mean does to the model's outputs, squared, to first order: see `vp_core.gradients`.
 
-    The Fisher information of a unit's mask (Theis et al. 2018; Kwon et al. 2022) with the outputs in place of the loss,
-    so no label is needed: see `vp_core.gradients`.
+    The Fisher information of a unit's mask (Theis et al. 2018; Kwon et al. 2022) with the outputs in place of the loss, so
+    no label is needed, and token by token. A pair goes with its query, since their product falls with it.
     """
-    gradients = evidence.gradients()
-    return {g.name: _fisher(gradients, g) for g in groups}
+    return {g.name: _fisher(evidence.gradients(), g) for g in groups}
 
 
-def _fisher(gradients: Mapping[str, Tensor], group: UnitGroup) -> Tensor:
+def _fisher(gradients: Gradients, group: UnitGroup) -> Tensor:
+    if group.kind in ("sublayers", "layers"):
+        return torch.stack([gradients.whole[p.name] for p, _ in group.rows if p.type in READ_AT]).sum(dim=0)
+    if group.kind == "heads":
+        return gradients.by_head[f"{group.layer}.context"].view(len(group), -1).sum(dim=1)
     if group.consumer is not None and group.columns is not None:
-        change = gradients[f"{group.layer}.{READ_AT[group.consumer.type]}"][:, group.columns].sum(dim=2)
-    elif group.kind in ("sublayers", "layers"):
-        change = sum(gradients[p.name].sum(dim=1, keepdim=True) for p, _ in group.rows if p.type in READ_AT)  # type: ignore[assignment]
-    elif group.kind == "value":
-        change = gradients[f"{group.layer}.context"]
-    else:  # a pair's product falls with its query
-        change = gradients[group.projection.name]
-    return change.double().square().mean(dim=0)
+        return gradients.effect[f"{group.layer}.{READ_AT[group.consumer.type]}"][group.columns].sum(dim=1)
+    return gradients.effect[f"{group.layer}.activation" if group.projection.gate else group.projection.name]
 
 
 def random(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:

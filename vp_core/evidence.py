@@ -1,13 +1,13 @@
 """What a criterion may look at, each measured when it is first asked for: outputs, inputs of consumers, gradients."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.covariance import Covariances
 from vp_core.errors import VPError
+from vp_core.gradients import Gradients
 from vp_core.statistics import Statistics
 
 
@@ -22,5 +22,5 @@ class Evidence:
     model: PreTrainedModel
     statistics: Callable[[], Statistics] = _missing
     covariances: Callable[[], Covariances] = _missing
-    gradients: Callable[[], Mapping[str, Tensor]] = _missing
+    gradients: Callable[[], Gradients] = _missing
     seed: int = 0

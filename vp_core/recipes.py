@@ -77,7 +77,7 @@ _UNITS = Recipe(units=STRUCTURED, budget="parameters", criterion="weighted varia
 
 RECIPES: Mapping[str, Recipe] = {
     "paper": Recipe(),
-    "rows refit": Recipe(replacement="refit", budget="parameters"),
+    "rows refit": Recipe(criterion="fisher", replacement="refit", budget="parameters"),
     "units zero": replace(_UNITS, replacement="zero"),
     "units mean": _UNITS,
     "units least squares": replace(_UNITS, replacement="least squares"),

@@ -1,79 +1,101 @@
-"""Ridge regression from moments: what `vp_core.refit` solves, collected batch by batch, float64."""
+"""Weighted ridge regression from moments: what `vp_core.refit` solves, collected batch by batch, float64."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vp_core.covariance import gram
+from vp_core.covariance import add_gram
 from vp_core.solve import DEFAULT_RIDGE, RIDGES, cholesky, choose
+
+
+class Sums:
+    """Weighted sums of inputs x (tokens, n) and targets y (tokens, d) about a fixed point near their means, added in place.
+
+    The first tokens' means are that point: nothing is lost to cancellation as long as the rest are of like size.
+    """
+
+    def __init__(self, n: int, d: int) -> None:
+        self.weight = 0.0
+        self._x0, self._y0 = torch.zeros(n, dtype=torch.float64), torch.zeros(d, dtype=torch.float64)
+        self._x, self._y, self._yy = (torch.zeros(size, dtype=torch.float64) for size in (n, d, d))
+        self._xx, self._xy = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, d, dtype=torch.float64)
+
+    def add(self, x: Tensor, y: Tensor, weights: Tensor) -> None:
+        """Add tokens with their `weights` (tokens,)."""
+        if not len(x):
+            return
+        w = weights.double()
+        if self.weight == 0:
+            self._x0, self._y0 = x.double().mean(dim=0), y.double().mean(dim=0)
+        x, y = x.double().sub_(self._x0), y.double() - self._y0
+        self.weight += float(w.sum())
+        self._x.addmv_(x.T, w)
+        self._y.addmv_(y.T, w)
+        root = w.sqrt_()[:, None]
+        x *= root
+        y *= root
+        add_gram(self._xx, x)
+        self._xy.addmm_(x.T, y)
+        self._yy += y.square_().sum(dim=0)
+
+    def moments(self) -> "Regression":
+        """Means and centred sums."""
+        total = max(self.weight, 1e-300)
+        x, y = self._x / total, self._y / total
+        xx = self._xx.triu().add_(self._xx.triu(1).T).addr_(x, x, alpha=-total)
+        xy = self._xy.addr(x, y, alpha=-total)
+        return Regression(self.weight, self._x0 + x, self._y0 + y, xx, xy, self._yy - total * y.square())
 
 
 @dataclass(eq=False)
 class Regression:
-    """Moments of inputs x (tokens, n) and targets y (tokens, d): centred sums `xx` (n, n), `xy` (n, d), `yy` (d,)."""
+    """Moments of inputs and targets of total `weight`: weighted means, centred sums `xx` (n, n), `xy` (n, d), `yy` (d,)."""
 
-    count: int
+    weight: float
     x_mean: Tensor
     y_mean: Tensor
     xx: Tensor
     xy: Tensor
     yy: Tensor
 
-    @classmethod
-    def empty(cls, n: int, d: int) -> "Regression":
-        return cls(0, *(torch.zeros(*shape, dtype=torch.float64) for shape in ((n,), (d,), (n, n), (n, d), (d,))))
-
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """Add tokens (Chan, Golub and LeVeque's formula for products)."""
-        if len(x):
-            x, y = x.double(), y.double()
-            x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
-            x, y = x - x_mean, y - y_mean
-            self._merge(Regression(len(x), x_mean, y_mean, gram(x), x.T @ y, y.square().sum(dim=0)))
-
     def merged(self, other: "Regression") -> "Regression":
-        """Both together."""
-        both = replace(self, xx=self.xx.clone(), xy=self.xy.clone())
-        both._merge(other)
-        return both
-
-    def _merge(self, other: "Regression") -> None:
-        count = self.count + other.count
-        if not other.count:
-            return
-        share = self.count * other.count / count
+        """Both together (Chan, Golub and LeVeque's formula for products)."""
+        total = self.weight + other.weight
+        if not other.weight or not self.weight:
+            return self if self.weight else other
+        share = self.weight * other.weight / total
         x, y = other.x_mean - self.x_mean, other.y_mean - self.y_mean
-        self.xx += other.xx + share * torch.outer(x, x)
-        self.xy += other.xy + share * torch.outer(x, y)
-        self.yy = self.yy + other.yy + share * y.square()
-        self.x_mean = self.x_mean + x * (other.count / count)
-        self.y_mean = self.y_mean + y * (other.count / count)
-        self.count = count
+        return Regression(
+            total,
+            self.x_mean + x * (other.weight / total),
+            self.y_mean + y * (other.weight / total),
+            (self.xx + other.xx).addr_(x, x, alpha=share),
+            (self.xy + other.xy).addr_(x, y, alpha=share),
+            self.yy + other.yy + share * y.square(),
+        )
 
-    def ridge(self, weight: Tensor, part: slice, ridge: float) -> tuple[Tensor, Tensor]:
-        """(W' (d, n), b' (d,)) nearest to `weight`: argmin Σ‖xW'ᵀ + b' − y‖² + λ‖W' − W‖² for the targets `part`.
+    def ridge(self, weight: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        """(W' (d, n), b' (d,)) with W' near `weight`: argmin Σ w‖xW'ᵀ + b' − y‖² + λ‖W' − W‖².
 
-        λ is `ridge` times the mean over inputs that vary of Σ(x − mean)²; what does not vary keeps its weights.
+        λ is `ridge` times the mean over inputs of Σ w(x − mean)².
         """
-        varies = self.xx.diagonal() > 1e-12 * self.xx.diagonal().max()
-        index = varies.nonzero().squeeze(1)
-        new = weight.clone()
-        if len(index):
-            xx = self.xx[index][:, index]
-            rest = self.xy[index, part].T - weight @ self.xx[:, index]  # what the weights as they are leave, (d, inputs)
-            xx.diagonal().add_(ridge * xx.diagonal().mean())
-            new[:, index] += torch.cholesky_solve(rest.T, cholesky(xx)).T
-        return new, self.y_mean[part] - new @ self.x_mean
+        new = weight
+        if weight.shape[1]:
+            rest = self.xy - self.xx @ weight.T  # what the weights as they are leave, (n, d)
+            xx = self.xx.clone()
+            xx.diagonal().add_(ridge * xx.diagonal().mean().clamp(min=1e-300))
+            new = weight + torch.cholesky_solve(rest, cholesky(xx)).T
+        return new, self.y_mean - new @ self.x_mean
 
-    def error(self, weight: Tensor, bias: Tensor, part: slice) -> float:
-        """Mean squared error of weights on these tokens, summed over the targets."""
-        residual = self.yy[part].sum() - 2 * (weight * self.xy[:, part].T).sum() + ((weight @ self.xx) * weight).sum()
-        shift = self.y_mean[part] - weight @ self.x_mean - bias
-        return float(residual / max(self.count, 1) + shift.square().sum())
+    def error(self, weight: Tensor, bias: Tensor) -> float:
+        """Weighted mean squared error of a linear map on these tokens, summed over the targets."""
+        residual = self.yy.sum() - 2 * (weight * self.xy.T).sum() + ((weight @ self.xx) * weight).sum()
+        shift = self.y_mean - weight @ self.x_mean - bias
+        return float(residual / self.weight + shift.square().sum())
 
-    def best_ridge(self, held_out: "Regression", weight: Tensor, part: slice) -> float:
+    def best_ridge(self, held_out: "Regression", weight: Tensor) -> float:
         """The candidate whose solution on these tokens errs least on those held out."""
-        if not held_out.count or not self.count:
+        if not held_out.weight or not self.weight:
             return DEFAULT_RIDGE
-        return choose(RIDGES, lambda ridge: held_out.error(*self.ridge(weight, part, ridge), part))
+        return choose(RIDGES, lambda ridge: held_out.error(*self.ridge(weight, ridge)))
