@@ -10,10 +10,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import app, evaluation, heat_map, peers, squeezing, statistics, training
+from benchmarks import app, evaluation, heat_map, peers, replacement, squeezing, statistics, training
 from vp_core.data import open_examples
 from vp_core.parallel import WORKERS
 from vp_core.study import CALIBRATION, open_study
+
+_ALL = ["statistics", "evaluation", "heat_map", "squeezing", "peers", "replacement", "training", "table2", "app"]
 
 
 def main(chosen: list[str]) -> None:
@@ -35,6 +37,8 @@ def main(chosen: list[str]) -> None:
     if "peers" in chosen:
         dev, train = (open_examples(place[1], split, place[2]) for split in ("dev", "train"))
         peers.run(study, train.sample_like(dev, CALIBRATION).labels)
+    if "replacement" in chosen:
+        replacement.run(place)
     if "training" in chosen:
         training.run()
     if "table2" in chosen:
@@ -44,4 +48,4 @@ def main(chosen: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["statistics", "evaluation", "heat_map", "squeezing", "peers", "training", "table2", "app"])
+    main(sys.argv[1:] or _ALL)

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from vp_core import allocate
 from vp_core.batches import Batch, Encoded, make_batches
 from vp_core.budget import unit_share
-from vp_core.covariance import Covariances, collect_covariances
+from vp_core.covariance import Covariances, bytes_needed, collect_covariances
 from vp_core.criteria import score_units
 from vp_core.evidence import Evidence
 from vp_core.gradients import Gradients, collect_gradients
@@ -211,7 +211,7 @@ class Bench:
     def _collect_covariances(self) -> Covariances:
         if self._given is not None:
             return self._given
-        self._tell("measuring covariances")
+        self._tell(f"measuring covariances ({bytes_needed(self.layers) / 1e6:,.0f} MB)")
         everything = np.arange(len(self.calibration))
         held_out = everything % HELD_OUT == HELD_OUT - 1
         parts = (make_batches(self.calibration, everything[where], COVARIANCE_TOKENS) for where in (~held_out, held_out))

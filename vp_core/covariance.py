@@ -78,7 +78,7 @@ def co_moments(x: Tensor, blocks: int) -> CoMoments:
     """
     x = x.to(torch.float64)
     mean = x.mean(dim=0) if len(x) else x.new_zeros(x.shape[1])
-    deviation = (x - mean).view(len(x), blocks, -1)
+    deviation = (x - mean).view(len(x), blocks, x.shape[1] // blocks)
     if blocks > 1:
         parts = deviation.transpose(0, 1)
         return CoMoments(len(x), mean, parts.transpose(1, 2) @ parts)

@@ -15,6 +15,7 @@ from vp_core.covariance import READ_AT
 from vp_core.errors import one_of
 from vp_core.evidence import Evidence
 from vp_core.gradients import Gradients
+from vp_core.parallel import in_parallel
 from vp_core.projections import Projection, as_rows, linear_map, weight_of
 from vp_core.selection import conditional_variance, surgeon
 from vp_core.statistics import Statistics
@@ -61,7 +62,7 @@ def conditional(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Te
     Pairs and rows of query and key are predicted within their head; rows of the outputs from W C Wᵀ. Whole heads,
     sub-layers and layers have `variance`.
     """
-    return {g.name: _conditional(evidence, g) for g in groups}
+    return _side_by_side(evidence, groups, _conditional)
 
 
 def _conditional(evidence: Evidence, group: UnitGroup) -> Tensor:
@@ -89,7 +90,7 @@ def brain_surgeon(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, 
     Heads count with all their columns. Pairs: error of the head's scores, the other pairs re-scaled. Units that nothing
     reads as a column (rows of the outputs, sub-layers, layers) have `variance`.
     """
-    return {g.name: _surgeon(evidence, g) for g in groups}
+    return _side_by_side(evidence, groups, _surgeon)
 
 
 def _surgeon(evidence: Evidence, group: UnitGroup) -> Tensor:
@@ -158,7 +159,8 @@ def random(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]
     """Random units, as many in each layer as `variance` removes there (the paper's baseline, section 3.4).
 
     The variances of each group are dealt out to its units at random. Any ranking of these scores then takes the same
-    number from every group as the variances themselves would, at every sparsity and in every scope.
+    number from every group as the variances themselves would, at every sparsity and in every scope (but `measured`, where
+    the random order's own losses decide).
     """
     rng = np.random.default_rng(evidence.seed)
     by_variance = variance(evidence, groups)
@@ -199,6 +201,16 @@ def score_neurons(
     """Scores of single rows from statistics of their outputs alone: variance, random or magnitude."""
     evidence = Evidence(model, lambda: statistics, seed=seed)
     return score_units(criterion, evidence, [row_group(p) for p in projections])
+
+
+def _side_by_side(
+    evidence: Evidence, groups: Sequence[UnitGroup], score: Callable[[Evidence, UnitGroup], Tensor]
+) -> dict[str, Tensor]:
+    """Groups on all cores, one core each: their matrices are small. What they need is measured before."""
+    evidence.covariances()
+    if any(g.kind in ("attention_output", "ffn_out", "sublayers", "layers") for g in groups):
+        evidence.statistics()
+    return dict(zip((g.name for g in groups), in_parallel(lambda group: score(evidence, group), groups), strict=True))
 
 
 def _columns(evidence: Evidence, group: UnitGroup) -> Tensor | None:

@@ -7,8 +7,9 @@ al. 2022 sum over a sentence first). Σ_z Σ_i g_ti² says how much token t matt
 tokens for `vp_core.refit`. In the last layer of a classifier that reads the first token only, all others have weight 0.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 
 from vp_core.batches import Batch
 from vp_core.covariance import Covariances
+from vp_core.parallel import in_parallel
 from vp_core.projections import Layer, find_layers
 from vp_core.prune import share
 from vp_core.statistics import Statistics
@@ -51,37 +53,57 @@ class Gradients:
 
 @dataclass
 class _Sums:
+    """Of one batch, or of all: sums over tokens and outputs, and the weights of its tokens."""
+
     effect: Tensor
     by_head: Tensor
-    weights: list[Tensor] = field(default_factory=list)
-    whole: float = 0.0
+    whole: Tensor
+    weights: list[Tensor]
+
+    def __iadd__(self, other: "_Sums") -> "_Sums":
+        self.effect += other.effect
+        self.by_head += other.by_head
+        self.whole += other.whole
+        self.weights += other.weights
+        return self
 
 
 def collect_gradients(
     model: PreTrainedModel, batches: Sequence[Batch], statistics: Statistics, covariances: Covariances
 ) -> Gradients:
     """Effects over all `batches`, and token weights for each of them."""
-    private = share(model)
-    for parameter in private.parameters():
-        parameter.requires_grad_(False)
     places = {k: v for layer in find_layers(model) for k, v in _places(layer, statistics, covariances).items()}
-    sums = {k: _Sums(p.mean.new_zeros(len(p.mean)), p.mean.new_zeros(p.heads)) for k, p in places.items()}
-    for batch in batches:
-        _add(private, batch, places, sums)
+    mine = threading.local()  # each thread its own structural copy: its hooks must not meet those of another
+
+    def one(batch: Batch) -> dict[str, _Sums]:
+        if not hasattr(mine, "model"):
+            # parameters of its own over the same storage, which ask for no gradients: only the watched places do
+            mine.model = share(model, {name: weight.detach() for name, weight in model.named_parameters()})
+            mine.model.requires_grad_(False)
+        return _of_batch(mine.model, batch, places)
+
+    sums: dict[str, _Sums] = {}
+    for found in in_parallel(one, batches):
+        for name, part in found.items():
+            if name in sums:
+                sums[name] += part
+            else:
+                sums[name] = part
     examples = sum(len(batch.examples) for batch in batches)
-    mean_weight = {k: sum(float(w.sum()) for w in s.weights) for k, s in sums.items()}
     tokens = {d: sum(int(_real(batch, d).sum()) for batch in batches) for d in (False, True)}
     decoder = {p.name: p.decoder for layer in find_layers(model) for p in layer.projections.values()}
     return Gradients(
-        {k: s.effect / examples for k, s in sums.items()},
-        {k: s.by_head / examples for k, s in sums.items()},
-        {k: torch.tensor([s.whole / examples], dtype=torch.float64) for k, s in sums.items()},
-        {
-            k: [w * (tokens[decoder[k]] / max(mean_weight[k], 1e-300)) + FLOOR for w in sums[k].weights]
-            for k, p in places.items()
-            if not p.inputs
-        },
+        {name: s.effect / examples for name, s in sums.items()},
+        {name: s.by_head / examples for name, s in sums.items()},
+        {name: s.whole / examples for name, s in sums.items()},
+        {name: _weights(s.weights, tokens[decoder[name]]) for name, s in sums.items() if not places[name].inputs},
     )
+
+
+def _weights(found: Sequence[Tensor], tokens: int) -> list[Tensor]:
+    """Mean 1 over the real tokens, and FLOOR more."""
+    mean = sum(float(w.sum(dtype=torch.float64)) for w in found) / tokens
+    return [w / max(mean, 1e-30) + FLOOR for w in found]
 
 
 def _real(batch: Batch, decoder: bool) -> Tensor:
@@ -104,41 +126,47 @@ def _places(layer: Layer, statistics: Statistics, covariances: Covariances) -> d
     return found
 
 
-def _add(model: PreTrainedModel, batch: Batch, places: Mapping[str, Place], sums: Mapping[str, _Sums]) -> None:
+def _of_batch(model: PreTrainedModel, batch: Batch, places: Mapping[str, Place]) -> dict[str, _Sums]:
     """One batch: a forward pass, and a backward pass for each output."""
     seen: list[tuple[str, Tensor]] = []  # a layer that runs several times (ALBERT) is seen as often
     handles = [_watch(model, name, place, seen) for name, place in places.items()]
     # No weight asks for gradients, so the embeddings do: a graph is built from them on.
     embeddings = model.get_input_embeddings()
     handles.append(embeddings.register_forward_hook(lambda _module, _args, output: output.detach().requires_grad_(True)))
+    found: dict[str, _Sums] = {}
     try:
         with torch.enable_grad():
             outputs = model(**batch.inputs).logits
     finally:
         for handle in handles:
             handle.remove()
-    weights: dict[str, Tensor] = {}
+    watched = [values for _, values in seen]
     for number in range(outputs.shape[1]):
         last = number + 1 == outputs.shape[1]
-        watched = [values for _, values in seen]
         gradients = torch.autograd.grad(outputs[:, number].sum(), watched, retain_graph=not last, allow_unused=True)
         for (name, values), gradient in zip(seen, gradients, strict=True):
             place = places[name]
             part = slice(place.start, place.start + len(place.mean))
             g = torch.zeros_like(values[..., part]) if gradient is None else gradient[..., part]
-            _add_place(place, g, values.detach()[..., part], sums[name])
-            if not place.inputs:
-                weights[name] = weights.get(name, 0) + g.square().sum(dim=-1)
-    for name, weight in weights.items():
-        sums[name].weights.append(weight)
+            new = _of_place(place, g, values.detach()[..., part])
+            if name in found:
+                new.weights = [found[name].weights[0] + new.weights[0]]
+                found[name].weights = []
+                found[name] += new
+            else:
+                found[name] = new
+    return found
 
 
-def _add_place(place: Place, gradient: Tensor, values: Tensor, total: _Sums) -> None:
+def _of_place(place: Place, gradient: Tensor, values: Tensor) -> _Sums:
     change = gradient * (values - place.mean.to(gradient.dtype))  # (examples, tokens, n); padding has no gradient
-    total.effect += change.square().sum(dim=(0, 1), dtype=torch.float64)
     heads = change.unflatten(-1, (place.heads, -1)).sum(dim=-1)
-    total.by_head += heads.square().sum(dim=(0, 1), dtype=torch.float64)
-    total.whole += float(heads.sum(dim=-1).square().sum(dtype=torch.float64))
+    return _Sums(
+        change.square().sum(dim=(0, 1), dtype=torch.float64),
+        heads.square().sum(dim=(0, 1), dtype=torch.float64),
+        heads.sum(dim=-1).square().sum(dtype=torch.float64)[None],
+        [gradient.square().sum(dim=-1)],
+    )
 
 
 def _watch(model: PreTrainedModel, name: str, place: Place, seen: list[tuple[str, Tensor]]):

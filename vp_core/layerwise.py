@@ -55,13 +55,14 @@ class Walk:
         self._outputs: dict[str, list[Any]] = {}  # by stack: the last layer's output for every batch
         self._here = threading.local()  # which batch a thread is at, and what it has seen of it
 
-    def look(self, what: Look, model: PreTrainedModel | None = None) -> Iterator[dict[str, Tensor]]:
-        """What is seen, batch by batch, in the order of the batches: name → (examples, tokens, n).
+    def look(self, what: Look) -> Callable[[int], dict[str, Tensor]]:
+        """A function from a batch's number to what is seen of it: name → (examples, tokens, n). Any thread may call it."""
+        see = self._see(what)
 
-        `model` is another model, equal up to here, which is looked at instead.
-        """
-        for seen in self._see(what, model or self.model):
-            yield {name: value[0] if isinstance(value, tuple) else value for name, value in seen.items()}
+        def tensors(i: int) -> dict[str, Tensor]:
+            return {name: value[0] if isinstance(value, tuple) else value for name, value in see(i).items()}
+
+        return tensors
 
     def logits(self, model: PreTrainedModel | None = None) -> Iterator[Tensor]:
         """Logits (examples, outputs), batch by batch, of the model or of another one that is equal up to here."""
@@ -71,11 +72,12 @@ class Walk:
     def step(self) -> None:
         """Go behind the next layer."""
         path = self.paths[self.position]
-        self._outputs[_stack(path)] = [seen["output"] for seen in self._see({"output": (path, False)}, self.model)]
+        see = self._see({"output": (path, False)})
+        self._outputs[_stack(path)] = [seen["output"] for seen in in_parallel(see, range(len(self.batches)))]
         self.position += 1
 
-    def _see(self, what: Look, model: PreTrainedModel) -> Iterator[dict[str, Any]]:
-        ready = self._from_here(model)
+    def _see(self, what: Look) -> Callable[[int], dict[str, Any]]:
+        ready = self._from_here(self.model)
 
         def saw(name: str, value: Any) -> None:
             self._here.seen[name] = value
@@ -88,7 +90,7 @@ class Walk:
                 module.register_forward_pre_hook(_on_input(saw, name), with_kwargs=True)
             else:
                 module.register_forward_hook(_on_output(saw, name))
-        return in_parallel(lambda i: self._run(ready, i)[0], range(len(self.batches)))
+        return lambda i: self._run(ready, i)[0]
 
     def _run(self, ready: PreTrainedModel, i: int) -> tuple[dict[str, Any], Tensor]:
         self._here.batch, self._here.seen = i, {}

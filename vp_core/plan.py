@@ -162,7 +162,7 @@ def rank(
     group: dict[str, str] = {}
     size: dict[str, int] = {}
     for label, members in competition.items():
-        values = np.concatenate([_comparable(scores[m.name].numpy(), scope) for m in members])
+        values = np.concatenate([_comparable(scores[m.name].double().numpy(), scope) for m in members])
         places = np.empty(len(values), dtype=np.int64)
         places[np.argsort(values, kind="stable")] = np.arange(len(values))
         splits = np.split(places, np.cumsum([len(m) for m in members])[:-1])

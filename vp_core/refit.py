@@ -10,6 +10,7 @@ writes (`vp_core.gradients`): in the last layer of most classifiers only the fir
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -18,10 +19,11 @@ from transformers import PreTrainedModel
 from vp_core.batches import Batch
 from vp_core.covariance import READ_AT, check_finite
 from vp_core.layerwise import Look, Walk, check_once, layer_modules
+from vp_core.parallel import in_parallel
 from vp_core.plan import Plan
 from vp_core.projections import Layer, Projection, find_layers, layer_paths, weight_of
 from vp_core.prune import Solved, prune
-from vp_core.regression import Sums
+from vp_core.regression import Regression, Sums
 from vp_core.units import context_columns
 
 ATTENTION = (("query", "key", "value"), ("attention_output",))
@@ -29,6 +31,8 @@ FFN = (("ffn_in",), ("ffn_out",))
 """Projections that share an input, in forward order."""
 HELD_OUT = 5
 """Every fifth sentence is held out while λ is chosen."""
+CHAINS = 4
+"""Batches are summed in so many chains side by side, on however many cores, so that every machine rounds alike."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,7 @@ class _Refit:
     def solve(self, members: Sequence[Projection], residual: Look, live: Tensor | None) -> None:
         """Solve projections that share an input, of which the columns `live` vary (None: all): the rest are constants."""
         sums = self._sums(members, residual, live)
-        for p, parts in zip(members, sums, strict=True):
-            fit, held_out = (part.moments() for part in parts)
+        for p, (fit, held_out) in zip(members, sums, strict=True):
             everything = fit.merged(held_out)
             check_finite(p.name, everything.xy)
             weight = self._weight(p)
@@ -134,21 +137,38 @@ class _Refit:
         """What the solution is pulled towards (d_out, d_in), float64."""
         return self.solved[p.name][0].double() if p.name in self.solved else weight_of(self.model, p).detach().double()
 
-    def _sums(self, members: Sequence[Projection], residual: Look, live: Tensor | None) -> list[tuple[Sums, Sums]]:
+    def _sums(self, members: Sequence[Projection], residual: Look, live: Tensor | None) -> list[tuple[Regression, Regression]]:
         """For each member: over four of five sentences, and over the fifth."""
+        target = self.dense.look({**residual, **{p.name: (p.path, False) for p in members}})
+        seen = self.student.look({**residual, "x": (members[0].path, True)})
         columns = members[0].d_in if live is None else len(live)
-        found = [(Sums(columns, p.d_out), Sums(columns, p.d_out)) for p in members]
-        outputs = {p.name: (p.path, False) for p in members}
-        targets = self.dense.look({**residual, **outputs})
-        inputs = self.student.look({**residual, "x": (members[0].path, True)})
-        for number, (batch, target, seen) in enumerate(zip(self.dense.batches, targets, inputs, strict=True)):
-            x, mask = seen["x"], batch.real_tokens(members[0].decoder)
-            real = torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask.view(x.shape[:2]).bool()
-            fifth = torch.from_numpy(batch.examples % HELD_OUT == HELD_OUT - 1)[:, None]
-            drift = sum(target[name] - seen[name] for name in residual)
-            x = x if live is None else x[..., live]
-            for p, parts in zip(members, found, strict=True):
-                y = target[p.name][..., p.start : p.start + p.d_out] + drift
-                for part, where in zip(parts, (real & ~fifth, real & fifth), strict=True):
-                    part.add(x[where], y[where], self.weights[p.name][number][where])
-        return found
+
+        def chain(first: int) -> list[tuple[Sums, Sums]]:
+            found = [(Sums(columns, p.d_out), Sums(columns, p.d_out)) for p in members]
+            for number in range(first, len(self.dense.batches), CHAINS):
+                self._add(found, members, residual, live, number, target(number), seen(number))
+            return found
+
+        chains = list(in_parallel(chain, range(min(CHAINS, len(self.dense.batches)))))
+        return [(_moments(parts, 0), _moments(parts, 1)) for parts in zip(*chains, strict=True)]
+
+    def _add(
+        self, found: Sequence[tuple[Sums, Sums]], members: Sequence[Projection], residual: Look, live: Tensor | None,
+        number: int, target: Mapping[str, Tensor], seen: Mapping[str, Tensor],
+    ) -> None:  # fmt: skip
+        """Add one batch."""
+        batch, x = self.dense.batches[number], seen["x"]
+        mask = batch.real_tokens(members[0].decoder)
+        real = torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask.view(x.shape[:2]).bool()
+        fifth = torch.from_numpy(batch.examples % HELD_OUT == HELD_OUT - 1)[:, None]
+        drift = sum(target[name] - seen[name] for name in residual)
+        x = x if live is None else x[..., live]
+        for p, parts in zip(members, found, strict=True):
+            y = target[p.name][..., p.start : p.start + p.d_out] + drift
+            for part, where in zip(parts, (real & ~fifth, real & fifth), strict=True):
+                part.add(x[where], y[where], self.weights[p.name][number][where])
+
+
+def _moments(parts: Sequence[tuple[Sums, Sums]], which: int) -> Regression:
+    """The sums of all chains together."""
+    return reduce(Regression.merged, (pair[which].moments() for pair in parts))

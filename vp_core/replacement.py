@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from vp_core.covariance import READ_AT, Covariances
 from vp_core.errors import one_of
+from vp_core.parallel import in_parallel
 from vp_core.plan import Ranking
 from vp_core.projections import CONSUMERS, Layer, Projection, linear_map, weight_of
 from vp_core.solve import DEFAULT_RIDGE, HELD_OUT_DENSITY, RIDGES, Factor, choose, factorise, output_error
@@ -55,13 +56,13 @@ class Consumers:
 
         `replacement` is `zero`, `mean` or `least squares`. Consumers that lose nothing are left out.
         """
-        solved = {}
+        wanted = []
         for consumer, group, order in self._orders:
             gone = ranking.gone(group, sparsity) if group in ranking.place else 0
             if gone:
-                kept = order.numel() - gone * order.shape[1]
-                solved[consumer.name] = self._solution(replacement, consumer, order, kept)
-        return solved
+                wanted.append((consumer, order, order.numel() - gone * order.shape[1]))
+        found = in_parallel(lambda one: self._solution(replacement, *one), wanted)
+        return {consumer.name: solution for (consumer, _, _), solution in zip(wanted, found, strict=True)}
 
     def _solution(self, replacement: str, consumer: Projection, order: Tensor, kept: int) -> tuple[Tensor, Tensor]:
         weight, bias = weight_and_bias(self._model, consumer)

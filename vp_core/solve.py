@@ -33,14 +33,13 @@ class Factor:
 
     def solve(self, weight: Tensor, bias: Tensor, kept: int) -> tuple[Tensor, Tensor]:
         """(W' (d, n) with zero columns for what went, b' (d,)), float64, when the first `kept` columns of `order` stay."""
-        stays, goes = self.order[:kept], self.order[kept:]
         w = weight.detach().double()
-        new = torch.zeros_like(w)
+        ordered = w[:, self.order]
         # C_PK (C_KK)⁻¹ = L_PK L_KKᵀ (L_KK L_KKᵀ)⁻¹ = L_PK L_KK⁻¹
-        moved = w[:, goes] @ self.lower[kept:, :kept]
+        moved = ordered[:, kept:] @ self.lower[kept:, :kept]
         if kept:
             moved = torch.linalg.solve_triangular(self.lower[:kept, :kept], moved, upper=False, left=False)
-        new[:, stays] = w[:, stays] + moved
+        new = torch.zeros_like(w).index_copy_(1, self.order[:kept], moved.add_(ordered[:, :kept]))
         return new, bias.detach().double() + (w - new) @ self.mean
 
 
