@@ -16,16 +16,17 @@ METRIC_NAMES = {
 
 
 def draw(
-    table: pd.DataFrame, metric: str, sparsity: float | None = None, line: str = "variance", by: str = "criterion"
-) -> LiveFigure:
+    table: pd.DataFrame, metric: str, sparsity: float | None = None, line: str = "variance", by: str = "criterion",
+    removed: str = "share removed (%)",
+) -> LiveFigure:  # fmt: skip
     """Curves of a sweep's points (one row each, see `vp_core.sweep.COLUMNS`) with their 95 % bands,
-    a line for each value of the column `by`.
+    a line for each value of the column `by`; `removed` is the title of the horizontal axis.
 
     With `sparsity` a vertical line marks the current point, and a dot what the curve of `line` says there (between two
     finished points: on the straight line that joins them); both follow the slider.
     """
     name = METRIC_NAMES[metric]
-    figure = theme.figure(f"{name[0].upper()}{name[1:]} against sparsity, no fine-tuning", "share removed (%)", name)
+    figure = theme.figure(f"{name[0].upper()}{name[1:]} against sparsity, no fine-tuning", removed, name)
     changes: list[Restyle] = []
     low = float(table["low"].min()) if len(table) else 0.0
     high = float(table["high"].max()) if len(table) else 1.0

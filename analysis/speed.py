@@ -7,6 +7,9 @@ import pandas as pd
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure, Restyle
+from analysis.reach import reachable
+from vp_core.cost import cost
+from vp_core.projections import find_layers
 from vp_core.speed import Row, compare, forms_of
 from vp_core.study import Recipe, Study
 from vp_core.timing import REPEATS
@@ -59,21 +62,35 @@ def unrest(measured: pd.DataFrame) -> float:
 
 
 def limit(study: Study, recipe: Recipe, length: int, sparsities: Sequence[float] = STEPS) -> pd.DataFrame:
-    """How many times as fast the squeezed model would be if time followed FLOPs: exact, from the plan of each sparsity.
+    """How many times as fast the squeezed model would be if time followed FLOPs, from the plan of each sparsity.
 
-    Columns sparsity and speedup; infinite where nothing is left.
+    Columns sparsity and speedup; infinite where nothing is left. Exact where a sparsity is a share of units; else the plans
+    are those of interpolated shares (`Study.unit_shares`), and what the units cannot save is missing.
     """
-    values = [study.cost(recipe, sparsity).speed_limit(length) for sparsity in sparsities]
+    if recipe.budget == "units":
+        values = [study.cost(recipe, sparsity).speed_limit(length) for sparsity in sparsities]
+        return pd.DataFrame({"sparsity": list(sparsities), "speedup": values})
+    sparsities = reachable(study, recipe, sparsities)
+    layers, ranking = find_layers(study.model), study.ranking(recipe)
+    plans = (ranking.plan(share) for share in study.unit_shares(recipe, sparsities))
+    values = [cost(layers, plan).speed_limit(length) for plan in plans]
     return pd.DataFrame({"sparsity": list(sparsities), "speedup": values})
 
 
-def draw_time(measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None) -> LiveFigure:
+def no_limit() -> pd.DataFrame:
+    """What `limit` gives, before it is known."""
+    return pd.DataFrame({"sparsity": [], "speedup": []}, dtype=float)
+
+
+def draw_time(
+    measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None, removed: str = theme.SHARE_NAMES["units"]
+) -> LiveFigure:
     """Milliseconds a text takes against sparsity, with the quartiles of the repeats.
 
     The limit line is the dense model's time (its median over all sparsities) divided by the FLOP limit.
     """
     made = measured.assign(**{name: measured[f"{name}_ms"] / measured["batch"] for name in ("latency", "low", "high")})
-    figure = theme.figure("Time per text on this machine", "share of rows removed (%)", "milliseconds per text")
+    figure = theme.figure("Time per text on this machine", removed, "milliseconds per text")
     top = 1.0
     if len(made):
         dense = float(made.loc[made["form"] == "dense", "latency"].median())
@@ -82,13 +99,15 @@ def draw_time(measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | No
         for form, part in made.groupby("form"):
             _add_form(figure, str(form), part["sparsity"], part["latency"], part["low"], part["high"], "%{y:.3g} ms")
     else:
-        _say_unmeasured(figure)
+        theme.say(figure, "not measured yet")
     return _follow(figure, top, sparsity)
 
 
-def draw_speedup(measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None) -> LiveFigure:
+def draw_speedup(
+    measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None, removed: str = theme.SHARE_NAMES["units"]
+) -> LiveFigure:
     """How many times as fast as dense each form is, beside the FLOP limit; the dense model in the same rounds counts 1."""
-    figure = theme.figure("Speed-up, beside what FLOPs promise", "share of rows removed (%)", "times as fast as dense")
+    figure = theme.figure("Speed-up, beside what FLOPs promise", removed, "times as fast as dense")
     far = float(measured["sparsity"].max()) if len(measured) else _UNMEASURED_TO
     shown = limits.loc[(limits["sparsity"] <= far) & np.isfinite(limits["speedup"]), "speedup"]
     top = float(shown.max()) if len(shown) else 1.0
@@ -122,11 +141,6 @@ def _add_form(figure, form: str, x: pd.Series, middle: pd.Series, low: pd.Series
         error_y={"type": "data", "symmetric": False, "array": high - middle, "arrayminus": middle - low, "thickness": 1.5},
         hovertemplate="%{x:.0f} %: " + hover + " (quartiles %{customdata[0]:.3g} to %{customdata[1]:.3g})",
     )  # fmt: skip
-
-
-def _say_unmeasured(figure) -> None:
-    centre = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
-    figure.add_annotation(text="not measured yet", font={"size": 14}, **centre)
 
 
 def _follow(figure, top: float, sparsity: float | None) -> LiveFigure:

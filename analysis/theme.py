@@ -34,6 +34,13 @@ TYPE_LABELS = {
     "ffn_out": "ffn out",
 }
 
+SHARE_NAMES = {
+    "units": "share of rows removed (%)",
+    "parameters": "share of the encoder's linear parameters removed (%)",
+    "flops": "share of the FLOPs removed (%)",
+}
+"""What a sparsity is a share of, by the budget of a recipe: the axis title."""
+
 
 def layer_colours(layers: int) -> list[str]:
     """One colour a layer, dark to light from the embeddings up; the palest end is left out, it vanishes on white."""
@@ -85,3 +92,18 @@ def figure(title: str, x: str, y: str, height: int = 380) -> go.Figure:
         hoverlabel={"namelength": -1},
     )
     return made
+
+
+def placeholder(title: str, sentence: str, height: int = 380) -> go.Figure:
+    """An empty figure that says what is being waited for."""
+    made = figure(title, " ", " ", height)
+    made.update_xaxes(visible=False, range=[0, 1])
+    made.update_yaxes(visible=False, range=[0, 1])
+    say(made, sentence)
+    return made
+
+
+def say(figure: go.Figure, sentence: str) -> None:
+    """A sentence in the middle of a figure."""
+    centre = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
+    figure.add_annotation(text=sentence, font={"size": 14}, **centre)

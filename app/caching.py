@@ -8,39 +8,44 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analysis import compare, ladder
 from analysis.speed import limit
-from app.jobs import Job
+from app.jobs import Job, News
 from app.measuring import Measurements
+from app.preparing import Prepared, prepare
 from app.settings import Settings
-from vp_core.criteria import CRITERIA
 from vp_core.errors import VPError
 from vp_core.evaluate import Score
 from vp_core.parallel import served_first
 from vp_core.store import cache_dir
 from vp_core.study import Recipe, Study, open_study
-from vp_core.sweep import CurveStore, Row, known_point, point, score_of, sweep
+from vp_core.sweep import CurveStore, Row, known_point, point, score_of
 
-GRID = tuple(i / 10 for i in range(10))
-"""Sparsities of the background curve."""
+Answers = dict[str, tuple[np.ndarray, bool]]
+"""By model, what `Study.predict` says of a text."""
 
 HEAD_START = 0.5
 """Seconds by which the visitor's own question goes before the background curve, which then finds its answer done."""
 
+KEPT_JOBS = 256
+"""Jobs that are remembered; the oldest are forgotten first, their points are in the store."""
+
 
 def study(settings: Settings) -> Study:
-    """The study of a model and a task, loaded once for all visitors."""
-    return _study(settings.model, settings.task, settings.data, settings.text, settings.label)
+    """The study of a model, a task and a number of calibration sentences, loaded once for all visitors."""
+    return _study(settings.model, settings.task, settings.data, settings.text, settings.label, int(settings.calibration))
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model and its data …")
-def _study(model: str, task: str, data: str, text: str, label: str) -> Study:
+def _study(model: str, task: str, data: str, text: str, label: str, calibration: int) -> Study:
     columns = tuple(column.strip() for column in text.split(",") if column.strip())
-    opened = open_study(model, task, data or None, text=columns, label=label)
+    opened = open_study(model, task, data or None, text=columns, label=label, calibration=calibration)
+    opened.listeners.append(News())
     opened.statistics()  # now, under the spinner, rather than at the first slide
     # Streamlit collects garbage after every script run, which walks through all that torch and transformers ever made
     # and holds the interpreter for most of a second. What is alive by now stays: frozen, it is no longer walked through.
@@ -70,30 +75,66 @@ def store(of: Study) -> CurveStore:
         return stores[name]
 
 
+def news(of: Study) -> News:
+    """What the computations of a study are at."""
+    return next(listener for listener in of.listeners if isinstance(listener, News))
+
+
 @st.cache_resource(show_spinner=False)
-def _curves() -> tuple[dict[str, Job[Row]], threading.Lock]:
+def _jobs() -> tuple[dict[str, Job], threading.Lock]:
     return {}, threading.Lock()
 
 
-def curve_job(of: Study, recipe: Recipe, precision: str, watcher: str) -> Job[Row]:
-    """The background curve of a recipe under all criteria; visitors who ask the same share one."""
-    jobs, lock = _curves()
-    key = of.key(replace(recipe, criterion=""), 2.0, precision)
+def _shared(key: str, make: Callable[[], Job], watcher: str, again: bool) -> Job:
+    """The job of that name; visitors who ask the same share one. One that has ended is made anew if `again`."""
+    jobs, lock = _jobs()
     with lock:
         job = jobs.get(key)
-        if job is None or job.done:
-            job = Job(_curve(of, recipe, precision), total=len(GRID) * len(CRITERIA)).start(watcher)
+        if job is None or (job.done and again):
+            job = make().start(watcher)
             jobs[key] = job
+            while len(jobs) > KEPT_JOBS:
+                jobs.pop(next(iter(jobs)))
         job.look(watcher)
         return job
 
 
-def _curve(of: Study, recipe: Recipe, precision: str) -> Callable[[Callable[[], bool]], Iterator[Row]]:
-    def rows(stopped: Callable[[], bool]) -> Iterator[Row]:
-        time.sleep(HEAD_START)
-        yield from sweep(of, tuple(CRITERIA), GRID, recipe, store(of), precision, True, stopped)
+def prepared(of: Study, recipe: Recipe, watcher: str) -> Job[Prepared]:
+    """Ranking, scores and shares of a recipe. What went wrong is kept, as what was found is."""
+    key = f"prepared {of.key(recipe, 2.0)}"
+    return _shared(key, lambda: Job(prepare(of, recipe, news(of)), total=1), watcher, again=False)
 
-    return rows
+
+def curve_job(of: Study, recipe: Recipe, by: str, precision: str, watcher: str) -> Job[Row]:
+    """The background curves of a recipe, under several criteria or with the rungs of the ladder."""
+    return compare_job(of, ladder.lines(recipe, by), precision, watcher, recipe)
+
+
+def lines_key(of: Study, lines: compare.Lines, precision: str) -> str:
+    """What the points of some lines depend on."""
+    return " ".join(of.key(recipe, 2.0, precision) for recipes in lines.values() for recipe in recipes)
+
+
+def compare_job(of: Study, lines: compare.Lines, precision: str, watcher: str, after: Recipe | None = None) -> Job[Row]:
+    """Lines of recipes, point by point; every finished one is kept. What the score of `after` needs is measured first."""
+
+    def make() -> Job[Row]:
+        job: Job[Row]
+
+        def tell(text: str) -> None:
+            job.doing = text
+
+        def rows(stopped: Callable[[], bool]) -> Iterator[Row]:
+            with news(of).working(stopped):
+                if after is not None:
+                    time.sleep(HEAD_START)
+                    of.ranking(after)  # waits for the score's own preparation rather than measure something else beside it
+                yield from compare.measure(of, lines, store(of), precision, True, stopped, tell)
+
+        job = Job(rows, total=len(compare.points_of(of, lines)))
+        return job
+
+    return _shared(f"lines {lines_key(of, lines, precision)}", make, watcher, again=True)
 
 
 @st.cache_resource(show_spinner=False)
@@ -121,7 +162,7 @@ def live_job(of: Study, recipe: Recipe, sparsity: float, precision: str, watcher
         if kept is not None:
             yield score_of(kept)
             return
-        with gate.first(), served_first():
+        with gate.first(), served_first(), news(of).working(stopped):
             last = None
             for last in of.running_scores(recipe, sparsity, precision, False, stopped):
                 if last.final:
@@ -134,6 +175,17 @@ def live_job(of: Study, recipe: Recipe, sparsity: float, precision: str, watcher
                         yield last  # once more, now that there is something to compare it with
 
     return Job(scores).start(watcher)
+
+
+def sentence_job(of: Study, recipe: Recipe, sparsity: float, text: tuple[str, ...], watcher: str) -> Job[Answers]:
+    """What the dense and the pruned model say of one text, for one visitor."""
+
+    def answers(stopped: Callable[[], bool]) -> Iterator[Answers]:
+        with news(of).working(stopped):
+            models = {"dense": of.model, "pruned": of.pruned(recipe, sparsity)}
+            yield {name: of.predict(model, [text]) for name, model in models.items()}
+
+    return Job(answers).start(watcher)
 
 
 def dense_score(of: Study, precision: str) -> Score | None:

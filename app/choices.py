@@ -1,18 +1,26 @@
 """The visitor's choices: from the address, through the widgets on the left, back into the address."""
 
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 import streamlit as st
 
+from analysis.ladder import RUNGS as LADDER
 from app.glossary import TERMS
-from app.settings import Settings, from_query
+from app.settings import CALIBRATIONS, UNIT_CHOICES, Settings, from_query
+from vp_core.basis import BASES
 from vp_core.criteria import CRITERIA
+from vp_core.errors import VPError
 from vp_core.families import TYPES
 from vp_core.plan import SCOPES
 from vp_core.precision import PRECISIONS
-from vp_core.replacement import REPLACEMENTS
+from vp_core.recipes import RECIPES
 from vp_core.tasks import TASKS
+
+RECIPE_ORDER = tuple(sorted(RECIPES, key=lambda name: {"paper": 0, "best": 1}.get(name, 2)))
+"""The paper's and the best first."""
 
 
 def current_settings() -> tuple[Settings, list[str]]:
@@ -49,8 +57,9 @@ def sidebar(settings: Settings) -> Settings:
     """The widgets on the left."""
     with st.sidebar:
         opened = _what(settings)
-        pruned = _how(settings)
-    return remember(**opened, **pruned)
+        remember(**opened)
+        _how()
+    return st.session_state.settings
 
 
 def _what(settings: Settings) -> dict[str, str]:
@@ -73,20 +82,77 @@ def _what(settings: Settings) -> dict[str, str]:
     return {"model": model.strip(), "task": str(task or "").strip(), "data": data.strip(), "text": text, "label": label}
 
 
-def _how(settings: Settings) -> dict[str, str]:
+def _how() -> None:
     """What is removed and what takes its place: each choice acts at once."""
-    criterion = _choice("Criterion", "criterion", tuple(CRITERIA), settings.criterion)
-    scope = _choice("Scope", "scope", SCOPES, settings.scope)
-    replacement = _choice("Replacement", "replacement", REPLACEMENTS, settings.replacement)
-    chosen = st.pills("Projection types", TYPES, default=settings.types.split(","), selection_mode="multi", help=TERMS["types"])
-    if not chosen:
-        st.warning("Choose at least one projection type; the last choice is kept.")
-    precision = _choice("Precision", "precision", PRECISIONS, settings.precision)
-    types = ",".join(t for t in TYPES if t in chosen) if chosen else settings.types
-    return {"criterion": criterion, "scope": scope, "replacement": replacement, "types": types, "precision": precision}
+    settings: Settings = st.session_state.settings
+    _offer(st.pills, "Recipe", "recipe", RECIPE_ORDER, settings.recipe_name, format_func=_recipe_label)
+    units = _with(UNIT_CHOICES, settings.units)
+    _offer(st.selectbox, "Units", "units", units, settings.units, format_func=_units_label)
+    if settings.recipe.single_rows:
+        _offer(st.pills, "Projection types", "types", TYPES, settings.types.split(","), selection_mode="multi")
+    else:
+        _offer(st.segmented_control, "Basis", "basis", BASES, settings.basis, required=True)
+    _offer(st.selectbox, "Criterion", "criterion", tuple(CRITERIA), settings.criterion)
+    _offer(st.selectbox, "Allocation", "scope", SCOPES, settings.scope)
+    _offer(st.selectbox, "Replacement", "replacement", LADDER, settings.replacement)
+    sizes = _with(CALIBRATIONS, settings.calibration)
+    _offer(st.selectbox, "Calibration sentences", "calibration", sizes, settings.calibration)
+    _offer(st.segmented_control, "Precision", "precision", PRECISIONS, settings.precision, required=True)
+    if st.session_state.get("refused"):
+        st.warning(st.session_state.refused, icon=":material/undo:")
 
 
-def _choice(title: str, name: str, options: tuple[str, ...], now: str) -> str:
-    """One of a few options; a click on the chosen one leaves it chosen."""
-    picked = st.segmented_control(title, options, default=now, help=TERMS[name], required=True)
-    return str(picked or now)
+def _offer(widget: Callable[..., Any], title: str, name: str, options: Sequence[str], now: Any, **more: Any) -> None:
+    """A widget that shows the setting `name`. The settings are the one truth: the widget is told what they are, every time."""
+    key = f"pick-{name}"
+    st.session_state[key] = now
+    widget(title, options, key=key, help=TERMS[name], on_change=picked, args=(name,), **more)
+
+
+def offer(title: str, name: str, options: Sequence[str], now: Any, **more: Any) -> None:
+    """One of a few options, in a panel; a click on the chosen one leaves it chosen."""
+    _offer(st.segmented_control, title, name, options, now, required=True, **more)
+
+
+def pills(title: str, name: str, options: Sequence[str], now: Sequence[str]) -> None:
+    """Any of the options, in a panel."""
+    chosen = [one for one in now if one in options]
+    _offer(st.pills, title, name, options, chosen, selection_mode="multi", format_func=_recipe_label)
+
+
+def picked(name: str) -> None:
+    """The widget of the setting `name` was used. What no recipe can be is refused with a sentence, and nothing changes."""
+    value, settings = st.session_state[f"pick-{name}"], st.session_state.settings
+    try:
+        new = _chosen(settings, name, value)
+        new.recipe.checked()
+    except VPError as error:
+        st.session_state.refused = f"{str(error).rstrip('.')}; the last choice is kept."
+        return
+    st.session_state.refused = ""
+    remember(**asdict(new))
+
+
+def _chosen(settings: Settings, name: str, value: Any) -> Settings:
+    if name == "recipe":
+        return settings.with_recipe(value) if value else settings
+    if name == "units":
+        return settings.with_units(value)
+    if isinstance(value, list):
+        if name == "types" and not value:
+            raise VPError("Choose at least one projection type")
+        value = ",".join(one for one in (TYPES if name == "types" else value) if one in value)
+    return replace(settings, **{name: value})
+
+
+def _with(options: tuple[str, ...], now: str) -> tuple[str, ...]:
+    """What is offered, and what the address asked for."""
+    return options if now in options else (*options, now)
+
+
+def _recipe_label(name: str) -> str:
+    return {"paper": "Paper", "best": ":material/star: Best"}.get(name, name)
+
+
+def _units_label(units: str) -> str:
+    return {"rows": "single rows (the paper)"}.get(units, units.replace(",", " + "))

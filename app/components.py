@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import plotly
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.live import LiveFigure
@@ -23,7 +24,7 @@ _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 _FIGURE_HTML = """<div class="vp-figure"><div class="vp-canvas"></div><div class="vp-save">
 <button data-format="png" title="Save this figure as a PNG image">PNG</button>
 <button data-format="svg" title="Save this figure as an SVG drawing">SVG</button></div></div>"""
-_SLIDER_HTML = """<div class="vp-slider"><label><span>Sparsity: share of rows removed</span><output></output>
+_SLIDER_HTML = """<div class="vp-slider"><label><span></span><output></output>
 <input type="range" min="0" max="100" step="1" aria-label="Sparsity in percent"></label></div>"""
 
 
@@ -45,16 +46,16 @@ def load_plotly() -> None:
     _loader()(key="plotly", height=1)
 
 
-def ticket(job: Job) -> str:
-    """What to poll with while a job goes on; never the same twice, so that every answer is followed."""
-    return "" if job.done else str(time.monotonic_ns())
+def ticket(*jobs: Job) -> str:
+    """What to poll with while one of the jobs goes on; never the same twice, so that every answer is followed."""
+    return "" if all(job.done for job in jobs) else str(time.monotonic_ns())
 
 
-def slider(key: str, position: int, moved: Callable[[], None], poll: str, after_ms: int) -> None:
+def slider(key: str, label: str, position: int, moved: Callable[[], None], poll: str, after_ms: int) -> None:
     """The sparsity slider at `position` (0..100 %); `moved` is called when it was released somewhere else."""
     _component("slider", _SLIDER_HTML)(
         key=key,
-        data={"position": position, "poll": poll, "after_ms": after_ms},
+        data={"label": label, "position": position, "poll": poll, "after_ms": after_ms},
         default={"position": position},
         on_position_change=moved,
         on_poll_change=lambda: None,
@@ -74,6 +75,11 @@ def figure(key: str, live: LiveFigure, name: str, position: int, poll: str = "",
     _component("figure", _FIGURE_HTML)(
         key=key, data=_plain(data), height=int(live.figure.layout.height) + 34, on_poll_change=lambda: None
     )
+
+
+def still(figure: go.Figure) -> LiveFigure:
+    """A figure that does not follow the slider."""
+    return LiveFigure(figure)
 
 
 def csv_button(name: str, table: Callable[[], pd.DataFrame], title: str = "CSV") -> None:

@@ -14,6 +14,49 @@ ABANDONED_AFTER = 30.0
 """Seconds without anybody looking after which a job stops: its visitors have closed the page."""
 
 
+class Halted(Exception):
+    """A preparation that nobody waits for any more was left."""
+
+
+class News:
+    """Hears what the long computations of a study are at (`Study.listeners`), thread by thread.
+
+    A thread that works for a job can leave a refit when the job has been stopped: its layers are solved for one sparsity
+    alone. What is measured for all sparsities goes on to its end, and is kept.
+    """
+
+    def __init__(self) -> None:
+        self._heard: dict[int, tuple[float, str]] = {}
+        self._stopped: dict[int, Callable[[], bool]] = {}
+
+    def __call__(self, text: str) -> None:
+        me = threading.get_ident()
+        self._heard[me] = time.monotonic(), text
+        stopped = self._stopped.get(me)
+        if stopped is not None and text.startswith("refitting") and stopped():
+            raise Halted
+
+    @contextmanager
+    def working(self, stopped: Callable[[], bool]) -> Iterator[None]:
+        """This thread works for a job."""
+        me = threading.get_ident()
+        self._stopped[me] = stopped
+        try:
+            yield
+        finally:
+            del self._stopped[me]
+            self._heard.pop(me, None)
+
+    def of(self, job: "Job") -> str:
+        """What a job said last; empty if it said nothing."""
+        return self._heard.get(job.thread, (0.0, ""))[1]
+
+    def about(self, job: "Job") -> str:
+        """The last that was said since a job began, by itself or by another whose work it may be waiting for."""
+        heard = [one for one in list(self._heard.values()) if one[0] >= job.started]
+        return max(heard)[1] if heard else ""
+
+
 class Gate:
     """Short work that somebody waits for goes through at once; long work waits at the gate, between its steps."""
 
@@ -52,6 +95,8 @@ class Job(Generic[Item]):
         self.error: str | None = None
         self.done = False
         self.seconds: list[float] = []
+        self.doing = ""
+        self.started = time.monotonic()
         self._watchers: dict[str, float] = {}
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._run, args=(make,), daemon=True)
@@ -80,6 +125,11 @@ class Job(Generic[Item]):
             return None
         return sum(self.seconds) / len(self.seconds) * (self.total - len(self.items))
 
+    @property
+    def thread(self) -> int:
+        """The thread that works on it."""
+        return self._thread.ident or 0
+
     def stopped(self) -> bool:
         now = time.monotonic()
         return not any(now - seen < ABANDONED_AFTER for seen in list(self._watchers.values()))
@@ -94,6 +144,8 @@ class Job(Generic[Item]):
                     self.seconds.append(now - start)
                     self._news.notify_all()
                 start = now
+        except Halted:
+            pass
         except VPError as error:
             self.error = str(error)
         except Exception as error:

@@ -10,6 +10,7 @@ st.set_page_config("Variance Pruning explorer", str(Path(__file__).parent / "ico
 # opens its address, without this file.
 PAGES = [
     st.Page("views/explore.py", title="Explore", icon=":material/tune:"),
+    st.Page("views/compare.py", title="Compare", icon=":material/stacked_line_chart:"),
     st.Page("views/speed.py", title="Speed", icon=":material/speed:"),
 ]
 st.navigation(PAGES).run()

@@ -3,22 +3,29 @@
 import numpy as np
 import streamlit as st
 
-from analysis import curves, masks, variance
+from analysis import curves, ladder, theme
 from app import caching, components
-from app.choices import remember, slider_released, watcher
+from app.caching import Answers
+from app.choices import offer, slider_released, watcher
 from app.glossary import TERMS
 from app.jobs import Job
-from app.settings import Settings
+from app.settings import LINES, Settings
 from vp_core.errors import VPError
 from vp_core.evaluate import Score
-from vp_core.families import TYPES
 from vp_core.metrics import CLASSIFICATION, paired_interval
 from vp_core.study import Study
-from vp_core.sweep import Row, curve
+from vp_core.sweep import Row
 
 FIRST_LOOK = 0.25
 """Seconds a script run waits for news of a score before it leaves the rest to the browser's polling."""
-_SCORE_POLL_MS, _CURVE_POLL_MS = 60, 1000
+SENTENCE_LOOK = 1.0
+"""The same for the answers to a sentence, which are hardly ever long in coming."""
+_SCORE_POLL_MS, _PREPARING_POLL_MS, _CURVE_POLL_MS = 60, 700, 1000
+SLIDER_NAMES = {
+    "units": "Sparsity: share of rows removed",
+    "parameters": "Sparsity: share of linear parameters removed",
+    "flops": "Sparsity: share of FLOPs removed",
+}
 
 
 @st.fragment
@@ -27,7 +34,12 @@ def score_panel(study: Study) -> None:
     settings: Settings = st.session_state.settings
     job, news = _live_job(study, settings)
     job.look(watcher())
-    components.slider("slider", settings.position, slider_released, components.ticket(job), _SCORE_POLL_MS)
+    ready = caching.prepared(study, settings.recipe, watcher())
+    poll = _SCORE_POLL_MS if job.items else _PREPARING_POLL_MS
+    name = SLIDER_NAMES[settings.recipe.budget]
+    asked = st.session_state.get("sentence_job")
+    going_on = components.ticket(job, ready, *([asked] if asked else []))
+    components.slider("slider", name, settings.position, slider_released, going_on, poll)
     job.wait(news, FIRST_LOOK)
     st.session_state.score_seen = len(job.items)
     with st.container(key="score"):
@@ -37,8 +49,19 @@ def score_panel(study: Study) -> None:
             _show_score(job.items[-1], caching.dense_score(study, settings.precision))
         else:
             st.metric(curves.METRIC_NAMES[study.question.task.metric], "…", help=TERMS["score"])
-    _show_cost(study, settings)
-    _sentence(study, settings)
+            st.caption(preparing(study, job))
+    for warning in study.warnings(settings.recipe):
+        st.info(warning, icon=":material/data_alert:")
+    if ready.items and not job.error:
+        _show_cost(study, settings)
+    if job.items and not job.error:
+        _sentence(study, settings)
+
+
+def preparing(study: Study, job: Job) -> str:
+    """What a job is at before it has anything to show."""
+    news = caching.news(study).about(job)
+    return f"{news[0].upper()}{news[1:]} …" if news else "Measuring …"
 
 
 def _live_job(study: Study, settings: Settings) -> tuple[Job[Score], int]:
@@ -86,7 +109,10 @@ def _points(value: float, percent: bool) -> str:
 
 
 def _show_cost(study: Study, settings: Settings) -> None:
-    cost = study.cost(settings.recipe, float(settings.sparsity))
+    try:
+        cost = study.cost(settings.recipe, float(settings.sparsity))
+    except VPError:  # more than these units hold: the score says so
+        return
     million = 1e6
     dense, left = cost.flops_per_token(), cost.flops_per_token_left()
     lines = {
@@ -105,19 +131,30 @@ def _sentence(study: Study, settings: Settings) -> None:
     text = tuple(st.text_input(name, default, help=TERMS["sentence"]) for name in names)
     if not all(part.strip() for part in text):
         return
-    key = (st.session_state.score_key, text)
-    if st.session_state.get("sentence_key") != key:
-        try:
-            models = {"dense": study.model, "pruned": study.pruned(settings.recipe, float(settings.sparsity))}
-            answers = {name: study.predict(model, [text]) for name, model in models.items()}
-        except VPError as error:
-            st.error(str(error))
-            return
-        st.session_state.sentence_key, st.session_state.sentence_answers = key, answers
-    for name, (outputs, _) in st.session_state.sentence_answers.items():
+    job = _sentence_job(study, settings, text)
+    job.wait(0, SENTENCE_LOOK)
+    if job.error:
+        st.error(job.error)
+    for name, (outputs, _) in (job.items[0] if job.items else {}).items():
         st.markdown(f"**{name}**: {_answer(study, outputs[0])}")
-    if any(cut for _, cut in st.session_state.sentence_answers.values()):
+    if not job.done:
+        st.caption("Asking both models …")
+    if job.items and any(cut for _, cut in job.items[0].values()):
         st.info(f"Only the first {study.question.data.max_length} tokens of the text were read; the model takes no more.")
+
+
+def _sentence_job(study: Study, settings: Settings, text: tuple[str, ...]) -> Job[Answers]:
+    """What both models say. A job, since the pruned one may have to be refitted first."""
+    key = (st.session_state.score_key, text)
+    if st.session_state.get("sentence_key") != key or _unfinished(st.session_state.sentence_job):
+        if "sentence_job" in st.session_state:
+            st.session_state.sentence_job.cancel(watcher())
+        st.session_state.sentence_key = key
+        st.session_state.sentence_job = caching.sentence_job(
+            study, settings.recipe, float(settings.sparsity), text, watcher()
+        )  # fmt: skip
+    st.session_state.sentence_job.look(watcher())
+    return st.session_state.sentence_job
 
 
 def _answer(study: Study, output: np.ndarray) -> str:
@@ -127,12 +164,23 @@ def _answer(study: Study, output: np.ndarray) -> str:
 
 @st.fragment
 def curve_panel(study: Study) -> None:
-    """Score against sparsity for all criteria, filling in by itself."""
+    """Score against sparsity for several criteria or replacements, filling in by itself."""
     settings: Settings = st.session_state.settings
-    job = _curve_job(study, settings)
+    offer("Lines", "lines", LINES, settings.curve_lines, label_visibility="collapsed")
+    settings = st.session_state.settings
+    by = settings.curve_lines
+    try:
+        job = _curve_job(study, settings)
+    except VPError as error:  # units that this model does not have
+        st.error(str(error), icon=":material/error:")
+        st.session_state.now.pop("curve", None)
+        return
     rows = list(job.items)
-    table = curve(rows).table
-    drawn = curves.draw(table, study.question.task.metric, settings.position / 100, settings.criterion)
+    removed = theme.SHARE_NAMES[settings.recipe.budget]
+    drawn = curves.draw(
+        ladder.table(rows), study.question.task.metric, settings.position / 100, ladder.chosen(settings.recipe, by), "line",
+        removed,
+    )  # fmt: skip
     components.figure("curve", drawn, "score-against-sparsity", settings.position, components.ticket(job), _CURVE_POLL_MS)
     st.session_state.now["curve"] = job
     progress, button = st.columns([5, 1.2], vertical_alignment="center")
@@ -141,7 +189,9 @@ def curve_panel(study: Study) -> None:
     elif not job.done:
         left = job.seconds_left()
         when = "" if left is None else f", about {left:.0f} s left"
-        progress.progress(len(rows) / job.total, f"{len(rows)} of {job.total} points{when}")
+        news = caching.news(study).of(job)
+        doing = ": ".join(part for part in (job.doing, news) if part)
+        progress.progress(len(rows) / job.total, f"{len(rows)} of {job.total} points{when}{doing and f' · {doing}'}")
         if button.button("Cancel", width="stretch"):
             job.cancel(watcher())
             st.session_state.curve_cancelled = st.session_state.curve_key
@@ -157,56 +207,22 @@ def curve_panel(study: Study) -> None:
 def curve_csv() -> None:
     """The curve's points so far. No part of the curve's fragment: each poll would renew the button."""
     now = st.session_state.now
-    components.csv_button("curve", lambda: curve(list(now["curve"].items)).table.drop(columns=["right", "key"]))
+    components.csv_button(
+        "curve", lambda: ladder.table(now["curve"].items if "curve" in now else []).drop(columns=["right", "key"])
+    )
 
 
 def _curve_job(study: Study, settings: Settings) -> Job[Row]:
     """The curve of this visitor's question; a cancelled one stays as it was until asked to go on."""
-    recipe = settings.recipe
-    key = (study.key(recipe, 2.0, settings.precision), settings.criterion)
+    recipe, by = settings.recipe, settings.curve_lines
+    key = caching.lines_key(study, ladder.lines(recipe, by), settings.precision)
     cancelled = st.session_state.get("curve_cancelled")
     if st.session_state.get("curve_key") != key or (cancelled != key and _unfinished(st.session_state.curve_job)):
         if "curve_job" in st.session_state:
             st.session_state.curve_job.cancel(watcher())
         st.session_state.curve_key = key
-        st.session_state.curve_job = caching.curve_job(study, recipe, settings.precision, watcher())
+        st.session_state.curve_job = caching.curve_job(study, recipe, by, settings.precision, watcher())
     job: Job[Row] = st.session_state.curve_job
     if cancelled != key:
         job.look(watcher())
     return job
-
-
-def mask_panel(study: Study, settings: Settings) -> None:
-    """Heat map of sparsity by layer and projection type."""
-    ranking, now = study.ranking(settings.recipe), st.session_state.now
-    st.markdown("##### Where rows go", help=TERMS["heat"])
-    components.figure(
-        "heat-map", masks.draw(ranking, float(settings.sparsity)), "sparsity-by-layer-and-type", settings.position
-    )
-    components.csv_button("sparsity-by-layer-and-type", lambda: masks.table(ranking, float(now["settings"].sparsity)))
-
-
-@st.fragment
-def neuron_panel(study: Study) -> None:
-    """Every neuron's score by layer, and its distribution with the cut, for one projection type."""
-    settings: Settings = st.session_state.settings
-    chosen = settings.types.split(",")
-    shown = settings.show if settings.show in chosen else chosen[0]
-    st.markdown("##### Which neurons go", help=TERMS["sorted"])
-    picked = st.segmented_control(
-        "Projection type shown", [t for t in TYPES if t in chosen], default=shown, help=TERMS["show"], required=True
-    )
-    settings = remember(show=str(picked or shown))
-    ranking, scores = study.ranking(settings.recipe), study.scores(settings.recipe)
-    drawn_scores = study.statistics().variances() if settings.criterion == "random" else scores
-    table = variance.neuron_table(drawn_scores, ranking, settings.show)
-    sparsity = float(settings.sparsity)
-    left, right = st.columns(2, gap="large")
-    with left:
-        live = variance.draw_sorted(table, settings.criterion, settings.show, sparsity)
-        components.figure("sorted", live, f"{settings.show}-sorted", settings.position)
-        components.csv_button(f"{settings.show}-neurons", lambda: table)
-    with right:
-        live = variance.draw_distribution(table, drawn_scores, ranking, settings.criterion, settings.show, sparsity)
-        components.figure("distribution", live, f"{settings.show}-distribution", settings.position)
-        components.csv_button(f"{settings.show}-distribution", lambda: table[["layer", "neuron", "score"]])

@@ -1,16 +1,29 @@
 """What a visitor has chosen, and how it stands in the address of the page."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
+from analysis.compare import RANDOM
+from vp_core.basis import BASES
 from vp_core.criteria import CRITERIA
 from vp_core.errors import VPError, one_of
 from vp_core.families import TYPES
 from vp_core.plan import SCOPES, check_sparsity
 from vp_core.precision import PRECISIONS
 from vp_core.projections import check_types
+from vp_core.recipes import MOST_STEPS, RECIPES, name_of
 from vp_core.replacement import REPLACEMENTS
-from vp_core.study import Recipe
+from vp_core.study import CALIBRATION, Recipe
+from vp_core.units import check_units
+
+UNIT_CHOICES = ("rows", "ffn,values,pairs", "ffn", "heads", "ffn,heads", "sublayers", "layers")
+"""Kinds of units that are offered; the address takes every combination that the library does."""
+CALIBRATIONS = ("64", "128", "256", "512", "1024", "2048", "4096")
+BUDGETS = ("units", "parameters", "flops")
+"""Latency is left to the command line: it is measured anew for every sparsity."""
+LINES = ("criteria", "replacement")
+OWN = "my recipe"
+"""The recipe of the sidebar among those that the page Compare compares."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +41,61 @@ class Settings:
     types: str = ",".join(TYPES)
     precision: str = "float32"
     sparsity: str = "0.2"
+    units: str = "rows"
+    basis: str = "neurons"
+    budget: str = ""
+    steps: str = "1"
+    calibration: str = str(CALIBRATION)
+    lines: str = ""
     show: str = "ffn_in"
     batch: str = "8"
     length: str = "128"
     repeats: str = "7"
     sparsities: str = "0,0.3,0.5,0.7"
+    recipes: str = "paper,units mean,units least squares,best,random units"
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe(self.criterion, self.scope, self.replacement, tuple(self.types.split(",")))
+        return Recipe(
+            criterion=self.criterion,
+            scope=self.scope,
+            replacement=self.replacement,
+            types=tuple(self.types.split(",")),
+            units=tuple(self.units.split(",")),
+            basis=self.basis,
+            budget=self.budget or _budget_of(self.units),
+            steps=int(self.steps),
+        )
+
+    @property
+    def recipe_name(self) -> str | None:
+        """The name of the recipe that is set, if it has one."""
+        return name_of(self.recipe)
+
+    def with_recipe(self, name: str) -> "Settings":
+        """All fields of a named recipe."""
+        recipe = RECIPES[name]
+        units = ",".join(recipe.units)
+        return replace(
+            self,
+            criterion=recipe.criterion,
+            scope=recipe.scope,
+            replacement=recipe.replacement,
+            types=",".join(recipe.types),
+            units=units,
+            basis=recipe.basis,
+            budget="" if recipe.budget == _budget_of(units) else recipe.budget,
+            steps=str(recipe.steps),
+        )
+
+    def with_units(self, units: str) -> "Settings":
+        """Other units, with the budget that goes with them; single rows have no other basis than their neurons."""
+        return replace(self, units=units, budget="", basis="neurons" if units == "rows" else self.basis)
+
+    @property
+    def curve_lines(self) -> str:
+        """What the curves stand for: criteria, as in the paper, for recipes that need no more than it does; else the ladder."""
+        return self.lines or ("criteria" if self.recipe.plain else "replacement")
 
     @property
     def position(self) -> int:
@@ -64,8 +123,14 @@ def from_query(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
             chosen[field.name] = _checked(field.name, query[field.name])
         except VPError as error:
             problems.append(f"In the address: {str(error)[:-1]}. The default, {field.default}, is used instead.")
+    settings = Settings(**chosen)
+    try:
+        settings.recipe.checked()
+    except VPError as error:
+        problems.append(f"In the address: {str(error)[:-1]}. The defaults of units and basis are used instead.")
+        settings = replace(settings, units="rows", basis="neurons")
     problems += [f"In the address: {name!r} is no setting and is ignored." for name in query if name not in _NAMES]
-    return Settings(**chosen), problems
+    return settings, problems
 
 
 _NAMES = {field.name for field in fields(Settings)}
@@ -74,8 +139,13 @@ _CHOICES = {
     "scope": SCOPES,
     "replacement": REPLACEMENTS,
     "precision": PRECISIONS,
-    "show": TYPES,
+    "basis": BASES,
+    "budget": ("", *BUDGETS),
+    "lines": ("", *LINES),
+    "show": (*TYPES, "ffn", "values", "pairs", "heads", "attention", "feed-forward", "layer"),
 }
+_MOST = {"steps": MOST_STEPS, "calibration": int(CALIBRATIONS[-1])}
+_LEAST = {"steps": 1, "calibration": int(CALIBRATIONS[0])}
 _EXAMPLES = {"batch": "8", "length": "128", "repeats": "7"}
 
 
@@ -88,6 +158,14 @@ def _checked(name: str, value: str) -> str:
         return _hundredth(value)
     if name == "sparsities":
         return ",".join(sorted({_hundredth(part) for part in value.split(",") if part.strip()}, key=float))
+    if name == "units":
+        return ",".join(check_units([part for part in value.split(",") if part]))
+    if name == "recipes":
+        return ",".join(one_of("recipe", part, (*RECIPES, OWN, RANDOM)) for part in value.split(",") if part)
+    if name in _MOST:
+        if not (value.isdecimal() and _LEAST[name] <= int(value) <= _MOST[name]):
+            raise VPError(f"The {name} {value!r} is no whole number from {_LEAST[name]} to {_MOST[name]:,}.")
+        return str(int(value))
     if name in _EXAMPLES:
         if not (value.isdecimal() and int(value) > 0):
             raise VPError(f"The {name} {value!r} is no whole number above 0: use {_EXAMPLES[name]}.")
@@ -98,3 +176,8 @@ def _checked(name: str, value: str) -> str:
 def _hundredth(sparsity: str) -> str:
     """The slider's step is 1 %."""
     return f"{round(check_sparsity(sparsity), 2):g}"
+
+
+def _budget_of(units: str) -> str:
+    """Rows are counted, as in the paper; other units by the linear parameters that go with them."""
+    return "units" if "rows" in units.split(",") else "parameters"

@@ -5,6 +5,7 @@ export default function (component) {
   const root = parentElement.querySelector(".vp-slider")
   const input = root.querySelector("input")
   const output = root.querySelector("output")
+  root.querySelector("label span").textContent = data.label
 
   const show = (position) => {
     output.textContent = `${position} %`

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis import precision, speed
+from analysis import precision, speed, theme
 from app import caching, components, downloads, speed_tables
 from app.choices import remember, slider_released, watcher
 from app.glossary import TERMS
 from app.jobs import Job
 from app.measuring import Found, Wanted
+from app.panels import FIRST_LOOK, SLIDER_NAMES
 from app.settings import Settings
 from vp_core.errors import VPError
 from vp_core.parallel import WORKERS
@@ -44,13 +45,18 @@ def speed_panel(study: Study) -> None:
     found = caching.measurements().found(wanted)
     going_on = _controls(wanted, found, row)
     table = speed.table([row for row in found.all_speeds() if row["precision"] == settings.precision])
-    limits = caching.limits(study, wanted.recipe, wanted.length)
+    ready = caching.prepared(study, wanted.recipe, watcher())
+    ready.wait(0, FIRST_LOOK)
+    # The limit wants the order of removal, which may have to be measured first.
+    limits = caching.limits(study, wanted.recipe, wanted.length) if ready.items else speed.no_limit()
+    going_on = going_on or components.ticket(ready)
+    removed = theme.SHARE_NAMES[wanted.recipe.budget]
     left, right = st.columns(2, gap="large")
     with left:
-        drawn = speed.draw_time(table, limits, wanted.here)
+        drawn = speed.draw_time(table, limits, wanted.here, removed)
         components.figure("time", drawn, "time-per-text", settings.position, going_on, _POLL_MS)
     with right:
-        drawn = speed.draw_speedup(table, limits, wanted.here)
+        drawn = speed.draw_speedup(table, limits, wanted.here, removed)
         components.figure("speed-up", drawn, "speed-up", settings.position)
     unrest = speed.unrest(table)
     if unrest > _RESTLESS:
@@ -74,7 +80,7 @@ def _inputs(settings: Settings) -> tuple[Settings, Sequence[DeltaGenerator]]:
     """The slider, and how to measure; all of it goes to the address. Returns the places beside it, too."""
     slider, sparsities = st.columns([4, 7], gap="medium")
     with slider:
-        components.slider("slider", settings.position, slider_released, "", 0)
+        components.slider("slider", SLIDER_NAMES[settings.recipe.budget], settings.position, slider_released, "", 0)
     chosen = tuple(float(part) for part in settings.sparsities.split(",") if part)
     picked = sparsities.pills(
         "Sparsities measured", sorted({*_GRID, *chosen}), default=chosen, selection_mode="multi", key="sparsities",

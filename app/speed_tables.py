@@ -12,7 +12,7 @@ def show_speeds(table: pd.DataFrame) -> None:
     """One row for each sparsity and form."""
     shown = pd.DataFrame(
         {
-            "rows removed": 100 * table["sparsity"],
+            "removed": 100 * table["sparsity"],
             "form": table["form"],
             "parameters": table["parameters"] / 1e6,
             "megabytes": table["megabytes"],
@@ -25,7 +25,7 @@ def show_speeds(table: pd.DataFrame) -> None:
         }
     )
     columns = {
-        "rows removed": _number("%.0f %%", "sparsities"),
+        "removed": _number("%.0f %%", "sparsities"),
         "form": st.column_config.TextColumn(help=TERMS["form"]),
         "parameters": _number("%.2f M", "parameters"),
         "megabytes": _number("%.1f MB", "megabytes"),

@@ -2,13 +2,14 @@
 
 `--calibration` measures `best` with 64 to 4,096 calibration sentences. `--choose` measures candidates for `best`, on training
 sentences that nothing else has seen, without labels: how far the outputs are from the dense model's, and how often the answers
-agree. Finished numbers are kept in the JSON file, so that an interrupted run goes on where it was.
+agree. Finished numbers are kept in the JSON file, so that an interrupted run goes on where it was. Names of tasks and recipes
+among the arguments restrict the run to them.
 """
 
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,8 +50,9 @@ CANDIDATES = {
 def main(arguments: list[str]) -> None:
     found = {"scores": {}, "choice": {}, "calibration": {}} | (json.loads(JSON.read_text()) if JSON.exists() else {})
     measure = _choice if "--choose" in arguments else _calibration if "--calibration" in arguments else _scores
-    for task in [a for a in arguments if not a.startswith("-")] or TASKS:
-        for key, value in measure(task, found):
+    names = [name for name in (*RECIPES, *ROWS) if name in arguments] or [*RECIPES, *ROWS]
+    for task in [task for task in TASKS if task in arguments] or TASKS:
+        for key, value in measure(task, found, names):
             print(f"{key}: {value}", flush=True)
             with atomic(JSON) as temporary:
                 temporary.write_text(json.dumps(found, indent=1) + "\n")
@@ -63,7 +65,7 @@ def _study(task: str, calibration: int = CALIBRATION) -> Study:
     return open_study(str(shared / "models" / f"minilm-{task}"), task, shared / "data", calibration=calibration)
 
 
-def _calibration(task: str, found: dict) -> Iterator[tuple[str, object]]:
+def _calibration(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Scores of `best` by the number of calibration sentences."""
     for size in SIZES:
         study = _study(task, size)
@@ -74,13 +76,14 @@ def _calibration(task: str, found: dict) -> Iterator[tuple[str, object]]:
                 yield key, found["calibration"][key]
 
 
-def _scores(task: str, found: dict) -> Iterator[tuple[str, object]]:
+def _scores(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Scores on the whole development set, with the share of linear parameters that goes."""
     study = _study(task)
     if f"{task} dense" not in found["scores"]:
         found["scores"][f"{task} dense"] = study.score(Recipe(), 0.0).value
         yield f"{task} dense", found["scores"][f"{task} dense"]
-    for name, recipe in {**RECIPES, **ROWS}.items():
+    for name in names:
+        recipe = {**RECIPES, **ROWS}[name]
         for sparsity in SPARSITIES:
             key = f"{task} {name} {sparsity:g}"
             if key not in found["scores"]:
@@ -93,7 +96,7 @@ def _scores(task: str, found: dict) -> Iterator[tuple[str, object]]:
                 yield key, found["scores"][key]
 
 
-def _choice(task: str, found: dict) -> Iterator[tuple[str, object]]:
+def _choice(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Held-out distance from the dense model: relative squared error of the outputs, and agreement."""
     study = _study(task)
     sentences = _unseen(study, task)

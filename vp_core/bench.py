@@ -110,10 +110,9 @@ class Bench:
         if recipe.budget == "units" or sparsity == 0:
             return sparsity
         key = ("share", recipe.budget, recipe.scope, *_scored(recipe), _measured_with(recipe), sparsity)
-        masked = lambda share: self.closed_form(replace(recipe, replacement="zero"), share)  # noqa: E731
-        return self._kept.once(
-            key, lambda: unit_share(self.ranking(recipe), self.layers, recipe.budget, sparsity, self.model, masked)
-        )
+        ranking, silent = self.ranking(recipe), replace(recipe, replacement="zero")
+        masked = lambda share: self._closed_form(silent, ranking, share)  # noqa: E731
+        return self._kept.once(key, lambda: unit_share(ranking, self.layers, recipe.budget, sparsity, self.model, masked))
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         """The model pruned by the recipe, of the old shape."""
@@ -124,7 +123,9 @@ class Bench:
 
     def closed_form(self, recipe: Recipe, share: float) -> PreTrainedModel:
         """The model when this share of the units is gone, by the rungs below `refit`."""
-        ranking = self.ranking(recipe)
+        return self._closed_form(recipe, self.ranking(recipe), share)
+
+    def _closed_form(self, recipe: Recipe, ranking: Ranking, share: float) -> PreTrainedModel:
         return prune(self.model, ranking.plan(share), self._constants(recipe), self._solved(recipe, ranking, share))
 
     def last(self, recipe: Recipe, sparsity: float) -> "tuple[Bench, float]":

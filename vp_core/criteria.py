@@ -77,6 +77,8 @@ def _conditional(evidence: Evidence, group: UnitGroup) -> Tensor:
         blocks = _pair_matrices(evidence, group)
     elif kind in ("query", "key"):
         blocks = evidence.covariances()[group.name].covariance()
+    elif kind not in READ_AT:  # rows of value that several columns read (grouped queries)
+        return _variance(evidence, group)
     else:  # a residual coordinate: the output of a linear map whose inputs' covariance is known
         inputs = evidence.covariances()[f"{group.layer}.{READ_AT[kind]}"].matrix()
         weight = weight_of(evidence.model, group.projection).detach().double()

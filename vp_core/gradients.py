@@ -130,9 +130,6 @@ def _of_batch(model: PreTrainedModel, batch: Batch, places: Mapping[str, Place])
     """One batch: a forward pass, and a backward pass for each output."""
     seen: list[tuple[str, Tensor]] = []  # a layer that runs several times (ALBERT) is seen as often
     handles = [_watch(model, name, place, seen) for name, place in places.items()]
-    # No weight asks for gradients, so the embeddings do: a graph is built from them on.
-    embeddings = model.get_input_embeddings()
-    handles.append(embeddings.register_forward_hook(lambda _module, _args, output: output.detach().requires_grad_(True)))
     found: dict[str, _Sums] = {}
     try:
         with torch.enable_grad():
@@ -173,4 +170,10 @@ def _watch(model: PreTrainedModel, name: str, place: Place, seen: list[tuple[str
     module = model.get_submodule(place.path)
     if place.inputs:
         return module.register_forward_pre_hook(lambda _module, args: seen.append((name, args[0])))
-    return module.register_forward_hook(lambda _module, _args, output: seen.append((name, output)))
+
+    def see(_module, _args, output: Tensor) -> None:
+        if not output.requires_grad:  # no weight asks for gradients, so the first outputs do: a graph is built from them on
+            output.requires_grad_(True)
+        seen.append((name, output))
+
+    return module.register_forward_hook(see)

@@ -64,14 +64,21 @@ def refit(
     for path, numbers in layer_modules(model).items():
         for stages in (ATTENTION, FFN):  # a decoder layer has two attention blocks before its feed-forward network
             for number in numbers:
-                for stage in stages:
-                    members = [layers[number].projections[t] for t in stage if t in layers[number].projections]
-                    if members:
-                        residual = _residual(members[0], stacks[number].pre_norm, path, layers[number].projections)
-                        work.solve(members, residual, _live(members[0], layers[number], plan))
+                for members in _sharing(stages, layers[number]):
+                    residual = _residual(members[0], stacks[number].pre_norm, path, layers[number].projections)
+                    work.solve(members, residual, _live(members[0], layers[number], plan))
         work.step()
         yield Progress(work.dense.position, len(work.dense.paths))
     yield work.student.model
+
+
+def _sharing(stages: Sequence[Sequence[str]], layer: Layer) -> Iterator[list[Projection]]:
+    """Projections of a layer that share an input: in cross attention the query reads the decoder, key and value the encoder."""
+    for stage in stages:
+        for decoder in (False, True):
+            members = [p for t in stage if (p := layer.projections.get(t)) and p.decoder == decoder]
+            if members:
+                yield members
 
 
 def _residual(first: Projection, pre_norm: bool, path: str, projections) -> Look:

@@ -16,7 +16,10 @@ def case(request, studies):
     return recipe.criterion, study.scores(recipe), study.ranking(recipe)
 
 
-@pytest.fixture(scope="session", params=CASES[:6], ids=[f"{c}, {s}" for c, s in CASES[:6]])
+ORDERED = [(criterion, scope) for criterion, scope in CASES if criterion != "random"]
+
+
+@pytest.fixture(scope="session", params=ORDERED, ids=[f"{c}, {s}" for c, s in ORDERED])
 def ordered_case(request, studies):
     """The same without `random`, whose rows are not the lowest of anything."""
     study, recipe = studies["bert"], Recipe(*request.param)

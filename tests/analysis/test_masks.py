@@ -73,3 +73,42 @@ def test_labels(studies, labelled):
 def test_a_bad_sparsity_is_refused(studies):
     with pytest.raises(VPError):
         masks.table(studies["bert"].ranking(Recipe()), 1.2)
+
+
+UNITS = {
+    ("ffn", "values", "pairs"): ["ffn", "values", "pairs"],
+    ("ffn", "heads"): ["ffn", "heads"],
+    ("sublayers",): ["attention", "feed-forward"],
+    ("layers",): ["layer"],
+}
+
+
+@pytest.mark.parametrize("kinds", UNITS, ids=",".join)
+def test_kinds_of_units_are_columns_that_follow_the_budget(studies, kinds, same_picture):
+    study, recipe = studies["bert"], Recipe(units=kinds, budget="parameters")
+    ranking, shares = study.ranking(recipe), study.unit_shares(recipe, STEPS)
+    assert list(masks.columns(ranking)) == UNITS[kinds] and masks.what_goes(ranking) == "units"
+    live = masks.draw(ranking, 0.0, shares)
+    heat = live.figure.data[0]
+    assert list(heat.x) == UNITS[kinds] and "kind of unit" in live.figure.layout.title.text
+    for i in (0, 30, 50):
+        table = masks.table(ranking, shares[i]).set_index(["layer", "type"])
+        plan = ranking.plan(shares[i])
+        drawn = np.array(live.at(i).data[0].z, dtype=float)
+        for group in ranking.units:
+            column = group.name.split(".")[1]
+            p, rows = group.rows[0]
+            gone = int((~plan.keep[p.name])[rows].all(dim=1).sum())
+            assert table.loc[(group.layer, column), "removed"] == gone
+            assert table.loc[(group.layer, column), "units"] == len(group)
+            assert drawn[group.layer, UNITS[kinds].index(column)] == pytest.approx(100 * gone / len(group), abs=0.0501)
+    same_picture(live.at(30), masks.draw(ranking, 0.3, shares).figure)
+
+
+def test_the_slider_counts_parameters_not_units(studies):
+    study, recipe = studies["bert"], Recipe(units=("ffn",), budget="parameters")
+    shares = study.unit_shares(recipe, STEPS)
+    most = max(i for i in range(101) if shares[i] < 1)
+    assert 30 < most < 60  # the attention, which stays, holds the rest
+    frames = masks.frames(study.ranking(recipe), shares)
+    assert (frames[100] == 1).all() and frames[30].mean() > 0.3

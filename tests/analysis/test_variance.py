@@ -9,11 +9,14 @@ import tiny
 import torch
 
 from analysis import variance
+from analysis.live import STEPS
+from vp_core.criteria import CRITERIA
 from vp_core.families import TYPES
 from vp_core.moments import Moments
-from vp_core.plan import rank
+from vp_core.plan import SCOPES, rank
 from vp_core.projections import find_projections
 from vp_core.statistics import Statistics
+from vp_core.study import Recipe
 
 
 def test_summary_of_a_layer_by_hand():
@@ -124,3 +127,50 @@ def test_labels(case, labelled):
     assert first.layout.yaxis.type == "log"
     expected = "L2 norm" if criterion == "magnitude" else "variance of the output"
     assert expected in first.layout.yaxis.title.text and expected in second.layout.xaxis.title.text
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_units_are_drawn_and_cut_as_their_masks(studies, scope, labelled):
+    study, recipe = studies["bert"], Recipe("surgeon", scope, units=("ffn", "heads"), budget="parameters")
+    ranking, scores, shares = study.ranking(recipe), study.scores(recipe), study.unit_shares(recipe, STEPS)
+    for kind in ("ffn", "heads"):
+        table = variance.neuron_table(scores, ranking, kind, shares)
+        cuts = variance.cut_lines(scores, ranking, kind, 1e-300, shares)
+        for i in (0, 25, 60, 80):
+            for layer in range(tiny.LAYERS):
+                name = f"{layer}.{kind}"
+                gone = ranking.place[name] < round(shares[i] * ranking.group_size[name])
+                part = table[table["layer"] == layer].set_index("neuron").sort_index()
+                assert (part["gone_at"] <= i / 100).tolist() == gone.tolist()
+                x = cuts[i][3 * layer]
+                values = np.log10(scores[name].numpy().clip(min=1e-300))
+                if x is not None:
+                    assert (values[gone] <= x + 1e-9).all() and (values[~gone] >= x - 1e-9).all()
+                else:
+                    assert not gone.any()
+        for live in (
+            variance.draw_sorted(table, "surgeon", kind, 0.3),
+            variance.draw_distribution(table, scores, ranking, "surgeon", kind, 0.3, shares),
+        ):
+            labelled(live.figure)
+            json.dumps(live.changes_as_json(), allow_nan=False)
+
+
+def test_layers_that_compete_by_something_else_have_cuts_of_their_own(studies):
+    def cuts(scope):
+        recipe = Recipe(scope=scope, units=("ffn",))
+        drawn = variance.cut_lines(studies["bert"].scores(recipe), studies["bert"].ranking(recipe), "ffn", 1e-30)
+        return {x for x in drawn[50] if x is not None}
+
+    assert len(cuts("global")) == 1 and len(cuts("scaled")) == tiny.LAYERS
+
+
+def test_every_criterion_has_a_name_for_its_score():
+    assert set(variance.SCORE_NAMES) == set(CRITERIA)
+
+
+def test_few_units_are_points(studies):
+    recipe = Recipe(units=("heads",))
+    table = variance.neuron_table(studies["bert"].scores(recipe), studies["bert"].ranking(recipe), "heads")
+    figure = variance.draw_sorted(table, "variance", "heads", 0.0).figure
+    assert figure.data[0].mode == "lines+markers" and "every head" in figure.layout.title.text

@@ -129,7 +129,7 @@ def test_every_figure_can_be_had_as_png_svg_and_csv(app):
         assert columns[1:] == [
             (36, "layer", "type", "rows"), (6 * 384, "layer", "neuron", "score"), (6 * 384, "layer", "neuron", "score")
         ]  # fmt: skip
-        assert columns[0][1:] == ("criterion", "sparsity", "metric")
+        assert columns[0][1:] == ("line", "recipe", "criterion")
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -169,3 +169,24 @@ def test_a_model_that_is_not_there_is_a_message_and_the_page_stays_usable(app):
         page.get_by_role("textbox", name="Model").fill("demo")
         page.get_by_test_id("stBaseButton-secondaryFormSubmit").click()
         ready(page)
+
+
+def test_best_is_one_click_away_and_comes_while_the_page_stays_alive(app):
+    with browser_page(f"{app}/?sparsity=0.5", height=2400) as page:
+        ready(page)
+        paper = big_number(page)
+        page.get_by_test_id("stSidebar").get_by_text("Best", exact=True).click()
+        page.wait_for_url("**basis=principal**")
+        page.get_by_text("Sparsity: share of linear parameters removed").wait_for()
+        page.locator(".st-key-score").get_by_text(re.compile(r"Measuring what each layer loses: \d+ of 18")).wait_for()
+        wait_for_exact(page, 240)
+        assert float(big_number(page).removesuffix(" %")) > float(paper.removesuffix(" %")) + 20
+        page.wait_for_function(f"() => ({_HEAT})()[0].length === 3")
+        before = page.evaluate(_REMOVED)
+        drag_slider(page, 80, release=False)
+        page.wait_for_function(f"() => ({_MARKER})() === 80")
+        assert page.evaluate(_REMOVED) > before
+        page.mouse.up()
+        page.get_by_test_id("stSidebar").get_by_text("Paper", exact=True).click()
+        page.wait_for_function("() => !location.search.includes('basis')")
+        page.get_by_text("Sparsity: share of rows removed").wait_for()

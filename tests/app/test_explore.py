@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from vp_core.recipes import RECIPES
 from vp_core.study import Recipe, open_study
 
 PAGE = str(Path(__file__).parents[2] / "app" / "views" / "explore.py")
@@ -93,3 +94,91 @@ def test_two_visitors_never_see_each_others_settings(demo):
     assert first.metric[0].value == f"{100 * demo.score(Recipe(), 0.1).value:.1f} %"
     assert second.metric[0].value == f"{100 * demo.score(Recipe('magnitude'), 0.6).value:.1f} %"
     assert first.session_state.settings.sparsity == "0.1" and second.session_state.settings.criterion == "magnitude"
+
+
+def widget(at: AppTest, name: str):
+    (found,) = [w for kind in (at.selectbox, at.button_group) for w in kind if w.key == f"pick-{name}"]
+    return found
+
+
+def labels(at: AppTest) -> list[str]:
+    return [w.label for kind in (at.selectbox, at.button_group) for w in kind]
+
+
+def test_a_recipe_sets_every_choice_and_the_number_is_the_librarys(demo):
+    at = exact(page(sparsity="0.5"))
+    at = exact(widget(at, "recipe").set_value("units mean").run())
+    assert not at.exception and not at.error
+    recipe = RECIPES["units mean"]
+    assert at.session_state.settings.recipe.checked() == recipe.checked()
+    assert [widget(at, name).value for name in ("units", "criterion", "replacement")] == [
+        "ffn,values,pairs", "weighted variance", "mean",
+    ]  # fmt: skip
+    assert at.metric[0].value == f"{100 * demo.score(recipe, 0.5).value:.1f} %"
+    assert at.query_params["units"] == ["ffn,values,pairs"] or at.query_params["units"] == "ffn,values,pairs"
+    at = exact(widget(at, "recipe").set_value("paper").run())
+    assert at.metric[0].value == f"{100 * demo.score(Recipe(), 0.5).value:.1f} %"
+    assert at.session_state.settings.recipe == Recipe()
+
+
+def test_types_are_for_rows_and_the_basis_for_the_others():
+    at = page(units="ffn")
+    assert "Basis" in labels(at) and "Projection types" not in labels(at)
+    at = widget(at, "basis").set_value("principal").run()
+    at = widget(at, "units").set_value("rows").run()
+    assert "Projection types" in labels(at) and "Basis" not in labels(at)
+    assert at.session_state.settings.recipe.basis == "neurons" and not at.exception
+
+
+def test_no_type_at_all_is_refused_and_the_last_choice_kept():
+    at = page(types="query,key")
+    at = widget(at, "types").set_value([]).run()
+    assert any("Choose at least one projection type; the last choice is kept." in w.value for w in at.warning)
+    assert at.session_state.settings.types == "query,key" and widget(at, "types").value == ["query", "key"]
+    at = widget(at, "types").set_value(["key"]).run()
+    assert not at.warning and at.session_state.settings.types == "key"
+
+
+def test_more_than_the_units_hold_is_one_sentence():
+    at = page(units="ffn", sparsity="0.9")
+    for _ in range(100):
+        if at.error:
+            break
+        time.sleep(0.1)
+        at.run()
+    assert not at.exception
+    (message,) = at.error
+    assert "These units can save 66.7% of the encoder's linear parameters, not 90.0%" in message.value
+
+
+def test_calibration_is_a_choice():
+    at = exact(page(calibration="64"))
+    assert any("of 64 training texts" in c.value for c in at.caption)
+    assert not at.info
+    at = page(calibration="64", units="ffn", replacement="least squares")
+    assert any("cannot tell" in i.value for i in at.info)  # 64 short sentences, 1,536 inputs
+
+
+def test_while_it_measures_the_page_says_what_at():
+    at = page(units="ffn", scope="measured", criterion="surgeon", replacement="least squares", sparsity="0.3")
+    said: set[str] = set()
+    for _ in range(600):
+        assert not at.exception and not at.error
+        if at.metric[0].delta:
+            break
+        said |= {c.value for c in at.caption if c.value.endswith("…")}
+        time.sleep(0.05)
+        at.run()
+    assert any(text.startswith("Measuring what each layer loses: ") for text in said), said
+    assert at.metric[0].delta
+
+
+def test_what_a_model_cannot_be_asked_is_said(folders, data):
+    at = page(model=str(folders["albert"]), task="sst2", data=str(data), scope="measured")
+    for _ in range(100):
+        if at.error:
+            break
+        time.sleep(0.1)
+        at.run()
+    assert not at.exception
+    assert at.error and all("runs the same layer several times" in e.value for e in at.error)

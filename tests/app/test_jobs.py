@@ -3,7 +3,7 @@
 import threading
 
 from app import jobs
-from app.jobs import Job
+from app.jobs import Job, News
 from vp_core.errors import VPError
 
 
@@ -63,3 +63,41 @@ def test_seconds_left_is_the_mean_time_of_the_rest():
     assert job.seconds_left() is None
     job.items, job.seconds = [1, 2], [3.0, 5.0]
     assert job.seconds_left() == 32.0
+
+
+def test_news_are_those_of_the_job_or_of_what_it_waits_for():
+    news, told, go_on = News(), threading.Event(), threading.Event()
+
+    def work(stopped):
+        with news.working(stopped):
+            news("refitting: layer 1 of 2")
+            told.set()
+            go_on.wait(20)
+            yield 1
+
+    waiting = Job(lambda stopped: iter([go_on.wait(20)])).start("me")
+    job = Job(work).start("me")
+    assert told.wait(20)
+    assert news.about(job) == news.about(waiting) == news.of(job) == "refitting: layer 1 of 2"
+    assert news.of(waiting) == ""
+    go_on.set()
+    wait_until_done(job)
+    assert news.about(job) == ""  # what is done is no news
+
+
+def test_a_refit_that_nobody_waits_for_is_left_but_what_serves_all_sparsities_is_not():
+    news, steps, stop = News(), [], threading.Event()
+
+    def work(stopped):
+        with news.working(stopped):
+            for text in ("measuring covariances", "refitting: layer 1 of 2", "refitting: layer 2 of 2"):
+                stop.wait(20)
+                news(text)
+                steps.append(text)
+            yield 1
+
+    job = Job(work).start("me")
+    job.cancel("me")
+    stop.set()
+    wait_until_done(job)
+    assert steps == ["measuring covariances"] and job.items == [] and job.error is None

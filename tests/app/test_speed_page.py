@@ -55,7 +55,7 @@ def test_rows_come_and_stay():
         at.run()
     assert not at.exception and not at.error
     speeds, bits = (frame.value for frame in at.dataframe)
-    assert list(speeds["form"]) == ["dense", "masked", "squeezed"] * 2 and list(speeds["rows removed"]) == [0] * 3 + [30] * 3
+    assert list(speeds["form"]) == ["dense", "masked", "squeezed"] * 2 and list(speeds["removed"]) == [0] * 3 + [30] * 3
     assert len(bits) == 6 and bits["accuracy"][0] == "92.3 %" and bits["95 % interval"][0].count("%") == 2
     again = page(**query)  # another visitor, or this one after a reload
     assert len(again.dataframe) == 2

@@ -45,6 +45,25 @@ PRODUCES = {
         "time": ["masked", "squeezed", "by the FLOPs"],
         "keep": ["squeezed:", "bit-equal", "a study of its own: accuracy"],
     },
+    "03_without_fine_tuning": {
+        "load": ["dense: accuracy 0.9"],
+        "constant": ["mean of the activation 0.9545, activation of the mean 0.0000"],
+        "act-of-mean": ["squared error of the output"],
+        "variances": ["rank correlation"],
+        "pre-post": ["after, weighted"],
+        "least-squares": ["lstsq, the formula and the library agree"],
+        "errors": ["at 50 %: zero", "Layer 2"],
+        "pruned": ["units of layer 2 stay; rebuilt"],
+        "drift": ["behind the block 0.000000"],
+        "refit": ["refit, first tokens", "squared error of a logit"],
+        "three-units": ["unit 2 goes first"],
+        "criteria": ["surgeon"],
+        "basis": ["all heads turned", "principal: half of the coordinates"],
+        "prices": ["[0.5, 1.5, 2.5, 3.5]"],
+        "losses": ["surgeon, measured", "prices added up"],
+        "allocation": ["% of the linear parameters go"],
+        "ladder": ["units refit", "widget-view"],
+    },
 }
 """What must stand in the output of a cell, by notebook and by the cell's tag."""
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import prune as torch_prune
 
-from vp_core.criteria import CRITERIA, score_neurons
+from vp_core.criteria import score_neurons
 from vp_core.errors import VPError
 from vp_core.families import TYPES
 from vp_core.moments import Moments
@@ -94,4 +94,5 @@ def test_variance_is_the_statistics_own():
 def test_unknown_criterion_lists_them():
     with pytest.raises(VPError, match="variance, random, magnitude"):
         score_neurons("luck", None, None, [])
-    assert set(CRITERIA) == {"variance", "random", "magnitude"}
+    with pytest.raises(VPError, match="needs texts to measure the model on"):
+        score_neurons("fisher", None, None, _projections()[:1])

@@ -1,0 +1,197 @@
+"""Whole recipes against each other: score against what squeezing takes out, and what that means in a few numbers."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis import theme
+from analysis.curves import METRIC_NAMES
+from analysis.reach import reachable
+from vp_core.parallel import wait_turn
+from vp_core.recipes import RECIPES, Recipe, find_recipe
+from vp_core.study import Study
+from vp_core.sweep import CurveStore, Row, known_point, order_of_points, sweep
+
+GRID = tuple(i / 10 for i in range(10))
+COARSE = (0.0, 0.3, 0.5, 0.7, 0.8)
+"""For recipes whose every point is refitted anew."""
+RANDOM = "random units"
+SEEDS = (0, 1, 2)
+AT = (0.3, 0.5, 0.7, 0.8)
+"""Shares of the linear parameters at which the summary tells the score."""
+MOST_GAP = 0.35
+"""Between two measured shares: over a wider gap, as while a line is still being computed, nothing is interpolated."""
+POINT = 0.01
+"""One point of accuracy, F1 or correlation."""
+COLUMNS = ("line", "sparsity", "share", "metric", "value", "low", "high", "n", "seed")
+_PARAMETERS = ("parameters_removed", "parameters")
+Lines = Mapping[str, Sequence[Recipe]]
+"""By the name of a line, the recipes it is the mean of: one, or random ones of several seeds."""
+
+
+def lines_of(names: Sequence[str], own: Recipe | None = None, own_name: str = "my recipe") -> dict[str, list[Recipe]]:
+    """The lines of named recipes, of RANDOM (three seeds), and of a recipe of one's own unless it has a name among them."""
+    lines = {name: [find_recipe(name)] for name in names if name in RECIPES}
+    if own is not None and own.checked() not in [one.checked() for (one,) in lines.values()]:
+        lines[own_name] = [own]
+    if RANDOM in names:
+        units = RECIPES["units mean"]
+        lines[RANDOM] = [Recipe("random", units=units.units, budget=units.budget, seed=seed) for seed in SEEDS]
+    return lines
+
+
+def grid_of(study: Study, recipe: Recipe) -> list[float]:
+    """The sparsities a recipe is measured at: what its units can meet."""
+    return reachable(study, recipe, COARSE if recipe.replacement == "refit" else GRID)
+
+
+def points_of(study: Study, lines: Lines) -> list[tuple[str, Recipe, float]]:
+    """(line, recipe, sparsity) in the order of computing: the shape of all curves first."""
+    grids = {recipe: grid_of(study, recipe) for recipes in lines.values() for recipe in recipes}
+    names = {recipe: name for name, recipes in lines.items() for recipe in recipes}
+    sparsities = sorted({sparsity for grid in grids.values() for sparsity in grid})
+    ordered = order_of_points(list(grids), sparsities, Recipe())
+    return [(names[recipe], recipe, sparsity) for recipe, sparsity in ordered if sparsity in grids[recipe]]
+
+
+def known(study: Study, lines: Lines, store: CurveStore, dtype: str = "float32") -> list[Row]:
+    """The points that were finished before."""
+    found = ((name, known_point(study, recipe, s, dtype, store)) for name, recipe, s in points_of(study, lines))
+    return [row | {"line": name} for name, row in found if row is not None]
+
+
+def measure(
+    study: Study,
+    lines: Lines,
+    store: CurveStore,
+    dtype: str = "float32",
+    background: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda news: None,
+) -> Iterator[Row]:
+    """Rows of `vp_core.sweep` with the column `line`, as they are finished and kept; `tell` hears what is being computed."""
+    for name, recipe, sparsity in points_of(study, lines):
+        if background:
+            wait_turn()
+        tell(f"{name} at {sparsity:.0%}")
+        for row in sweep(study, [recipe], [sparsity], None, store, dtype, background, stopped):
+            yield row | {"line": name}
+        if stopped():
+            return
+
+
+def table(rows: Sequence[Row]) -> pd.DataFrame:
+    """A tidy table with the columns COLUMNS; `share` is that of the encoder's linear parameters that squeezing takes out."""
+    made = pd.DataFrame(list(rows), columns=["line", *(c for c in COLUMNS if c not in ("line", "share")), *_PARAMETERS])
+    made["share"] = made["parameters_removed"] / made["parameters"]
+    order = {name: i for i, name in enumerate(dict.fromkeys(made["line"]))}
+    made = made.drop_duplicates(["line", "seed", "sparsity"]).sort_values(
+        ["line", "seed", "sparsity"], key=lambda column: column.map(order) if column.name == "line" else column
+    )
+    return made[list(COLUMNS)].reset_index(drop=True)
+
+
+def means(table: pd.DataFrame) -> pd.DataFrame:
+    """One row for each line and sparsity: means over the seeds; the interval is the widest, `worst` and `best` the range."""
+    grouped = table.groupby(["line", "sparsity"], sort=False)
+    made = grouped.agg(
+        share=("share", "mean"), mean=("value", "mean"), low=("low", "min"), high=("high", "max"),
+        worst=("value", "min"), best=("value", "max"), seeds=("seed", "count"), n=("n", "max"),
+    )  # fmt: skip
+    return made.rename(columns={"mean": "value"}).reset_index()
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a line: score at the shares AT, area under the curve, and how much can go within a point of dense.
+
+    Scores lie on the straight line between two measured points, and are missing beyond them and over gaps. The area is the
+    mean score over the measured range of shares, as a part of the dense score. `within a point` is the share up to which
+    the line stays within 0.01 of dense, from the left, interpolated.
+    """
+    rows: list[dict[object, object]] = []
+    for name, part in means(table).groupby("line", sort=False):
+        part = part.sort_values("share")
+        share, value = part["share"].to_numpy(), part["value"].to_numpy()
+        dense = float(value[0]) if share[0] == 0 else float("nan")
+        row: dict[object, object] = {"line": name} | {at: _at(at, share, value) for at in AT}
+        whole = len(share) > 1 and np.diff(share).max() <= MOST_GAP
+        row |= {"area": area(share, value, dense) if whole else float("nan")}
+        row |= {"within a point": within(share, value, dense) if whole else float("nan")}
+        rows.append(row | {"measured to": float(share[-1])})
+    return pd.DataFrame(rows, columns=["line", *AT, "area", "within a point", "measured to"])
+
+
+def _at(at: float, share: np.ndarray, value: np.ndarray) -> float:
+    # what was asked for is met to half a unit, which may be a hair less
+    near = np.clip(at, share[0], share[-1])
+    right = min(max(int(np.searchsorted(share, near)), 1), len(share) - 1)
+    apart = 0.0 if share[right] == near else share[right] - share[right - 1]
+    return float(np.interp(near, share, value)) if abs(near - at) < 0.005 and apart <= MOST_GAP else float("nan")
+
+
+def area(share: np.ndarray, value: np.ndarray, dense: float) -> float:
+    """Mean height of a curve by the trapezoid rule, as a part of `dense`; NaN for a single point.
+
+    >>> area(np.array([0.0, 0.5]), np.array([0.8, 0.4]), 0.8)
+    0.75
+    """
+    span = share[-1] - share[0]
+    return round(float(np.trapezoid(value, share) / span / dense), 12) if span > 0 else float("nan")
+
+
+def within(share: np.ndarray, value: np.ndarray, dense: float, loss: float = POINT) -> float:
+    """The share up to which a curve stays at most `loss` below `dense`; its end if it never falls so far.
+
+    >>> round(within(np.array([0.0, 0.5, 0.7]), np.array([0.90, 0.90, 0.88]), 0.90), 6)
+    0.6
+    """
+    if np.isnan(dense):
+        return float("nan")
+    floor = dense - loss
+    below = np.flatnonzero(value < floor - 1e-12)
+    if not len(below):
+        return float(share[-1])
+    i = below[0]  # never the first point, which is the dense model
+    return float(np.interp(floor, [value[i], value[i - 1]], [share[i], share[i - 1]]))
+
+
+def draw(table: pd.DataFrame, metric: str) -> go.Figure:
+    """Score against the share of linear parameters that goes, a line for each recipe with its 95 % intervals as bars.
+
+    The band of RANDOM spans its seeds. The dotted line is one point below dense.
+    """
+    name = METRIC_NAMES[metric]
+    figure = theme.figure(
+        f"{name[0].upper()}{name[1:]} against what squeezing takes out, no fine-tuning",
+        "share of the encoder's linear parameters that goes (%)", name, height=460,
+    )  # fmt: skip
+    if not len(table):
+        theme.say(figure, "nothing measured yet")
+        return figure
+    shown = means(table)
+    for line, colour in theme.line_colours(list(shown["line"])).items():
+        _add_line(figure, shown[shown["line"] == line].sort_values("share"), line, colour)
+    dense = shown.loc[shown["sparsity"] == 0, "value"]
+    if len(dense):
+        figure.add_hline(y=float(dense.iloc[0]) - POINT, line={"color": theme.PRUNED, "width": 1, "dash": "dot"})
+    figure.update_xaxes(range=[-2, 102], dtick=10)
+    theme.legend_below_title(figure)
+    return figure
+
+
+def _add_line(figure: go.Figure, part: pd.DataFrame, line: str, colour: str) -> None:
+    x, several = 100 * part["share"], part["seeds"].max() > 1
+    if several:
+        figure.add_scatter(
+            x=[*x, *x[::-1]], y=[*part["best"], *part["worst"][::-1]], fill="toself", mode="none", hoverinfo="skip",
+            fillcolor=theme.translucent(colour, 0.2), showlegend=False, legendgroup=line, name=f"{line}: seeds",
+        )  # fmt: skip
+    bars = {"array": part["high"] - part["value"], "arrayminus": part["value"] - part["low"]}
+    figure.add_scatter(
+        x=x, y=part["value"], mode="lines+markers", name=line, legendgroup=line, line={"color": colour, "width": 2.5},
+        marker={"size": 7}, customdata=part[["low", "high", "n"]].to_numpy(),
+        error_y={"type": "data", "symmetric": False, "thickness": 1, "width": 3, "visible": not several, **bars},
+        hovertemplate="%{x:.1f} %: %{y:.4f} (95 %: %{customdata[0]:.4f} to %{customdata[1]:.4f}, n = %{customdata[2]:,})",
+    )  # fmt: skip

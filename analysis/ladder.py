@@ -1,0 +1,42 @@
+"""The lines of one recipe's chart: the criteria side by side, or the ladder of what takes the place of what goes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from vp_core.study import Recipe
+from vp_core.sweep import COLUMNS, Row
+
+CRITERIA = ("variance", "random", "magnitude")
+"""Drawn beside the chosen one: the paper's, and its two baselines."""
+RUNGS = ("zero", "mean", "least squares", "refit")
+
+
+def lines(recipe: Recipe, by: str) -> dict[str, list[Recipe]]:
+    """By name, what `analysis.compare.measure` takes: lines `by` "criteria" or "replacement", with `random` in both.
+
+    >>> list(lines(Recipe("fisher"), "criteria")), list(lines(Recipe(), "replacement"))
+    (['variance', 'random', 'magnitude', 'fisher'], ['zero', 'mean', 'least squares', 'refit', 'random'])
+    """
+    if by == "criteria":
+        return {name: [replace(recipe, criterion=name)] for name in dict.fromkeys((*CRITERIA, recipe.criterion))}
+    ladder = {rung: [replace(recipe, replacement=rung)] for rung in RUNGS}
+    return ladder if recipe.criterion == "random" else ladder | {"random": [_random(recipe)]}
+
+
+def _random(recipe: Recipe) -> Recipe:
+    """Random units with the same budget, cheaply: nothing is measured or refitted for them."""
+    scope = "per type" if recipe.scope == "measured" else recipe.scope
+    rung = "least squares" if recipe.replacement == "refit" else recipe.replacement
+    return replace(recipe, criterion="random", scope=scope, replacement=rung)
+
+
+def chosen(recipe: Recipe, by: str) -> str:
+    """The name of the line that is the recipe itself."""
+    return recipe.criterion if by == "criteria" else recipe.replacement
+
+
+def table(rows: Sequence[Row]) -> pd.DataFrame:
+    """Points with their line, in the order of `vp_core.sweep.COLUMNS`."""
+    return pd.DataFrame(list(rows), columns=["line", *COLUMNS])

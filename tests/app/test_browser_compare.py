@@ -1,0 +1,56 @@
+"""The page Compare in a real browser: compute, watch the lines grow, stop, take the numbers away."""
+
+import csv
+import io
+import os
+import re
+
+import pytest
+
+from benchmarks.browser import CHROMIUM, browser_page, running_app
+
+pytestmark = [
+    pytest.mark.skipif(
+        CHROMIUM is None and "VP_REQUIRE_BROWSER" not in os.environ, reason="needs Chromium: apt-get install chromium"
+    ),
+    pytest.mark.flaky(reruns=2),
+]
+
+_DRAWN = "() => document.querySelectorAll('.vp-figure[data-ready]').length === 1"
+_POINTS = """() => Object.fromEntries(document.querySelector('.vp-canvas').data
+    .filter(t => t.mode === 'lines+markers').map(t => [t.name, t.x.length]))"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    with running_app(tmp_path_factory.mktemp("cache")) as url:
+        yield url
+
+
+def rows(page, name) -> list[dict[str, str]]:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=name).click()
+    return list(csv.DictReader(io.StringIO(download.value.path().read_text())))
+
+
+def test_lines_grow_stop_and_stay(app):
+    with browser_page(f"{app}/compare?recipes=paper,units+mean") as page:
+        page.wait_for_function(_DRAWN)
+        assert page.evaluate(_POINTS) == {}
+        page.get_by_role("button", name="Compute").click()
+        page.get_by_text(re.compile(r"[3-9] of 20 points.* · (paper|units mean) at \d+%")).wait_for()
+        page.get_by_role("button", name="Stop").click()
+        stopped = page.get_by_text(re.compile(r"\d+ of 20 points are known and kept"))
+        stopped.wait_for()
+        known = int(re.match(r"\d+", stopped.inner_text()).group())
+        assert 3 <= known < 20
+        page.get_by_role("button", name="Compute").click()
+        page.get_by_text("All 20 points are known").wait_for()
+        page.wait_for_function(f"() => ({_POINTS})()['units mean'] === 10")
+        assert page.evaluate(_POINTS) == {"paper": 10, "units mean": 10}
+        points, table = rows(page, "Points as CSV"), rows(page, "Table as CSV")
+        assert len(points) == 20 and {p["line"] for p in points} == {"paper", "units mean"}
+        assert [row["line"] for row in table] == ["paper", "units mean"]
+        assert float(table[1]["area"]) > float(table[0]["area"])  # units lose less than rows do
+        page.reload()
+        page.get_by_text("All 20 points are known").wait_for()
