@@ -17,11 +17,11 @@ pytestmark = [
 ]
 
 _DRAWN = "() => document.querySelectorAll('.vp-figure[data-ready]').length === 1"
-_POINTS = """() => Object.fromEntries(document.querySelector('.vp-canvas').data
+_POINTS = """() => Object.fromEntries(document.querySelector('.vp-canvas')._fullData
     .filter(t => t.mode === 'lines+markers').map(t => [t.name, t.x.length]))"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def app(tmp_path_factory):
     with running_app(tmp_path_factory.mktemp("cache")) as url:
         yield url
