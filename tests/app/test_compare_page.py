@@ -41,7 +41,7 @@ def test_points_are_computed_when_asked_and_stay():
     at = page(**query)
     assert not at.exception and "0 of 6 points are known" in said(at) and not at.dataframe
     at = button(at, "Compute").click().run()
-    for _ in range(300):
+    for _ in range(1200):
         if "All 6 points are known" in said(at):
             break
         time.sleep(0.1)
