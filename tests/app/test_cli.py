@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from app.cli import main
-from app.commands import parse_sparsities
+from app.options import parse_sparsities
 from vp_core.errors import VPError
 from vp_core.study import Recipe, open_study
 
@@ -103,7 +103,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, arguments, says):
 def test_an_interrupted_curve_says_what_is_kept(capsys, tmp_path, monkeypatch):
     out = tmp_path / "curve.parquet"
     command = ["curve", "demo", "--criteria", "variance", "--sparsities", "0,0.2,0.4", "--dtype", "bfloat16", "--out", str(out)]
-    monkeypatch.setattr("app.commands._say", interrupt_at_second_point)
+    monkeypatch.setattr("app.commands.say", interrupt_at_second_point)
     assert main(command) == 2
     assert "Interrupted. What is finished is kept" in capsys.readouterr().err
     from vp_core.sweep import Curve
