@@ -14,7 +14,7 @@ from app.options import count, listed, open_from, parse_sparsities, recipe_from,
 from vp_core.cost import flops_per_token, parameters
 from vp_core.criteria import CRITERIA
 from vp_core.errors import VPError, one_of
-from vp_core.models import load_model
+from vp_core.models import EMBEDDED, load_model
 from vp_core.onnx import export_onnx, require_onnx
 from vp_core.plan import check_sparsity
 from vp_core.precision import PRECISIONS
@@ -156,7 +156,7 @@ def _speed(options: argparse.Namespace) -> None:
 
 def _forms(options: argparse.Namespace) -> Callable[[float], Forms]:
     """Dense, masked and squeezed by sparsity: from texts where there is a task, else by the weights alone."""
-    if options.task or options.model == "demo":
+    if options.task or options.model in EMBEDDED:
         recipe, study = recipe_from(options, options.criterion), open_from(options)
         return lambda sparsity: forms_of(study, recipe, sparsity)
     if options.criterion not in (None, "magnitude"):

@@ -16,7 +16,18 @@ from vp_core.replacement import REPLACEMENTS
 from vp_core.study import CALIBRATION, Recipe
 from vp_core.units import check_units
 
-UNIT_CHOICES = ("rows", "ffn,values,pairs", "ffn", "heads", "ffn,heads", "sublayers", "layers")
+UNIT_CHOICES = (
+    "rows",
+    "ffn,values,pairs",
+    "ffn",
+    "heads",
+    "ffn,heads",
+    "heads,feed-forward",
+    "sublayers",
+    "attention",
+    "feed-forward",
+    "layers",
+)
 """Kinds of units that are offered; the address takes every combination that the library does."""
 CALIBRATIONS = ("64", "128", "256", "512", "1024", "2048", "4096")
 BUDGETS = ("units", "parameters", "flops")

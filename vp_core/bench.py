@@ -17,6 +17,7 @@ from vp_core.budget import unit_share
 from vp_core.covariance import Covariances, bytes_needed, collect_covariances
 from vp_core.criteria import score_units
 from vp_core.evidence import Evidence
+from vp_core.function_norms import FunctionNorms, collect_norms
 from vp_core.gradients import Gradients, collect_gradients
 from vp_core.layerwise import Walk
 from vp_core.plan import Plan, Ranking, rank
@@ -26,7 +27,7 @@ from vp_core.recipes import Recipe
 from vp_core.refit import HELD_OUT, Progress, refit
 from vp_core.replacement import Consumers, constants, weight_and_bias
 from vp_core.statistics import Statistics, collect
-from vp_core.units import UnitGroup, unit_groups
+from vp_core.units import WHOLE, UnitGroup, unit_groups
 
 EWMV_BATCH = 32
 """Texts in a batch of the moving variance."""
@@ -84,8 +85,15 @@ class Bench:
         """What each coordinate does to the outputs, to first order."""
         return self._kept.once("gradients", self._collect_gradients)
 
+    def norms(self) -> FunctionNorms:
+        """Function norms of every head, attention block and feed-forward network."""
+        batches = make_batches(self.calibration, np.arange(len(self.calibration)))
+        model_id, data_id = self._ids
+        return self._kept.once("norms", lambda: collect_norms(self.model, batches, model_id=model_id, data_id=data_id))
+
     def evidence(self, recipe: Recipe) -> Evidence:
-        return Evidence(self.model, lambda: self.statistics(recipe.estimator), self.covariances, self.gradients, recipe.seed)
+        statistics = lambda: self.statistics(recipe.estimator)  # noqa: E731
+        return Evidence(self.model, statistics, self.covariances, self.gradients, self.norms, recipe.seed)
 
     def groups(self, recipe: Recipe) -> tuple[UnitGroup, ...]:
         return unit_groups(self.layers, recipe.units, recipe.types)
@@ -184,7 +192,7 @@ class Bench:
         return consumers.solve(_rung(recipe), ranking, share)
 
     def _constants(self, recipe: Recipe) -> Mapping[str, Tensor]:
-        if recipe.single_rows or {"sublayers", "layers"} & set(recipe.units):
+        if recipe.single_rows or set(WHOLE) & set(recipe.units):
             return constants(recipe.replacement, self.statistics(recipe.estimator), self.groups(recipe))
         return {p.name: torch.zeros(p.d_out) for layer in self.layers for p in layer.projections.values()}
 

@@ -186,7 +186,7 @@ def collect_covariances(model: nn.Module, batches: Iterable[Batch], held_out: It
     Raises VPError for an empty set, and for activations that are NaN or infinite (the sentence names the layer).
     """
     sites = sites_of(find_layers(model))
-    parts = [_over(model, sites, part) for part in (held_out, batches)]
+    parts = [moments_at(model, sites, part) for part in (held_out, batches)]
     if not parts[1] or next(iter(parts[1].values())).count < 2:
         raise VPError("There are no tokens to collect covariances from: give at least one sentence.")
     for name, moments in parts[0].items():
@@ -194,7 +194,8 @@ def collect_covariances(model: nn.Module, batches: Iterable[Batch], held_out: It
     return Covariances(parts[1], parts[0])
 
 
-def _over(model: nn.Module, sites: Sequence[Site], batches: Iterable[Batch]) -> dict[str, CoMoments]:
+def moments_at(model: nn.Module, sites: Sequence[Site], batches: Iterable[Batch]) -> dict[str, CoMoments]:
+    """Co-moments of every site over the real tokens of `batches`: site name → CoMoments."""
     mine = threading.local()  # each thread its own structural copy: its hooks must not meet those of another
 
     def one(batch: Batch) -> dict[str, CoMoments]:

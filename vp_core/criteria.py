@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from vp_core.blocks import SUBLAYER, Block
 from vp_core.covariance import READ_AT
-from vp_core.errors import one_of
+from vp_core.errors import VPError, one_of
 from vp_core.evidence import Evidence
+from vp_core.function_norms import FunctionNorms
 from vp_core.gradients import Gradients
 from vp_core.parallel import in_parallel
 from vp_core.projections import Projection, as_rows, linear_map, weight_of
 from vp_core.selection import conditional_variance, surgeon
 from vp_core.statistics import Statistics
-from vp_core.units import UnitGroup, row_group
+from vp_core.units import WHOLE, UnitGroup, row_group
 
 Scores = Mapping[str, Tensor]
 Criterion = Callable[[Evidence, Sequence[UnitGroup]], dict[str, Tensor]]
@@ -42,7 +44,7 @@ def _variance(evidence: Evidence, group: UnitGroup) -> Tensor:
         return _pair_matrices(evidence, group).diagonal(dim1=1, dim2=2).flatten()
     if group.kind == "heads":
         return _contribution(evidence, group)
-    if group.kind in ("sublayers", "layers"):
+    if group.kind in WHOLE:
         outputs = [p for p, _ in group.rows if p.type in READ_AT]
         return torch.stack([evidence.statistics().variance(p.name).sum() for p in outputs]).sum()[None]
     return evidence.statistics().variance(group.name)
@@ -67,7 +69,7 @@ def conditional(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Te
 
 def _conditional(evidence: Evidence, group: UnitGroup) -> Tensor:
     columns, kind = _columns(evidence, group), group.kind
-    if kind in ("heads", "sublayers", "layers"):
+    if kind in ("heads", *WHOLE):
         return _variance(evidence, group)
     if columns is not None:
         matrix = _consumed(evidence, group)[0]
@@ -138,6 +140,26 @@ def _wanda(evidence: Evidence, group: UnitGroup) -> Tensor:
     return total
 
 
+def function_norm(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
+    """Mean over tokens of max_i |F(x)_i| (SNIP, section 3.4), for heads, sub-layers and layers (whose two are summed).
+
+    Raises VPError for other units, which are no residual mapping.
+    """
+    return {g.name: _function_norm(evidence.norms(), g) for g in groups}
+
+
+def _function_norm(norms: FunctionNorms, group: UnitGroup) -> Tensor:
+    means = norms.means()
+    if group.kind == "heads":
+        return torch.tensor([means[Block(group.layer, "head", h)] for h in range(len(group))], dtype=torch.float64)
+    if group.kind not in WHOLE:
+        raise VPError(
+            f"Function norms are those of whole blocks, not of {group.kind}: choose units heads, sublayers or layers."
+        )
+    kinds = [SUBLAYER[p.type] for p, _ in group.rows if p.type in SUBLAYER]
+    return torch.tensor([sum(means[Block(group.layer, kind)] for kind in kinds)], dtype=torch.float64)
+
+
 def fisher(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
     """What replacing the unit by its mean does to the model's outputs, squared, to first order: see `vp_core.gradients`.
 
@@ -148,7 +170,7 @@ def fisher(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]
 
 
 def _fisher(gradients: Gradients, group: UnitGroup) -> Tensor:
-    if group.kind in ("sublayers", "layers"):
+    if group.kind in WHOLE:
         return torch.stack([gradients.whole[p.name] for p, _ in group.rows if p.type in READ_AT]).sum(dim=0)
     if group.kind == "heads":
         return gradients.by_head[f"{group.layer}.context"].view(len(group), -1).sum(dim=1)
@@ -178,6 +200,7 @@ CRITERIA: Mapping[str, Criterion] = {
     "surgeon": brain_surgeon,
     "wanda": wanda,
     "fisher": fisher,
+    "function norm": function_norm,
 }
 
 
@@ -210,7 +233,7 @@ def _side_by_side(
 ) -> dict[str, Tensor]:
     """Groups on all cores, one core each: their matrices are small. What they need is measured before."""
     evidence.covariances()
-    if any(g.kind in ("attention_output", "ffn_out", "sublayers", "layers") for g in groups):
+    if any(g.kind in ("attention_output", "ffn_out", *WHOLE) for g in groups):
         evidence.statistics()
     return dict(zip((g.name for g in groups), in_parallel(lambda group: score(evidence, group), groups), strict=True))
 

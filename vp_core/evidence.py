@@ -1,4 +1,5 @@
-"""What a criterion may look at, each measured when it is first asked for: outputs, inputs of consumers, gradients."""
+"""What a criterion may look at, each measured when it is first asked for: outputs, inputs of consumers, gradients,
+function norms."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from transformers import PreTrainedModel
 
 from vp_core.covariance import Covariances
 from vp_core.errors import VPError
+from vp_core.function_norms import FunctionNorms
 from vp_core.gradients import Gradients
 from vp_core.statistics import Statistics
 
@@ -23,4 +25,5 @@ class Evidence:
     statistics: Callable[[], Statistics] = _missing
     covariances: Callable[[], Covariances] = _missing
     gradients: Callable[[], Gradients] = _missing
+    norms: Callable[[], FunctionNorms] = _missing
     seed: int = 0

@@ -27,6 +27,8 @@ from vp_core.tasks import Task
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _LENGTH_LIMIT = 512
+EMBEDDED = ("demo", "demo-sn")
+"""Models that come with the package: the demo, and its twin that was trained under spectral normalisation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +60,10 @@ def load_model(name: str) -> LoadedModel:
     Raises VPError for an unknown or unreachable id, a broken or pickled checkpoint, an unsupported family, missing layers
     and weights that are NaN or infinite.
     """
-    if name == "demo":
-        from vp_core.demo.load import load_demo
+    if name in EMBEDDED:
+        from vp_core.demo.load import load_demo, load_twin
 
-        model, tokenizer = load_demo()
+        model, tokenizer = load_demo() if name == "demo" else load_twin()
     else:
         model, tokenizer = _load_pretrained(name)
     model.eval().requires_grad_(False)

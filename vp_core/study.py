@@ -19,7 +19,7 @@ from vp_core.data import Examples, open_examples
 from vp_core.errors import VPError
 from vp_core.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.families import TYPES
-from vp_core.models import LoadedModel, label_order, load_model
+from vp_core.models import EMBEDDED, LoadedModel, label_order, load_model
 from vp_core.plan import Plan, Ranking
 from vp_core.projections import Projection, check_types, find_layers
 from vp_core.prune import share
@@ -202,7 +202,7 @@ def open_study(
     TSV, CSV or JSONL file with the columns `text` and `label`; such a file also serves for calibration. The demo model
     has its own task. Raises VPError with one sentence for whatever is wrong.
     """
-    task = task or ("demo" if model == "demo" else task_of(model))
+    task = task or ("demo" if model in EMBEDDED else task_of(model))
     if task is None:
         raise VPError(
             "Which task? Name one (--task sst2 --data DIR), or a file (--task FILE.tsv --text COLUMN --label COLUMN)."

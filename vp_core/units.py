@@ -7,14 +7,16 @@
 | `values` | a row of `value` | its column of `attention_output` |
 | `pairs` | the same row of `query` and `key` | none: they meet in a product |
 | `heads` | all rows of a head of query, key and value | its columns of `attention_output` |
-| `sublayers` | all rows of an attention block, or of a feed-forward network | – |
+| `attention` | all rows of an attention block | – |
+| `feed-forward` | all rows of a feed-forward network | – |
+| `sublayers` | both of these, each a unit | – |
 | `layers` | all rows of a layer | – |
 
 Every kind is a set of rows in the end, so one `Plan` and one `squeeze` serve all of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,13 +24,17 @@ from torch import Tensor
 from vp_core.errors import VPError
 from vp_core.projections import Layer, Projection
 
-UNITS = ("rows", "ffn", "values", "pairs", "heads", "sublayers", "layers")
+UNITS = ("rows", "ffn", "values", "pairs", "heads", "attention", "feed-forward", "sublayers", "layers")
+WHOLE = ("attention", "feed-forward", "sublayers", "layers")
+"""Kinds that go with their outputs; a mean takes the place of these."""
 _TOUCHES = {
     "rows": {"rows", "attention", "ffn", "values", "pairs"},
     "ffn": {"ffn"},
     "values": {"values"},
     "pairs": {"pairs"},
     "heads": {"values", "pairs"},
+    "attention": {"attention", "values", "pairs"},
+    "feed-forward": {"ffn"},
     "sublayers": {"attention", "ffn", "values", "pairs"},
     "layers": {"attention", "ffn", "values", "pairs"},
 }
@@ -155,12 +161,29 @@ def _whole(layer: Layer, name: str, kind: str, types: Sequence[str]) -> list[Uni
     return [UnitGroup(f"{there[0].layer}.{name}", there[0].layer, kind, rows)] if rows else []
 
 
+def _attention(layer: Layer) -> list[UnitGroup]:
+    return _whole(layer, "attention", "attention", _ATTENTION)
+
+
+def _feed_forward(layer: Layer) -> list[UnitGroup]:
+    return _whole(layer, "feed-forward", "feed-forward", _FFN)
+
+
 def _sublayers(layer: Layer) -> list[UnitGroup]:
-    return _whole(layer, "attention", "sublayers", _ATTENTION) + _whole(layer, "feed-forward", "sublayers", _FFN)
+    return [replace(group, kind="sublayers") for group in _attention(layer) + _feed_forward(layer)]
 
 
 def _layers(layer: Layer) -> list[UnitGroup]:
     return _whole(layer, "layer", "layers", (*_ATTENTION, *_FFN))
 
 
-_MAKERS = {"ffn": _ffn, "values": _values, "pairs": _pairs, "heads": _heads, "sublayers": _sublayers, "layers": _layers}
+_MAKERS = {
+    "ffn": _ffn,
+    "values": _values,
+    "pairs": _pairs,
+    "heads": _heads,
+    "attention": _attention,
+    "feed-forward": _feed_forward,
+    "sublayers": _sublayers,
+    "layers": _layers,
+}

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerBase, set_seed
 
 from vp_core.demo.grammar import write_reviews
-from vp_core.demo.load import FOLDER, MODEL_FILE, load_model
+from vp_core.demo.load import FOLDER, MODEL_FILE, TWIN, load_model
 from vp_core.demo.quantise import pack
 from vp_core.demo.train import Rows, Settings, accuracy, fine_tune
 from vp_core.demo.vocabulary import OPINIONS, cut, nearest_words, needed_tokens, read_vocabulary, write_tokenizer
@@ -51,8 +51,9 @@ def to_tsv(rows: Rows) -> str:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Size of everything in a folder that a clone would carry."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    """Size of everything in a folder that a clone would carry, but for the twin's, which counts by itself."""
+    apart = {"__pycache__", TWIN.name} - {folder.name}
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not apart & set(path.parts))
 
 
 def cut_model(
@@ -88,6 +89,12 @@ def store(model: BertForSequenceClassification, folder: Path) -> None:
     write_atomically(folder / MODEL_FILE, save(pack(model.state_dict()), metadata=about))
 
 
+def versions() -> dict[str, str]:
+    """What it was built with."""
+    libraries = {name: version(name) for name in ("torch", "transformers", "tokenizers", "safetensors")}
+    return {"python": platform.python_version(), **libraries}
+
+
 def build(folder: Path, settings: Settings) -> dict[str, object]:
     """Sentences, vocabulary, tuning, storage, measurement; gives the figures that metrics.json keeps."""
     started = time.perf_counter()
@@ -108,10 +115,7 @@ def build(folder: Path, settings: Settings) -> dict[str, object]:
         "vocabulary": len(tokenizer),
         "sentence_seed": SENTENCE_SEED,
         "settings": asdict(settings),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "transformers", "tokenizers", "safetensors")},
-        },
+        "versions": versions(),
     }
     write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     size = folder_bytes(folder)

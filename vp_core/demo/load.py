@@ -9,6 +9,8 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 from vp_core.demo.quantise import unpack
 
 FOLDER = Path(__file__).parent
+TWIN = FOLDER / "normalised"
+"""The spectrally normalised twin: its weights and configuration; the tokenizer is the demo's."""
 MODEL_FILE = "model.safetensors"
 
 
@@ -33,3 +35,8 @@ def load_model(folder: Path) -> BertForSequenceClassification:
 def load_demo(folder: Path = FOLDER) -> tuple[BertForSequenceClassification, PreTrainedTokenizerBase]:
     """The demo's model (float32, evaluation mode) and tokenizer."""
     return load_model(folder), AutoTokenizer.from_pretrained(folder)
+
+
+def load_twin() -> tuple[BertForSequenceClassification, PreTrainedTokenizerBase]:
+    """The spectrally normalised twin and the tokenizer of both."""
+    return load_model(TWIN), AutoTokenizer.from_pretrained(FOLDER)

@@ -71,6 +71,14 @@ def batches(rows: Rows, size: int, generator: torch.Generator) -> list[Rows]:
     return [[rows[index] for index in found[place]] for place in shuffled]
 
 
+def groups_of(parameters: list[torch.nn.Parameter]) -> list[dict[str, Any]]:
+    """Matrices decay, vectors do not."""
+    return [
+        {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
+        {"params": [parameter for parameter in parameters if parameter.ndim == 1], "weight_decay": 0.0},
+    ]
+
+
 def fine_tune(model: BertForSequenceClassification, tokenizer: PreTrainedTokenizerBase, rows: Rows, settings: Settings) -> None:
     """Tunes the model in place: AdamW, linear warm-up and decay, the dropout of its config, bfloat16 products.
 
@@ -79,11 +87,7 @@ def fine_tune(model: BertForSequenceClassification, tokenizer: PreTrainedTokeniz
     """
     freeze_embeddings(model)
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in tuned if parameter.ndim > 1]},
-        {"params": [parameter for parameter in tuned if parameter.ndim == 1], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(groups_of(tuned), lr=settings.lr, weight_decay=settings.weight_decay)
     generator = torch.Generator().manual_seed(settings.seed)
     steps = [chosen for _ in range(settings.epochs) for chosen in batches(rows, settings.batch, generator)]
     schedule = get_linear_schedule_with_warmup(optimiser, int(settings.warm_up * len(steps)), len(steps))

@@ -1,0 +1,284 @@
+"""Iterative pruning of whole residual blocks towards the identity (SNIP, section 3.4), as a run that can be stopped.
+
+One iteration, in the order of the paper's four steps:
+
+    ε ← k-th smallest mean function norm            (estimate)
+    train with the gate S_ε and an L1 term          (towards the identity)
+    blocks shut in ≥ θ of the mini-batches leave    (choose)
+    train what is left                              (retrain)
+
+Blocks really leave: what is trained, measured and saved is the squeezed model.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vp_core.batches import Encoded, make_batches
+from vp_core.blocks import MODES, Block, find_sublayers, plan_without, without
+from vp_core.errors import VPError, one_of
+from vp_core.evaluate import Question, Score, score
+from vp_core.finetune import Lessons, Schedule, Watch, train
+from vp_core.function_norms import FunctionNorms, collect_norms
+from vp_core.gate import check_theta, gated
+from vp_core.runs import Checkpoint, Log
+from vp_core.shells import freeze_new_biases, write_back
+from vp_core.spectral import check_lambda, fold, normalise_left
+from vp_core.spectral_start import nearest
+
+THETA, L1 = 0.95, 0.01
+"""The paper's threshold of identity and factor of the L1 term (sections 4.1 and A.2)."""
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to prune: see `vp_core.blocks.MODES` for `mode`; `k` are the ranks that give ε, for attention and for FFNs.
+
+    `sn` is λ of spectral normalisation (None: without). `at_least` blocks leave in each iteration, those that were shut
+    most often, if fewer pass `theta`: 0, the paper's way, may take iterations in which none does.
+    """
+
+    mode: str = "joint"
+    iterations: int = 10
+    theta: float = THETA
+    k: tuple[int, int] = (1, 1)
+    l1: float = L1
+    sn: float | None = None
+    at_least: int = 0
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def checked(self) -> "Settings":
+        """The same; VPError with one sentence for what cannot be."""
+        one_of("mode", self.mode, tuple(MODES))
+        check_theta(self.theta)
+        if self.sn is not None:
+            check_lambda(self.sn)
+        if self.iterations < 1 or min(self.k) < 1 or self.at_least < 0 or self.l1 < 0:
+            raise VPError("Iterations and k must be at least 1, the L1 factor and the least number of blocks at least 0.")
+        self.schedule.checked()
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything the weights depend on; more iterations of the same run are the same run."""
+        return {key: value for key, value in asdict(self).items() if key != "iterations"} | {"k": list(self.k)}
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a run works on: `question` is asked after each iteration, `texts` give ε and the usage of blocks."""
+
+    model: PreTrainedModel
+    lessons: Lessons
+    texts: Encoded
+    question: Question
+    model_id: str = ""
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+
+def estimate(norms: FunctionNorms, mode: str, k: tuple[int, int]) -> dict[str, float]:
+    """ε by kind: the k-th smallest mean norm, for heads or attention blocks and for FFNs apart.
+
+    In the mode `layers` both come from the layer whose two mean norms have the k-th smallest sum.
+    """
+    means = norms.means()
+    if mode == "layers":
+        pairs = sorted(
+            (sum(means[Block(layer, kind)] for kind in MODES[mode]), layer)
+            for layer in {b.layer for b in means}
+            if all(Block(layer, kind) in means for kind in MODES[mode])
+        )
+        layer = pairs[min(k[0], len(pairs)) - 1][1]
+        return {kind: means[Block(layer, kind)] for kind in MODES[mode]}
+    there = {block.kind for block in means}
+    return {kind: norms.smallest_mean((kind,), k[kind == "ffn"]) for kind in MODES[mode] if kind in there}
+
+
+def units(mode: str, blocks: Collection[Block]) -> list[tuple[Block, ...]]:
+    """What leaves together in a mode, out of these blocks: single blocks, or both of a layer."""
+    if mode != "layers":
+        return [(block,) for block in blocks if block.kind in MODES[mode]]
+    layers = sorted({b.layer for b in blocks})
+    return [found for n in layers if (found := tuple(b for b in blocks if b.layer == n and b.kind in MODES[mode]))]
+
+
+def choose(norms: FunctionNorms, epsilon: Mapping[str, float], mode: str, theta: float, at_least: int = 0) -> list[Block]:
+    """The blocks that leave: the identity in at least θ of the mini-batches (a layer: both its blocks at once).
+
+    If fewer than `at_least` pass, those come in that were the identity most often, then at most tokens.
+    """
+    limits = torch.tensor([epsilon.get(block.kind, -1.0) for block in norms.blocks])
+    shut = norms.batch_maxima() <= limits  # (mini-batches, blocks)
+    tokens = norms.closed_share(epsilon)
+    place = {block: i for i, block in enumerate(norms.blocks)}
+    found = []
+    for unit in units(mode, norms.blocks):
+        index = [place[block] for block in unit]
+        found.append((float(shut[:, index].all(dim=1).double().mean()), float(tokens[index].mean()), unit))
+    found.sort(key=lambda one: (-one[0], -one[1], one[2]))
+    passed = sum(share >= theta for share, _, _ in found)
+    return [block for _, _, unit in found[: max(passed, at_least)] for block in unit]
+
+
+def run(
+    material: Material, settings: Settings, folder: str | Path, tell: Tell = lambda news: None, watch: Watch | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of the log, one an iteration (the first, 0, is the model before anything leaves), those already there first.
+
+    `folder` gets the log (`run.json`), a checkpoint after each training, the model of the last iteration (`model`) and the
+    smallest within a point of the given model's score (`within`). The same call goes on where a stopped run was. Raises
+    VPError for settings that cannot be, a folder of another run, and a disk that is full (what was written stays whole).
+    """
+    job = _Run(material, settings.checked(), Path(folder), tell, watch or (lambda step, steps, loss: None))
+    yield from job.log.rows
+    while (row := job.next()) is not None:
+        yield row
+
+
+class _Run:
+    """The state between two trainings: `dense`, the weights in their old shapes, and the blocks that are `gone`."""
+
+    def __init__(self, material: Material, settings: Settings, folder: Path, tell: Tell, watch: Watch) -> None:
+        self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+        self.material, self.settings, self.tell, self.watch = material, settings, tell, watch
+        self.main = self.accelerator.is_main_process
+        self.log = Log(folder, settings.as_json() | {"model": material.model_id}, write=self.main)
+        self.checkpoint = Checkpoint(folder, write=self.main)
+        self.dense = copy.deepcopy(material.model).requires_grad_(True)
+        self.sublayers = find_sublayers(self.dense)
+        self.gone: list[Block] = []
+        self.epsilon: dict[str, float] | None = None
+        if state := self.checkpoint.load(self.dense):
+            self.gone, self.epsilon = [Block.named(name) for name in state["gone"]], state["epsilon"]
+            self.log.rows = self.log.rows[: state["rows"]]
+
+    def next(self) -> dict[str, Any] | None:
+        """The next row; None at the end: enough iterations, or nothing that could leave."""
+        number, started = len(self.log.rows), time.perf_counter()
+        if number > self.settings.iterations or (number and not units(self.settings.mode, self._blocks())):
+            return None
+        row: dict[str, Any] = {"iteration": number, "went": []}
+        if number == 0:
+            row |= {"given": asdict_score(self._score(self.material.model))}
+            self._begin()
+        else:
+            row |= self._towards_identity(number)
+            row |= self._leave(number)
+        small = self._small()
+        found = self._score(small)
+        left = self._blocks()
+        cost = small.squeezed.cost
+        row |= asdict_score(found) | {
+            "gone": [block.name for block in self.gone],
+            "share_pruned": cost.share_removed,
+            "parameters": cost.parameters_left,
+            "left": {kind: sum(b.kind == kind for b in left) for kind in ("head", "attention", "ffn")},
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        self.log.add(row)
+        self._keep(small, row)
+        self.checkpoint.save(self.dense, {"gone": row["gone"], "epsilon": None, "rows": len(self.log.rows)})
+        self.accelerator.wait_for_everyone()
+        return row
+
+    def _begin(self) -> None:
+        """The dense model of the run: fine-tuned once as it is, or from where spectral normalisation may begin."""
+        if self.settings.sn:
+            self.tell("looking for weights of spectral norm λ")
+            batches = make_batches(self.material.texts, range(len(self.material.texts)))
+            self.dense.load_state_dict(nearest(self.dense, batches, self.settings.sn).state_dict())
+        self._train("fine-tuning", 0)
+
+    def _towards_identity(self, number: int) -> dict[str, Any]:
+        """Steps 1 and 2, unless a checkpoint of them was found."""
+        if self.epsilon is not None:
+            return {"epsilon": self.epsilon}
+        self.epsilon = estimate(self._norms(), self.settings.mode, self.settings.k)
+        said = ", ".join(f"{kind} {value:.3g}" for kind, value in self.epsilon.items())
+        self._train(f"iteration {number}: training with the gate (ε: {said})", 2 * number - 1, self.epsilon)
+        state = {"gone": [b.name for b in self.gone], "epsilon": self.epsilon, "rows": len(self.log.rows)}
+        self.checkpoint.save(self.dense, state)
+        return {"epsilon": self.epsilon}
+
+    def _leave(self, number: int) -> dict[str, Any]:
+        """Steps 3 and 4."""
+        assert self.epsilon is not None
+        norms, settings = self._norms(), self.settings
+        went = choose(norms, self.epsilon, settings.mode, settings.theta, settings.at_least)
+        shares = norms.identity_share(self.epsilon).tolist()
+        self.gone, self.epsilon = [*self.gone, *went], None
+        self._train(f"iteration {number}: {len(went)} blocks leave, retraining", 2 * number)
+        means = {block.name: round(mean, 6) for block, mean in norms.means().items()}
+        identity = {b.name: round(s, 4) for b, s in zip(norms.blocks, shares, strict=True) if b.kind in MODES[settings.mode]}
+        return {"went": [block.name for block in went], "identity": identity, "mean": means}
+
+    def _small(self) -> PreTrainedModel:
+        """What is left, sharing whatever was not cut with `dense`."""
+        small = without(self.dense, self.gone)
+        freeze_new_biases(self.dense, small, plan_without(self.dense, self.gone))
+        return small
+
+    def _left(self):
+        return tuple(one.without(self.gone) for one in self.sublayers)
+
+    def _blocks(self) -> list[Block]:
+        return [block for one in self._left() for block in one.blocks]
+
+    def _train(self, what: str, seed: int, epsilon: Mapping[str, float] | None = None) -> None:
+        self.tell(what)
+        small, settings = self._small(), self.settings
+        if settings.sn:
+            normalise_left(small, self.dense, settings.sn)
+        trained = gated(small, self._left(), epsilon) if epsilon else small
+        train(
+            trained, self.material.lessons, settings.schedule, seed=seed, l1=settings.l1 if epsilon else 0.0,
+            watch=self.watch, accelerator=self.accelerator,
+        )  # fmt: skip
+        small = small.cpu()
+        fold(small)
+        write_back(self.dense, small, plan_without(self.dense, self.gone))
+
+    def _norms(self) -> FunctionNorms:
+        """Over all texts, each process its part; equal on all of them."""
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        batches = make_batches(self.material.texts, np.arange(len(self.material.texts))[rank::ranks])
+        parts: Sequence[FunctionNorms] = [collect_norms(self._small(), batches, self._left())]
+        if ranks > 1:
+            parts = gather_object(list(parts))
+        total = parts[0]
+        for part in parts[1:]:
+            total = total.merge(part)
+        return total
+
+    def _score(self, model: PreTrainedModel) -> Score:
+        """The main process asks, everybody hears."""
+        found = [score(model, self.material.question) if self.main else None]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(found)
+        assert found[0] is not None
+        return found[0]
+
+    def _keep(self, small: PreTrainedModel, row: Mapping[str, Any]) -> None:
+        if not self.main:
+            return
+        about = {"method": "snip", "mode": self.settings.mode, "iteration": row["iteration"], "score": row["value"]}
+        self.log.keep("model", small, self.material.tokenizer, about)
+        if row["value"] >= self.log.rows[0]["given"]["value"] - 0.01:
+            self.log.keep("within", small, self.material.tokenizer, about)
+
+
+def asdict_score(found: Score) -> dict[str, Any]:
+    """What a log keeps of a score."""
+    return {
+        "metric": found.metric, "value": found.value, "low": found.low, "high": found.high, "n": found.n,
+        "others": dict(found.others),
+    }  # fmt: skip
