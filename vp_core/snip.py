@@ -25,11 +25,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.batches import Encoded, make_batches
 from vp_core.blocks import MODES, Block, find_sublayers, plan_without, without
+from vp_core.cost import cost
 from vp_core.errors import VPError, one_of
 from vp_core.evaluate import Question, Score, score
 from vp_core.finetune import Lessons, Schedule, Watch, train
 from vp_core.function_norms import FunctionNorms, collect_norms
 from vp_core.gate import check_theta, gated
+from vp_core.projections import find_layers
 from vp_core.runs import Checkpoint, Log
 from vp_core.shells import freeze_new_biases, write_back
 from vp_core.spectral import check_lambda, fold, normalise_left
@@ -44,8 +46,9 @@ Tell = Callable[[str], None]
 class Settings:
     """How to prune: see `vp_core.blocks.MODES` for `mode`; `k` are the ranks that give ε, for attention and for FFNs.
 
-    `sn` is λ of spectral normalisation (None: without). `at_least` blocks leave in each iteration, those that were shut
-    most often, if fewer pass `theta`: 0, the paper's way, may take iterations in which none does.
+    `sn` is λ of spectral normalisation (None: without). If fewer pass `theta`, those that were shut most often leave in each
+    iteration, until they are `at_least` blocks and a share `least_share` of the model's projection weights. Both are 0 in the
+    paper, whose trainings are long; after a short one there may be none that passes.
     """
 
     mode: str = "joint"
@@ -55,6 +58,7 @@ class Settings:
     l1: float = L1
     sn: float | None = None
     at_least: int = 0
+    least_share: float = 0.0
     schedule: Schedule = field(default_factory=Schedule)
 
     def checked(self) -> "Settings":
@@ -63,6 +67,8 @@ class Settings:
         check_theta(self.theta)
         if self.sn is not None:
             check_lambda(self.sn)
+        if not 0 <= self.least_share <= 1:
+            raise VPError(f"The share {self.least_share!r} that leaves at least is not between 0 and 1: 0.05 is 5 %.")
         if self.iterations < 1 or min(self.k) < 1 or self.at_least < 0 or self.l1 < 0:
             raise VPError("Iterations and k must be at least 1, the L1 factor and the least number of blocks at least 0.")
         self.schedule.checked()
@@ -111,10 +117,14 @@ def units(mode: str, blocks: Collection[Block]) -> list[tuple[Block, ...]]:
     return [found for n in layers if (found := tuple(b for b in blocks if b.layer == n and b.kind in MODES[mode]))]
 
 
-def choose(norms: FunctionNorms, epsilon: Mapping[str, float], mode: str, theta: float, at_least: int = 0) -> list[Block]:
+def choose(
+    norms: FunctionNorms, epsilon: Mapping[str, float], mode: str, theta: float, at_least: int = 0,
+    least_share: float = 0.0, shares: Mapping[Block, float] | None = None,
+) -> list[Block]:  # fmt: skip
     """The blocks that leave: the identity in at least θ of the mini-batches (a layer: both its blocks at once).
 
-    If fewer than `at_least` pass, those come in that were the identity most often, then at most tokens.
+    If they are fewer than `at_least`, or by `shares` less than `least_share` in sum, those come in that were the identity
+    most often, then at most tokens.
     """
     limits = torch.tensor([epsilon.get(block.kind, -1.0) for block in norms.blocks])
     shut = norms.batch_maxima() <= limits  # (mini-batches, blocks)
@@ -125,8 +135,12 @@ def choose(norms: FunctionNorms, epsilon: Mapping[str, float], mode: str, theta:
         index = [place[block] for block in unit]
         found.append((float(shut[:, index].all(dim=1).double().mean()), float(tokens[index].mean()), unit))
     found.sort(key=lambda one: (-one[0], -one[1], one[2]))
-    passed = sum(share >= theta for share, _, _ in found)
-    return [block for _, _, unit in found[: max(passed, at_least)] for block in unit]
+    chosen: list[Block] = []
+    for number, (share, _, unit) in enumerate(found):
+        if share < theta and number >= at_least and sum((shares or {}).get(b, 0) for b in chosen) >= least_share:
+            break
+        chosen += unit
+    return chosen
 
 
 def run(
@@ -213,7 +227,9 @@ class _Run:
         """Steps 3 and 4."""
         assert self.epsilon is not None
         norms, settings = self._norms(), self.settings
-        went = choose(norms, self.epsilon, settings.mode, settings.theta, settings.at_least)
+        went = choose(
+            norms, self.epsilon, settings.mode, settings.theta, settings.at_least, settings.least_share, self._shares()
+        )
         shares = norms.identity_share(self.epsilon).tolist()
         self.gone, self.epsilon = [*self.gone, *went], None
         self._train(f"iteration {number}: {len(went)} blocks leave, retraining", 2 * number)
@@ -226,6 +242,13 @@ class _Run:
         small = without(self.dense, self.gone)
         freeze_new_biases(self.dense, small, plan_without(self.dense, self.gone))
         return small
+
+    def _shares(self) -> dict[Block, float]:
+        """The share of all projection weights that goes with each block."""
+        whole = without(self.dense, []).squeezed.cost.parameters
+        left = self._blocks()
+        first = {b.kind: cost(find_layers(self.dense), plan_without(self.dense, [b])) for b in reversed(left)}
+        return {b: first[b.kind].parameters_removed / whole for b in left}
 
     def _left(self):
         return tuple(one.without(self.gone) for one in self.sublayers)

@@ -10,9 +10,11 @@ import torch
 from bench_models import bench
 
 from vp_core.criteria import CRITERIA
+from vp_core.errors import VPError
 from vp_core.plan import rank
 from vp_core.projections import weight_of
 from vp_core.recipes import Recipe
+from vp_core.units import UNITS, WHOLE
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 FAMILIES = ["bert", "gpt2", "bart", "llama"]
@@ -105,8 +107,12 @@ def test_wanda_of_rows_weighs_what_they_read(family):
 @pytest.mark.parametrize("family", bench_models.CLASSIFIERS)
 def test_every_criterion_scores_every_kind(family, criterion):
     one = benched(family)
-    for kind in ("rows", "ffn", "values", "pairs", "heads", "sublayers", "layers"):
+    for kind in UNITS:
         if (family, kind) == ("llama", "pairs"):
+            continue
+        if criterion == "function norm" and kind not in ("heads", *WHOLE):
+            with pytest.raises(VPError, match="whole blocks"):
+                scores(one, criterion, kind)
             continue
         found = scores(one, criterion, kind)
         groups = one.groups(Recipe(units=(kind,)))
