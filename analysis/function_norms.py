@@ -1,0 +1,156 @@
+"""How large the function norms of heads, attention blocks and FFNs are, layer by layer: fig. 2 of the SNIP paper."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from analysis import theme
+from vp_core.blocks import Block
+from vp_core.function_norms import QUANTILES, FunctionNorms
+from vp_core.sketch import edges
+
+MERGED = 4
+"""Bins of the sketch in one point of a density: eight points an octave."""
+KIND_NAMES = {"head": "heads", "attention": "attention blocks", "ffn": "feed-forward networks"}
+NORM = "function norm max |F(x)|"
+_ROW_HEIGHT, _AROUND = 220, 130
+
+
+def block_name(block: Block) -> str:
+    """What a block is called on screen.
+
+    >>> block_name(Block(3, "head", 5)), block_name(Block(3, "ffn"))
+    ('layer 3, head 5', 'layer 3, FFN')
+    """
+    what = {"head": f"head {block.head}", "attention": "attention block", "ffn": "FFN"}[block.kind]
+    return f"layer {block.layer}, {what}"
+
+
+def norm_table(norms: FunctionNorms) -> pd.DataFrame:
+    """One row a block: layer, kind, head (missing unless it is one), tokens, mean, min, max, and the quantiles `q05` … `q99`.
+
+    Mean, min and max are exact, quantiles to within a bin of the sketch (1/32 of the value).
+    """
+    sketch = norms.sketch
+    made = _about(norms.blocks)
+    made["tokens"] = sketch.count.numpy()
+    made["mean"], made["min"], made["max"] = sketch.mean().numpy(), sketch.low.double().numpy(), sketch.high.double().numpy()
+    for q in QUANTILES:
+        made[f"q{round(100 * q):02}"] = sketch.quantile(q).numpy()
+    return made.drop(columns="block")
+
+
+def density_table(norms: FunctionNorms) -> pd.DataFrame:
+    """How the norms of each block are spread: block, layer, kind, head, value, density, and the bin's edges low and high.
+
+    `density` is over log10 of the norm: times the bins' widths log10(high / low) it sums to 1 for each block. Nothing is
+    smoothed but by merging MERGED bins of the sketch. A block's bins go from one before its smallest norm to one after its
+    largest. What is below 2^-24, zeros among them, is in a first bin of one octave.
+    """
+    grid = edges().numpy().copy()
+    grid[0], grid[-1] = grid[1] / 2, 2 * grid[-2]
+    counts = norms.sketch.counts.numpy()
+    counts = counts.reshape(len(counts), -1, MERGED).sum(axis=2)
+    low, high = grid[:-1:MERGED], grid[MERGED::MERGED]
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    about, parts = _about(norms.blocks), []
+    for i in range(len(counts)):
+        seen = np.flatnonzero(counts[i])
+        if not len(seen):
+            continue
+        part = slice(max(seen[0] - 1, 0), seen[-1] + 2)
+        density = share[i, part] / np.log10(high[part] / low[part])
+        bins = {"value": np.sqrt(low[part] * high[part]), "density": density, "low": low[part], "high": high[part]}
+        parts.append(about.iloc[[i] * len(density)].reset_index(drop=True).assign(**bins))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _about(blocks: Sequence[Block]) -> pd.DataFrame:
+    heads = pd.array([pd.NA if b.head is None else b.head for b in blocks], dtype="Int64")
+    return pd.DataFrame(
+        {"block": [b.name for b in blocks], "layer": [b.layer for b in blocks], "kind": [b.kind for b in blocks], "head": heads}
+    )
+
+
+def densities(models: Mapping[str, FunctionNorms]) -> pd.DataFrame:
+    """`density_table` of several models, with a first column `model`."""
+    return pd.concat([density_table(norms).assign(model=name) for name, norms in models.items()], ignore_index=True)[
+        ["model", "block", "layer", "kind", "head", "value", "density", "low", "high"]
+    ]
+
+
+def draw(
+    models: Mapping[str, FunctionNorms], kinds: Sequence[str] = ("head", "ffn"), epsilon: Mapping[str, float] | None = None
+) -> go.Figure:
+    """Distributions of the norms, a row for each model and a column for each kind of block; axes are shared in a column.
+
+    Every head is a line of its own, in the colour of its layer. `epsilon` (by kind) is drawn as an upright line.
+    """
+    return draw_table(densities(models), kinds, epsilon)
+
+
+def draw_table(table: pd.DataFrame, kinds: Sequence[str], epsilon: Mapping[str, float] | None = None) -> go.Figure:
+    """The figure of `draw`, from a table of `densities`."""
+    names, layers = list(dict.fromkeys(table["model"])), sorted(table["layer"].unique())
+    kinds = [kind for kind in kinds if kind in set(table["kind"])]
+    figure = make_subplots(
+        len(names), len(kinds), shared_xaxes="columns", vertical_spacing=0.16 / len(names), horizontal_spacing=0.09,
+        subplot_titles=[f"{KIND_NAMES[kind]}: {name}" for name in names for kind in kinds],
+    )  # fmt: skip
+    height = _AROUND + _ROW_HEIGHT * len(names)
+    figure.update_layout(theme.figure("How large the function norms are", NORM, "density", height).layout)
+    for layer, colour in zip(layers, theme.layer_colours(len(layers)), strict=True):
+        shown = False
+        for row, column, line in _lines(table[table["layer"] == layer], names, kinds):
+            kind, block = kinds[column], Block.named(line["block"].iloc[0])
+            figure.add_scatter(
+                x=line["value"], y=line["density"], mode="lines", name=f"layer {layer}", legendgroup=f"layer {layer}",
+                showlegend=not shown, line={"color": colour, "width": 1 if kind == "head" else 2}, legendrank=1000 + layer,
+                hovertemplate="norm %{x:.3g}: density %{y:.2f}<extra>" + block_name(block) + "</extra>",
+                row=row + 1, col=column + 1,
+            )  # fmt: skip
+            shown = True
+    for column, kind in enumerate(kinds):
+        values = table.loc[table["kind"] == kind]
+        limits = [np.log10(values["low"].min()), np.log10(values["high"].max())]
+        if epsilon and kind in epsilon:
+            limits = [min(limits[0], np.log10(epsilon[kind]) - 0.05), max(limits[1], np.log10(epsilon[kind]) + 0.05)]
+        top = 1.06 * float(values["density"].max())
+        for row in range(len(names)):
+            last = row == len(names) - 1
+            place = {"row": row + 1, "col": column + 1}
+            figure.update_xaxes(
+                type="log", range=limits, dtick="D2", tickformat="~g", minor={"dtick": "D1"}, title_text=NORM if last else None,
+                **place,
+            )  # fmt: skip
+            figure.update_yaxes(
+                range=[0, top], title_text="density over log<sub>10</sub>" if column == 0 else None, matches=_axis(column),
+                **place,
+            )  # fmt: skip
+            if epsilon and kind in epsilon:
+                _mark(figure, epsilon[kind], top, row == 0 and column == 0, place)
+    figure.update_annotations(font={"size": 13})
+    figure.update_layout(margin={"t": 70})
+    return figure
+
+
+def _lines(table: pd.DataFrame, names: Sequence[str], kinds: Sequence[str]) -> Iterator[tuple[int, int, pd.DataFrame]]:
+    """(row, column, bins) of each block."""
+    for (name, kind, _), bins in table.groupby(["model", "kind", "block"], sort=False):
+        if kind in kinds:
+            yield names.index(name), kinds.index(kind), bins
+
+
+def _mark(figure: go.Figure, epsilon: float, top: float, first: bool, place: Mapping[str, int]) -> None:
+    figure.add_scatter(
+        x=[epsilon, epsilon], y=[0, top], mode="lines", name="ε", legendgroup="ε", showlegend=first, legendrank=1,
+        line={"color": theme.ACCENT, "width": 2, "dash": "dot"}, hovertemplate="ε = %{x:.3g}<extra></extra>", **place,
+    )  # fmt: skip
+
+
+def _axis(column: int) -> str:
+    """The vertical axis of the first row's subplot."""
+    return f"y{column + 1}" if column else "y"
