@@ -145,9 +145,10 @@ def test_what_belongs_to_a_unit(family):
             unit_groups(layers, ("pairs",))
         assert next(iter(unit_groups(layers, ("ffn",)))).weights_of_a_unit == 3 * 48  # up, gate and down
     elif family == "bert":
-        sizes = {g.kind: (len(g), g.weights_of_a_unit) for kind in KINDS for g in unit_groups(layers[:1], (kind,))[:1]}
+        sizes = {g.kind: (len(g), g.weights_of_a_unit) for kind in UNITS[1:] for g in unit_groups(layers[:1], (kind,))[:1]}
         assert sizes == {
             "ffn": (56, 2 * 48), "values": (48, 2 * 48), "pairs": (48, 2 * 48), "heads": (4, 4 * 12 * 48),
+            "attention": (1, 4 * 48 * 48), "feed-forward": (1, 2 * 48 * 56),
             "sublayers": (1, 4 * 48 * 48), "layers": (1, 4 * 48 * 48 + 2 * 48 * 56),
         }  # fmt: skip
         only = unit_groups(layers, ("rows",), ("key", "ffn_out"))
@@ -156,7 +157,8 @@ def test_what_belongs_to_a_unit(family):
 
 
 def test_which_kinds_go_together():
-    fine = {("ffn", "values", "pairs"), ("ffn", "heads"), ("ffn", "values"), ("ffn", "pairs"), ("values", "pairs")}
+    fine = {("ffn", "heads"), ("ffn", "values"), ("ffn", "pairs"), ("values", "pairs"), ("ffn", "attention")}
+    fine |= {(kind, "feed-forward") for kind in ("values", "pairs", "heads", "attention")}
     pairs = {(a, b) for i, a in enumerate(UNITS) for b in UNITS[i + 1 :]}
     for a, b in pairs:
         if (a, b) in fine:
