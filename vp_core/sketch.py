@@ -78,12 +78,16 @@ class Sketch:
         return self.total / self.count.clamp_min(1)
 
     def quantile(self, q: float) -> Tensor:
-        """(n,): the value that a share `q` of all values stays below, to within a bin; never outside the exact range."""
+        """(n,): the value that a share `q` of all values stays below, to within a bin; never outside the exact range.
+
+        0 where nothing was seen.
+        """
         below = torch.cumsum(self.counts, dim=1)
-        place = torch.searchsorted(below, (q * self.count).ceil().clamp_min(1).long()[:, None])[:, 0].clamp_max(BINS - 1)
+        wanted = (q * self.count.double()).ceil().clamp_min(1).long()
+        place = torch.searchsorted(below, wanted[:, None])[:, 0].clamp_max(BINS - 1)
         grid = edges()
         upper = grid[place + 1].minimum(self.high.double())
-        return torch.maximum(upper, self.low.double())
+        return torch.where(self.count > 0, torch.maximum(upper, self.low.double()), 0.0)
 
     def share_below(self, threshold: float) -> Tensor:
         """(n,): the share of values below a threshold, exact at edges and interpolated within a bin."""
@@ -93,4 +97,5 @@ class Sketch:
         part = (threshold - grid[place]) / (grid[place + 1] - grid[place])
         inside = self.counts[:, place] * part.clamp(0, 1)
         share = (self.counts[:, :place].sum(dim=1) + inside) / self.count.clamp_min(1)
-        return torch.where(threshold > self.high, 1.0, torch.where(threshold <= self.low, 0.0, share))
+        share = torch.where(threshold > self.high, 1.0, torch.where(threshold <= self.low, 0.0, share))
+        return torch.where(self.count > 0, share, 0.0)
