@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import app, evaluation, heat_map, peers, replacement, squeezing, statistics, training
+from benchmarks import app, evaluation, heat_map, identity, peers, replacement, squeezing, statistics, training
 from vp_core.data import open_examples
 from vp_core.parallel import WORKERS
 from vp_core.study import CALIBRATION, open_study
 
-_ALL = ["statistics", "evaluation", "heat_map", "squeezing", "peers", "replacement", "training", "table2", "app"]
+_ALL = ["statistics", "evaluation", "heat_map", "squeezing", "peers", "replacement", "identity", "training", "table2", "app"]
 
 
 def main(chosen: list[str]) -> None:
@@ -39,6 +39,8 @@ def main(chosen: list[str]) -> None:
         peers.run(study, train.sample_like(dev, CALIBRATION).labels)
     if "replacement" in chosen:
         replacement.run(place)
+    if "identity" in chosen:
+        identity.run(study)
     if "training" in chosen:
         training.run()
     if "table2" in chosen:

@@ -121,6 +121,7 @@ def train(
             raise VPError("The loss is NaN or infinite: choose a smaller learning rate, or the precision float32.")
         total += value
         watch(number, len(steps), value)
+    accelerator.free_memory()  # it holds on to every model and optimiser that it has prepared
     model.eval()
     return total / len(steps)
 

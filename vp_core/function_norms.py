@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,11 +19,11 @@ from transformers import PreTrainedModel
 
 from vp_core.batches import Batch
 from vp_core.blocks import Block, Sublayers, find_sublayers
-from vp_core.covariance import check_finite
 from vp_core.errors import VPError
 from vp_core.parallel import in_parallel
-from vp_core.projections import as_rows, linear_map
+from vp_core.projections import as_rows
 from vp_core.prune import share
+from vp_core.scatter import ScatterLinear
 from vp_core.sketch import Sketch
 from vp_core.store import load_tensors, save_tensors
 
@@ -117,19 +118,26 @@ def head_norms(context: Tensor, weight: Tensor, heads: int) -> Tensor:
     return found
 
 
+def live_heads(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(the part of `x` (…, d_in) that comes from heads which are there, the columns of W_O that read it, (d, n)); `module` is
+    W_O, squeezed or not."""
+    if not isinstance(module, ScatterLinear):
+        return x, as_rows(module, cast(Tensor, module.weight))
+    return x[..., module.in_index] if module.shape.gathers else x, module.compact()[0]
+
+
 @contextmanager
 def _observed(model: nn.Module, sublayers: Iterable[Sublayers], found: dict[Block, list[Tensor]]) -> Iterator[None]:
     """While open, a forward pass adds the norms (examples·tokens,) of every block to `found`, once for each use of it."""
 
     def see_heads(one: Sublayers):
-        module = linear_map(model, one.attention or "")
-
-        def hook(_module: nn.Module, inputs: tuple[Tensor]) -> None:
-            norms = head_norms(inputs[0].flatten(0, -2), as_rows(module, module.weight), len(one.heads))
+        def hook(module: nn.Module, inputs: tuple[Tensor]) -> None:
+            x, weight = live_heads(module, inputs[0].flatten(0, -2))
+            norms = head_norms(x, weight, len(one.heads))
             for head, values in zip(one.heads, norms, strict=True):
                 found.setdefault(Block(one.layer, "head", head), []).append(values)
 
-        return module.register_forward_pre_hook(hook)
+        return model.get_submodule(one.attention or "").register_forward_pre_hook(hook)
 
     def see(path: str, block: Block):
         def hook(_module: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
@@ -180,7 +188,7 @@ def collect_norms(
                 norms = torch.stack(uses).float()  # (blocks, examples·tokens)
                 if mask is not None:
                     norms *= mask
-                check_finite("norm", norms)
+                _check_finite([blocks[i] for i in chosen], norms)
                 maxima[:, chosen] = torch.maximum(maxima[:, chosen], norms.view(len(chosen), texts, -1).amax(dim=2).T)
                 sketch.add(chosen, norms if mask is None else norms[:, mask.bool()])
         return sketch, maxima, batch.examples
@@ -194,3 +202,14 @@ def collect_norms(
         raise VPError("There are no tokens to measure function norms on: give at least one sentence.")
     order = np.argsort(np.concatenate(places_of_texts), kind="stable")  # whatever the batches, text by text
     return FunctionNorms(blocks, total, torch.cat(parts)[torch.from_numpy(order)], model_id, data_id)
+
+
+def _check_finite(blocks: Sequence[Block], norms: Tensor) -> None:
+    """VPError that names the first block whose norms (blocks, tokens) are NaN or infinite."""
+    sums = norms.sum(dim=1)
+    if not torch.isfinite(sums).all():
+        block = blocks[int((~torch.isfinite(sums)).nonzero()[0])]
+        raise VPError(
+            f"The function norm of {block.name} is not finite: this model cannot be measured; check its weights, or run it in "
+            "float32."
+        )

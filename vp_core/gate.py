@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 
 from vp_core.blocks import KINDS, Sublayers
 from vp_core.errors import VPError
-from vp_core.function_norms import head_norms
-from vp_core.projections import as_rows
+from vp_core.function_norms import head_norms, live_heads
 from vp_core.prune import share
 
 SLOPE = 1e5
@@ -106,14 +105,18 @@ class Gated(nn.Module):
         return y
 
     def _heads(self, x: Tensor, epsilon: float) -> Tensor:
-        weight = as_rows(self.inner, cast(Tensor, self.inner.weight)).to(x.dtype)
         flat = x.reshape(-1, x.shape[-1])
+        live, weight = live_heads(self.inner, flat)
+        weight = weight.to(x.dtype)
         if torch.is_grad_enabled():
-            norms = cast(Tensor, HeadNorms.apply(flat, weight, self.heads)).float()
+            norms = cast(Tensor, HeadNorms.apply(live, weight, self.heads)).float()
         else:
-            norms = head_norms(flat, weight, self.heads).float()
+            norms = head_norms(live, weight, self.heads).float()
         self._remember("head", norms)
         opening = gate(norms, epsilon).T.to(x.dtype)  # (tokens, heads)
+        if live is not flat:  # the inner map picks the heads that are left out of all
+            by_column = opening.repeat_interleave(live.shape[1] // self.heads, dim=1)
+            return (flat * torch.ones_like(flat).index_copy(1, cast(Tensor, self.inner.in_index), by_column)).view_as(x)
         return (flat.view(len(flat), self.heads, -1) * opening[..., None]).view_as(x)
 
     def _remember(self, kind: str, norms: Tensor) -> None:
@@ -140,6 +143,13 @@ def gated(model: PreTrainedModel, sublayers: Sequence[Sublayers], epsilon: Epsil
             inner = copy.get_submodule(one.ffn)
             copy.set_submodule(one.ffn, Gated(inner, 0, None, "ffn", limits["ffn"]).train(model.training))
     return copy
+
+
+def ungate(model: nn.Module) -> None:
+    """Take the gates off again, in place."""
+    for path, module in list(model.named_modules()):
+        if isinstance(module, Gated):
+            model.set_submodule(path, module.inner)
 
 
 def penalty(model: nn.Module, mask: Tensor | None) -> Tensor:

@@ -22,18 +22,12 @@ class Log:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], write: bool = True) -> None:
         self.folder, self.settings, self.write = folder, json.loads(json.dumps(settings)), write
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = check_run_folder(folder, self.settings)
         if write:
-            _make(folder)
-        if (folder / LOG).is_file():
-            there = read_log(folder)
-            if there["settings"] != self.settings:
-                old, new = there["settings"], self.settings
-                what = next(key for key in new if old.get(key) != new[key]) if old.keys() == new.keys() else "settings"
-                raise VPError(f"The folder {str(folder)!r} holds a run with another {what}: choose a new folder (--out).")
-            self.rows = there["rows"]
-        elif write and any(folder.iterdir()):
-            raise VPError(f"The folder {str(folder)!r} is not empty and holds no run: choose a new one (--out).")
+            try:
+                folder.mkdir(exist_ok=True)
+            except OSError as error:
+                raise VPError(f"The folder {str(folder)!r} could not be made ({error.strerror}): choose another.") from error
 
     def add(self, row: dict[str, Any]) -> None:
         """Keep a row; it is on disk when this returns."""
@@ -93,9 +87,23 @@ def read_log(path: str | Path) -> dict[str, Any]:
         raise VPError(f"{str(path)!r} is broken ({error}): run again in a new folder.") from error
 
 
-def _make(folder: Path) -> None:
+def check_run_folder(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the run with these settings that is in a folder, none for a new one.
+
+    VPError for a place that cannot be one, a folder with other things in it, and one of another run. Settings that are not
+    given (the model, before it is loaded) are not compared.
+    """
     if folder.exists() and not folder.is_dir():
         raise VPError(f"{str(folder)!r} is a file: choose a folder (--out).")
     if not folder.absolute().parent.is_dir():
         raise VPError(f"The folder {str(folder.parent)!r} is not there: make it first, or choose another place.")
-    folder.mkdir(exist_ok=True)
+    if not (folder / LOG).is_file():
+        # a process that was killed while it wrote its first log leaves a hidden part of it
+        if folder.is_dir() and any(not path.name.startswith(f".{LOG}.") for path in folder.iterdir()):
+            raise VPError(f"The folder {str(folder)!r} is not empty and holds no run: choose a new one (--out).")
+        return []
+    there = read_log(folder)
+    for key, value in json.loads(json.dumps(dict(settings))).items():
+        if key not in there["settings"] or there["settings"][key] != value:
+            raise VPError(f"The folder {str(folder)!r} holds a run with another {key}: choose a new folder (--out).")
+    return there["rows"]

@@ -30,7 +30,7 @@ from vp_core.errors import VPError, one_of
 from vp_core.evaluate import Question, Score, score
 from vp_core.finetune import Lessons, Schedule, Watch, train
 from vp_core.function_norms import FunctionNorms, collect_norms
-from vp_core.gate import check_theta, gated
+from vp_core.gate import check_theta, gated, ungate
 from vp_core.projections import find_layers
 from vp_core.runs import Checkpoint, Log
 from vp_core.shells import freeze_new_biases, write_back
@@ -49,6 +49,8 @@ class Settings:
     `sn` is λ of spectral normalisation (None: without). If fewer pass `theta`, those that were shut most often leave in each
     iteration, until they are `at_least` blocks and a share `least_share` of the model's projection weights. Both are 0 in the
     paper, whose trainings are long; after a short one there may be none that passes.
+    `begin` is the schedule of the fine-tuning before the first iteration, in which spectral normalisation wants more than
+    the others (None: as they).
     """
 
     mode: str = "joint"
@@ -60,6 +62,7 @@ class Settings:
     at_least: int = 0
     least_share: float = 0.0
     schedule: Schedule = field(default_factory=Schedule)
+    begin: Schedule | None = None
 
     def checked(self) -> "Settings":
         """The same; VPError with one sentence for what cannot be."""
@@ -71,7 +74,7 @@ class Settings:
             raise VPError(f"The share {self.least_share!r} that leaves at least is not between 0 and 1: 0.05 is 5 %.")
         if self.iterations < 1 or min(self.k) < 1 or self.at_least < 0 or self.l1 < 0:
             raise VPError("Iterations and k must be at least 1, the L1 factor and the least number of blocks at least 0.")
-        self.schedule.checked()
+        self.schedule.checked(), (self.begin or self.schedule).checked()
         return self
 
     def as_json(self) -> dict[str, Any]:
@@ -174,6 +177,8 @@ class _Run:
         if state := self.checkpoint.load(self.dense):
             self.gone, self.epsilon = [Block.named(name) for name in state["gone"]], state["epsilon"]
             self.log.rows = self.log.rows[: state["rows"]]
+        else:  # stopped before the first one was written
+            self.log.rows = []
 
     def next(self) -> dict[str, Any] | None:
         """The next row; None at the end: enough iterations, or nothing that could leave."""
@@ -210,7 +215,7 @@ class _Run:
             self.tell("looking for weights of spectral norm λ")
             batches = make_batches(self.material.texts, range(len(self.material.texts)))
             self.dense.load_state_dict(nearest(self.dense, batches, self.settings.sn).state_dict())
-        self._train("fine-tuning", 0)
+        self._train("fine-tuning", 0, schedule=self.settings.begin)
 
     def _towards_identity(self, number: int) -> dict[str, Any]:
         """Steps 1 and 2, unless a checkpoint of them was found."""
@@ -256,19 +261,22 @@ class _Run:
     def _blocks(self) -> list[Block]:
         return [block for one in self._left() for block in one.blocks]
 
-    def _train(self, what: str, seed: int, epsilon: Mapping[str, float] | None = None) -> None:
+    def _train(
+        self, what: str, seed: int, epsilon: Mapping[str, float] | None = None, schedule: Schedule | None = None
+    ) -> None:
         self.tell(what)
         small, settings = self._small(), self.settings
         if settings.sn:
             normalise_left(small, self.dense, settings.sn)
         trained = gated(small, self._left(), epsilon) if epsilon else small
         train(
-            trained, self.material.lessons, settings.schedule, seed=seed, l1=settings.l1 if epsilon else 0.0,
+            trained, self.material.lessons, schedule or settings.schedule, seed=seed, l1=settings.l1 if epsilon else 0.0,
             watch=self.watch, accelerator=self.accelerator,
         )  # fmt: skip
-        small = small.cpu()
-        fold(small)
-        write_back(self.dense, small, plan_without(self.dense, self.gone))
+        trained = trained.cpu()
+        ungate(trained)
+        fold(trained)
+        write_back(self.dense, trained, plan_without(self.dense, self.gone))
 
     def _norms(self) -> FunctionNorms:
         """Over all texts, each process its part; equal on all of them."""

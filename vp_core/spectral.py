@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def spectral_norm(weight: Tensor, start: Tensor | None = None) -> tuple[float, T
     >>> spectral_norm(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))[0]
     4.0
     """
-    matrix = weight.detach().double()
+    matrix = weight.detach().to("cpu", torch.float64)  # a few small products, and not every accelerator has float64
     width = min(_VECTORS, *matrix.shape)
     if start is None or start.shape != (matrix.shape[1], width):
         start = torch.randn(matrix.shape[1], width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -93,16 +94,19 @@ class SpectralNorm(nn.Module):
             matrix = rows[part]
             pieces += [rows[end : part.start], matrix * self._factor(matrix, i)]
             end = part.stop
-        return self._rows(torch.cat([*pieces, rows[end:]]))
+        return self._rows(torch.cat([*pieces, rows[end:]])).contiguous()
 
     def _factor(self, matrix: Tensor, i: int) -> Tensor:
         v: Tensor = getattr(self, f"v{i}")
-        with torch.no_grad(), torch.autocast(matrix.device.type, enabled=False):
-            if self.training:
-                v = nn.functional.normalize(matrix.T @ (matrix @ v), dim=0)
-                setattr(self, f"v{i}", v)
-            u = nn.functional.normalize(matrix @ v, dim=0)
-        sigma = u @ (matrix @ v)
+        with torch.autocast(matrix.device.type, enabled=False):
+            with torch.no_grad():
+                u = nn.functional.normalize(matrix @ v, dim=0)
+                if self.training:
+                    new = nn.functional.normalize(matrix.T @ u, dim=0)
+                    v = torch.where(new.any(), new, v)  # a matrix of zeros may still become another one
+                    setattr(self, f"v{i}", v)
+                    u = nn.functional.normalize(matrix @ v, dim=0)
+            sigma = u @ (matrix @ v)
         return torch.where(sigma > 0, self.scale / sigma.clamp_min(torch.finfo(sigma.dtype).tiny), 1.0)
 
 
@@ -143,13 +147,14 @@ def put_norm(module: nn.Module, scale: float, parts: Sequence[slice] = ()) -> No
 def normalise_left(small: PreTrainedModel, dense: PreTrainedModel, scale: float = LAMBDA) -> None:
     """`normalise` for what `vp_core.blocks.without` left of `dense`: every projection that is still multiplied, in place."""
     for path, parts in _matrices(find_projections(dense), TYPES).items():
-        module = small.get_submodule(path)
-        module = module.linear if isinstance(module, ScatterLinear) else module
+        whole, before = small.get_submodule(path), linear_map(dense, path)
+        module = whole.linear if isinstance(whole, ScatterLinear) else cast(nn.Linear, whole)
         if module is None:
             continue
-        before, there = linear_map(dense, path), as_rows(module, module.weight)
-        if len(there) != len(as_rows(before, before.weight)):
-            size = len(there) // len(parts)  # whole heads went: the parts of a fused matrix shrank alike
+        filled_up = isinstance(whole, ScatterLinear) and not whole.shape.wide  # with rows of zeros at the end
+        rows = whole.shape.rows if filled_up else len(as_rows(module, module.weight))
+        if rows != len(as_rows(before, before.weight)):
+            size = rows // len(parts)  # whole heads went: the parts of a fused matrix shrank alike
             parts = [slice(i * size, (i + 1) * size) for i in range(len(parts))]
         put_norm(module, scale, parts)
 
