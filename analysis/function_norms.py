@@ -1,6 +1,7 @@
 """How large the function norms of heads, attention blocks and FFNs are, layer by layer: fig. 2 of the SNIP paper."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from vp_core.sketch import edges
 
 MERGED = 4
 """Bins of the sketch in one point of a density: eight points an octave."""
-KIND_NAMES = {"head": "heads", "attention": "attention blocks", "ffn": "feed-forward networks"}
+KIND_NAMES = {"head": "heads", "attention": "attention blocks", "ffn": "FFNs"}
 NORM = "function norm max |F(x)|"
 _ROW_HEIGHT, _AROUND = 220, 130
 
@@ -41,6 +42,15 @@ def norm_table(norms: FunctionNorms) -> pd.DataFrame:
     for q in QUANTILES:
         made[f"q{round(100 * q):02}"] = sketch.quantile(q).numpy()
     return made.drop(columns="block")
+
+
+def norm_tables(models: Mapping[str, FunctionNorms]) -> pd.DataFrame:
+    """`norm_table` of several models, with a first column `model`."""
+    parts = []
+    for name, norms in models.items():
+        parts.append(norm_table(norms))
+        parts[-1].insert(0, "model", name)
+    return pd.concat(parts, ignore_index=True)
 
 
 def density_table(norms: FunctionNorms) -> pd.DataFrame:
@@ -98,21 +108,23 @@ def draw_table(table: pd.DataFrame, kinds: Sequence[str], epsilon: Mapping[str, 
     kinds = [kind for kind in kinds if kind in set(table["kind"])]
     figure = make_subplots(
         len(names), len(kinds), shared_xaxes="columns", vertical_spacing=0.16 / len(names), horizontal_spacing=0.09,
-        subplot_titles=[f"{KIND_NAMES[kind]}: {name}" for name in names for kind in kinds],
+        subplot_titles=[f"{KIND_NAMES[kind]} · {name}" for name in names for kind in kinds],
     )  # fmt: skip
     height = _AROUND + _ROW_HEIGHT * len(names)
     figure.update_layout(theme.figure("How large the function norms are", NORM, "density", height).layout)
-    for layer, colour in zip(layers, theme.layer_colours(len(layers)), strict=True):
-        shown = False
-        for row, column, line in _lines(table[table["layer"] == layer], names, kinds):
-            kind, block = kinds[column], Block.named(line["block"].iloc[0])
-            figure.add_scatter(
-                x=line["value"], y=line["density"], mode="lines", name=f"layer {layer}", legendgroup=f"layer {layer}",
-                showlegend=not shown, line={"color": colour, "width": 1 if kind == "head" else 2}, legendrank=1000 + layer,
-                hovertemplate="norm %{x:.3g}: density %{y:.2f}<extra>" + block_name(block) + "</extra>",
-                row=row + 1, col=column + 1,
-            )  # fmt: skip
-            shown = True
+    colours = dict(zip(layers, theme.layer_colours(len(layers)), strict=True))
+    shown: set[int] = set()
+    for (layer, name, kind), part in table[table["kind"].isin(kinds)].groupby(["layer", "model", "kind"], sort=False):
+        lines = _joined(part)
+        figure.add_scatter(
+            x=lines["value"], y=lines["density"], mode="lines", connectgaps=False, customdata=lines["what"],
+            name=f"layer {layer}", legendgroup=f"layer {layer}", legendrank=1000 + layer, showlegend=layer not in shown,
+            line={"color": colours[layer], "width": 1 if kind == "head" else 2},
+            hovertemplate="norm %{x:.3g}: density %{y:.2f}<extra>%{customdata}</extra>",
+            row=names.index(name) + 1, col=kinds.index(kind) + 1,
+        )  # fmt: skip
+        shown.add(layer)
+    first = min((kinds.index(kind) for kind in epsilon or () if kind in kinds), default=0)
     for column, kind in enumerate(kinds):
         values = table.loc[table["kind"] == kind]
         limits = [np.log10(values["low"].min()), np.log10(values["high"].max())]
@@ -131,22 +143,33 @@ def draw_table(table: pd.DataFrame, kinds: Sequence[str], epsilon: Mapping[str, 
                 **place,
             )  # fmt: skip
             if epsilon and kind in epsilon:
-                _mark(figure, epsilon[kind], top, row == 0 and column == 0, place)
+                _mark(figure, kind, epsilon[kind], top, row == 0 and column == first, place)
     figure.update_annotations(font={"size": 13})
     figure.update_layout(margin={"t": 70})
     return figure
 
 
-def _lines(table: pd.DataFrame, names: Sequence[str], kinds: Sequence[str]) -> Iterator[tuple[int, int, pd.DataFrame]]:
-    """(row, column, bins) of each block."""
-    for (name, kind, _), bins in table.groupby(["model", "kind", "block"], sort=False):
-        if kind in kinds:
-            yield names.index(name), kinds.index(kind), bins
+def move(figure: go.Figure, epsilon: Mapping[str, float]) -> None:
+    """Put the upright lines of a figure of `draw` at other values of ε."""
+    for trace in figure.data:
+        if trace.name == "ε":
+            trace.x = [epsilon[trace.meta]] * 2
 
 
-def _mark(figure: go.Figure, epsilon: float, top: float, first: bool, place: Mapping[str, int]) -> None:
+def _joined(part: pd.DataFrame) -> dict[str, list[Any]]:
+    """The lines of a layer's blocks one after another with gaps between: one trace draws faster than one for each head."""
+    found: dict[str, list[Any]] = {"value": [], "density": [], "what": []}
+    for name, bins in part.groupby("block", sort=False):
+        what = block_name(Block.named(str(name)))
+        found["value"] += [float(f"{v:.4g}") for v in bins["value"]] + [None]
+        found["density"] += [round(v, 4) for v in bins["density"]] + [None]
+        found["what"] += [what] * len(bins) + [None]
+    return found
+
+
+def _mark(figure: go.Figure, kind: str, epsilon: float, top: float, first: bool, place: Mapping[str, int]) -> None:
     figure.add_scatter(
-        x=[epsilon, epsilon], y=[0, top], mode="lines", name="ε", legendgroup="ε", showlegend=first, legendrank=1,
+        x=[epsilon, epsilon], y=[0, top], mode="lines", name="ε", legendgroup="ε", showlegend=first, meta=kind, legendrank=1,
         line={"color": theme.ACCENT, "width": 2, "dash": "dot"}, hovertemplate="ε = %{x:.3g}<extra></extra>", **place,
     )  # fmt: skip
 

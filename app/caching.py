@@ -15,6 +15,7 @@ import streamlit as st
 
 from analysis import compare, ladder
 from analysis.speed import limit
+from app.beside import Measured, measure, measure_beside
 from app.jobs import Job, News
 from app.measuring import Measurements
 from app.preparing import Prepared, prepare
@@ -25,6 +26,8 @@ from vp_core.parallel import served_first
 from vp_core.store import cache_dir
 from vp_core.study import Recipe, Study, open_study
 from vp_core.sweep import CurveStore, Row, known_point, point, score_of
+from vp_core.threshold import Threshold, running_scores
+from vp_core.threshold import key as threshold_key
 
 Answers = dict[str, tuple[np.ndarray, bool]]
 """By model, what `Study.predict` says of a text."""
@@ -34,6 +37,9 @@ HEAD_START = 0.5
 
 KEPT_JOBS = 256
 """Jobs that are remembered; the oldest are forgotten first, their points are in the store."""
+
+KEPT_SCORES = 4096
+"""Scores of settings of ε and θ that are remembered."""
 
 
 def study(settings: Settings) -> Study:
@@ -168,13 +174,58 @@ def live_job(of: Study, recipe: Recipe, sparsity: float, precision: str, watcher
                 if last.final:
                     store(of).add(point(of, recipe, sparsity, last, precision))
                 yield last
-            if last is not None and last.final and dense_score(of, precision) is None:
-                for dense in of.running_scores(recipe, 0.0, precision, False, stopped):
-                    if dense.final:
-                        store(of).add(point(of, recipe, 0.0, dense, precision))
-                        yield last  # once more, now that there is something to compare it with
+            yield from _dense_too(of, last, precision, stopped)
 
     return Job(scores).start(watcher)
+
+
+def _dense_too(of: Study, last: Score | None, precision: str, stopped: Callable[[], bool]) -> Iterator[Score]:
+    """An exact score once more, when the dense one is there to compare it with; nothing if it was known before."""
+    if last is None or not last.final or dense_score(of, precision) is not None:
+        return
+    for dense in of.running_scores(Recipe(), 0.0, precision, False, stopped):
+        if dense.final:
+            store(of).add(point(of, Recipe(), 0.0, dense, precision))
+            yield last
+
+
+@st.cache_resource(show_spinner=False)
+def _threshold_scores() -> dict[str, Score]:
+    return {}
+
+
+def threshold_job(of: Study, threshold: Threshold, watcher: str) -> Job[Score]:
+    """The running score of one setting of ε and θ, for one visitor; a setting that was finished before answers at once."""
+    gate, kept = measurements().gate, _threshold_scores()
+
+    def fresh(key: str, stopped: Callable[[], bool]) -> Iterator[Score]:
+        for score in running_scores(of, threshold, False, stopped):
+            if score.final:
+                kept[key] = score
+                while len(kept) > KEPT_SCORES:
+                    kept.pop(next(iter(kept)))
+            yield score
+
+    def scores(stopped: Callable[[], bool]) -> Iterator[Score]:
+        key, last = threshold_key(of, threshold), None
+        with gate.first(), served_first(), news(of).working(stopped):
+            for last in [kept[key]] if key in kept else fresh(key, stopped):
+                yield last
+            yield from _dense_too(of, last, "float32", stopped)
+
+    return Job(scores).start(watcher)
+
+
+def blocks_job(of: Study, watcher: str) -> Job[Measured]:
+    """Function norms, then spectral norms, of the model in hand."""
+    key = f"blocks {of.loaded.fingerprint} {of.calibration_id}"
+    return _shared(key, lambda: Job(measure(of)), watcher, again=False)
+
+
+def beside_job(of: Study, settings: Settings, which: str, watcher: str) -> Job[Measured]:
+    """The same of what is drawn beside it (`app.beside`)."""
+    key = f"beside {which} {of.loaded.fingerprint} {of.calibration_id}"
+    return _shared(key, lambda: Job(measure_beside(of, settings, which)), watcher, again=False)
 
 
 def sentence_job(of: Study, recipe: Recipe, sparsity: float, text: tuple[str, ...], watcher: str) -> Job[Answers]:

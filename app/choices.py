@@ -120,6 +120,18 @@ def pills(title: str, name: str, options: Sequence[str], now: Sequence[str]) -> 
     _offer(st.pills, title, name, options, chosen, selection_mode="multi", format_func=_recipe_label)
 
 
+def slide(title: str, name: str, options: Sequence[str], now: str, **more: Any) -> None:
+    """A slider over numbers, in a panel; a value that is none of them is put among them."""
+    _offer(st.select_slider, title, name, options if now in options else sorted((*options, now), key=float), now, **more)
+
+
+def switch(title: str, name: str, now: str) -> None:
+    """A setting that is `on` or empty, in a panel."""
+    key = f"pick-{name}"
+    st.session_state[key] = now == "on"
+    st.toggle(title, key=key, help=TERMS[name], on_change=picked, args=(name,))
+
+
 def picked(name: str) -> None:
     """The widget of the setting `name` was used. What no recipe can be is refused with a sentence, and nothing changes."""
     value, settings = st.session_state[f"pick-{name}"], st.session_state.settings
@@ -138,6 +150,8 @@ def _chosen(settings: Settings, name: str, value: Any) -> Settings:
         return settings.with_recipe(value) if value else settings
     if name == "units":
         return settings.with_units(value)
+    if isinstance(value, bool):
+        value = "on" if value else ""
     if isinstance(value, list):
         if name == "types" and not value:
             raise VPError("Choose at least one projection type")

@@ -51,6 +51,12 @@ def ticket(*jobs: Job) -> str:
     return "" if all(job.done for job in jobs) else str(time.monotonic_ns())
 
 
+def poller(key: str, poll: str, after_ms: int) -> None:
+    """Nothing to see: runs the fragment it is in again after a moment while `poll` is not empty."""
+    data = {"poll": poll, "after_ms": after_ms}
+    _component("poll", "<span></span>")(key=key, data=data, height=1, on_poll_change=lambda: None)
+
+
 def slider(key: str, label: str, position: int, moved: Callable[[], None], poll: str, after_ms: int) -> None:
     """The sparsity slider at `position` (0..100 %); `moved` is called when it was released somewhere else."""
     _component("slider", _SLIDER_HTML)(

@@ -2,6 +2,12 @@
 // the slider position (see analysis/live.py); nothing is asked of Python while the thumb moves.
 const BUSY_MS = 20
 
+// All axes of a layout, each changed: xaxis, yaxis2, …
+function axes(layout, change) {
+  const names = Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name))
+  return Object.fromEntries(names.map((name) => [name, change(layout[name])]))
+}
+
 function themed(layout, element) {
   const style = getComputedStyle(element)
   const text = style.getPropertyValue("--st-text-color").trim() || style.color
@@ -15,8 +21,7 @@ function themed(layout, element) {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: text, family: font },
-    xaxis: axis(layout.xaxis),
-    yaxis: axis(layout.yaxis),
+    ...axes(layout, axis),
     hoverlabel: { namelength: -1 },
   }
 }
@@ -69,9 +74,9 @@ export default function (component) {
   }
   const save = (format) => {
     // On paper there is no dark mode: what leaves the page is dark on white.
-    const layout = { ...canvas.layout, paper_bgcolor: "#fff", plot_bgcolor: "#fff", font: { color: "#222" } }
-    layout.xaxis = { ...layout.xaxis, tickfont: { color: "#222" }, gridcolor: "#ddd" }
-    layout.yaxis = { ...layout.yaxis, tickfont: { color: "#222" }, gridcolor: "#ddd" }
+    const light = (axis) => ({ ...axis, tickfont: { color: "#222" }, gridcolor: "#ddd" })
+    const paper = { paper_bgcolor: "#fff", plot_bgcolor: "#fff", font: { color: "#222" } }
+    const layout = { ...canvas.layout, ...axes(canvas.layout, light), ...paper }
     const size = { width: canvas.clientWidth, height: canvas.clientHeight, scale: format === "png" ? 2 : 1 }
     const content = { data: canvas.data, layout, config: {} }
     window.Plotly.downloadImage(content, { format, filename: data.name, ...size })

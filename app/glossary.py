@@ -73,4 +73,28 @@ TERMS = {
     "precisions": "float32, 16 bits (bfloat16) and 8 bits (int8), without fine-tuning. In float32 the squeezed model's answers "
     "are those of the masked one; in fewer bits it is asked itself.",
     "squeezed model": "A zip file: safetensors, JSON and the tokeniser; nothing of the original model is needed to load it.",
+    "mode": "Which blocks may go: attention **heads**, **FFNs** (feed-forward networks), both (*joint* in the paper), **whole "
+    "attention** blocks, **whole layers** (both sub-layers of a layer at once), or attention blocks and FFNs each by itself.",
+    "eps_attention": "A head or attention block is the identity in a mini-batch where no token's function norm is above ε. "
+    "At the left end nothing is, at the right end everything.",
+    "eps_ffn": "The same for feed-forward networks, whose norms are on another scale.",
+    "theta": "A block is off if it is the identity in at least this share of the mini-batches (32 texts each). The paper takes "
+    "0.95.",
+    "gate": "Blocks that stay are shut token by token wherever their function norm is below ε (S_ε of the paper). Without it "
+    "they run as they are.",
+    "off": "One square a block: its colour is the share of mini-batches in which it is the identity; what is crossed out is "
+    "off. Grey blocks are of a kind that may not go. Hover for identity share and mean norm.",
+    "norms": "The function norm of a block F at a token is max |F(x)|: by how much it changes the token's vector at most. "
+    "Every line is a block, its colour the layer; rows and columns share their axes (fig. 2 of the paper). Dotted: ε.",
+    "beside": "The **twin** was fine-tuned under spectral normalisation (λ = 5), from the same start on the same texts. *Only "
+    "rescaled* divides the weights of the model in hand by σ/λ and trains nothing: for comparison, no substitute.",
+    "sigma": "The largest singular value σ(W) of each projection's matrix: the most it can stretch its input. Spectral "
+    "normalisation holds it at λ.",
+    "runs": "One iteration: ε is estimated, the model is trained towards the identity with the gate and an L1 term, blocks "
+    "that are the identity leave for good, what is left is trained again.",
+    "run": "The folder that `vp snip --out` wrote, also while it runs; several: separated by semicolons. Empty: the runs of "
+    "the demo that come with it.",
+    "run_shown": "Each row is an iteration, from the top down; what is blank has left the model.",
+    "pruned within a point": "The largest share of the linear parameters that had left when the score was at most one point "
+    "below that of the given model.",
 }

@@ -46,7 +46,7 @@ def score_panel(study: Study) -> None:
         if job.error:
             st.error(job.error, icon=":material/error:")
         elif job.items:
-            _show_score(job.items[-1], caching.dense_score(study, settings.precision))
+            show_score(job.items[-1], caching.dense_score(study, settings.precision))
         else:
             st.metric(curves.METRIC_NAMES[study.question.task.metric], "…", help=TERMS["score"])
             st.caption(preparing(study, job))
@@ -68,7 +68,7 @@ def _live_job(study: Study, settings: Settings) -> tuple[Job[Score], int]:
     """This visitor's running score, begun anew when the question changes; and how much of it was shown already."""
     sparsity = float(settings.sparsity)
     key = study.key(settings.recipe, sparsity, settings.precision)
-    if st.session_state.get("score_key") != key or _unfinished(st.session_state.score_job):
+    if st.session_state.get("score_key") != key or unfinished(st.session_state.score_job):
         if "score_job" in st.session_state:
             st.session_state.score_job.cancel(watcher())
         st.session_state.score_key, st.session_state.score_seen = key, 0
@@ -76,14 +76,14 @@ def _live_job(study: Study, settings: Settings) -> tuple[Job[Score], int]:
     return st.session_state.score_job, st.session_state.score_seen
 
 
-def _unfinished(job: Job) -> bool:
+def unfinished(job: Job) -> bool:
     """Whether it stopped before its end because nobody looked any more: its visitor was on another page."""
     if job.error or not job.done:
         return False
     return len(job.items) < job.total or not job.items or getattr(job.items[-1], "final", True) is False
 
 
-def _show_score(score: Score, dense: Score | None) -> None:
+def show_score(score: Score, dense: Score | None) -> None:
     percent = score.metric in CLASSIFICATION
     delta = None
     if dense is not None and score.final:
@@ -146,7 +146,7 @@ def _sentence(study: Study, settings: Settings) -> None:
 def _sentence_job(study: Study, settings: Settings, text: tuple[str, ...]) -> Job[Answers]:
     """What both models say. A job, since the pruned one may have to be refitted first."""
     key = (st.session_state.score_key, text)
-    if st.session_state.get("sentence_key") != key or _unfinished(st.session_state.sentence_job):
+    if st.session_state.get("sentence_key") != key or unfinished(st.session_state.sentence_job):
         if "sentence_job" in st.session_state:
             st.session_state.sentence_job.cancel(watcher())
         st.session_state.sentence_key = key
@@ -217,7 +217,7 @@ def _curve_job(study: Study, settings: Settings) -> Job[Row]:
     recipe, by = settings.recipe, settings.curve_lines
     key = caching.lines_key(study, ladder.lines(recipe, by), settings.precision)
     cancelled = st.session_state.get("curve_cancelled")
-    if st.session_state.get("curve_key") != key or (cancelled != key and _unfinished(st.session_state.curve_job)):
+    if st.session_state.get("curve_key") != key or (cancelled != key and unfinished(st.session_state.curve_job)):
         if "curve_job" in st.session_state:
             st.session_state.curve_job.cancel(watcher())
         st.session_state.curve_key = key

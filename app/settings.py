@@ -5,14 +5,17 @@ from dataclasses import dataclass, fields, replace
 
 from analysis.compare import RANDOM
 from vp_core.basis import BASES
+from vp_core.blocks import MODES
 from vp_core.criteria import CRITERIA
 from vp_core.errors import VPError, one_of
 from vp_core.families import TYPES
+from vp_core.gate import check_epsilon, check_theta
 from vp_core.plan import SCOPES, check_sparsity
 from vp_core.precision import PRECISIONS
 from vp_core.projections import check_types
 from vp_core.recipes import MOST_STEPS, RECIPES, name_of
 from vp_core.replacement import REPLACEMENTS
+from vp_core.snip import THETA
 from vp_core.study import CALIBRATION, Recipe
 from vp_core.units import check_units
 
@@ -35,6 +38,8 @@ BUDGETS = ("units", "parameters", "flops")
 LINES = ("criteria", "replacement")
 OWN = "my recipe"
 """The recipe of the sidebar among those that the page Compare compares."""
+BESIDE = ("twin", "nothing", "rescaled")
+"""What the page Sub-layers draws beside the model in hand. An empty setting is the first of them that there is."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,14 @@ class Settings:
     repeats: str = "7"
     sparsities: str = "0,0.3,0.5,0.7"
     recipes: str = "paper,units mean,units least squares,best,random units"
+    mode: str = "joint"
+    eps_attention: str = ""
+    eps_ffn: str = ""
+    theta: str = f"{THETA:g}"
+    gate: str = ""
+    beside: str = ""
+    run: str = ""
+    run_shown: str = ""
 
     @property
     def recipe(self) -> Recipe:
@@ -154,6 +167,9 @@ _CHOICES = {
     "budget": ("", *BUDGETS),
     "lines": ("", *LINES),
     "show": (*TYPES, "ffn", "values", "pairs", "heads", "attention", "feed-forward", "layer"),
+    "mode": tuple(MODES),
+    "gate": ("", "on"),
+    "beside": ("", *BESIDE),
 }
 _MOST = {"steps": MOST_STEPS, "calibration": int(CALIBRATIONS[-1])}
 _LEAST = {"steps": 1, "calibration": int(CALIBRATIONS[0])}
@@ -173,6 +189,10 @@ def _checked(name: str, value: str) -> str:
         return ",".join(check_units([part for part in value.split(",") if part]))
     if name == "recipes":
         return ",".join(one_of("recipe", part, (*RECIPES, OWN, RANDOM)) for part in value.split(",") if part)
+    if name in ("eps_attention", "eps_ffn"):
+        return f"{check_epsilon(value):.4g}" if value else ""
+    if name == "theta":
+        return f"{check_theta(value):.4g}"
     if name in _MOST:
         if not (value.isdecimal() and _LEAST[name] <= int(value) <= _MOST[name]):
             raise VPError(f"The {name} {value!r} is no whole number from {_LEAST[name]} to {_MOST[name]:,}.")

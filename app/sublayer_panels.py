@@ -1,0 +1,177 @@
+"""The parts of the page `Sub-layers`: ε and θ with the score, the map of blocks that are off, distributions, spectral norms."""
+
+from functools import partial
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from analysis import function_norms, off, spectral, theme
+from app import beside, caching, components
+from app.beside import Measured
+from app.choices import offer, slide, switch, watcher
+from app.glossary import TERMS
+from app.jobs import Job
+from app.panels import FIRST_LOOK, preparing, show_score, unfinished
+from app.settings import Settings
+from vp_core.blocks import MODES, Block
+from vp_core.evaluate import Score
+from vp_core.function_norms import FunctionNorms
+from vp_core.snip import THETA
+from vp_core.study import Study
+from vp_core.threshold import Threshold
+from vp_core.threshold import key as threshold_key
+
+_SCORE_POLL_MS, _POLL_MS = 80, 700
+_THETAS = tuple(f"{i / 100:g}" for i in range(101))
+_MODE_NAMES = {
+    "heads": "heads", "ffn": "FFNs", "joint": "heads and FFNs", "attention": "whole attention", "layers": "whole layers",
+    "separate": "attention and FFNs",
+}  # fmt: skip
+
+
+@st.fragment
+def threshold_panel(study: Study) -> None:
+    """The sliders with the score now, the map of what is off, and the norms that decide it."""
+    job = caching.blocks_job(study, watcher())
+    job.wait(0, FIRST_LOOK)
+    if job.error:
+        st.error(job.error, icon=":material/error:")
+        return
+    if not job.items:
+        waiting = theme.placeholder("How large the function norms are", preparing(study, job), 570)
+        components.figure("waiting", components.still(waiting), "norms", 0, components.ticket(job), _POLL_MS)
+        return
+    norms = job.items[0].norms
+    left, right = st.columns([5, 8], gap="large")
+    with left:
+        _controls(norms)
+        threshold = threshold_of(st.session_state.settings, norms)
+        score_panel(study, threshold)
+    with right:
+        _off_panel(study, norms, threshold)
+    norms_panel(study, threshold)
+
+
+def threshold_of(settings: Settings, norms: FunctionNorms) -> Threshold:
+    """What the settings ask for; ε that was not chosen is where its slider starts."""
+    attention, ffn = off.first_epsilon(norms, settings.mode, THETA)
+    return Threshold(
+        float(settings.eps_attention or attention), float(settings.eps_ffn or ffn), float(settings.theta), settings.mode,
+        settings.gate == "on",
+    )  # fmt: skip
+
+
+def _controls(norms: FunctionNorms) -> None:
+    settings: Settings = st.session_state.settings
+    offer("What may go", "mode", tuple(MODES), settings.mode, format_func=_MODE_NAMES.__getitem__)
+    kinds = MODES[settings.mode]
+    attention, ffn = off.first_epsilon(norms, settings.mode, THETA)
+    mine = tuple(kind for kind in kinds if kind != "ffn")
+    if mine:
+        name = "ε of heads" if mine == ("head",) else "ε of attention blocks"
+        slide(name, "eps_attention", off.epsilon_scale(norms, mine), settings.eps_attention or attention)
+    if "ffn" in kinds:
+        slide("ε of FFNs", "eps_ffn", off.epsilon_scale(norms, ("ffn",)), settings.eps_ffn or ffn)
+    slide("θ: least share of mini-batches", "theta", _THETAS, settings.theta)
+    switch("Gate on what stays", "gate", settings.gate)
+
+
+@st.fragment
+def score_panel(study: Study, threshold: Threshold) -> None:
+    """The score of the model without what is off, nothing trained: a first answer, then the exact one."""
+    job, seen = _live_job(study, threshold)
+    job.look(watcher())
+    job.wait(seen, FIRST_LOOK)
+    st.session_state.threshold_seen = len(job.items)
+    with st.container(key="score"):
+        if job.error:
+            st.error(job.error, icon=":material/error:")
+        elif job.items:
+            show_score(job.items[-1], caching.dense_score(study, "float32"))
+        else:
+            st.metric("Score without fine-tuning", "…", help=TERMS["score"])
+            st.caption("Measuring …")
+    components.poller("threshold-poll", components.ticket(job), _SCORE_POLL_MS)
+
+
+def _live_job(study: Study, threshold: Threshold) -> tuple[Job[Score], int]:
+    """This visitor's running score, begun anew when other blocks are off; and how much of it was shown already."""
+    key = threshold_key(study, threshold)
+    if st.session_state.get("threshold_key") != key or unfinished(st.session_state.threshold_job):
+        if "threshold_job" in st.session_state:
+            st.session_state.threshold_job.cancel(watcher())
+        st.session_state.threshold_key, st.session_state.threshold_seen = key, 0
+        st.session_state.threshold_job = caching.threshold_job(study, threshold, watcher())
+    return st.session_state.threshold_job, st.session_state.threshold_seen
+
+
+def _off_panel(study: Study, norms: FunctionNorms, threshold: Threshold) -> None:
+    table = off.off_table(norms, threshold)
+    st.markdown("##### What is off", help=TERMS["off"])
+    components.figure("off", components.still(off.draw(table)), "blocks-off", 0)
+    cost = off.cost_without(study.model, [Block.named(name) for name in table.loc[table["off"], "block"]])
+    counts = " · ".join(_count(table, kind) for kind in MODES[threshold.mode])
+    st.markdown(
+        f"**Off:** {counts} · **{cost.share_removed:.1%}** of the linear parameters "
+        f"({cost.parameters_removed / 1e6:.2f} of {cost.parameters / 1e6:.2f} M)",
+        help=TERMS["would go"],
+    )
+    components.csv_button("blocks-off", lambda: table)
+
+
+def _count(table: pd.DataFrame, kind: str) -> str:
+    part = table.loc[table["kind"] == kind, "off"]
+    return f"{part.sum()} of {len(part)} {function_norms.KIND_NAMES[kind]}"
+
+
+@st.fragment
+def norms_panel(study: Study, threshold: Threshold) -> None:
+    """Distributions of the norms and spectral norms, of the model in hand and of the one beside it."""
+    settings: Settings = st.session_state.settings
+    st.markdown("##### How large their function norms are", help=TERMS["norms"])
+    which = beside.chosen(settings)
+    offer("Beside it", "beside", beside.choices(settings), which, format_func=lambda one: beside.title(settings, one))
+    jobs = [caching.blocks_job(study, watcher())]
+    if which != "nothing":
+        jobs.append(caching.beside_job(study, settings, which, watcher()))
+        jobs[1].wait(0, FIRST_LOOK)
+    for job in jobs:
+        if job.error:
+            st.error(job.error, icon=":material/error:")
+    components.poller("norms-poll", components.ticket(*jobs), _POLL_MS)
+    models = [job.items[-1] for job in jobs if job.items]
+    components.figure("norms", components.still(_distributions(models, threshold)), "function-norms", 0)
+    if not all(job.done for job in jobs):
+        st.caption("Measuring; what is missing appears by itself.")
+    else:
+        components.csv_button("function-norms", lambda: function_norms.norm_tables({one.name: one.norms for one in models}))
+    _sigma_panel(models)
+
+
+def _distributions(models: list[Measured], threshold: Threshold) -> go.Figure:
+    """The figure of the norms: drawn once for the same models and kinds, after that only its ε moves."""
+    kinds = ("attention", "ffn") if "attention" in MODES[threshold.mode] else ("head", "ffn")
+    key = (*(id(one.norms) for one in models), *MODES[threshold.mode])
+    kept = st.session_state.get("norms_figure")
+    if kept is None or kept[0] != key:
+        drawn = function_norms.draw({one.name: one.norms for one in models}, kinds, threshold.epsilon)
+        # the norms stay with it, so that no other gets their address
+        kept = st.session_state.norms_figure = (key, drawn, models)
+    function_norms.move(kept[1], threshold.epsilon)
+    return kept[1]
+
+
+def _sigma_panel(models: list[Measured]) -> None:
+    """Heat maps of spectral norms side by side, with one scale of colours."""
+    known = [(one.name, one.sigmas) for one in models if one.sigmas is not None]
+    if not known:
+        return
+    st.markdown("##### How far its matrices stretch", help=TERMS["sigma"])
+    highest = max(float(table["sigma"].max()) for _, table in known)
+    for column, (name, table) in zip(st.columns(max(len(known), 2), gap="large"), known, strict=False):
+        with column:
+            figure = spectral.draw(table, highest)
+            figure.update_layout(title_text=f"σ(W) · {name}")
+            components.figure(f"sigma-{name}", components.still(figure), "spectral-norms", 0)
+            components.csv_button(f"sigma-{name.replace(' ', '-')}", partial(pd.DataFrame.copy, table))
