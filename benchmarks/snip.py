@@ -102,10 +102,14 @@ def _number(value: float) -> str:
 
 _HEAD = """# Iterative identity pruning, measured
 
-`VP_SHARED=../shared python -m benchmarks.snip` (every run: figs. 3 and 5 of SNIP; it goes on where it was stopped). Start: the fine-tuned MiniLM checkpoints (6 layers, 72 heads, 10.6 M weights in the projections).
-Each iteration trains twice on 3,072 training texts (AdamW, learning rate 1e-4, batch 32, bfloat16), ε is the 12th smallest mean norm of heads and the smallest of FFNs (of attention blocks: the smallest), factor of the L1 term 0.01,
-θ = 0.95; at least 5 % of the weights leave in each iteration. The first fine-tuning has 3,072 texts, under spectral normalisation (λ = 5) 24,000 (SST-2) or three epochs (MRPC). One seed. Shares are of the projections'
-weights (embeddings, biases and classifier do not count); scores on the full development set, exact, of the squeezed model. *Dense* is the checkpoint as it came; the point lost counts from there. Minutes are of one core of a
+`VP_SHARED=../shared python -m benchmarks.snip` (every run: figs. 3 and 5 of SNIP; it goes on where it was stopped).
+Start: the fine-tuned MiniLM checkpoints (6 layers, 72 heads, 10.6 M weights in the projections).
+Each iteration trains twice on 3,072 training texts (AdamW, learning rate 1e-4, batch 32, bfloat16), ε is the 12th
+smallest mean norm of heads and the smallest of FFNs (of attention blocks: the smallest), factor of the L1 term 0.01,
+θ = 0.95; at least 5 % of the weights leave in each iteration. The first fine-tuning has 3,072 texts, under spectral
+normalisation (λ = 5) 24,000 (SST-2) or three epochs (MRPC). One seed. Shares are of the projections'
+weights (embeddings, biases and classifier do not count); scores on the full development set, exact, of the squeezed
+model. *Dense* is the checkpoint as it came; the point lost counts from there. Minutes are of one core of a
 two-core processor that was busy with other work, so they are upper bounds.
 """
 
