@@ -53,6 +53,6 @@ def with_norm(weight: Tensor, bias: Tensor, inputs: CoMoments, scale: float) -> 
 def _stretched(weight: Tensor, direction: Tensor, scale: float) -> Tensor:
     """`weight` (d_out, d_in) with its images of `direction` (d_in,) replaced by one of length λ, across those of the rest."""
     rest = weight - torch.outer(weight @ direction, direction)
-    u, s, _ = torch.linalg.svd(rest)
+    u, s, _ = torch.linalg.svd(rest, full_matrices=len(rest) > rest.shape[1])
     along = s[-1] if len(s) == len(u) else s.new_zeros(())  # what the rest already stretches there: not 0 in wide matrices
     return rest + (scale**2 - along**2).sqrt() * torch.outer(u[:, -1], direction)
