@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app import identity_options
 from vp_core.errors import VPError
 
 _CRITERIA = ("variance", "random", "magnitude")
@@ -18,6 +19,8 @@ _CRITERIA = ("variance", "random", "magnitude")
 _ALL = "variance, weighted variance, conditional variance, surgeon, magnitude, wanda, fisher, random"
 _SHARE = "share to remove, 0 to 1: of rows for the paper's recipe, of the encoder's linear parameters for the others"
 _RECIPES = "paper, rows refit, units zero, units mean, units least squares, units refit, best"
+
+_COMMANDS = "app | stats | curve | eval | prune | speed | norms | finetune | snip"
 
 _MODEL_HELP = "'demo', a folder written by save_pretrained, or a Hub id"
 _TASK_HELP = "a GLUE task (sst2, mrpc, …), 'demo', or a TSV/CSV/JSONL file (with --text and --label)"
@@ -34,26 +37,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             commands.COMMANDS[options.command](options)
     except VPError as error:
-        print(f"vp: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
     except KeyboardInterrupt:
-        kept = f" What is finished is kept in {options.out!r}: the same command goes on from there." if _sweeps(options) else ""
-        print(f"vp: Interrupted.{kept}", file=sys.stderr)
+        kept = (
+            f" What is finished is kept in {options.out!r}: the same command goes on from there." if _goes_on(options) else ""
+        )
+        _complain(f"Interrupted.{kept}")
         return 2
     except BrokenPipeError:  # the reader of stdout has gone, as in `vp … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _sweeps(options: argparse.Namespace) -> bool:
-    return options.command == "curve" and bool(options.out)
+def _complain(sentence: str) -> None:
+    """Once, however many processes `accelerate launch` has started: what is wrong is wrong for all of them."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"vp: {sentence}", file=sys.stderr)
+
+
+def _goes_on(options: argparse.Namespace) -> bool:
+    """Whether what an interrupted command has finished is on disk, and found there by the same command."""
+    return options.command == "snip" or (options.command == "curve" and bool(options.out))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vp", description="See what the neurons of a Transformer do, and what can be taken out."
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="app | stats | curve | eval | prune | speed")
+    commands = parser.add_subparsers(dest="command", required=True, metavar=_COMMANDS)
     _app_command(_command(commands, "app", "start the app in the browser", "vp app --port 8501"))
     stats = _command(
         commands, "stats", "collect mean and variance of every neuron",
@@ -81,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--out", help="parquet file; if it is there, its points are not computed again")
     many.add_argument("--plot", help="HTML file to write a chart to; it needs no network")
     _prune_and_speed(commands)
+    for name, about, example, add_options in identity_options.COMMANDS:
+        made = _command(commands, name, about, example)
+        _question(made)
+        add_options(made)
     return parser
 
 

@@ -10,7 +10,18 @@ import pandas as pd
 
 from analysis.curves import draw
 from analysis.variance import layer_table
-from app.options import count, listed, open_from, parse_sparsities, recipe_from, say
+from app.identity_commands import IDENTITY_COMMANDS
+from app.options import (
+    check_new_file,
+    count,
+    listed,
+    open_from,
+    parse_sparsities,
+    print_json,
+    recipe_from,
+    say,
+    write_chart,
+)
 from vp_core.cost import flops_per_token, parameters
 from vp_core.criteria import CRITERIA
 from vp_core.errors import VPError, one_of
@@ -40,7 +51,7 @@ def _stats(options: argparse.Namespace) -> None:
     table = layer_table(statistics)
     if options.json:
         about = {"tokens": statistics.tokens, "estimator": statistics.estimator, "model": study.loaded.name}
-        _print_json({**about, "out": options.out, "projections": table.to_dict("records")})
+        print_json({**about, "out": options.out, "projections": table.to_dict("records")})
     else:
         print(table.to_string(index=False, float_format="%.4g"))
 
@@ -57,13 +68,14 @@ def _eval(options: argparse.Namespace) -> None:
         say(warning)
     row = _readable(point(study, recipe, sparsity, score, options.dtype))
     if options.json:
-        _print_json(row)
+        print_json(row)
     else:
         print(f"{row['metric']} {row['value']:.4f}  95 % interval {row['low']:.4f} to {row['high']:.4f}  n = {row['n']:,}")
 
 
 def _curve(options: argparse.Namespace) -> None:
     sparsities, recipes = parse_sparsities(options.sparsities), _recipes(options)
+    check_new_file(options.plot)
     store = CurveStore(options.out)  # before the model: a broken file should be told at once
     study = open_from(options)
     rows, line = [], "recipe" if options.recipes else "criterion"
@@ -73,11 +85,9 @@ def _curve(options: argparse.Namespace) -> None:
     made = curve(rows)
     if options.plot:
         metric = study.question.task.metric
-        config = {"showSendToCloud": False, "displaylogo": False}
-        draw(made.table, metric, by=line).figure.write_html(options.plot, include_plotlyjs=True, config=config)
-        say(f"chart written to {options.plot}")
+        write_chart(draw(made.table, metric, by=line).figure, options.plot)
     if options.json:
-        _print_json([_readable(row) for row in made.table.to_dict("records")])
+        print_json([_readable(row) for row in made.table.to_dict("records")])
     else:
         print(made.table.pivot(index="sparsity", columns=line, values="value").to_string(float_format="%.4f"))
 
@@ -126,7 +136,7 @@ def _prune(options: argparse.Namespace) -> None:
         "flops_at_length": length, "bytes": sum(f.stat().st_size for f in folder.iterdir()),
     }  # fmt: skip
     if options.json:
-        _print_json(row)
+        print_json(row)
     else:
         print(
             f"{folder}: {row['parameters'] / 1e6:.2f} of {row['parameters_dense'] / 1e6:.2f} M parameters, "
@@ -148,7 +158,7 @@ def _speed(options: argparse.Namespace) -> None:
             rows += last if sparsity == sparsities[0] else last[1:]
             say(f"batch {batch}, sparsity {sparsity:g}: squeezed {last[-1]['speedup']:.2f} times as fast as dense")
     if options.json:
-        _print_json(rows)
+        print_json(rows)
     else:
         columns = ("form", "sparsity", "batch", "latency_ms", "low_ms", "high_ms", "speedup", "flop_limit", "megabytes")
         print(pd.DataFrame(rows)[list(columns)].to_string(index=False, float_format="%.2f"))
@@ -181,10 +191,6 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in row.items() if k not in ("key", "right", "others")} | others
 
 
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1))
-
-
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
-    "stats": _stats, "eval": _eval, "curve": _curve, "prune": _prune, "speed": _speed,
+    "stats": _stats, "eval": _eval, "curve": _curve, "prune": _prune, "speed": _speed, **IDENTITY_COMMANDS,
 }  # fmt: skip

@@ -1,13 +1,18 @@
 """From the options of a command to what they mean: a study, a recipe, sparsities, counts."""
 
 import argparse
+import json
+import os
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from vp_core.errors import VPError, one_of
 from vp_core.plan import check_sparsity
 from vp_core.precision import PRECISIONS
 from vp_core.recipes import Recipe, find_recipe
+from vp_core.store import atomic
 from vp_core.study import Study, open_study
 
 
@@ -77,5 +82,49 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def number(name: str, text: str) -> float:
+    """Any finite number; what it may be is for whoever takes it to say."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise VPError(f"The {name} {text!r} is no number: write one such as 0.01.")
+    return value
+
+
+def whole(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise VPError(f"The {name} {text!r} is no whole number from 0 on.")
+    return int(text)
+
+
+def check_new_file(path: str | None) -> None:
+    """VPError if a file cannot be put there: told before anything is computed."""
+    if path and Path(path).is_dir():
+        raise VPError(f"{path!r} is a folder: name a file to write to.")
+    if path and not Path(path).parent.is_dir():
+        raise VPError(f"The folder {str(Path(path).parent)!r} is not there: make it first, or choose another place.")
+
+
+def write_chart(figure: Any, path: str) -> None:
+    """A page that shows a chart without network."""
+    with atomic(path) as temporary:
+        config = {"showSendToCloud": False, "displaylogo": False}
+        figure.write_html(temporary, include_plotlyjs=True, config=config)
+    say(f"chart written to {path}")
+
+
+def print_json(value: Any) -> None:
+    if main_process():
+        print(json.dumps(value, indent=1))
+
+
+def main_process() -> bool:
+    """Whether this is the only process, or the one of several (`accelerate launch`) that speaks and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if main_process():
+        print(text, file=sys.stderr, flush=True)

@@ -124,6 +124,8 @@ def from_rows(task: Task, rows: Sequence[Row], source: str) -> Examples:
     _require_columns(rows, (*task.text, task.label), source)
     texts = [tuple(str(row[column]) for column in task.text) for row in rows]
     labels = np.array([_label(task, str(row[task.label]), source, i) for i, row in enumerate(rows, start=1)])
+    if len(rows) == 1:
+        raise VPError(f"{source!r} has a single row: give at least two examples, of different labels.")
     if len(np.unique(labels)) < 2:
         raise VPError(f"All {len(rows)} labels of {source!r} are the same: a score needs at least two different ones.")
     return Examples(task, texts, labels, source)

@@ -23,7 +23,7 @@ from vp_core.errors import VPError
 from vp_core.families import FAMILIES
 from vp_core.hub import quiet_transformers
 from vp_core.squeeze import Squeezed, install
-from vp_core.store import load_tensors, save_tensors
+from vp_core.store import load_tensors, save_tensors, write_failure
 
 FORMAT = "variance-pruning squeezed model 1"
 ABOUT, WEIGHTS = "pruned.json", "pruned.safetensors"
@@ -134,8 +134,9 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     check_new_folder(folder)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+    temporary = None
     try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
         place = temporary / "new"
         place.mkdir()
         with quiet_transformers():
@@ -149,10 +150,13 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(folder)
             raise
-    except OSError as error:
-        raise VPError(f"{str(folder)!r} could not be written ({error.strerror or error}).") from error
+    except Exception as error:  # a full disk has several classes
+        if (reason := write_failure(error)) is None:
+            raise
+        raise VPError(f"{str(folder)!r} could not be written ({reason}); what was there is as before.") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_new_folder(folder: Path) -> None:

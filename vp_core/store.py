@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,19 +23,39 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         raise VPError(f"The folder {str(path.parent)!r} is not there: make it first, or choose another place.")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
-        raise VPError(
-            f"{str(path)!r} could not be written ({error.strerror or error}); what was there is as before."
-        ) from error
+    except Exception as error:  # a full disk has several classes
+        if (reason := write_failure(error)) is None:
+            raise
+        raise VPError(f"{str(path)!r} could not be written ({reason}); what was there is as before.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_failure(error: BaseException | None) -> str | None:
+    """Why a file could not be written, in the system's words; None if that is not what an exception says.
+
+    safetensors and tokenizers do not raise OSError, they only cite it.
+
+    >>> write_failure(Exception("I/O error: No space left on device (os error 28)")), write_failure(KeyError("x"))
+    ('No space left on device', None)
+    """
+    if isinstance(error, VPError):
+        return write_failure(error.__cause__)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    cited = re.search(r"([^:]*) \(os error \d+\)", str(error))
+    if cited:
+        return cited[1].strip()
+    return str(error) if isinstance(error, SafetensorError) else None
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], kind: str, about: Mapping[str, str]) -> None:
