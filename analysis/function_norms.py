@@ -16,8 +16,10 @@ from vp_core.sketch import edges
 MERGED = 4
 """Bins of the sketch in one point of a density: eight points an octave."""
 KIND_NAMES = {"head": "heads", "attention": "attention blocks", "ffn": "FFNs"}
-NORM = "function norm max |F(x)|"
+NORM, _DENSITY = "function norm max |F(x)|", "density over log<sub>10</sub>"
 _ROW_HEIGHT, _AROUND = 220, 130
+_TICKS = [digit * 10.0**power for power in range(-8, 9) for digit in (1, 3)]
+"""Evenly spaced, near enough."""
 
 
 def block_name(block: Block) -> str:
@@ -108,7 +110,7 @@ def draw_table(table: pd.DataFrame, kinds: Sequence[str], epsilon: Mapping[str, 
     kinds = [kind for kind in kinds if kind in set(table["kind"])]
     figure = make_subplots(
         len(names), len(kinds), shared_xaxes="columns", vertical_spacing=0.16 / len(names), horizontal_spacing=0.09,
-        subplot_titles=[f"{KIND_NAMES[kind]} · {name}" for name in names for kind in kinds],
+        column_titles=[KIND_NAMES[kind] for kind in kinds],
     )  # fmt: skip
     height = _AROUND + _ROW_HEIGHT * len(names)
     figure.update_layout(theme.figure("How large the function norms are", NORM, "density", height).layout)
@@ -135,11 +137,10 @@ def draw_table(table: pd.DataFrame, kinds: Sequence[str], epsilon: Mapping[str, 
             last = row == len(names) - 1
             place = {"row": row + 1, "col": column + 1}
             figure.update_xaxes(
-                type="log", range=limits, dtick="D2", tickformat="~g", minor={"dtick": "D1"}, title_text=NORM if last else None,
-                **place,
+                type="log", range=limits, tickvals=_TICKS, tickformat="~g", title_text=NORM if last else None, **place,
             )  # fmt: skip
             figure.update_yaxes(
-                range=[0, top], title_text="density over log<sub>10</sub>" if column == 0 else None, matches=_axis(column),
+                range=[0, top], title_text=f"<b>{names[row]}</b><br>{_DENSITY}" if column == 0 else None, matches=_axis(column),
                 **place,
             )  # fmt: skip
             if epsilon and kind in epsilon:

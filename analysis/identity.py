@@ -112,7 +112,7 @@ def draw_score(logs: Mapping[str, Log]) -> go.Figure:
     """
     shown = table(logs)
     metric = METRIC_NAMES[shown["metric"].iloc[0]] if len(shown) else "score"
-    title = f"{metric[0].upper()}{metric[1:]} against the share pruned, retrained after each iteration"
+    title = f"{metric[0].upper()}{metric[1:]} against the share pruned"
     figure = theme.figure(title, _PRUNED, metric, height=420)
     if not len(shown):
         theme.say(figure, "nothing finished yet")

@@ -90,9 +90,7 @@ def draw(table: pd.DataFrame) -> go.Figure:
     layers = sorted(table["layer"].unique())
     heads = sorted(int(head) for head in table["head"].dropna().unique())
     columns: list[tuple[str, int | None]] = [("head", head) for head in heads] + [("attention", None), ("ffn", None)]
-    figure = theme.figure(
-        "Blocks that are off (×)", "head, whole attention block (att.), feed-forward network", "layer", height(len(layers)) + 20
-    )
+    figure = theme.figure("Blocks that are off (×)", "head · attention block · FFN", "layer", height(len(layers)) + 20)
     share = np.full((len(layers), len(columns)), np.nan)
     other, text = share.copy(), np.full(share.shape, "", dtype=object)
     crosses: tuple[list[int], list[int]] = ([], [])

@@ -43,7 +43,11 @@ def threshold_panel(study: Study) -> None:
         components.figure("waiting", components.still(waiting), "norms", 0, components.ticket(job), _POLL_MS)
         return
     norms = job.items[0].norms
-    left, right = st.columns([5, 8], gap="large")
+    st.caption("Of the choices on the left, model, task, data and calibration sentences count here.")
+    mode = st.session_state.settings.mode
+    offer("What may go", "mode", tuple(MODES), mode, format_func=_MODE_NAMES.__getitem__)
+    with st.container(key="thresholds"):  # live.css: one below the other where there is no room
+        left, right = st.columns([5, 8], gap="large")
     with left:
         _controls(norms)
         threshold = threshold_of(st.session_state.settings, norms)
@@ -64,7 +68,6 @@ def threshold_of(settings: Settings, norms: FunctionNorms) -> Threshold:
 
 def _controls(norms: FunctionNorms) -> None:
     settings: Settings = st.session_state.settings
-    offer("What may go", "mode", tuple(MODES), settings.mode, format_func=_MODE_NAMES.__getitem__)
     kinds = MODES[settings.mode]
     attention, ffn = off.first_epsilon(norms, settings.mode, THETA)
     mine = tuple(kind for kind in kinds if kind != "ffn")
@@ -169,7 +172,9 @@ def _sigma_panel(models: list[Measured]) -> None:
         return
     st.markdown("##### How far its matrices stretch", help=TERMS["sigma"])
     highest = max(float(table["sigma"].max()) for _, table in known)
-    for column, (name, table) in zip(st.columns(max(len(known), 2), gap="large"), known, strict=False):
+    with st.container(key="spectral"):
+        columns = st.columns(max(len(known), 2), gap="large")
+    for column, (name, table) in zip(columns, known, strict=False):
         with column:
             figure = spectral.draw(table, highest)
             figure.update_layout(title_text=f"σ(W) · {name}")
