@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import function_norms, off, spectral, theme
+from analysis.curves import METRIC_NAMES
 from app import beside, caching, components
 from app.beside import Measured
 from app.choices import offer, slide, switch, watcher
@@ -93,7 +94,7 @@ def score_panel(study: Study, threshold: Threshold) -> None:
         elif job.items:
             show_score(job.items[-1], caching.dense_score(study, "float32"))
         else:
-            st.metric("Score without fine-tuning", "…", help=TERMS["score"])
+            st.metric(f"{METRIC_NAMES[study.question.task.metric]} without fine-tuning", "…", help=TERMS["score"])
             st.caption("Measuring …")
     components.poller("threshold-poll", components.ticket(job), _SCORE_POLL_MS)
 
