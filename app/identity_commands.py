@@ -144,7 +144,7 @@ def _under(study: Study, norms: FunctionNorms, threshold: Threshold) -> dict[str
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows for JSON: what is missing (the head of an FFN) is null."""
-    return json.loads(table.to_json(orient="records", double_precision=15))
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def _finetune(options: argparse.Namespace) -> None:
