@@ -52,9 +52,9 @@ class Schedule:
                 raise VPError(f"Training needs at least 1 for {name}, not {value}.")
         if not 0 < self.lr < 1:
             raise VPError(f"The learning rate {self.lr!r} is not between 0 and 1: the default is 5e-5.")
-        for name, value in (("weight decay", self.weight_decay), ("warm-up", self.warm_up)):
-            if not 0 <= value <= 1:
-                raise VPError(f"The {name} {value!r} is not between 0 and 1: the paper's settings are the defaults.")
+        for name, share in (("weight decay", self.weight_decay), ("warm-up", self.warm_up)):
+            if not 0 <= share <= 1:
+                raise VPError(f"The {name} {share!r} is not between 0 and 1: the paper's settings are the defaults.")
         return self
 
 

@@ -97,15 +97,15 @@ class Material:
 def estimate(norms: FunctionNorms, mode: str, k: tuple[int, int]) -> dict[str, float]:
     """ε by kind: the k-th smallest mean norm, for heads or attention blocks and for FFNs apart.
 
-    In the mode `layers` both come from the layer whose two mean norms have the k-th smallest sum.
+    In the mode `layers` both come from the layer whose two mean norms have the k-th smallest sum, as long as a layer has two.
     """
     means = norms.means()
-    if mode == "layers":
-        pairs = sorted(
-            (sum(means[Block(layer, kind)] for kind in MODES[mode]), layer)
-            for layer in {b.layer for b in means}
-            if all(Block(layer, kind) in means for kind in MODES[mode])
-        )
+    pairs = sorted(
+        (sum(means[Block(layer, kind)] for kind in MODES["layers"]), layer)
+        for layer in {b.layer for b in means}
+        if all(Block(layer, kind) in means for kind in MODES["layers"])
+    )
+    if mode == "layers" and pairs:
         layer = pairs[min(k[0], len(pairs)) - 1][1]
         return {kind: means[Block(layer, kind)] for kind in MODES[mode]}
     there = {block.kind for block in means}
@@ -214,7 +214,8 @@ class _Run:
         if self.settings.sn:
             self.tell("looking for weights of spectral norm λ")
             batches = make_batches(self.material.texts, range(len(self.material.texts)))
-            self.dense.load_state_dict(nearest(self.dense, batches, self.settings.sn).state_dict())
+            start = nearest(self.dense, batches, self.settings.sn).state_dict()
+            self.dense.load_state_dict({name: start[name] for name in self.dense.state_dict()})  # no biases that it has not
         self._train("fine-tuning", 0, schedule=self.settings.begin)
 
     def _towards_identity(self, number: int) -> dict[str, Any]:
