@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,11 +230,16 @@ def _settings(options: argparse.Namespace) -> snip.Settings:
     ranks = [count("rank k", part) for part in listed(options.k)]
     if len(ranks) not in (1, 2):
         raise VPError(f"The ranks {options.k!r} are not understood: give one k, or two as in 1,1.")
+    schedule, said = _schedule(options), dict[str, Any]()
+    if options.begin_epochs is not None:
+        said["epochs"] = count("number of epochs", options.begin_epochs)
+    if options.begin_lr is not None:
+        said["lr"] = number("learning rate", options.begin_lr)
     return snip.Settings(
         mode=options.mode, iterations=count("number of iterations", options.iterations), theta=check_theta(options.theta),
         k=(ranks[0], ranks[-1]), l1=number("L1 factor", options.l1), sn=_scale(options),
         at_least=whole("least number of blocks", options.at_least), least_share=number("least share", options.least_share),
-        schedule=_schedule(options),
+        schedule=schedule, begin=replace(schedule, **said) if said else None,
     ).checked()  # fmt: skip
 
 

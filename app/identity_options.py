@@ -35,6 +35,8 @@ def _snip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--at-least", default="0", help="blocks that leave in each iteration, θ or not (default: 0)")
     parser.add_argument("--least-share", default="0", help="share of the weights that leaves in each iteration (default: 0)")
     _training(parser)
+    parser.add_argument("--begin-epochs", help="passes of the fine-tuning before blocks leave; with --sn more help")
+    parser.add_argument("--begin-lr", help="learning rate of that fine-tuning (default: as --lr)")
     parser.add_argument("--out", required=True, help="folder of the run; a run that was stopped there goes on")
     parser.add_argument("--plot", help="HTML file for the score against the share pruned; it needs no network")
 

@@ -181,6 +181,14 @@ def test_more_iterations_go_on_from_the_last(capsys, tmp_path, task):
     assert without_seconds(tmp_path / "a") == without_seconds(tmp_path / "b")
 
 
+def test_the_first_fine_tuning_may_be_longer(capsys, tmp_path, task):
+    command = ["snip", *task, "--iterations", "1", *SNIP, "--begin-epochs", "3", "--begin-lr", "0.0005"]
+    printed(capsys, *command, "--out", tmp_path / "run")
+    settings = read_log(tmp_path / "run")["settings"]
+    assert (settings["begin"]["epochs"], settings["begin"]["lr"], settings["begin"]["examples"]) == (3, 0.0005, 16)
+    assert (settings["schedule"]["epochs"], settings["schedule"]["lr"]) == (1, 0.001)
+
+
 def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task):
     command = [*task, "--iterations", "3", "--at-least", "1", "--examples", "40", "--batch", "4", "--precision", "float32"]
 
@@ -261,6 +269,7 @@ WRONG = {
     "l1": (["snip", "demo", "--l1", "much", *RUN], "The L1 factor 'much' is no number"),
     "lr": (["finetune", "demo", "--lr", "3", *RUN], "The learning rate 3.0 is not between 0 and 1"),
     "precision": (["finetune", "demo", "--precision", "int8", *RUN], "Unknown precision 'int8'"),
+    "first fine-tuning": (["snip", "demo", "--begin-epochs", "0", *RUN], "The number of epochs '0' is no whole number above 0"),
     "seed": (["finetune", "demo", "--seed=-1", *RUN], "The seed '-1' is no whole number"),
     "examples": (["finetune", "demo", "--examples", "few", *RUN], "The number of examples 'few' is no whole number"),
     "batch": (["snip", "demo", "--batch", "1.5", *RUN], "The batch '1.5' is no whole number above 0"),
