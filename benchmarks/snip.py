@@ -6,6 +6,7 @@ stopped, and writes docs/identity_results.md from all that are there. The checkp
 
 import argparse
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.identity import AT, summary
+from vp_core.data import DEMO_DIR
 from vp_core.finetune import Schedule
 from vp_core.runs import LOG, read_log
 from vp_core.snip import Material, Settings, run
@@ -24,23 +26,30 @@ from vp_core.tuning import lessons_of
 DOCS = Path(__file__).parent.parent / "docs"
 SHORT = Schedule(examples=3072, lr=1e-4)
 """One short epoch, with the paper's learning rate (its table 3)."""
-BEGIN = {"sst2": replace(SHORT, examples=24_000), "mrpc": replace(SHORT, examples=None, epochs=3)}
-"""Under spectral normalisation the first fine-tuning is longer: the model has to get used to it."""
+PAIRS = replace(SHORT, examples=1536)
+"""MRPC's pairs are five times as long."""
 ITERATIONS = {"joint": 12, "heads": 6, "ffn": 6, "attention": 6, "layers": 6, "separate": 10}
-TITLES = {"sst2": "SST-2 (accuracy)", "mrpc": "MRPC (accuracy)"}
+TITLES = {"sst2": "SST-2 (accuracy)", "mrpc": "MRPC (accuracy)", "demo": "Demo (accuracy)"}
+SHIPPED = ("demo-joint", "demo-joint-sn")
+"""Runs whose logs come with the demo, for the page Sub-layers."""
 
 
 def settings(task: str, mode: str, normalised: bool) -> Settings:
     """Those of one run of the table."""
     k = (12, 1) if mode in ("joint", "heads", "ffn") else (1, 1)
-    one = Settings(mode=mode, iterations=ITERATIONS[mode], k=k, least_share=0.05, schedule=SHORT)
-    return replace(one, sn=5.0, begin=BEGIN[task]) if normalised else one
+    schedule = PAIRS if task == "mrpc" else SHORT
+    one = Settings(mode=mode, iterations=ITERATIONS[mode], k=k, least_share=0.05, schedule=schedule)
+    if task == "mrpc":
+        one = replace(one, begin=replace(SHORT, examples=None))
+    if task == "sst2" and normalised:
+        one = replace(one, begin=replace(SHORT, examples=24_000))
+    return replace(one, sn=5.0) if normalised else one
 
 
 def names() -> list[str]:
     """All runs: figs. 3 and 5."""
-    first = [f"{task}-{mode}{sn}" for task in TITLES for mode in ("joint", "heads", "ffn") for sn in ("", "-sn")]
-    return [*first, *(f"sst2-{mode}" for mode in ("attention", "layers", "separate"))]
+    first = [f"{task}-{mode}{sn}" for task in ("sst2", "mrpc") for mode in ("joint", "heads", "ffn") for sn in ("", "-sn")]
+    return [*first, *(f"sst2-{mode}" for mode in ("attention", "layers", "separate")), *SHIPPED]
 
 
 def main(chosen: list[str], folder: Path) -> None:
@@ -48,13 +57,16 @@ def main(chosen: list[str], folder: Path) -> None:
     for name in chosen:
         task, mode, *sn = name.split("-")
         model, data = str(shared / "models" / f"minilm-{task}"), str(shared / "data")
-        study = open_study(model, task, data)
-        lessons = lessons_of(study, task, data)
+        study = open_study() if task == "demo" else open_study(model, task, data)
+        lessons = lessons_of(study, task, None if task == "demo" else data)
         material = Material(
             study.model, lessons, study.calibration, study.question, study.loaded.fingerprint, study.loaded.tokenizer
         )
         for row in run(material, settings(task, mode, bool(sn)), folder / name, tell=print):
             print(f"{name} {row['iteration']}: {row['share_pruned']:.1%} pruned, {row['value']:.4f}", flush=True)
+        if name in SHIPPED:
+            with atomic(DEMO_DIR / "runs" / f"{name.removeprefix('demo-')}.json") as temporary:
+                shutil.copy(folder / name / LOG, temporary)
     with atomic(DOCS / "identity_results.md") as temporary:
         temporary.write_text(page({one.parent.name: read_log(one) for one in sorted(folder.glob(f"*/{LOG}"))}))
 
@@ -102,15 +114,15 @@ def _number(value: float) -> str:
 
 _HEAD = """# Iterative identity pruning, measured
 
-`VP_SHARED=../shared python -m benchmarks.snip` (every run: figs. 3 and 5 of SNIP; it goes on where it was stopped).
-Start: the fine-tuned MiniLM checkpoints (6 layers, 72 heads, 10.6 M weights in the projections).
-Each iteration trains twice on 3,072 training texts (AdamW, learning rate 1e-4, batch 32, bfloat16), ε is the 12th
-smallest mean norm of heads and the smallest of FFNs (of attention blocks: the smallest), factor of the L1 term 0.01,
-θ = 0.95; at least 5 % of the weights leave in each iteration. The first fine-tuning has 3,072 texts, under spectral
-normalisation (λ = 5) 24,000 (SST-2) or three epochs (MRPC). One seed. Shares are of the projections'
-weights (embeddings, biases and classifier do not count); scores on the full development set, exact, of the squeezed
-model. *Dense* is the checkpoint as it came; the point lost counts from there. Minutes are of one core of a
-two-core processor that was busy with other work, so they are upper bounds.
+`VP_SHARED=../shared python -m benchmarks.snip --all` makes every run (figs. 3 and 5 of SNIP) and goes on where it was
+stopped; here are those that were made. Start: the fine-tuned MiniLM checkpoints (6 layers, 72 heads, 10.6 M weights in
+the projections). Each iteration trains twice on 3,072 training texts (MRPC: 1,536 pairs; AdamW, learning rate 1e-4,
+batch 32, bfloat16). ε is the 12th smallest mean norm of heads and the smallest of FFNs (of attention blocks: the
+smallest), the factor of the L1 term 0.01, θ = 0.95; at least 5 % of the weights leave in each iteration. The first
+fine-tuning has 3,072 texts, on SST-2 under spectral normalisation (λ = 5) 24,000, on MRPC the whole set. One seed. Shares
+are of the projections' weights (embeddings, biases and classifier do not count); scores are exact, on the full
+development set, of the squeezed model. *Dense* is the checkpoint as it came; the point lost counts from there. Minutes
+are of a two-core processor that did other things beside, so they are upper bounds.
 """
 
 
