@@ -170,7 +170,7 @@ class _Run:
         self.main = self.accelerator.is_main_process
         self.log = Log(folder, settings.as_json() | {"model": material.model_id}, write=self.main)
         self.checkpoint = Checkpoint(folder, write=self.main)
-        self.dense = copy.deepcopy(material.model).requires_grad_(True)
+        self.dense = copy.deepcopy(material.model).eval().requires_grad_(True)
         self.sublayers = find_sublayers(self.dense)
         self.gone: list[Block] = []
         self.epsilon: dict[str, float] | None = None

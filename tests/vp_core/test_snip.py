@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+from dataclasses import replace
 from functools import cache
 
 import bench_models
@@ -141,6 +142,22 @@ def test_every_mode(family, mode, tmp_path):
         assert all(b in gone for b in find_blocks(material(family).model, MODES[mode]) if b.layer in layers)
     else:
         assert len(went) >= 1
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_in_bfloat16_and_with_dropout(family, tmp_path):
+    """As runs are by default; the model is handed over in training mode, which nothing that is measured may see."""
+    given = material(family)
+    model = copy.deepcopy(given.model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.3
+    schedule = replace(QUICK, precision="bfloat16")
+    kept = [list(run(replace(given, model=m), settings(sn=4.0, schedule=schedule), tmp_path / name))
+            for name, m in (("eval", model), ("train", copy.deepcopy(model).train()))]  # fmt: skip
+    small, _ = check(tmp_path / "eval", family, kept[0])
+    assert all(sigma == pytest.approx(4, rel=5e-3) for sigma in live_norms(small, given.model).values())
+    assert plain_rows(kept[0])[1:] == plain_rows(kept[1])[1:]
 
 
 @pytest.mark.parametrize("family", tiny.TRANSFORMERS)
