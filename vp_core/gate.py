@@ -84,17 +84,16 @@ class HeadNorms(torch.autograd.Function):
 class Gated(nn.Module):
     """The module at the end of a block, `inner`, with gates: on its heads' shares, on its whole output, or on both.
 
-    In training `seen` holds the norms of the last forward pass: {kind: (blocks, tokens)}.
+    In training `seen` holds the norms of the model's last forward pass, once for each use: {kind: [(blocks, tokens)]}.
     """
 
     def __init__(self, inner: nn.Module, heads: int, head_epsilon: float | None, kind: str, epsilon: float | None) -> None:
         super().__init__()
         self.inner, self.heads, self.head_epsilon, self.kind, self.epsilon = inner, heads, head_epsilon, kind, epsilon
-        self.seen: dict[str, Tensor] = {}
+        self.seen: dict[str, list[Tensor]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, d_in) → (…, d_out)"""
-        self.seen = {}
         if self.head_epsilon is not None and self.heads:
             x = self._heads(x, self.head_epsilon)
         y = self.inner(x)
@@ -121,7 +120,7 @@ class Gated(nn.Module):
 
     def _remember(self, kind: str, norms: Tensor) -> None:
         if self.training:
-            self.seen[kind] = norms
+            self.seen.setdefault(kind, []).append(norms)
 
 
 def gated(model: PreTrainedModel, sublayers: Sequence[Sublayers], epsilon: Epsilon) -> PreTrainedModel:
@@ -142,7 +141,14 @@ def gated(model: PreTrainedModel, sublayers: Sequence[Sublayers], epsilon: Epsil
         if one.ffn and "ffn" in limits:
             inner = copy.get_submodule(one.ffn)
             copy.set_submodule(one.ffn, Gated(inner, 0, None, "ffn", limits["ffn"]).train(model.training))
+    copy.register_forward_pre_hook(_forget)
     return copy
+
+
+def _forget(model: nn.Module, _inputs: object) -> None:
+    for module in model.modules():
+        if isinstance(module, Gated):
+            module.seen = {}
 
 
 def ungate(model: nn.Module) -> None:
@@ -160,6 +166,7 @@ def penalty(model: nn.Module, mask: Tensor | None) -> Tensor:
     """
     total = torch.zeros(())
     for module in model.modules():
-        for norms in module.seen.values() if isinstance(module, Gated) else ():
+        for uses in module.seen.values() if isinstance(module, Gated) else ():
+            norms = torch.stack(uses).mean(dim=0)
             total = total.to(norms.device) + (norms.mean(dim=1) if mask is None else norms @ mask / mask.sum()).sum()
     return total

@@ -13,9 +13,7 @@ from vp_core.sketch import BINS, Sketch, bins_of, edges
 GRID = edges().numpy()
 numbers = st.floats(0, 2.0**30, width=32) | st.floats(0, 8, width=32) | st.sampled_from([0.0, 1.0, 2.0**-24, 2.0**24, 2.0**-30])
 rows = st.integers(1, 3).flatmap(
-    lambda n: st.integers(1, 40).flatmap(
-        lambda m: st.lists(st.lists(numbers, min_size=m, max_size=m), min_size=n, max_size=n)
-    )
+    lambda n: st.integers(1, 40).flatmap(lambda m: st.lists(st.lists(numbers, min_size=m, max_size=m), min_size=n, max_size=n))
 )
 
 
