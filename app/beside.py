@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel
 
-from analysis.spectral import spectral_table
+from analysis.spectral import as_table, spectral_table
 from app.settings import BESIDE, Settings
 from vp_core.batches import make_batches
+from vp_core.demo import measured
 from vp_core.function_norms import FunctionNorms, collect_norms
 from vp_core.spectral import LAMBDA, rescaled
 from vp_core.study import Study, open_study
@@ -71,6 +72,10 @@ def measure_beside(of: Study, settings: Settings, which: str) -> Callable[[Calla
             model = rescaled(of.model)
             norms = collect_norms(model, make_batches(of.calibration, np.arange(len(of.calibration))))
             yield from _parts(f"weights only rescaled to λ = {LAMBDA:g}", norms, model)
+            return
+        kept = measured.read(TWINS[settings.model], of.calibration_id)
+        if kept is not None:  # the demo's own texts: nothing has to be loaded
+            yield Measured(name_of(TWINS[settings.model]), kept[0], as_table(kept[1]))
             return
         columns = tuple(column.strip() for column in settings.text.split(",") if column.strip())
         twin = open_study(

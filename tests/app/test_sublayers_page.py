@@ -234,3 +234,12 @@ def test_a_squeezed_model_gets_its_sentence(tmp_path, study):
     save_pruned(study.squeezed(Recipe(), 0.3), tmp_path / "small", study.loaded.tokenizer, {"task": "demo"})
     at = page(**FEW, model=str(tmp_path / "small"))
     assert not at.exception and "squeezed already" in at.error[0].value
+
+
+def test_the_twin_of_the_demo_is_there_at_once(monkeypatch):
+    demo = open_study("demo")
+    monkeypatch.setattr(beside, "open_study", None)  # nothing is loaded
+    (twin,) = beside.measure_beside(demo, Settings(), "twin")(lambda: False)
+    assert twin.name == "spectrally normalised" and twin.norms.data == demo.calibration_id
+    assert twin.norms.blocks == demo.bench().norms().blocks
+    assert len(twin.sigmas) == 36 and twin.sigmas["sigma"].between(4.9, 5.1).all()
