@@ -214,8 +214,8 @@ def test_penalty_by_hand(family):
     shut = gated(model, place, {"ffn": 1e9}).train()
     shut(**given)
     norm = penalty(shut, None)
-    assert float(norm) > 0 and torch.autograd.grad(norm, shut.get_submodule(place[0].ffn).inner.weight)[0].any()
-    assert float(penalty(model, None)) == 0
+    assert norm.item() > 0 and torch.autograd.grad(norm, shut.get_submodule(place[0].ffn).inner.weight)[0].any()
+    assert penalty(model, None).item() == 0
     trained.eval()
     trained(**given)
     assert not any(m.seen for m in trained.modules() if isinstance(m, Gated))

@@ -224,6 +224,16 @@ def test_steps_go_on_in_training_only():
     assert exact(module.weight) == pytest.approx(LAMBDA, rel=1e-4)
 
 
+def test_folding_takes_no_further_step():
+    """In training mode too it is what evaluation computes with, however far σ is from λ."""
+    module = training_norm(draw(20, 30), steps=0)
+    with torch.no_grad():
+        module.parametrizations.weight.original.copy_(draw(20, 30, 9))
+    expected = module.eval().weight.detach().clone()
+    fold(module.train())
+    assert torch.equal(module.weight, expected) and type(module) is nn.Linear
+
+
 @pytest.mark.parametrize("scale", [1e-14, 1e-8, 1e8, 1e18])
 def test_tiny_and_huge_weights_in_float32(scale):
     module = training_norm(draw(9, 6, dtype=torch.float32) * scale)
