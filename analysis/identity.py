@@ -122,7 +122,7 @@ def draw_score(logs: Mapping[str, Log]) -> go.Figure:
         plain = not part["sn"].iloc[0] or np.isnan(part["sn"].iloc[0])
         bars = {"array": part["high"] - part["value"], "arrayminus": part["value"] - part["low"]}
         figure.add_scatter(
-            x=100 * part["share_pruned"], y=part["value"], mode="lines+markers", name=str(name),
+            x=100 * part["share_pruned"], y=part["value"], mode="lines+markers", name=str(name), showlegend=True,
             line={"color": colour, "width": 2.5, "dash": "dash" if plain else "solid"},
             marker={"size": 7, "symbol": "circle-open" if plain else "circle"},
             error_y={"type": "data", "symmetric": False, "thickness": 1, "width": 3, **bars},
@@ -167,7 +167,7 @@ def draw_map(log: Log) -> go.Figure:
     What is blank has gone. The left axis tells the share pruned after each iteration.
     """
     cells = map_table(log)
-    title = f"Which blocks left, iteration by iteration: {name_of(log)}"
+    title = f"Pruning map of {name_of(log)}: what is blank has gone"
     if not len(cells):
         return theme.placeholder(title, "no iteration finished yet")
     heads, ffns = cells[cells["kind"] == "head"], cells[cells["kind"] == "ffn"]
@@ -189,7 +189,7 @@ def draw_map(log: Log) -> go.Figure:
         centres = pd.Series(range(len(names))).groupby(places).mean()
         figure.update_xaxes(tickvals=list(centres), ticktext=[str(n) for n in centres.index], title_text="layer", col=column)
         for edge in np.flatnonzero(np.diff(places)) if column == 1 else ():
-            figure.add_vline(x=float(edge) + 0.5, line={"color": theme.PRUNED, "width": 1}, row=1, col=column)
+            figure.add_vline(x=float(edge) + 0.5, line={"color": theme.PRUNED, "width": 2}, row=1, col=column)
     z, text = _layer_means(heads)
     figure.add_heatmap(z=z, text=text, hovertemplate="%{text}<extra></extra>", colorbar=bar, **scale, row=1, col=2)
     figure.update_xaxes(tickvals=list(range(layers)), ticktext=[str(n) for n in sorted(heads["layer"].unique())], col=2)

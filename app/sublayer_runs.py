@@ -9,6 +9,7 @@ import streamlit as st
 from analysis import identity
 from analysis.curves import METRIC_NAMES
 from app import components
+from app.beside import TWINS
 from app.choices import offer, remember
 from app.glossary import TERMS
 from app.settings import Settings
@@ -33,7 +34,7 @@ def runs_panel(study: Study) -> None:
     if typed.strip() != settings.run:
         settings = remember(run=typed.strip())
     try:
-        logs = open_runs(settings.run)
+        logs = open_runs(settings.run, settings.model in TWINS)
         if not logs:
             st.caption("There is no run to show: `vp snip MODEL --task T --out DIR` makes one; type its folder here.")
             return
@@ -42,10 +43,14 @@ def runs_panel(study: Study) -> None:
         st.error(str(error), icon=":material/error:")
 
 
-def open_runs(typed: str) -> dict[str, identity.Log]:
-    """The logs of folders, separated by semicolons, or those that are shipped, by name; VPError if one is no run."""
+def open_runs(typed: str, demo: bool) -> dict[str, identity.Log]:
+    """The logs of folders, separated by semicolons, by name; without any, of the demo, those that come with it.
+
+    Raises VPError for a folder that holds no run.
+    """
     folders = [Path(part.strip()).expanduser() for part in typed.split(";") if part.strip()]
-    return identity.named([read_log(path) for path in folders or sorted(SHIPPED.glob("*.json"))])
+    shipped = sorted(SHIPPED.glob("*.json")) if demo else []
+    return identity.named([read_log(path) for path in folders or shipped])
 
 
 def _show_runs(logs: Mapping[str, identity.Log], settings: Settings) -> None:

@@ -167,6 +167,18 @@ def test_a_bad_value_in_the_address_is_named_and_the_default_taken(name, value, 
     assert settings == Settings() and len(problems) == 1 and says in problems[0]
 
 
+@pytest.mark.parametrize("family", ["albert", "gpt2", "bart"])
+def test_every_family_has_its_blocks(folders, data, family):
+    address = {"model": str(folders[family]), "task": "sst2", "data": str(data), **FEW}
+    at = until(page(**address, beside="rescaled"), exact)
+    study = open_study(str(folders[family]), "sst2", data, calibration=64)
+    norms = study.bench().norms()
+    attention, ffn = off.first_epsilon(norms, "joint", 0.95)
+    *_, score = threshold.running_scores(study, Threshold(float(attention), float(ffn)))
+    assert at.metric[0].value == f"{100 * score.value:.1f} %"
+    assert f" of {len(norms.of('head'))} heads · " in text(at)
+
+
 def test_values_between_the_slider_s_positions_are_kept():
     at = until(page(**FEW, beside="nothing", eps_attention="0.51234", theta="0.333"), lambda at: at.select_slider)
     heads, theta = slider(at, "ε of heads"), slider(at, "θ: least share of mini-batches")
@@ -228,6 +240,13 @@ def test_without_any_run_the_page_says_how_to_make_one(monkeypatch, tmp_path):
     monkeypatch.setattr(sublayer_runs, "SHIPPED", tmp_path)
     at = page(**FEW, beside="nothing")
     assert any("vp snip MODEL" in c.value for c in at.caption) and not at.error
+
+
+def test_shipped_runs_are_the_demo_s_alone():
+    assert list(sublayer_runs.open_runs("", demo=False)) == []
+    shipped = sublayer_runs.open_runs("", demo=True)
+    assert len(shipped) == len(list(sublayer_runs.SHIPPED.glob("*.json")))
+    assert all(len(log["rows"]) > 1 for log in shipped.values())
 
 
 def test_a_squeezed_model_gets_its_sentence(tmp_path, study):
