@@ -52,10 +52,10 @@ def test_nearer_than_rescaled(family, scale):
 
 
 def test_the_demo_stays_nearer_to_its_answers():
-    """A trained model at the paper's λ, all projections at once."""
+    """A trained model at the paper's λ, all attention blocks at once."""
     study = open_study("demo", calibration=64)
     batches, asked = (make_batches(d, range(64)) for d in (study.calibration, study.question.data))
-    models = study.model, nearest(study.model, batches), rescaled(study.model)
+    models = study.model, nearest(study.model, batches, 5.0, TYPES[:4]), rescaled(study.model, 5.0, TYPES[:4])
     dense, ours, divided = (bench_models.outputs(m, asked) for m in models)
     assert (ours - dense).square().mean() < 0.7 * (divided - dense).square().mean()
 
