@@ -233,6 +233,8 @@ def _settings(options: argparse.Namespace) -> snip.Settings:
     schedule, said = _schedule(options), dict[str, Any]()
     if options.begin_epochs is not None:
         said["epochs"] = count("number of epochs", options.begin_epochs)
+    if options.begin_examples is not None:
+        said["examples"] = count("number of examples", options.begin_examples)
     if options.begin_lr is not None:
         said["lr"] = number("learning rate", options.begin_lr)
     return snip.Settings(

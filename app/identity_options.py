@@ -36,6 +36,7 @@ def _snip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--least-share", default="0", help="share of the weights that leaves in each iteration (default: 0)")
     _training(parser)
     parser.add_argument("--begin-epochs", help="passes of the fine-tuning before blocks leave; with --sn more help")
+    parser.add_argument("--begin-examples", help="training examples of each of these passes (default: as --examples)")
     parser.add_argument("--begin-lr", help="learning rate of that fine-tuning (default: as --lr)")
     parser.add_argument("--out", required=True, help="folder of the run; a run that was stopped there goes on")
     parser.add_argument("--plot", help="HTML file for the score against the share pruned; it needs no network")

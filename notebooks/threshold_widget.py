@@ -4,6 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
 
 from analysis import off
 from analysis.function_norms import KIND_NAMES
@@ -36,7 +39,7 @@ class ThresholdExplorer(ipywidgets.VBox):
         self.theta = ipywidgets.FloatSlider(theta, min=0, max=1, step=0.01, description="θ", **_look())
         self.score, self.cost = ipywidgets.HTML(), ipywidgets.HTML()
         self._main_thread, self._newest = main_thread(), AtRest(self._compute, REST)
-        self.map = figure_widget(off.draw(off.off_table(self._norms, self.threshold)), WIDTH)
+        self.map = figure_widget(_map(off.off_table(self._norms, self.threshold)), WIDTH)
         sliders = [slider for slider in (self.attention, self.ffn, self.theta) if slider is not None]
         super().__init__([*sliders, self.score, self.cost, self.map])
         for slider in sliders:
@@ -54,7 +57,7 @@ class ThresholdExplorer(ipywidgets.VBox):
         threshold = self.threshold
         table = off.off_table(self._norms, threshold)
         with self.map.batch_update():
-            for mine, new in zip(self.map.data, off.draw(table).data, strict=True):
+            for mine, new in zip(self.map.data, _map(table).data, strict=True):
                 names = ("z", "text") if new.type == "heatmap" else ("x", "y")
                 mine.update({name: new[name] for name in names}, overwrite=True)
         gone = [Block.named(name) for name in table.loc[table["off"], "block"]]
@@ -94,6 +97,15 @@ class ThresholdExplorer(ipywidgets.VBox):
 
     def _say(self, text: str) -> None:
         self.score.value = f"<b>{text}</b>"
+
+
+def _map(table: pd.DataFrame) -> go.Figure:
+    """The map with gaps of None: messages to a widget are strict JSON, which has no NaN."""
+    figure = off.draw(table)
+    for trace in figure.data:
+        if trace.type == "heatmap":
+            trace.z = [[None if np.isnan(value) else float(value) for value in row] for row in trace.z]
+    return figure
 
 
 def _slider(name: str, norms: Any, kinds: tuple[str, ...], first: str) -> ipywidgets.SelectionSlider:

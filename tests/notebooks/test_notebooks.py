@@ -64,6 +64,27 @@ PRODUCES = {
         "allocation": ["% of the linear parameters go"],
         "ladder": ["units refit", "widget-view"],
     },
+    "04_identity_prior": {
+        "load": ["demo: accuracy 0.9", "twin: 0.9"],
+        "residual": ["12 heads and the bias add up", "2.head.11, 2.attention, 2.ffn"],
+        "identity": ["14,526,338 parameters became 13,344,770"],
+        "by-hand": ["84 blocks"],
+        "streamed": ["agree with the stored activations", "q95"],
+        "distributions": ["heads: demo-sn", "FFNs: demo"],
+        "spread": ["demo-sn, head: mean norms"],
+        "power": ["by hand after 60 steps 9.3996"],
+        "normalised": ["rescaled only: \u03c3 from 5.00 to 5.00", "demo-sn: \u03c3 from 4.99"],
+        "sigma": ["largest singular value"],
+        "gate": ["t = 0.250, gradient of the output 50,000"],
+        "gated": ["bit-equal to the dense model", "bit-equal to the model without FFNs"],
+        "usage": ["0.head.0"],
+        "explorer": ["widget-view"],
+        "curves": ["function norm"],
+        "first-to-go": ["FFNs are gone at 35 %"],
+        "snip": ["iteration 2", "56 heads left"],
+        "map": ["Which blocks left"],
+        "saved": ["13,738,370", "checkpoint.safetensors, model, run.json"],
+    },
 }
 """What must stand in the output of a cell, by notebook and by the cell's tag."""
 

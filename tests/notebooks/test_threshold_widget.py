@@ -1,5 +1,6 @@
 """The sliders over ε and θ in plain Python: no kernel, no browser."""
 
+import json
 import time
 
 import numpy as np
@@ -43,6 +44,7 @@ def test_the_map_follows_the_thumbs(study, monkeypatch):
             assert f"off: {heads} heads, " in explorer.cost.value
             seen.add(crosses(explorer))
     assert len(seen) > 2
+    json.dumps(explorer.map.to_plotly_json()["data"][0]["z"], allow_nan=False)  # as the browser reads it
     assert explorer.score.value == "<i>the score comes when the thumb rests</i>"
 
 
