@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from vp_core.blocks import MODES, Block, find_sublayers, masked_without
+from vp_core.choice import choose
 from vp_core.errors import one_of
 from vp_core.evaluate import Score, evaluate
 from vp_core.function_norms import FunctionNorms
 from vp_core.gate import check_epsilon, check_theta, gated
-from vp_core.snip import THETA, choose
+from vp_core.snip import THETA
 from vp_core.store import digest
 from vp_core.study import Study
 
