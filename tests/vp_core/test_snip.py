@@ -409,6 +409,8 @@ def test_choose_by_hand():
     assert choose(norms, one, "heads", 0.95) == [h00]
     assert choose(norms, one, "heads", 0.75) == [h00, h01]
     assert choose(norms, one, "heads", 1, at_least=3) == [h00, h01, h10]  # then by tokens: h11 is never shut
+    never_first = made(h0_0=np.full(4 * MINI_BATCH, 3.0), h0_1=batches_with())
+    assert choose(never_first, one, "heads", 1, at_least=1) == [never_first.blocks[1]]
     assert choose(norms, one, "heads", 1, at_least=99) == [h00, h01, h10, h11]
     assert choose(norms, one, "joint", 0.75) == [h00, f0, h01]  # f0 and h01 are equal: by layer, then kind
     assert choose(norms, one, "ffn", 0.9) == []
