@@ -70,7 +70,7 @@ PRODUCES = {
         "identity": ["14,526,338 parameters became 13,344,770"],
         "by-hand": ["84 blocks"],
         "streamed": ["agree with the stored activations", "q95"],
-        "distributions": ["heads: demo-sn", "FFNs: demo"],
+        "distributions": ["demo-sn", "layer 0, head 0", "layer 5, FFN"],
         "spread": ["demo-sn, head: mean norms"],
         "power": ["by hand after 60 steps 9.3996"],
         "normalised": ["rescaled only: \u03c3 from 5.00 to 5.00", "demo-sn: \u03c3 from 4.99"],
