@@ -73,7 +73,7 @@ PRODUCES = {
         "distributions": ["demo-sn", "layer 0, head 0", "layer 5, FFN"],
         "spread": ["demo-sn, head: mean norms"],
         "power": ["by hand after 60 steps 9.3996"],
-        "normalised": ["rescaled only: \u03c3 from 5.00 to 5.00", "demo-sn: \u03c3 from 4.99"],
+        "normalised": ["from 5.00 to 5.00", "from 4.99 to 5.01", "weights rescaled only"],
         "sigma": ["largest singular value"],
         "gate": ["t = 0.250, gradient of the output 50,000"],
         "gated": ["bit-equal to the dense model", "bit-equal to the model without FFNs"],
