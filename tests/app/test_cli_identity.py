@@ -182,8 +182,8 @@ def test_more_iterations_go_on_from_the_last(capsys, tmp_path, task):
 
 
 def test_the_first_fine_tuning_may_be_longer(capsys, tmp_path, task):
-    command = ["snip", *task, "--iterations", "1", *SNIP, "--begin-epochs", "3", "--begin-examples", "8", "--begin-lr", "0.0005"]
-    printed(capsys, *command, "--out", tmp_path / "run")
+    command = ["snip", *task, "--iterations", "1", *SNIP, "--begin-epochs", "3", "--begin-lr", "0.0005"]
+    printed(capsys, *command, "--begin-examples", "8", "--out", tmp_path / "run")
     settings = read_log(tmp_path / "run")["settings"]
     assert (settings["begin"]["epochs"], settings["begin"]["lr"], settings["begin"]["examples"]) == (3, 0.0005, 8)
     assert (settings["schedule"]["epochs"], settings["schedule"]["lr"]) == (1, 0.001)

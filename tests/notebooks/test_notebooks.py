@@ -82,7 +82,7 @@ PRODUCES = {
         "curves": ["function norm"],
         "first-to-go": ["FFNs are gone at 35 %"],
         "snip": ["iteration 2", "56 heads left"],
-        "map": ["Which blocks left"],
+        "map": ["heatmap", "heads"],
         "saved": ["13,738,370", "checkpoint.safetensors, model, run.json"],
     },
 }
