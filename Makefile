@@ -9,7 +9,7 @@ app: setup
 	PORT=$(PORT) $(VENV)/vp app
 
 test: setup-dev
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest -n 2 --dist loadfile
 
 lint: setup-dev
 	$(VENV)/ruff check .
