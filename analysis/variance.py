@@ -27,6 +27,7 @@ SCORE_NAMES = {
     "conditional variance": "variance that the others cannot predict",
     "surgeon": "error that going adds",
     "wanda": "weights times inputs (Wanda)",
+    "function norm": "mean function norm",
     "fisher": "effect on the outputs (Fisher)",
 }
 """What a criterion's score is: title and axis."""

@@ -18,7 +18,8 @@ TERMS = {
     "paper). **magnitude**: those whose weights have the smallest L2 norm. **random**: any, but as many in each layer as "
     "variance takes. **weighted variance**: variance times the weights that read it. **conditional variance**: what the "
     "others cannot predict. **surgeon**: the error that going adds when the rest is solved again. **wanda**: weights times "
-    "inputs. **fisher**: the effect on the model's outputs, to first order.",
+    "inputs. **function norm**: how large what a whole block adds is, at its largest coordinate. **fisher**: the effect on the "
+    "model's outputs, to first order.",
     "scope": "Who competes with whom. **per type**: all layers of one type or kind (the paper). **per layer**: each layer by "
     "itself, so all are cut alike. **global**: all by their scores. **scaled**: all, each layer's scores divided by their "
     "sum. **measured**: all, by what each layer really loses, which takes a moment to measure.",
