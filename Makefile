@@ -9,7 +9,8 @@ app: setup
 	PORT=$(PORT) $(VENV)/vp app
 
 test: setup-dev
-	$(VENV)/python -m pytest -n 2 --dist loadfile
+	$(VENV)/python -m pytest -n 2 --dist loadfile --ignore-glob='tests/app/test_browser*'
+	$(VENV)/python -m pytest tests/app/test_browser*.py
 
 lint: setup-dev
 	$(VENV)/ruff check .

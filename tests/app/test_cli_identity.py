@@ -194,7 +194,10 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task):
 
     def start(folder):
         whole = [sys.executable, "-m", "app.cli", "snip", *command, "--out", str(folder)]
-        return subprocess.Popen(whole, env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # whoever runs the tests in the background has Ctrl-C ignored by all that it starts
+        listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(whole, env=ONE_THREAD, preexec_fn=listen, **pipes)
 
     stopped = start(tmp_path / "stopped")
     for line in stopped.stderr:
