@@ -197,7 +197,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task):
         # whoever runs the tests in the background has Ctrl-C ignored by all that it starts
         listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(whole, env=ONE_THREAD, preexec_fn=listen, **pipes)
+        return subprocess.Popen(whole, env=ONE_THREAD, preexec_fn=listen, **pipes)  # noqa: PLW1509
 
     stopped = start(tmp_path / "stopped")
     for line in stopped.stderr:
