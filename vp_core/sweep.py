@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -49,7 +50,8 @@ class Curve:
     def load(cls, path: str | Path) -> "Curve":
         """Read what `save` wrote; VPError if the file is broken or something else."""
         try:
-            table = pd.read_parquet(path)
+            # in one go: a reader that opens the path twice meets two files when another process replaces it in between
+            table = pd.read_parquet(BytesIO(Path(path).read_bytes()))
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise VPError(f"{str(path)!r} cannot be read as a curve ({reason}): move it away and run again.") from error
