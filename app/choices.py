@@ -11,7 +11,7 @@ from analysis.ladder import RUNGS as LADDER
 from app.glossary import TERMS
 from app.settings import CALIBRATIONS, UNIT_CHOICES, Settings, from_query
 from vp_core.basis import BASES
-from vp_core.criteria import CRITERIA
+from vp_core.criteria import criteria_for
 from vp_core.errors import VPError
 from vp_core.families import TYPES
 from vp_core.plan import SCOPES
@@ -92,7 +92,8 @@ def _how() -> None:
         _offer(st.pills, "Projection types", "types", TYPES, settings.types.split(","), selection_mode="multi")
     else:
         _offer(st.segmented_control, "Basis", "basis", BASES, settings.basis, required=True)
-    _offer(st.selectbox, "Criterion", "criterion", tuple(CRITERIA), settings.criterion)
+    offered = tuple(dict.fromkeys((*criteria_for(settings.recipe.units), settings.criterion)))
+    _offer(st.selectbox, "Criterion", "criterion", offered, settings.criterion)
     _offer(st.selectbox, "Allocation", "scope", SCOPES, settings.scope)
     _offer(st.selectbox, "Replacement", "replacement", LADDER, settings.replacement)
     sizes = _with(CALIBRATIONS, settings.calibration)

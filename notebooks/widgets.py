@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from analysis import curves, masks, variance
 from analysis.live import STEPS, LiveFigure
 from vp_core.cost import Cost
-from vp_core.criteria import CRITERIA
+from vp_core.criteria import criteria_for
 from vp_core.errors import VPError, one_of
 from vp_core.evaluate import Score
 from vp_core.parallel import served_first
@@ -161,7 +161,7 @@ class Explorer(ipywidgets.VBox):
             self._show_kept(self.slider.value)
 
     def _draw_curve(self) -> LiveFigure:
-        points = order_of_points(tuple(CRITERIA), STEPS, self.recipe)
+        points = order_of_points(criteria_for(self.recipe.units), STEPS, self.recipe)
         rows = [row for chosen, s in points if (row := known_point(self.study, chosen, s, DTYPE, self.store)) is not None]
         return curves.draw(curve(rows).table, self.study.question.task.metric, 0.0, self.recipe.criterion)
 

@@ -204,6 +204,16 @@ CRITERIA: Mapping[str, Criterion] = {
 }
 
 
+def criteria_for(units: Sequence[str]) -> tuple[str, ...]:
+    """The criteria that can score units of these kinds.
+
+    >>> "function norm" in criteria_for(["heads"]), "function norm" in criteria_for(["rows"])
+    (True, False)
+    """
+    blocks = set(units) <= {"heads", *WHOLE}
+    return tuple(name for name in CRITERIA if blocks or name != "function norm")
+
+
 def _weights(model: PreTrainedModel, group: UnitGroup) -> Tensor:
     """(units, weights of a unit): its rows, with those of a gate, and its columns in the consumer."""
     parts = []
