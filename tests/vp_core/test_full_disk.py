@@ -98,6 +98,8 @@ attempt(lambda: {"save_pruned" if form == "pruned" else "export_transformers"}(s
 def test_a_run_keeps_what_it_had(python, tmp_path, folders, data):
     """Two iterations fit; in the third the checkpoint does not; with room again the run goes on to where it would have been."""
     code = """
+import torch
+torch.set_num_threads(1)  # sums in one order, whatever else the machine does
 from vp_core.finetune import Schedule
 from vp_core.snip import Material, Settings, run
 from vp_core.study import open_study
