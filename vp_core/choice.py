@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Mapping
 
-import torch
-
 from vp_core.blocks import MODES, Block
 from vp_core.function_norms import FunctionNorms
 
@@ -43,8 +41,7 @@ def choose(
     If they are fewer than `at_least`, or by `shares` less than `least_share` in sum, those come in that were the identity
     most often, then at most tokens.
     """
-    limits = torch.tensor([epsilon.get(block.kind, -1.0) for block in norms.blocks])
-    shut = norms.batch_maxima() <= limits  # (mini-batches, blocks)
+    shut = norms.shut(epsilon)
     tokens = norms.closed_share(epsilon)
     place = {block: i for i, block in enumerate(norms.blocks)}
     found = []

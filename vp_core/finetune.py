@@ -6,10 +6,12 @@ same weights, which is what lets `vp_core.snip` go on after it was killed.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.nn.utils import parametrize
@@ -23,6 +25,7 @@ from vp_core.tasks import Task
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 _POOL = 16
 """Mini-batches sorted by length together, so that little of one is padding."""
+Result = TypeVar("Result")
 Watch = Callable[[int, int, float], None]
 """Called after each step with (steps done, steps in all, loss)."""
 
@@ -87,6 +90,19 @@ class Lessons:
                 batches += np.split(by_length, range(schedule.batch, len(pool), schedule.batch))
             found += [batches[i] for i in rng.permutation(len(batches))]
         return found
+
+
+def new_accelerator() -> Accelerator:
+    """The processes that there are; a model may have weights that no loss depends on (a pooler, a block that left)."""
+    return Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+
+
+def on_all(accelerator: Accelerator, compute: Callable[[], Result]) -> Result:
+    """What the main process computes, on every process."""
+    found: list[Any] = [compute() if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    return found[0]
 
 
 def train(

@@ -60,13 +60,17 @@ class FunctionNorms:
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self.maxima)))
         return torch.stack([self.maxima[part].amax(dim=0) for part in order.split(MINI_BATCH)])
 
+    def shut(self, epsilon: Mapping[str, float]) -> Tensor:
+        """(mini-batches, blocks) bool: whether S_ε makes the block the identity there; `epsilon` as in `identity_share`."""
+        limits = torch.tensor([epsilon.get(block.kind, -1.0) for block in self.blocks])
+        return self.batch_maxima() <= limits
+
     def identity_share(self, epsilon: Mapping[str, float]) -> Tensor:
         """(blocks,): the share of mini-batches in which S_ε makes the block the identity: no token's norm is above ε.
 
         `epsilon` gives ε by kind; blocks of other kinds are never the identity.
         """
-        limits = torch.tensor([epsilon.get(block.kind, -1.0) for block in self.blocks])
-        return (self.batch_maxima() <= limits).double().mean(dim=0)
+        return self.shut(epsilon).double().mean(dim=0)
 
     def closed_share(self, epsilon: Mapping[str, float]) -> Tensor:
         """(blocks,): the share of tokens at which S_ε puts out zero, to within a bin of the sketch."""

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.batches import Encoded, make_batches
@@ -28,7 +27,7 @@ from vp_core.choice import choose, estimate, units
 from vp_core.cost import cost
 from vp_core.errors import VPError, one_of
 from vp_core.evaluate import Question, Score, score
-from vp_core.finetune import Lessons, Schedule, Watch, train
+from vp_core.finetune import Lessons, Schedule, Watch, new_accelerator, on_all, train
 from vp_core.function_norms import FunctionNorms, collect_norms
 from vp_core.gate import check_theta, gated, ungate
 from vp_core.projections import find_layers
@@ -113,7 +112,7 @@ class _Run:
     """The state between two trainings: `dense`, the weights in their old shapes, and the blocks that are `gone`."""
 
     def __init__(self, material: Material, settings: Settings, folder: Path, tell: Tell, watch: Watch) -> None:
-        self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+        self.accelerator = new_accelerator()
         self.material, self.settings, self.tell, self.watch = material, settings, tell, watch
         self.main = self.accelerator.is_main_process
         self.log = Log(folder, settings.as_json() | {"model": material.model_id}, write=self.main)
@@ -199,10 +198,9 @@ class _Run:
 
     def _shares(self) -> dict[Block, float]:
         """The share of all projection weights that goes with each block."""
-        whole = without(self.dense, []).squeezed.cost.parameters
-        left = self._blocks()
-        first = {b.kind: cost(find_layers(self.dense), plan_without(self.dense, [b])) for b in reversed(left)}
-        return {b: first[b.kind].parameters_removed / whole for b in left}
+        layers, left = find_layers(self.dense), self._blocks()
+        first = {b.kind: cost(layers, plan_without(self.dense, [b])) for b in reversed(left)}
+        return {b: first[b.kind].share_removed for b in left}
 
     def _left(self):
         return tuple(one.without(self.gone) for one in self.sublayers)
@@ -241,11 +239,7 @@ class _Run:
 
     def _score(self, model: PreTrainedModel) -> Score:
         """The main process asks, everybody hears."""
-        found = [score(model, self.material.question) if self.main else None]
-        if self.accelerator.num_processes > 1:
-            broadcast_object_list(found)
-        assert found[0] is not None
-        return found[0]
+        return on_all(self.accelerator, lambda: score(model, self.material.question))
 
     def _keep(self, small: PreTrainedModel, row: Mapping[str, Any]) -> None:
         if not self.main:

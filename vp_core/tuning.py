@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -18,7 +16,7 @@ from vp_core.batches import encode, make_batches
 from vp_core.bench import Kept
 from vp_core.data import open_examples
 from vp_core.evaluate import Score, score
-from vp_core.finetune import Lessons, Schedule, Watch, train
+from vp_core.finetune import Lessons, Schedule, Watch, new_accelerator, on_all, train
 from vp_core.models import fingerprint
 from vp_core.spectral import SpectralNorm, SpectralNorms, check_lambda, fold, normalise
 from vp_core.spectral_start import nearest
@@ -84,7 +82,7 @@ def fine_tune(
     """
     schedule, started = (schedule or Schedule()).checked(), time.perf_counter()
     study.projections()  # a squeezed model is told of before anything is done
-    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    accelerator = new_accelerator()
     if sn is None:
         model = copy.deepcopy(study.model)
     else:
@@ -106,7 +104,7 @@ def fine_tune(
     loss = train(model, lessons, schedule, watch=step_done, accelerator=accelerator)
     fold(model)
     model = model.cpu().eval().requires_grad_(False)
-    before, after = _on_all(accelerator, lambda: (score(study.model, study.question), score(model, study.question)))
+    before, after = on_all(accelerator, lambda: (score(study.model, study.question), score(model, study.question)))
     return Tuned(model, loss, before, after, tuple(sigmas), time.perf_counter() - started)
 
 
@@ -122,15 +120,6 @@ def power_iteration_at_rest(model: nn.Module) -> Iterator[None]:
     finally:
         for module in moving:
             module.training = True
-
-
-def _on_all(accelerator: Accelerator, compute: Callable[[], tuple[Score, ...]]) -> tuple[Score, ...]:
-    """What the main process computes, on every process."""
-    found = [compute() if accelerator.is_main_process else None]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(found)
-    assert found[0] is not None
-    return found[0]
 
 
 def study_of(study: Study, model: PreTrainedModel, name: str) -> Study:
