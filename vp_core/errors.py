@@ -18,3 +18,15 @@ def one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise VPError(f"Unknown {name} {value!r}: choose one of {', '.join(choices)}.")
     return value
+
+
+def number_or_nan(value: object) -> float:
+    """`value` as a number, NaN if it is none: every comparison with NaN fails, so a check of bounds refuses it.
+
+    >>> number_or_nan("0.3"), number_or_nan("three")
+    (0.3, nan)
+    """
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return float("nan")

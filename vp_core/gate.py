@@ -13,7 +13,7 @@ from torch.nn.functional import relu
 from transformers import PreTrainedModel
 
 from vp_core.blocks import KINDS, Sublayers
-from vp_core.errors import VPError
+from vp_core.errors import VPError, number_or_nan
 from vp_core.function_norms import head_norms, live_heads
 from vp_core.prune import share
 
@@ -34,10 +34,7 @@ def gate(norm: Tensor, epsilon: float, slope: float = SLOPE) -> Tensor:
 
 def check_epsilon(value: object) -> float:
     """ε as a number above 0; VPError otherwise."""
-    try:
-        epsilon = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        epsilon = float("nan")
+    epsilon = number_or_nan(value)
     if not (0 < epsilon < float("inf")):
         raise VPError(f"ε must be a number above 0, not {value!r}: blocks whose function norm stays under it are shut.")
     return epsilon
@@ -45,10 +42,7 @@ def check_epsilon(value: object) -> float:
 
 def check_theta(value: object) -> float:
     """θ as a share between 0 and 1; VPError otherwise."""
-    try:
-        theta = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        theta = float("nan")
+    theta = number_or_nan(value)
     if not 0 <= theta <= 1:
         raise VPError(f"θ must be between 0 and 1, not {value!r}: 0.95 takes out what is the identity in 95 % of mini-batches.")
     return theta

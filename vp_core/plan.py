@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vp_core.errors import VPError, one_of
+from vp_core.errors import VPError, number_or_nan, one_of
 from vp_core.projections import Projection
 from vp_core.store import load_tensors, save_tensors
 from vp_core.units import UnitGroup, row_group
@@ -30,10 +30,7 @@ def check_sparsity(value: object) -> float:
     >>> check_sparsity("0.3")
     0.3
     """
-    try:
-        sparsity = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        sparsity = float("nan")
+    sparsity = number_or_nan(value)
     if not 0 <= sparsity <= 1:
         raise VPError(f"The sparsity {value!r} is not a number between 0 and 1: use 0.3 to remove 30 % of the rows.")
     return sparsity

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from vp_core.errors import VPError
+from vp_core.errors import VPError, number_or_nan
 from vp_core.families import TYPES
 from vp_core.projections import Projection, as_rows, check_types, find_projections, linear_map, weight_of
 from vp_core.prune import share
@@ -122,10 +122,7 @@ def _unit(vector: Tensor) -> Tensor:
 
 def check_lambda(value: object) -> float:
     """λ as a number above 0; VPError otherwise."""
-    try:
-        scale = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        scale = math.nan
+    scale = number_or_nan(value)
     if not (0 < scale < math.inf):
         raise VPError(f"λ of spectral normalisation must be a number above 0, not {value!r}: the paper takes 5.")
     return scale
