@@ -1,5 +1,6 @@
 """Fine-tunes the encoder on the written reviews, and measures it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,19 +87,34 @@ def fine_tune(model: BertForSequenceClassification, tokenizer: PreTrainedTokeniz
     never saw better than the last weights do.
     """
     freeze_embeddings(model)
+    model.train()
+
+    def loss_of(chosen: Rows, _generator: torch.Generator) -> Tensor:
+        inputs = encode(tokenizer, [sentence for sentence, _ in chosen])
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(**inputs).logits
+        labels = torch.tensor([label for _, label in chosen])
+        return cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+
+    descend(model, rows, settings, loss_of, "fine-tuning")
+
+
+def descend(
+    model: BertForSequenceClassification, rows: Rows, settings: Settings,
+    loss_of: Callable[[Rows, torch.Generator], Tensor], name: str,
+) -> None:  # fmt: skip
+    """Every step of a training, in place, on a model that is in training mode; it ends with the mean of the late weights.
+
+    `loss_of` gets the rows of a step and the generator that drew their order.
+    """
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(groups_of(tuned), lr=settings.lr, weight_decay=settings.weight_decay)
     generator = torch.Generator().manual_seed(settings.seed)
     steps = [chosen for _ in range(settings.epochs) for chosen in batches(rows, settings.batch, generator)]
     schedule = get_linear_schedule_with_warmup(optimiser, int(settings.warm_up * len(steps)), len(steps))
     average = AveragedModel(model)
-    model.train()
-    for step, chosen in enumerate(bar := tqdm(steps, desc="fine-tuning", unit="step")):
-        inputs = encode(tokenizer, [sentence for sentence, _ in chosen])
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(**inputs).logits
-        labels = torch.tensor([label for _, label in chosen])
-        loss = cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+    for step, chosen in enumerate(bar := tqdm(steps, desc=name, unit="step")):
+        loss = loss_of(chosen, generator)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tuned, 1.0)

@@ -17,12 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, mse_loss
 from torch.nn.utils import parametrize
-from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 from transformers import (
     BertForSequenceClassification,
     PreTrainedTokenizerBase,
-    get_linear_schedule_with_warmup,
     set_seed,
 )
 
@@ -31,7 +28,7 @@ from vp_core.batches import make_batches
 from vp_core.demo.build import LIMIT, SENTENCE_SEED, folder_bytes, store, versions, write_atomically
 from vp_core.demo.grammar import write_reviews
 from vp_core.demo.load import TWIN, load_demo, load_model
-from vp_core.demo.train import AVERAGE_EVERY, Rows, Settings, accuracy, batches, encode, groups_of
+from vp_core.demo.train import Rows, Settings, accuracy, descend, encode
 from vp_core.spectral import LAMBDA, fold, normalise
 from vp_core.spectral_start import nearest
 
@@ -80,31 +77,21 @@ def learn(
     model: BertForSequenceClassification, teacher: BertForSequenceClassification, tokenizer: PreTrainedTokenizerBase,
     rows: Rows, settings: Settings,
 ) -> None:  # fmt: skip
-    """Trains `model` in place as `vp_core.demo.train.fine_tune` does, but towards the teacher and without dropout."""
-    tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(groups_of(tuned), lr=settings.lr, weight_decay=settings.weight_decay)
-    generator = torch.Generator().manual_seed(settings.seed)
-    steps = [chosen for _ in range(settings.epochs) for chosen in batches(rows, settings.batch, generator)]
-    schedule = get_linear_schedule_with_warmup(optimiser, int(settings.warm_up * len(steps)), len(steps))
-    average = AveragedModel(model)
+    """Trains `model` in place as `vp_core.demo.train.fine_tune` does, but towards the teacher.
+
+    Dropout is off but for that on the attention weights, which the attention module applies by itself.
+    """
     model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.eval()
-    for step, chosen in enumerate(bar := tqdm(steps, desc="learning", unit="step")):
+
+    def loss_of(chosen: Rows, generator: torch.Generator) -> Tensor:
         inputs = encode(tokenizer, [sentence for sentence, _ in chosen])
         with_strange_words(inputs, tokenizer, generator)
-        loss = lesson(model, teacher, inputs)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(tuned, 1.0)
-        optimiser.step()
-        schedule.step()
-        if step >= settings.average_from * len(steps) and step % AVERAGE_EVERY == 0:
-            average.update_parameters(model)
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    model.load_state_dict(average.module.state_dict())
-    model.eval()
+        return lesson(model, teacher, inputs)
+
+    descend(model, rows, settings, loss_of, "learning")
 
 
 def build(folder: Path, settings: Settings) -> dict[str, object]:
