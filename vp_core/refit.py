@@ -9,7 +9,7 @@ writes (`vp_core.gradients`): in the last layer of most classifiers only the fir
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -117,10 +117,7 @@ class _Refit:
             for p in layer.projections.values()
         }
         self.dense, self.student = Walk(model, batches), Walk(model, batches)
-        self._prune()
-
-    def _prune(self) -> None:
-        self.student.model = prune(self.model, self.plan, self.constants, self.solved)
+        self.student.model = prune(model, plan, self.constants, self.solved)
 
     def step(self) -> None:
         self.dense.step()
@@ -138,7 +135,11 @@ class _Refit:
             self.solved[p.name] = (new if live is None else torch.zeros_like(weight).index_copy(1, live, new)), bias
             if self.means or p.type in READ_AT:
                 self.constants[p.name] = everything.y_mean
-        self._prune()
+        # Only these change: the whole plan anew at every step would write every weight as often as there are steps.
+        names = {p.name for p in members}
+        part = replace(self.plan, keep={name: keep for name, keep in self.plan.keep.items() if name in names})
+        solved = {name: one for name, one in self.solved.items() if name in names}
+        self.student.model = prune(self.student.model, part, self.constants, solved)
 
     def _weight(self, p: Projection) -> Tensor:
         """What the solution is pulled towards (d_out, d_in), float64."""
