@@ -27,6 +27,19 @@ settings.register_profile("vp", deadline=None, derandomize=True, suppress_health
 settings.load_profile("vp")
 
 
+LONG = ("notebooks", "real", "app")
+"""Folders whose tests take longest: with several processes they begin first, so that none waits for the last of them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With several processes a file's tests stay together, for its fixtures' sake, and those of one notebook."""
+    for item in items:
+        notebook = getattr(item, "callspec", None) if item.path.parent.name == "notebooks" else None
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {notebook.id if notebook else ''}".strip()))
+    items.sort(key=lambda item: LONG.index(name) if (name := item.path.parent.name) in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """family → folder of a tiny two-class model, as `save_pretrained` writes it."""

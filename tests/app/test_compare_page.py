@@ -1,30 +1,23 @@
 """The page Compare in Streamlit's own test harness: what it says, without a browser."""
 
-import time
-from pathlib import Path
-
 import pytest
+from pages import open_page, until
 from streamlit.testing.v1 import AppTest
 
 from analysis import compare
 from vp_core.recipes import RECIPES
 from vp_core.study import Recipe, open_study
 
-PAGE = str(Path(__file__).parents[2] / "app" / "views" / "compare.py")
+pytestmark = pytest.mark.usefixtures("fresh_app")
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("VP_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def three_points(monkeypatch):
     monkeypatch.setattr(compare, "GRID", (0.0, 0.3, 0.5))  # three points a line
 
 
 def page(**query: str) -> AppTest:
-    at = AppTest.from_file(PAGE, default_timeout=60)
-    for name, value in query.items():
-        at.query_params[name] = value
-    return at.run()
+    return open_page("compare", **query)
 
 
 def button(at: AppTest, label: str):
@@ -40,13 +33,9 @@ def test_points_are_computed_when_asked_and_stay():
     query = {"recipes": "paper,units mean", "calibration": "128"}
     at = page(**query)
     assert not at.exception and "0 of 6 points are known" in said(at) and not at.dataframe
-    at = button(at, "Compute").click().run()
-    for _ in range(1200):
-        if "All 6 points are known" in said(at):
-            break
-        time.sleep(0.1)
-        at.run()
-    assert not at.exception and not at.error
+    at = button(at, "Compute").click().run().run()  # twice: the harness runs whole pages only, a click asks for a fragment
+    until(at, lambda at: "All 6 points are known" in said(at))
+    assert not at.error
     study, shown = open_study("demo", calibration=128), at.dataframe[0].value.set_index("recipe")
     half = study.score(RECIPES["units mean"], 0.5)
     share = study.cost(RECIPES["units mean"], 0.5).share_removed

@@ -1,21 +1,13 @@
 """The page in Streamlit's own test harness: what it says, without a browser."""
 
-import time
-from pathlib import Path
-
 import pytest
+from pages import open_page, until
 from streamlit.testing.v1 import AppTest
 
 from vp_core.recipes import RECIPES
 from vp_core.study import Recipe, open_study
 
-PAGE = str(Path(__file__).parents[2] / "app" / "views" / "explore.py")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("VP_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+pytestmark = pytest.mark.usefixtures("fresh_app")
 
 
 @pytest.fixture(scope="module")
@@ -24,21 +16,12 @@ def demo():
 
 
 def page(**query: str) -> AppTest:
-    at = AppTest.from_file(PAGE, default_timeout=60)
-    for name, value in query.items():
-        at.query_params[name] = value
-    return at.run()
+    return open_page("explore", **query)
 
 
 def exact(at: AppTest) -> AppTest:
     """Run again, as the browser's polling does, until the score is exact and compared with dense."""
-    for _ in range(200):
-        (score,) = at.metric
-        if score.delta:
-            return at
-        time.sleep(0.1)
-        at.run()
-    raise AssertionError("no exact score came")
+    return until(at, lambda at: at.metric[0].delta)
 
 
 def test_the_default_shows_the_librarys_number(demo):
@@ -56,13 +39,13 @@ def test_the_default_shows_the_librarys_number(demo):
 
 
 def test_a_typed_sentence_is_answered_by_both_models():
-    at = exact(page(sparsity="0"))
-    answers = [m.value for m in at.markdown if m.value.startswith(("**dense**", "**pruned**"))]
-    assert len(answers) == 2 and all("positive" in a for a in answers)
+    def answers(at: AppTest) -> list[str]:
+        return [m.value for m in at.markdown if m.value.startswith(("**dense**", "**pruned**"))]
+
+    at = until(page(sparsity="0"), lambda at: len(answers(at)) == 2)
+    assert all("positive" in answer for answer in answers(at))
     (sentence,) = [widget for widget in at.text_input if widget.label == "Try a sentence"]
-    sentence.set_value("word " * 10_000).run()
-    assert not at.exception
-    assert any("Only the first 64 tokens" in i.value for i in at.info)
+    until(sentence.set_value("word " * 10_000).run(), lambda at: any("Only the first 64 tokens" in i.value for i in at.info))
 
 
 @pytest.mark.parametrize("value", ["1.2", "abc"])
@@ -141,12 +124,7 @@ def test_no_type_at_all_is_refused_and_the_last_choice_kept():
 
 def test_more_than_the_units_hold_is_one_sentence():
     at = page(units="ffn", sparsity="0.9")
-    for _ in range(100):
-        if at.error:
-            break
-        time.sleep(0.1)
-        at.run()
-    assert not at.exception
+    until(at, lambda at: at.error)
     (message,) = at.error
     assert "These units can save 66.7% of the encoder's linear parameters, not 90.0%" in message.value
 
@@ -162,23 +140,16 @@ def test_calibration_is_a_choice():
 def test_while_it_measures_the_page_says_what_at():
     at = page(units="ffn", scope="measured", criterion="surgeon", replacement="least squares", sparsity="0.3")
     said: set[str] = set()
-    for _ in range(600):
-        assert not at.exception and not at.error
-        if at.metric[0].delta:
-            break
-        said |= {c.value for c in at.caption if c.value.endswith("…")}
-        time.sleep(0.05)
-        at.run()
+
+    def measured(at: AppTest) -> bool:
+        said.update(c.value for c in at.caption if c.value.endswith("…"))
+        return bool(at.metric[0].delta)
+
+    until(at, measured, pause=0.05)
     assert any(text.startswith("Measuring what each layer loses: ") for text in said), said
-    assert at.metric[0].delta
 
 
 def test_what_a_model_cannot_be_asked_is_said(folders, data):
     at = page(model=str(folders["albert"]), task="sst2", data=str(data), scope="measured")
-    for _ in range(100):
-        if at.error:
-            break
-        time.sleep(0.1)
-        at.run()
-    assert not at.exception
-    assert at.error and all("runs the same layer several times" in e.value for e in at.error)
+    until(at, lambda at: at.error)
+    assert all("runs the same layer several times" in e.value for e in at.error)

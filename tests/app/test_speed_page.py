@@ -1,30 +1,23 @@
 """The page Speed in Streamlit's own test harness: what it says, without a browser."""
 
-import time
-from pathlib import Path
-
 import pytest
+from pages import open_page, until
 from streamlit.testing.v1 import AppTest
 
 from app import caching
 from vp_core.pruned import save_pruned
 from vp_core.study import Recipe, open_study
 
-VIEWS = Path(__file__).parents[2] / "app" / "views"
+pytestmark = pytest.mark.usefixtures("fresh_app")
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("VP_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def nothing_measured():
     caching.measurements.clear()
 
 
 def page(view: str = "speed", **query: str) -> AppTest:
-    at = AppTest.from_file(str(VIEWS / f"{view}.py"), default_timeout=60)
-    for name, value in query.items():
-        at.query_params[name] = value
-    return at.run()
+    return open_page(view, **query)
 
 
 def measure(at: AppTest):
@@ -47,13 +40,9 @@ def test_nothing_is_measured_before_the_button():
 
 def test_rows_come_and_stay():
     query = {"batch": "1", "length": "4", "repeats": "1", "sparsities": "0.3", "sparsity": "0"}
-    at = measure(page(**query)).click().run()
-    for _ in range(300):
-        if measure(at).label == "Measure again":
-            break
-        time.sleep(0.1)
-        at.run()
-    assert not at.exception and not at.error
+    at = measure(page(**query)).click().run().run()  # twice: the harness runs whole pages only, a click asks for a fragment
+    until(at, lambda at: measure(at).label == "Measure again")
+    assert not at.error
     speeds, bits = (frame.value for frame in at.dataframe)
     assert list(speeds["form"]) == ["dense", "masked", "squeezed"] * 2 and list(speeds["removed"]) == [0] * 3 + [30] * 3
     assert len(bits) == 6 and bits["accuracy"][0] == "92.3 %" and bits["95 % interval"][0].count("%") == 2

@@ -1,10 +1,9 @@
 """The page Sub-layers in Streamlit's own test harness: what it says, without a browser."""
 
 import json
-import time
-from pathlib import Path
 
 import pytest
+from pages import open_page, until
 from streamlit.testing.v1 import AppTest
 
 from analysis import off, theme
@@ -16,14 +15,8 @@ from vp_core.runs import FORMAT
 from vp_core.study import Recipe, open_study
 from vp_core.threshold import Threshold
 
-PAGE = str(Path(__file__).parents[2] / "app" / "views" / "sublayers.py")
+pytestmark = pytest.mark.usefixtures("fresh_app")
 FEW = {"calibration": "64"}
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("VP_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +25,7 @@ def study():
 
 
 def page(**query: str) -> AppTest:
-    at = AppTest.from_file(PAGE, default_timeout=120)
-    for name, value in query.items():
-        at.query_params[name] = value
-    return at.run()
-
-
-def until(at: AppTest, ready) -> AppTest:
-    """Run again, as the browser's polling does, until something is there."""
-    for _ in range(600):
-        assert not at.exception and not at.error, [*at.exception, *at.error]
-        if ready(at):
-            return at
-        time.sleep(0.1)
-        at.run()
-    raise AssertionError("it never came")
+    return open_page("sublayers", **query)
 
 
 def slider(at: AppTest, label: str):
