@@ -8,6 +8,7 @@ import importlib.util
 import json
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -95,6 +96,29 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **libraries}
 
 
+def measure(
+    folder: Path, model: BertForSequenceClassification, tokenizer: PreTrainedTokenizerBase, reviews: Rows, settings: Settings,
+    started: float, about: Mapping[str, object],
+) -> dict[str, object]:  # fmt: skip
+    """Writes metrics.json (accuracy as trained and as stored, then `about`), prints it and refuses a folder over its limit."""
+    metrics: dict[str, object] = {
+        "accuracy_float32": accuracy(model, tokenizer, reviews),
+        "accuracy_int8": accuracy(load_model(folder), tokenizer, reviews),
+        **about,
+        "settings": asdict(settings),
+        "versions": versions(),
+    }
+    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    size = folder_bytes(folder)
+    print(
+        f"accuracy on dev: {metrics['accuracy_float32']:.4f} float32, {metrics['accuracy_int8']:.4f} int8\n"
+        f"{size:,} bytes of {LIMIT:,}, {time.perf_counter() - started:.0f} s"
+    )
+    if size > LIMIT:
+        raise SystemExit(f"{folder} is over its limit by {size - LIMIT:,} bytes")
+    return metrics
+
+
 def build(folder: Path, settings: Settings) -> dict[str, object]:
     """Sentences, vocabulary, tuning, storage, measurement; gives the figures that metrics.json keeps."""
     started = time.perf_counter()
@@ -108,24 +132,8 @@ def build(folder: Path, settings: Settings) -> dict[str, object]:
     model, tokenizer = cut_model(source_folder(), [sentence for part in rows.values() for sentence, _ in part], folder)
     fine_tune(model, tokenizer, rows["train"], settings)
     store(model, folder)
-    metrics: dict[str, object] = {
-        "accuracy_float32": accuracy(model, tokenizer, rows["eval"]),
-        "accuracy_int8": accuracy(load_model(folder), tokenizer, rows["eval"]),
-        "rows": {name: len(rows[split]) for split, name in FILES.items()},
-        "vocabulary": len(tokenizer),
-        "sentence_seed": SENTENCE_SEED,
-        "settings": asdict(settings),
-        "versions": versions(),
-    }
-    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
-    size = folder_bytes(folder)
-    print(
-        f"accuracy on dev: {metrics['accuracy_float32']:.4f} float32, {metrics['accuracy_int8']:.4f} int8\n"
-        f"{size:,} bytes of {LIMIT:,}, {time.perf_counter() - started:.0f} s"
-    )
-    if size > LIMIT:
-        raise SystemExit(f"{folder} is over its limit by {size - LIMIT:,} bytes")
-    return metrics
+    about = {"rows": {name: len(rows[split]) for split, name in FILES.items()}, "vocabulary": len(tokenizer)}
+    return measure(folder, model, tokenizer, rows["eval"], settings, started, about | {"sentence_seed": SENTENCE_SEED})
 
 
 def main() -> None:

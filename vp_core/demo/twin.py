@@ -7,9 +7,8 @@ training review contains.
 """
 
 import argparse
-import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +24,10 @@ from transformers import (
 
 from vp_core.batches import encode as encode_all
 from vp_core.batches import make_batches
-from vp_core.demo.build import LIMIT, SENTENCE_SEED, folder_bytes, store, versions, write_atomically
+from vp_core.demo.build import SENTENCE_SEED, measure, store
 from vp_core.demo.grammar import write_reviews
-from vp_core.demo.load import TWIN, load_demo, load_model
-from vp_core.demo.train import Rows, Settings, accuracy, descend, encode
+from vp_core.demo.load import TWIN, load_demo
+from vp_core.demo.train import Rows, Settings, descend, encode
 from vp_core.spectral import LAMBDA, fold, normalise
 from vp_core.spectral_start import nearest
 
@@ -109,20 +108,7 @@ def build(folder: Path, settings: Settings) -> dict[str, object]:
     fold(model)
     model.config.save_pretrained(folder)
     store(model, folder)
-    metrics: dict[str, object] = {
-        "accuracy_float32": accuracy(model, tokenizer, rows["eval"]),
-        "accuracy_int8": accuracy(load_model(folder), tokenizer, rows["eval"]),
-        "lambda": LAMBDA,
-        "settings": asdict(settings),
-        "versions": versions(),
-    }
-    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
-    size = folder_bytes(folder)
-    print(
-        f"accuracy on dev: {metrics['accuracy_float32']:.4f} float32, {metrics['accuracy_int8']:.4f} int8\n"
-        f"{size:,} bytes of {LIMIT:,}, {time.perf_counter() - started:.0f} s"
-    )
-    return metrics
+    return measure(folder, model, tokenizer, rows["eval"], settings, started, {"lambda": LAMBDA})
 
 
 def main() -> None:
