@@ -7,7 +7,7 @@ stopped, and writes docs/identity_results.md from all that are there. The checkp
 import argparse
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,27 +29,35 @@ SHORT = Schedule(examples=3072, lr=1e-4)
 PAIRS = replace(SHORT, examples=1536)
 """MRPC's pairs are five times as long."""
 ITERATIONS = {"joint": 12, "heads": 6, "ffn": 6, "attention": 6, "layers": 6, "separate": 10}
+FEW = 4
+"""Heads an iteration, where a joint run is to take feed-forward networks rather than heads."""
 TITLES = {"sst2": "SST-2 (accuracy)", "mrpc": "MRPC (accuracy)", "demo": "Demo (accuracy)"}
 SHIPPED = ("demo-joint", "demo-joint-sn")
 """Runs whose logs come with the demo, for the page Sub-layers."""
 
 
-def settings(task: str, mode: str, normalised: bool, long: bool) -> Settings:
-    """Those of one run of the table; on SST-2 a `long` one begins as a normalised one does."""
-    k = (12, 1) if mode in ("joint", "heads", "ffn") else (1, 1)
+def settings(task: str, mode: str, variants: Collection[str] = ()) -> Settings:
+    """Those of one run of the table. Variants: `sn`; `few` heads at a time; `long`, which on SST-2 begins as `sn` does."""
+    heads = FEW if "few" in variants else 12 if mode in ("joint", "heads", "ffn") else 1
     schedule = PAIRS if task == "mrpc" else SHORT
-    one = Settings(mode=mode, iterations=ITERATIONS[mode], k=k, least_share=0.05, schedule=schedule)
+    one = Settings(mode=mode, iterations=ITERATIONS[mode], k=(heads, 1), least_share=0.05, schedule=schedule)
     if task == "mrpc":
         one = replace(one, begin=replace(SHORT, examples=None))
-    if task == "sst2" and (normalised or long):
+    if task == "sst2" and {"sn", "long"} & {*variants}:
         one = replace(one, begin=replace(SHORT, examples=24_000))
-    return replace(one, sn=5.0) if normalised else one
+    return replace(one, sn=5.0) if "sn" in variants else one
 
 
 def names() -> list[str]:
     """All runs: figs. 3 and 5."""
     first = [f"{task}-{mode}{sn}" for task in ("sst2", "mrpc") for mode in ("joint", "heads", "ffn") for sn in ("", "-sn")]
-    return [*first, "sst2-joint-long", *(f"sst2-{mode}" for mode in ("attention", "layers", "separate")), *SHIPPED]
+    return [
+        *first,
+        "sst2-joint-long",
+        "sst2-joint-few",
+        *(f"sst2-{mode}" for mode in ("attention", "layers", "separate")),
+        *SHIPPED,
+    ]
 
 
 def main(chosen: list[str], folder: Path) -> None:
@@ -62,7 +70,7 @@ def main(chosen: list[str], folder: Path) -> None:
         material = Material(
             study.model, lessons, study.calibration, study.question, study.loaded.fingerprint, study.loaded.tokenizer
         )
-        for row in run(material, settings(task, mode, "sn" in more, "long" in more), folder / name, tell=print):
+        for row in run(material, settings(task, mode, more), folder / name, tell=print):
             print(f"{name} {row['iteration']}: {row['share_pruned']:.1%} pruned, {row['value']:.4f}", flush=True)
         if name in SHIPPED:
             with atomic(DEMO_DIR / "runs" / f"{name.removeprefix('demo-')}.json") as temporary:
