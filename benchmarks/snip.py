@@ -1,7 +1,8 @@
 """`python -m benchmarks.snip [--runs DIR] [names]`: iterative identity pruning with and without spectral normalisation.
 
 Runs the table's runs (or those whose names are given, such as sst2-joint-sn) in DIR, one folder each, goes on where they were
-stopped, and writes docs/identity_results.md from all that are there. The checkpoints and data are those that VP_SHARED names.
+stopped, keeps their logs in docs/runs, and writes docs/identity_results.md from all of these. The checkpoints and data are
+those that VP_SHARED names.
 """
 
 import argparse
@@ -72,11 +73,22 @@ def main(chosen: list[str], folder: Path) -> None:
         )
         for row in run(material, settings(task, mode, more), folder / name, tell=print):
             print(f"{name} {row['iteration']}: {row['share_pruned']:.1%} pruned, {row['value']:.4f}", flush=True)
-        if name in SHIPPED:
-            with atomic(DEMO_DIR / "runs" / f"{name.removeprefix('demo-')}.json") as temporary:
-                shutil.copy(folder / name / LOG, temporary)
+        keep(folder / name / LOG, name)
     with atomic(DOCS / "identity_results.md") as temporary:
-        temporary.write_text(page({one.parent.name: read_log(one) for one in sorted(folder.glob(f"*/{LOG}"))}))
+        logs = [*(DOCS / "runs").glob("*.json"), *(DEMO_DIR / "runs").glob("*.json")]
+        temporary.write_text(page({_name(log): read_log(log) for log in sorted(logs)}))
+
+
+def keep(log: Path, name: str) -> None:
+    """Put a run's log where it is read again: the demo's beside the demo, for the page Sub-layers, the others in docs/runs."""
+    kept = DEMO_DIR / "runs" / f"{name.removeprefix('demo-')}.json" if name in SHIPPED else DOCS / "runs" / f"{name}.json"
+    kept.parent.mkdir(exist_ok=True)
+    with atomic(kept) as temporary:
+        shutil.copy(log, temporary)
+
+
+def _name(log: Path) -> str:
+    return f"demo-{log.stem}" if log.parent.parent == DEMO_DIR else log.stem
 
 
 def page(logs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -134,10 +146,11 @@ the projections). Each iteration trains twice on 3,072 training texts (MRPC: 1,5
 batch 32, bfloat16). ε is the 12th smallest mean norm of heads and the smallest of FFNs (of attention blocks: the
 smallest), the factor of the L1 term 0.01, θ = 0.95; at least 5 % of the weights leave in each iteration. The first
 fine-tuning has 3,072 texts, on SST-2 under spectral normalisation (λ = 5) and in the run *joint-long* 24,000, on MRPC the
-whole set. One seed. Shares
-are of the projections' weights (embeddings, biases and classifier do not count); scores are exact, on the full
-development set, of the squeezed model. *Dense* is the checkpoint as it came; the point lost counts from there. Minutes
-are of a two-core processor that did other things beside, so they are upper bounds.
+whole set. In the run *joint-few* ε is the 4th smallest mean norm of heads. One seed. Shares are of the projections'
+weights (embeddings, biases and classifier do not count); scores are exact, on the full development set, of the squeezed
+model. *Dense* is the checkpoint as it came; the point lost counts from there. Minutes are of one or two cores of a
+processor that did other things beside, so they are upper bounds. The logs are in [runs](runs): give their paths to the
+page *Sub-layers*, separated by semicolons, and it draws them.
 """
 
 

@@ -1,21 +1,43 @@
-"""Takes the README's picture of the app: `python -m docs.make_screenshot` writes docs/app.png."""
+"""Takes the pictures of the app: `python -m docs.make_screenshot` writes docs/app.png and docs/identity_runs.png."""
 
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
+
+from playwright.sync_api import Page
 
 from benchmarks.browser import browser_page, drag_slider, running_app, wait_for_exact
 
+DOCS = Path(__file__).parent
+RUNS = [f"sst2-{mode}{sn}" for mode in ("joint", "heads", "ffn") for sn in ("", "-sn")]
+"""The paper's fig. 3."""
+
+
+def take_explore(page: Page) -> None:
+    wait_for_exact(page)
+    page.wait_for_function("() => !document.body.innerText.includes(' of 30 points')", timeout=300_000)
+    drag_slider(page, 25)
+    page.wait_for_url("**sparsity=0.25**")
+    page.wait_for_timeout(500)
+    wait_for_exact(page)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=str(DOCS / "app.png"))
+
+
+def take_runs(page: Page) -> None:
+    figure = page.locator(".st-key-runs-score")
+    figure.scroll_into_view_if_needed(timeout=120_000)
+    page.wait_for_timeout(3000)
+    figure.screenshot(path=str(DOCS / "identity_runs.png"))
+
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as cache, running_app(Path(cache)) as url, browser_page(url, height=1040) as page:
-        wait_for_exact(page)
-        page.wait_for_function("() => !document.body.innerText.includes(' of 30 points')", timeout=300_000)
-        drag_slider(page, 25)
-        page.wait_for_url("**sparsity=0.25**")
-        page.wait_for_timeout(500)
-        wait_for_exact(page)
-        page.wait_for_timeout(1500)
-        page.screenshot(path=str(Path(__file__).parent / "app.png"))
+    runs = quote(";".join(str(DOCS / "runs" / f"{name}.json") for name in RUNS))
+    with tempfile.TemporaryDirectory() as cache, running_app(Path(cache)) as url:
+        with browser_page(url, height=1040) as page:
+            take_explore(page)
+        with browser_page(f"{url}/sublayers?run={runs}", height=1040) as page:
+            take_runs(page)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,8 @@
-"""Iterative identity pruning: blocks really leave, weights come back to where they were cut from, killed runs go on."""
+"""Iterative identity pruning: blocks really leave and weights come back to where they were cut from."""
 
 import copy
 import gc
 import itertools
-import json
-import os
-import signal
 from dataclasses import replace
 from functools import cache
 
@@ -16,21 +13,19 @@ import tiny
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from vp_core import runs, snip
+from vp_core import snip
 from vp_core.blocks import MODES, Block, find_blocks, find_sublayers, masked_without, plan_without, without
 from vp_core.cost import parameters
 from vp_core.errors import VPError
 from vp_core.evaluate import Question, score
 from vp_core.families import TYPES
 from vp_core.finetune import Lessons, Schedule
-from vp_core.function_norms import MINI_BATCH, FunctionNorms
 from vp_core.projections import find_projections
 from vp_core.pruned import load_pruned
-from vp_core.runs import WEIGHTS, Checkpoint, read_log
+from vp_core.runs import Checkpoint, read_log
 from vp_core.scatter import ScatterLinear
 from vp_core.shells import freeze_new_biases, write_back
-from vp_core.sketch import Sketch
-from vp_core.snip import Material, Settings, choose, estimate, run
+from vp_core.snip import Material, Settings, run
 from vp_core.tasks import TASKS
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
@@ -210,121 +205,6 @@ def test_weights_come_back_to_where_they_were_cut_from(family):
         assert len(changed) > 10
 
 
-def killed_at(phase, step):
-    """A `tell` and a `watch` that stop the process for good at a step of a phase."""
-    now = []
-
-    def watch(done, _steps, _loss):
-        if phase in now[-1] and done == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return now.append, watch
-
-
-KILLED = """
-import sys
-sys.path[:0] = ["tests", "tests/vp_core"]
-import torch
-torch.set_num_threads(1)
-import test_snip as t
-tell, watch = t.killed_at(sys.argv[2], 2)
-for row in t.run(t.material(sys.argv[3]), t.settings(**t.json.loads(sys.argv[4])), sys.argv[1], tell, watch):
-    pass
-print("not killed")
-"""
-
-
-def test_a_killed_run_goes_on_to_the_same_result(tmp_path, python):
-    """SIGKILL in the middle of training with the gate, and of retraining; then the same call again."""
-    cases = (
-        ("bert", {}, "iteration 2: training with the gate", 2),
-        ("gpt2", {"sn": 4.0}, "blocks leave, retraining", 1),
-    )
-    killed = [python(KILLED, tmp_path / f, phase, f, json.dumps(others)) for f, others, phase, _ in cases]
-    for (family, others, phase, rows_then), process in zip(cases, killed, strict=True):
-        whole, folder = list(run(material(family), settings(**others), tmp_path / f"whole {family}")), tmp_path / family
-        out, err = process.communicate(timeout=200)
-        assert process.returncode == -9 and "not killed" not in out, err
-        assert len(read_log(folder)["rows"]) == rows_then
-        rows = list(run(material(family), settings(**others), folder))
-        assert plain_rows(rows) == plain_rows(whole), phase
-        assert tiny.sha(dense_of(folder, family)) == tiny.sha(dense_of(tmp_path / f"whole {family}", family)), phase
-        assert tiny.sha(load_pruned(folder / "model")) == tiny.sha(load_pruned(tmp_path / f"whole {family}" / "model"))
-        assert list(run(material(family), settings(**others), folder)) == rows  # finished: nothing is done again
-
-
-class Stop(Exception):
-    pass
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    """(rows, SHA-256 of the weights) of a run of BERT that nothing stopped."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    rows = list(run(material("bert"), settings(), folder))
-    return plain_rows(rows), tiny.sha(dense_of(folder, "bert"))
-
-
-@pytest.mark.parametrize("phase", ["fine-tuning", "iteration 1: training with the gate", "leave, retraining"])
-def test_stopped_in_the_middle_of_a_training(phase, unbroken, tmp_path):
-    """By an exception: whatever the process still knows has no say in how it goes on."""
-    now = []
-
-    def watch(done, _steps, _loss):
-        if phase in now[-1] and done == 2:
-            raise Stop
-
-    with pytest.raises(Stop):
-        list(run(material("bert"), settings(), tmp_path / "run", now.append, watch))
-    rows = list(run(material("bert"), settings(), tmp_path / "run"))
-    assert (plain_rows(rows), tiny.sha(dense_of(tmp_path / "run", "bert"))) == unbroken
-
-
-@pytest.mark.parametrize(("where", "row"), [("Log.add", 1), ("Log.keep", 0), ("Checkpoint.save", 0), ("Checkpoint.save", 1)])
-def test_stopped_between_two_writes(where, row, unbroken, tmp_path, monkeypatch):
-    """After a row is in the log and before its checkpoint is: the row is made again, not built upon."""
-    name, method = where.split(".")
-    real = getattr(getattr(runs, name), method)
-
-    def stopped(self, *args, **kwargs):
-        rows = len(read_log(tmp_path / "run")["rows"]) if (tmp_path / "run" / "run.json").exists() else 0
-        if rows >= row + (where != "Log.add"):
-            raise Stop
-        return real(self, *args, **kwargs)
-
-    monkeypatch.setattr(getattr(runs, name), method, stopped)
-    with pytest.raises(Stop):
-        list(run(material("bert"), settings(), tmp_path / "run"))
-    monkeypatch.undo()
-    rows = list(run(material("bert"), settings(), tmp_path / "run"))
-    assert (plain_rows(rows), tiny.sha(dense_of(tmp_path / "run", "bert"))) == unbroken
-
-
-def test_more_iterations_of_the_same_run(unbroken, tmp_path):
-    first = list(run(material("bert"), settings(iterations=1), tmp_path / "run"))
-    more = list(run(material("bert"), settings(iterations=2), tmp_path / "run"))
-    assert plain_rows(more[:2]) == plain_rows(first) and len(more) == 3
-    assert (plain_rows(more), tiny.sha(dense_of(tmp_path / "run", "bert"))) == unbroken
-
-
-def test_another_run_in_the_folder(tmp_path):
-    list(run(material("bert"), settings(iterations=1), tmp_path / "run"))
-    before = (tmp_path / "run" / WEIGHTS).read_bytes()
-    for others, what in (({"theta": 0.5}, "theta"), ({"mode": "ffn"}, "mode"), ({"sn": 2.0}, "sn"),
-                         ({"schedule": Schedule(lr=1e-3)}, "schedule")):  # fmt: skip
-        with pytest.raises(VPError, match=f"another {what}") as raised:
-            list(run(material("bert"), settings(**others), tmp_path / "run"))
-        assert "\n" not in str(raised.value)
-    with pytest.raises(VPError, match="another model"):
-        list(run(material("distilbert"), settings(), tmp_path / "run"))
-    assert (tmp_path / "run" / WEIGHTS).read_bytes() == before
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "diary.txt").write_text("dear diary")
-    with pytest.raises(VPError, match="not empty"):
-        list(run(material("bert"), settings(), tmp_path / "foreign"))
-    assert [p.name for p in (tmp_path / "foreign").iterdir()] == ["diary.txt"]
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_theta_0_takes_everything_and_the_run_ends(mode, tmp_path):
     rows = list(run(material("bert"), settings(mode=mode, theta=0, iterations=5), tmp_path / "run"))
@@ -363,66 +243,6 @@ def test_the_smallest_within_a_point(tmp_path, monkeypatch):
     assert [row["value"] for row in rows] == [0.795, 0.7905, 0.7] and rows[0]["given"]["value"] == 0.8
     assert load_pruned(tmp_path / "run" / "within").squeezed.cost.parameters_left == rows[1]["parameters"]
     assert load_pruned(tmp_path / "run" / "model").squeezed.cost.parameters_left == rows[2]["parameters"]
-
-
-def made(**values):
-    """FunctionNorms of blocks by name (`h0_1`: head 1 of layer 0), each with these norms, one token a text."""
-    names = {f"{n[1]}.{ {'h': 'head', 'a': 'attention', 'f': 'ffn'}[n[0]] }" + (f".{n[3]}" if n[0] == "h" else ""): v
-             for n, v in values.items()}  # fmt: skip
-    maxima = torch.tensor(np.array(list(names.values()), dtype=np.float32).T.copy())
-    sketch = Sketch.empty(len(names))
-    sketch.add(range(len(names)), maxima.T.contiguous())
-    return FunctionNorms(tuple(Block.named(n) for n in names), sketch, maxima)
-
-
-def test_estimate_by_hand():
-    norms = made(h0_0=[4, 6], h0_1=[1, 2], a0=[7, 9], f0=[3, 4], h1_0=[2, 2], h1_1=[9, 9], a1=[1, 3], f1=[9, 9])
-    assert estimate(norms, "heads", (1, 1)) == {"head": 1.5}
-    assert estimate(norms, "joint", (1, 1)) == {"head": 1.5, "ffn": 3.5}
-    assert estimate(norms, "joint", (3, 2)) == {"head": 5, "ffn": 9}
-    assert estimate(norms, "ffn", (2, 1)) == {"ffn": 3.5}
-    assert estimate(norms, "separate", (1, 1)) == {"attention": 2, "ffn": 3.5}
-    assert estimate(norms, "layers", (1, 1)) == {"attention": 2, "ffn": 9}  # 2 + 9 < 8 + 3.5
-    assert estimate(norms, "layers", (2, 1)) == {"attention": 8, "ffn": 3.5}
-    assert estimate(norms, "layers", (9, 1)) == {"attention": 8, "ffn": 3.5}
-    assert estimate(made(h0_0=[1], a0=[2]), "joint", (5, 5)) == {"head": 1}
-    assert estimate(made(h0_0=[1], a0=[2]), "layers", (1, 1)) == {"attention": 2}
-
-
-def batches_with(*shut_in):
-    """Norms (texts,) of 4 mini-batches of MINI_BATCH: below 1 in whole mini-batches of these numbers, else at 2 once."""
-    order = np.random.default_rng(0).permutation(4 * MINI_BATCH)
-    found = np.full(4 * MINI_BATCH, 0.5)
-    for number in range(4):
-        if number not in shut_in:
-            found[order[number * MINI_BATCH]] = 2
-    return found
-
-
-def test_choose_by_hand():
-    norms = made(
-        h0_0=batches_with(0, 1, 2, 3), h0_1=batches_with(0, 1, 2), a0=batches_with(0, 1), f0=batches_with(1, 2, 3),
-        h1_0=batches_with(), h1_1=np.full(4 * MINI_BATCH, 3.0), a1=batches_with(0, 1, 2, 3), f1=batches_with(2),
-    )  # fmt: skip
-    h00, h01, a0, f0, h10, h11, a1, f1 = norms.blocks
-    one = dict.fromkeys(("head", "attention", "ffn"), 1.0)
-    assert choose(norms, one, "heads", 0.95) == [h00]
-    assert choose(norms, one, "heads", 0.75) == [h00, h01]
-    assert choose(norms, one, "heads", 1, at_least=3) == [h00, h01, h10]  # then by tokens: h11 is never shut
-    never_first = made(h0_0=np.full(4 * MINI_BATCH, 3.0), h0_1=batches_with())
-    assert choose(never_first, one, "heads", 1, at_least=1) == [never_first.blocks[1]]
-    assert choose(norms, one, "heads", 1, at_least=99) == [h00, h01, h10, h11]
-    assert choose(norms, one, "joint", 0.75) == [h00, f0, h01]  # f0 and h01 are equal: by layer, then kind
-    assert choose(norms, one, "ffn", 0.9) == []
-    assert choose(norms, one, "separate", 0.5) == [a1, f0, a0]
-    # a layer: mini-batches in which both are shut, {1} of layer 0 and {2} of layer 1
-    assert choose(norms, one, "layers", 0.26) == []
-    assert choose(norms, one, "layers", 0.25) == [a0, f0, a1, f1]
-    assert choose(norms, {"head": 5.0}, "joint", 0.95) == [h00, h01, h10, h11]  # no ε for networks: they never leave
-    assert choose(norms, one, "joint", 0) == [h00, f0, h01, f1, h10, h11]
-    shares = {h00: 0.1, h01: 0.1, h10: 0.1, h11: 0.1, f0: 0.3, f1: 0.3}
-    assert choose(norms, one, "joint", 1, 0, 0.1, shares) == [h00]
-    assert choose(norms, one, "joint", 1, 0, 0.3, shares) == [h00, f0]
 
 
 @pytest.mark.parametrize(
