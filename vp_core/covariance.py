@@ -5,7 +5,6 @@ A covariance is kept in `blocks` diagonal blocks of (w, w): one block for inputs
 coordinates are all read together, one for each head of query and key, which meet within a head only.
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from vp_core.batches import Batch
 from vp_core.errors import VPError
-from vp_core.parallel import in_parallel
+from vp_core.parallel import in_parallel, per_thread
 from vp_core.projections import Layer, find_layers
 from vp_core.prune import share
 
@@ -196,14 +195,13 @@ def collect_covariances(model: nn.Module, batches: Iterable[Batch], held_out: It
 
 def moments_at(model: nn.Module, sites: Sequence[Site], batches: Iterable[Batch]) -> dict[str, CoMoments]:
     """Co-moments of every site over the real tokens of `batches`: site name → CoMoments."""
-    mine = threading.local()  # each thread its own structural copy: its hooks must not meet those of another
+    private = per_thread(lambda: share(model))
 
     def one(batch: Batch) -> dict[str, CoMoments]:
-        if not hasattr(mine, "model"):
-            mine.model = share(model)
+        hooked = private()
         found: dict[str, CoMoments] = {}
-        with torch.inference_mode(), _observed(mine.model, sites, batch, found):
-            mine.model(**batch.inputs)
+        with torch.inference_mode(), _observed(hooked, sites, batch, found):
+            hooked(**batch.inputs)
         return found
 
     total: dict[str, CoMoments] = {}

@@ -5,7 +5,6 @@ and of each text only the largest norm of each block stays, from which the share
 have been the identity follows for every ε at once.
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from transformers import PreTrainedModel
 from vp_core.batches import Batch
 from vp_core.blocks import Block, Sublayers, find_sublayers
 from vp_core.errors import VPError
-from vp_core.parallel import in_parallel
+from vp_core.parallel import in_parallel, per_thread
 from vp_core.projections import as_rows
 from vp_core.prune import share
 from vp_core.scatter import ScatterLinear
@@ -174,14 +173,13 @@ def collect_norms(
     places = tuple(find_sublayers(model) if sublayers is None else sublayers)
     blocks = tuple(block for one in places for block in one.blocks)
     decoders = {one.layer: one.decoder for one in places}
-    mine = threading.local()  # each thread its own structural copy: its hooks must not meet those of another
+    private = per_thread(lambda: share(model))
 
     def one(batch: Batch) -> tuple[Sketch, Tensor, np.ndarray]:
-        if not hasattr(mine, "model"):
-            mine.model = share(model)
+        hooked = private()
         found: dict[Block, list[Tensor]] = {}
-        with torch.inference_mode(), _observed(mine.model, places, found):
-            mine.model(**batch.inputs)
+        with torch.inference_mode(), _observed(hooked, places, found):
+            hooked(**batch.inputs)
         sketch = Sketch.empty(len(blocks))
         texts = len(batch.examples)
         maxima = torch.zeros(texts, len(blocks))

@@ -7,7 +7,6 @@ al. 2022 sum over a sentence first). Σ_z Σ_i g_ti² says how much token t matt
 tokens for `vp_core.refit`. In the last layer of a classifier that reads the first token only, all others have weight 0.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from transformers import PreTrainedModel
 
 from vp_core.batches import Batch
 from vp_core.covariance import Covariances
-from vp_core.parallel import in_parallel
+from vp_core.parallel import in_parallel, per_thread
 from vp_core.projections import Layer, find_layers
 from vp_core.prune import share
 from vp_core.statistics import Statistics
@@ -73,14 +72,16 @@ def collect_gradients(
 ) -> Gradients:
     """Effects over all `batches`, and token weights for each of them."""
     places = {k: v for layer in find_layers(model) for k, v in _places(layer, statistics, covariances).items()}
-    mine = threading.local()  # each thread its own structural copy: its hooks must not meet those of another
+
+    def copied() -> PreTrainedModel:
+        # parameters of its own over the same storage, which ask for no gradients: only the watched places do
+        own = share(model, {name: weight.detach() for name, weight in model.named_parameters()})
+        return own.requires_grad_(False)
+
+    private = per_thread(copied)
 
     def one(batch: Batch) -> dict[str, _Sums]:
-        if not hasattr(mine, "model"):
-            # parameters of its own over the same storage, which ask for no gradients: only the watched places do
-            mine.model = share(model, {name: weight.detach() for name, weight in model.named_parameters()})
-            mine.model.requires_grad_(False)
-        return _of_batch(mine.model, batch, places)
+        return _of_batch(private(), batch, places)
 
     sums: dict[str, _Sums] = {}
     for found in in_parallel(one, batches):

@@ -44,6 +44,22 @@ def wait_turn() -> None:
         _lock.wait_for(lambda: _waiting == 0)
 
 
+def per_thread(make: Callable[[], Result]) -> Callable[[], Result]:
+    """A function that gives what `make()` gave in the thread that asks; each thread makes its own, the first time it asks.
+
+    Hooks are placed on such copies of a model: those of one thread must not meet those of another.
+    """
+    mine = threading.local()
+
+    def get() -> Result:
+        if not hasattr(mine, "made"):
+            mine.made = make()
+        found: Result = mine.made
+        return found
+
+    return get
+
+
 def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], background: bool = False) -> Iterator[Result]:
     """`work(item)` for every item, in order; at most one item per core is queued beyond those that run.
 

@@ -3,7 +3,6 @@
 Hooks are born and die here, on a structural copy of the model, so nobody else ever meets them.
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from vp_core.batches import Batch
 from vp_core.errors import VPError, one_of
 from vp_core.moments import Moments, batch_moments, ewmv_update
-from vp_core.parallel import in_parallel
+from vp_core.parallel import in_parallel, per_thread
 from vp_core.projections import Projection, find_projections
 from vp_core.prune import share
 from vp_core.store import load_tensors, save_tensors
@@ -136,14 +135,13 @@ def measured(model: nn.Module, projections: Iterable[Projection], batch: Batch, 
 def moments_of_batches(model: nn.Module, batches: Iterable[Batch]) -> Iterator[dict[str, Moments]]:
     """The moments of each batch, in order: projection name → Moments."""
     projections = find_projections(model)
-    mine = threading.local()  # each thread its own structural copy: its hooks must not meet those of another
+    private = per_thread(lambda: share(model))
 
     def one(batch: Batch) -> dict[str, Moments]:
-        if not hasattr(mine, "model"):
-            mine.model = share(model)
+        hooked = private()
         found: dict[str, Moments] = {}
-        with torch.inference_mode(), measured(mine.model, projections, batch, found):
-            mine.model(**batch.inputs)
+        with torch.inference_mode(), measured(hooked, projections, batch, found):
+            hooked(**batch.inputs)
         return found
 
     return in_parallel(one, batches)
