@@ -25,6 +25,7 @@ from vp_core.study import open_study
 from vp_core.tuning import lessons_of
 
 DOCS = Path(__file__).parent.parent / "docs"
+RESULTS = DOCS / "identity_results.md"
 SHORT = Schedule(examples=3072, lr=1e-4)
 """One short epoch, with the paper's learning rate (its table 3)."""
 PAIRS = replace(SHORT, examples=1536)
@@ -74,21 +75,23 @@ def main(chosen: list[str], folder: Path) -> None:
         for row in run(material, settings(task, mode, more), folder / name, tell=print):
             print(f"{name} {row['iteration']}: {row['share_pruned']:.1%} pruned, {row['value']:.4f}", flush=True)
         keep(folder / name / LOG, name)
-    with atomic(DOCS / "identity_results.md") as temporary:
-        logs = [*(DOCS / "runs").glob("*.json"), *(DEMO_DIR / "runs").glob("*.json")]
-        temporary.write_text(page({_name(log): read_log(log) for log in sorted(logs)}))
+    with atomic(RESULTS) as temporary:
+        temporary.write_text(page(kept()))
 
 
 def keep(log: Path, name: str) -> None:
     """Put a run's log where it is read again: the demo's beside the demo, for the page Sub-layers, the others in docs/runs."""
-    kept = DEMO_DIR / "runs" / f"{name.removeprefix('demo-')}.json" if name in SHIPPED else DOCS / "runs" / f"{name}.json"
-    kept.parent.mkdir(exist_ok=True)
-    with atomic(kept) as temporary:
+    place = DEMO_DIR / "runs" / f"{name.removeprefix('demo-')}.json" if name in SHIPPED else DOCS / "runs" / f"{name}.json"
+    place.parent.mkdir(exist_ok=True)
+    with atomic(place) as temporary:
         shutil.copy(log, temporary)
 
 
-def _name(log: Path) -> str:
-    return f"demo-{log.stem}" if log.parent.parent == DEMO_DIR else log.stem
+def kept() -> dict[str, dict[str, Any]]:
+    """All logs that were kept, by the names of their runs."""
+    found = {log.stem: log for log in (DOCS / "runs").glob("*.json")}
+    found |= {f"demo-{log.stem}": log for log in (DEMO_DIR / "runs").glob("*.json")}
+    return {name: read_log(found[name]) for name in sorted(found)}
 
 
 def page(logs: Mapping[str, Mapping[str, Any]]) -> str:
