@@ -7,6 +7,9 @@ import tempfile
 os.environ.setdefault("VP_CACHE_DIR", tempfile.mkdtemp(prefix="vp-tests-"))
 for _name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
     os.environ[_name] = "1"  # read by the libraries when they are imported
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Kernels and commands that tests start on several cores at once: threads of each that wait for cores slow down all.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
 import sys
