@@ -9,7 +9,7 @@ app: setup
 	PORT=$(PORT) $(VENV)/vp app
 
 test: setup-dev
-	$(VENV)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --ignore-glob='tests/app/test_browser*'
+	$(VENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore-glob='tests/app/test_browser*'
 	$(VENV)/python -m pytest tests/app/test_browser*.py
 
 lint: setup-dev

@@ -34,12 +34,7 @@ LONG = ("notebooks", "real", "app")
 """Folders whose tests take longest: with several processes they begin first, so that none waits for the last of them."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """With several processes a file's tests stay together, for its fixtures' sake, and those of one notebook."""
-    for item in items:
-        notebook = getattr(item, "callspec", None) if item.path.parent.name == "notebooks" else None
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {notebook.id if notebook else ''}".strip()))
     items.sort(key=lambda item: LONG.index(name) if (name := item.path.parent.name) in LONG else len(LONG))
 
 
