@@ -119,14 +119,19 @@ def measure(
     return metrics
 
 
-def build(folder: Path, settings: Settings) -> dict[str, object]:
-    """Sentences, vocabulary, tuning, storage, measurement; gives the figures that metrics.json keeps."""
-    started = time.perf_counter()
+def begin(folder: Path, settings: Settings) -> dict[str, Rows]:
+    """Seeds and threads are set, the folder is made; gives the reviews of every split."""
     torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(True)
     set_seed(settings.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = {split: write_reviews(split, SENTENCE_SEED) for split in FILES}
+    return {split: write_reviews(split, SENTENCE_SEED) for split in FILES}
+
+
+def build(folder: Path, settings: Settings) -> dict[str, object]:
+    """Sentences, vocabulary, tuning, storage, measurement; gives the figures that metrics.json keeps."""
+    started = time.perf_counter()
+    rows = begin(folder, settings)
     for split, name in FILES.items():
         write_atomically(folder / name, to_tsv(rows[split]).encode())
     model, tokenizer = cut_model(source_folder(), [sentence for part in rows.values() for sentence, _ in part], folder)

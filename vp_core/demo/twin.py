@@ -19,13 +19,11 @@ from torch.nn.utils import parametrize
 from transformers import (
     BertForSequenceClassification,
     PreTrainedTokenizerBase,
-    set_seed,
 )
 
 from vp_core.batches import encode as encode_all
 from vp_core.batches import make_batches
-from vp_core.demo.build import SENTENCE_SEED, measure, store
-from vp_core.demo.grammar import write_reviews
+from vp_core.demo.build import begin, measure, store
 from vp_core.demo.load import TWIN, load_demo
 from vp_core.demo.train import Rows, Settings, descend, encode
 from vp_core.spectral import LAMBDA, fold, normalise
@@ -96,11 +94,7 @@ def learn(
 def build(folder: Path, settings: Settings) -> dict[str, object]:
     """Start, training, storage, measurement; gives the figures that metrics.json keeps."""
     started = time.perf_counter()
-    torch.set_num_threads(settings.threads)
-    torch.use_deterministic_algorithms(True)
-    set_seed(settings.seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = {split: write_reviews(split, SENTENCE_SEED) for split in ("train", "eval")}
+    rows = begin(folder, settings)
     teacher, tokenizer = load_demo()
     teacher.requires_grad_(False)
     model = start(teacher, tokenizer, rows["train"])
