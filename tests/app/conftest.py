@@ -1,9 +1,10 @@
-"""What page tests share: an app as if it had just been started."""
+"""What page tests share: an app as if it had just been started, in this process or in one of its own."""
 
 import pytest
 import streamlit as st
 
 from app import jobs
+from benchmarks.browser import running_app
 
 
 @pytest.fixture(scope="module")
@@ -14,3 +15,19 @@ def fresh_app(tmp_path_factory):
         patch.setattr(jobs, "ABANDONED_AFTER", 10.0)  # what a test began and left should not slow the next ones down
         st.cache_resource.clear()
         yield
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    """The address of an app in its own process, which the tests of a file share."""
+    with running_app(tmp_path_factory.mktemp("cache")) as url:
+        yield url
+
+
+@pytest.fixture
+def own_app(tmp_path):
+    """The address of an app that no other test, and no earlier try of this one, has asked anything."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    with running_app(cache) as url:
+        yield url

@@ -1,11 +1,23 @@
-"""Pages in Streamlit's own test harness: opened, and run again as a browser does."""
+"""Pages in Streamlit's own test harness: opened, and run again as a browser does; and what tests in a real browser need."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
+from benchmarks.browser import CHROMIUM
+
+IN_A_BROWSER = [
+    pytest.mark.skipif(
+        CHROMIUM is None and "VP_REQUIRE_BROWSER" not in os.environ, reason="needs Chromium: apt-get install chromium"
+    ),
+    # Server, model and a browser that draws in software share two cores: a page may miss its time once, not three times.
+    # What is tried again must find the app as it was: a test of what is there only once has an app of its own (`own_app`).
+    pytest.mark.flaky(reruns=2),
+]
 VIEWS = Path(__file__).parents[2] / "app" / "views"
 PATIENCE = 240.0
 """Seconds; a job takes as long as the machine's other work lets it."""

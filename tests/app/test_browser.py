@@ -2,42 +2,38 @@
 
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
 
 import pytest
+from pages import IN_A_BROWSER
 
-from benchmarks.browser import CHROMIUM, browser_page, drag_slider, running_app, wait_for_exact
+from benchmarks.browser import CHROMIUM, browser_page, drag_slider, wait_for_exact
 
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None and "VP_REQUIRE_BROWSER" not in os.environ, reason="needs Chromium: apt-get install chromium"
-    ),
-    # Server, model and a browser that draws in software share two cores: a page may miss its time once, not three times.
-    pytest.mark.flaky(reruns=2),
-]
+pytestmark = IN_A_BROWSER
 
+# What a figure shows now; undefined while it is not there.
 _HEAT = """() => [...document.querySelectorAll('.vp-canvas')]
-    .find(c => c.data && c.data[0].type === 'heatmap').data[0].z.map(row => [...row])"""
+    .find(c => c.data?.[0]?.type === 'heatmap')?.data[0].z.map(row => [...row])"""
 _MARKER = """() => [...document.querySelectorAll('.vp-canvas')]
-    .find(c => c.data && c.data.some(t => t.name === 'slider')).data.find(t => t.name === 'slider').x[0]"""
+    .find(c => c.data?.some(t => t.name === 'slider'))?.data.find(t => t.name === 'slider').x[0]"""
 _REMOVED = """() => [...document.querySelectorAll('.vp-canvas')]
-    .find(c => c.data && c.data.some(t => t.name === 'removed')).data
+    .find(c => c.data?.some(t => t.name === 'removed'))?.data
     .filter(t => t.name === 'removed').flatMap(t => [...t.y]).filter(y => y !== null).length"""
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    with running_app(tmp_path_factory.mktemp("cache")) as url:
-        yield url
+_ALL_AT = "(position) => [...document.querySelectorAll('.vp-canvas')].every(c => c.dataset.position === position)"
 
 
 def ready(page):
     wait_for_exact(page)
     page.wait_for_function("() => document.querySelectorAll('.vp-figure[data-ready]').length === 4", timeout=120_000)
     return page
+
+
+def figures_at(page, position: int) -> None:
+    """Wait until every figure has drawn this position of the slider; each follows in a frame of its own."""
+    page.wait_for_function(_ALL_AT, arg=str(position))
+    assert page.evaluate(_MARKER) == position
 
 
 def big_number(page) -> str:
@@ -55,7 +51,7 @@ def test_figures_follow_the_thumb_and_the_score_follows_the_release(app):
         score_before, heat_before = big_number(page), page.evaluate(_HEAT)
         removed_before = page.evaluate(_REMOVED)
         drag_slider(page, 65, release=False)
-        page.wait_for_function(f"() => ({_MARKER})() === 65")
+        figures_at(page, 65)
         heat = page.evaluate(_HEAT)
         assert heat != heat_before and page.evaluate(_REMOVED) > removed_before
         assert big_number(page) == score_before  # nothing is asked of Python while the thumb moves
@@ -74,8 +70,8 @@ def test_figures_follow_the_thumb_and_the_score_follows_the_release(app):
         assert gone == pytest.approx(command_line["rows_removed"], abs=36)  # each of 36 cells is rounded to 0.1 %
 
 
-def test_the_curve_fills_in_by_itself_and_can_be_stopped(app):
-    with browser_page(f"{app}/?scope=global&replacement=zero") as page:  # a curve that no other test has filled
+def test_the_curve_fills_in_by_itself_and_can_be_stopped(own_app):
+    with browser_page(own_app) as page:
         ready(page)
         progress = page.get_by_text(re.compile(r"\d+ of 30 points"))
         progress.wait_for()
@@ -151,7 +147,8 @@ def test_two_visitors_do_not_meet(app):
         drag_slider(first, 25)
         first.wait_for_url("**sparsity=0.25**")
         wait_for_exact(first)
-        assert other.locator(".vp-slider input").input_value() == "60" and other.evaluate(_MARKER) == 60
+        assert other.locator(".vp-slider input").input_value() == "60"
+        figures_at(other, 60)
         magnitude = vp("eval", "demo", "--sparsity", "0.6", "--criterion", "magnitude")
         assert big_number(other) == f"{100 * magnitude['value']:.1f} %"
 
@@ -171,8 +168,8 @@ def test_a_model_that_is_not_there_is_a_message_and_the_page_stays_usable(app):
         ready(page)
 
 
-def test_best_is_one_click_away_and_comes_while_the_page_stays_alive(app):
-    with browser_page(f"{app}/?sparsity=0.5", height=2400) as page:
+def test_best_is_one_click_away_and_comes_while_the_page_stays_alive(own_app):
+    with browser_page(f"{own_app}/?sparsity=0.5", height=2400) as page:
         ready(page)
         paper = big_number(page)
         page.get_by_test_id("stSidebar").get_by_text("Best", exact=True).click()
@@ -181,10 +178,10 @@ def test_best_is_one_click_away_and_comes_while_the_page_stays_alive(app):
         page.locator(".st-key-score").get_by_text(re.compile(r"Measuring what each layer loses: \d+ of 18")).wait_for()
         wait_for_exact(page, 240)
         assert float(big_number(page).removesuffix(" %")) > float(paper.removesuffix(" %")) + 20
-        page.wait_for_function(f"() => ({_HEAT})()[0].length === 3")
+        page.wait_for_function(f"() => ({_HEAT})()?.[0].length === 3 && ({_REMOVED})() > 0")
         before = page.evaluate(_REMOVED)
         drag_slider(page, 80, release=False)
-        page.wait_for_function(f"() => ({_MARKER})() === 80")
+        figures_at(page, 80)
         assert page.evaluate(_REMOVED) > before
         page.mouse.up()
         page.get_by_test_id("stSidebar").get_by_text("Paper", exact=True).click()

@@ -2,29 +2,17 @@
 
 import csv
 import io
-import os
 import re
 
-import pytest
+from pages import IN_A_BROWSER
 
-from benchmarks.browser import CHROMIUM, browser_page, running_app
+from benchmarks.browser import browser_page
 
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None and "VP_REQUIRE_BROWSER" not in os.environ, reason="needs Chromium: apt-get install chromium"
-    ),
-    pytest.mark.flaky(reruns=2),
-]
+pytestmark = IN_A_BROWSER
 
 _DRAWN = "() => document.querySelectorAll('.vp-figure[data-ready]').length === 1"
 _POINTS = """() => Object.fromEntries(document.querySelector('.vp-canvas')._fullData
     .filter(t => t.mode === 'lines+markers').map(t => [t.name, t.x.length]))"""
-
-
-@pytest.fixture
-def app(tmp_path_factory):
-    with running_app(tmp_path_factory.mktemp("cache")) as url:
-        yield url
 
 
 def rows(page, name) -> list[dict[str, str]]:
@@ -33,8 +21,8 @@ def rows(page, name) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(download.value.path().read_text())))
 
 
-def test_lines_grow_stop_and_stay(app):
-    with browser_page(f"{app}/compare?recipes=paper,units+mean") as page:
+def test_lines_grow_stop_and_stay(own_app):
+    with browser_page(f"{own_app}/compare?recipes=paper,units+mean") as page:
         page.wait_for_function(_DRAWN)
         assert page.evaluate(_POINTS) == {}
         page.get_by_role("button", name="Compute").click()

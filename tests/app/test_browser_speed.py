@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import re
 import subprocess
 import sys
@@ -10,29 +9,19 @@ import zipfile
 
 import pytest
 import torch
+from pages import IN_A_BROWSER
 
-from benchmarks.browser import CHROMIUM, browser_page, running_app, wait_for_exact
+from benchmarks.browser import browser_page, wait_for_exact
 from vp_core.pruned import load_pruned
 from vp_core.study import Recipe, open_study
 from vp_core.timing import random_texts
 
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None and "VP_REQUIRE_BROWSER" not in os.environ, reason="needs Chromium: apt-get install chromium"
-    ),
-    pytest.mark.flaky(reruns=2),
-]
+pytestmark = IN_A_BROWSER
 
 SMALL = "batch=1&length=4&sparsities=0.5&sparsity=0.3"
 _DRAWN = "() => document.querySelectorAll('.vp-figure[data-ready]').length === 2"
 _POINTS = """() => [...document.querySelectorAll('.vp-canvas')].map(
     c => Object.fromEntries(c.data.map(t => [t.name, t.x.length])))"""
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    with running_app(tmp_path_factory.mktemp("cache")) as url:
-        yield url
 
 
 def press(page, name):
@@ -45,8 +34,8 @@ def download(page, name) -> bytes:
     return download.value.path().read_bytes()
 
 
-def test_measure_and_take_the_numbers_away(app):
-    with browser_page(f"{app}/speed?{SMALL}&repeats=2") as page:
+def test_measure_and_take_the_numbers_away(own_app):
+    with browser_page(f"{own_app}/speed?{SMALL}&repeats=2") as page:
         page.wait_for_function(_DRAWN)
         assert page.evaluate(_POINTS) == [{"slider": 2}, {"FLOP limit": 101, "slider": 2}]
         press(page, "Measure")

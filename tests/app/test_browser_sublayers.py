@@ -2,18 +2,12 @@
 
 import csv
 import io
-import os
 
-import pytest
+from pages import IN_A_BROWSER
 
-from benchmarks.browser import CHROMIUM, browser_page, running_app, wait_for_exact
+from benchmarks.browser import browser_page, wait_for_exact
 
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None and "VP_REQUIRE_BROWSER" not in os.environ, reason="needs Chromium: apt-get install chromium"
-    ),
-    pytest.mark.flaky(reruns=2),
-]
+pytestmark = IN_A_BROWSER
 
 # Figures are found by what is in them: a trace `off`, four drawings with shared axes, heat maps of σ.
 _FIGURES = "[...document.querySelectorAll('.vp-canvas')].filter((c) => c._fullData)"
@@ -27,12 +21,6 @@ _METRIC = ".st-key-score [data-testid='stMetricValue']"
 _OTHER_SCORE = f"""(before) => {{
     const shown = document.querySelector("{_METRIC}")?.innerText ?? ""
     return shown.includes("%") && shown !== before }}"""
-
-
-@pytest.fixture
-def app(tmp_path_factory):
-    with running_app(tmp_path_factory.mktemp("cache")) as url:
-        yield url
 
 
 def drag(page, label: str, to: float) -> None:
@@ -51,8 +39,8 @@ def score(page) -> float:
     return float(page.locator(_METRIC).inner_text().removesuffix(" %"))
 
 
-def test_a_slider_turns_blocks_off_and_the_score_follows(app):
-    with browser_page(f"{app}/sublayers?calibration=128") as page:
+def test_a_slider_turns_blocks_off_and_the_score_follows(own_app):
+    with browser_page(f"{own_app}/sublayers?calibration=128") as page:
         page.wait_for_function(f"() => ({_OFF})() > 0")
         few, before = page.evaluate(_OFF), score(page)
         page.wait_for_function(_SIDE_BY_SIDE)
@@ -67,7 +55,7 @@ def test_a_slider_turns_blocks_off_and_the_score_follows(app):
         assert few < 72 and before > 80 and after < before - 5
         epsilon = float(page.get_by_role("slider", name="ε of heads").get_attribute("aria-valuetext"))
         page.wait_for_function(f"(epsilon) => ({_EPSILON})() === epsilon", arg=epsilon)
-        assert page.evaluate(_CROSSES) >= 72  # drawn, not only known
+        page.wait_for_function(f"() => ({_CROSSES})() >= 72")  # drawn, not only known
         with page.expect_download() as download:
             page.get_by_role("button", name="CSV").first.click()
         rows = list(csv.DictReader(io.StringIO(download.value.path().read_text())))
