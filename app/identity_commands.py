@@ -2,14 +2,12 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from analysis import function_norms, identity, spectral
 from app.options import (
@@ -24,6 +22,7 @@ from app.options import (
     whole,
     write_chart,
 )
+from app.progress import Progress
 from vp_core import snip
 from vp_core.errors import VPError
 from vp_core.evaluate import score
@@ -40,34 +39,6 @@ from vp_core.tuning import about_training, fine_tune, lessons_of, study_of
 
 TRAINING = "training.json"
 """What a fine-tuned folder keeps of its training."""
-
-
-class Progress:
-    """A bar on stderr for each training: `tell` says what begins, `watch` moves it."""
-
-    def __init__(self) -> None:
-        self._what = "training"
-        self._bar: Any = None
-
-    def tell(self, news: str) -> None:
-        self.close()
-        self._what = news
-        say(news + " …")
-
-    def watch(self, step: int, steps: int, loss: float) -> None:
-        if not main_process() or step == 0:
-            return
-        if self._bar is None:
-            self._bar = tqdm(total=steps, desc=self._what.partition(":")[0], unit="step", file=sys.stderr, leave=False)
-        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        self._bar.update(step - self._bar.n)
-        if step == steps:
-            self.close()
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None
 
 
 def _norms(options: argparse.Namespace) -> None:
@@ -205,19 +176,6 @@ def _snip(options: argparse.Namespace) -> None:
             for r in log["rows"]
         ]
         print(pd.DataFrame(rows, columns=list(columns)).to_string(index=False))
-
-
-def _line(row: Mapping[str, Any]) -> dict[str, Any]:
-    """An iteration in a table for people."""
-    left = {"heads": row["left"]["head"], "attention": row["left"]["attention"], "FFNs": row["left"]["ffn"]}
-    pruned = f"{row['share_pruned']:.1%}"
-    return {
-        "iteration": row["iteration"],
-        "pruned": pruned,
-        row["metric"]: f"{row['value']:.4f}",
-        **left,
-        "went": len(row["went"]),
-    }
 
 
 def _left(row: Mapping[str, Any]) -> str:

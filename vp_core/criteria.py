@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 from vp_core.blocks import SUBLAYER, Block
 from vp_core.covariance import READ_AT
 from vp_core.errors import VPError, one_of
-from vp_core.evidence import Evidence
+from vp_core.evidence import Evidence, columns_of, consumed, contribution, pair_matrices, weights
 from vp_core.function_norms import FunctionNorms
 from vp_core.gradients import Gradients
 from vp_core.parallel import in_parallel
-from vp_core.projections import Projection, as_rows, linear_map, weight_of
+from vp_core.projections import Projection, weight_of
 from vp_core.selection import conditional_variance, surgeon
 from vp_core.statistics import Statistics
 from vp_core.units import WHOLE, UnitGroup, row_group
@@ -39,11 +39,11 @@ def variance(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tenso
 
 def _variance(evidence: Evidence, group: UnitGroup) -> Tensor:
     if group.kind in ("ffn", "values"):
-        return _consumed(evidence, group)[0].diagonal()[group.columns].sum(dim=1)
+        return consumed(evidence, group)[0].diagonal()[group.columns].sum(dim=1)
     if group.kind == "pairs":
-        return _pair_matrices(evidence, group).diagonal(dim1=1, dim2=2).flatten()
+        return pair_matrices(evidence, group).diagonal(dim1=1, dim2=2).flatten()
     if group.kind == "heads":
-        return _contribution(evidence, group)
+        return contribution(evidence, group)
     if group.kind in WHOLE:
         outputs = [p for p, _ in group.rows if p.type in READ_AT]
         return torch.stack([evidence.statistics().variance(p.name).sum() for p in outputs]).sum()[None]
@@ -55,7 +55,9 @@ def weighted_variance(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[s
 
     h is what the consumer reads, also for rows of `value` and `ffn_in`; units that nothing reads as a column have `variance`.
     """
-    return {g.name: _contribution(evidence, g) if _columns(evidence, g) is not None else _variance(evidence, g) for g in groups}
+    return {
+        g.name: contribution(evidence, g) if columns_of(evidence, g) is not None else _variance(evidence, g) for g in groups
+    }
 
 
 def conditional(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
@@ -68,15 +70,15 @@ def conditional(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Te
 
 
 def _conditional(evidence: Evidence, group: UnitGroup) -> Tensor:
-    columns, kind = _columns(evidence, group), group.kind
+    columns, kind = columns_of(evidence, group), group.kind
     if kind in ("heads", *WHOLE):
         return _variance(evidence, group)
     if columns is not None:
-        matrix = _consumed(evidence, group)[0]
+        matrix = consumed(evidence, group)[0]
         matrix = torch.stack([matrix[c][:, c] for c in columns.T]).sum(dim=0)
         return conditional_variance(matrix)
     if kind == "pairs":
-        blocks = _pair_matrices(evidence, group)
+        blocks = pair_matrices(evidence, group)
     elif kind in ("query", "key"):
         blocks = evidence.covariances()[group.name].covariance()
     elif kind not in READ_AT:  # rows of value that several columns read (grouped queries)
@@ -98,11 +100,11 @@ def brain_surgeon(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, 
 
 
 def _surgeon(evidence: Evidence, group: UnitGroup) -> Tensor:
-    columns = _columns(evidence, group)
+    columns = columns_of(evidence, group)
     if columns is not None:
-        return surgeon(*_consumed(evidence, group), columns)
+        return surgeon(*consumed(evidence, group), columns)
     if group.kind in ("pairs", "query", "key"):
-        blocks = _pair_matrices(evidence, group)  # a head's scores are the sum of its pairs
+        blocks = pair_matrices(evidence, group)  # a head's scores are the sum of its pairs
         heads = torch.eye(len(blocks)).repeat_interleave(blocks.shape[1], dim=1)
         return surgeon(torch.block_diag(*blocks), heads, torch.arange(len(group))[:, None])
     return _variance(evidence, group)
@@ -110,7 +112,7 @@ def _surgeon(evidence: Evidence, group: UnitGroup) -> Tensor:
 
 def magnitude(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
     """L2 norm of all weights that go with the unit, rows and columns (for rows: Han et al. 2015 by row)."""
-    return {g.name: _weights(evidence.model, g).norm(dim=1) for g in groups}
+    return {g.name: weights(evidence.model, g).norm(dim=1) for g in groups}
 
 
 def wanda(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
@@ -214,17 +216,6 @@ def criteria_for(units: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in CRITERIA if blocks or name != "function norm")
 
 
-def _weights(model: PreTrainedModel, group: UnitGroup) -> Tensor:
-    """(units, weights of a unit): its rows, with those of a gate, and its columns in the consumer."""
-    parts = []
-    for p, rows in group.rows:
-        matrices = [weight_of(model, p), *([model.get_submodule(p.gate).weight] if p.gate else [])]
-        parts += [matrix[rows].flatten(1) for matrix in matrices]
-    if group.consumer is not None and group.columns is not None:
-        parts.append(weight_of(model, group.consumer)[:, group.columns].movedim(0, 1).flatten(1))
-    return torch.cat(parts, dim=1).detach().double()
-
-
 def score_units(criterion: str, evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
     """The scores of one criterion by name; VPError if there is no such criterion."""
     return CRITERIA[one_of("criterion", criterion, tuple(CRITERIA))](evidence, groups)
@@ -246,43 +237,3 @@ def _side_by_side(
     if any(g.kind in ("attention_output", "ffn_out", *WHOLE) for g in groups):
         evidence.statistics()
     return dict(zip((g.name for g in groups), in_parallel(lambda group: score(evidence, group), groups), strict=True))
-
-
-def _columns(evidence: Evidence, group: UnitGroup) -> Tensor | None:
-    """The consumer's columns of a unit; also of single rows of value and ffn_in, where each row is read by one column."""
-    if group.columns is not None or group.kind not in ("value", "ffn_in"):
-        return group.columns
-    inputs, _ = _consumed(evidence, group)
-    return torch.arange(len(group))[:, None] if len(inputs) == len(group) else None  # several under grouped queries
-
-
-def _consumed(evidence: Evidence, group: UnitGroup) -> tuple[Tensor, Tensor]:
-    """(covariance of the consumer's inputs (n, n), its weight (d, n))."""
-    site = {"value": "context", "ffn_in": "activation"}.get(group.kind)
-    if group.consumer is not None:
-        site = READ_AT[group.consumer.type]
-    covariance = evidence.covariances()[f"{group.layer}.{site}"].matrix()
-    path = group.consumer.path if group.consumer else group.projection.consumer
-    assert path
-    module = linear_map(evidence.model, path)
-    return covariance, as_rows(module, module.weight).detach().double()
-
-
-def _contribution(evidence: Evidence, group: UnitGroup) -> Tensor:
-    """tr(W_u C_uu W_uᵀ): variance of the unit's contribution to the consumer's output, summed over its coordinates."""
-    covariance, weight = _consumed(evidence, group)
-    columns = _columns(evidence, group)
-    assert columns is not None
-    blocks = covariance[columns[:, :, None], columns[:, None, :]]
-    gram = torch.einsum("dui,duj->uij", weight[:, columns], weight[:, columns])
-    return (blocks * gram).sum(dim=(1, 2))
-
-
-def _pair_matrices(evidence: Evidence, group: UnitGroup) -> Tensor:
-    """By head, E[q_i q_j]·Cov(k_i, k_j): the covariance of score contributions of a random query and key (heads, w, w)."""
-    covariances = evidence.covariances()
-    queries = covariances[f"{group.layer}.query"].second_moment()
-    keys = covariances[f"{group.layer}.key"].covariance()
-    if group.kind == "key":
-        queries = queries.view(len(keys), -1, *queries.shape[1:]).mean(dim=1)
-    return queries * keys.repeat_interleave(len(queries) // len(keys), dim=0)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +72,11 @@ class Score:
     @property
     def final(self) -> bool:
         return self.n == self.total
+
+    def as_json(self) -> dict[str, Any]:
+        """What logs of trainings keep of a score."""
+        kept = {name: getattr(self, name) for name in ("metric", "value", "low", "high", "n")}
+        return kept | {"others": dict(self.others)}
 
     def _repr_html_(self) -> str:
         return (

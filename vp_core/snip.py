@@ -134,7 +134,7 @@ class _Run:
             return None
         row: dict[str, Any] = {"iteration": number, "went": []}
         if number == 0:
-            row |= {"given": asdict_score(self._score(self.material.model))}
+            row |= {"given": self._score(self.material.model).as_json()}
             self._begin()
         else:
             row |= self._towards_identity(number)
@@ -143,7 +143,7 @@ class _Run:
         found = self._score(small)
         left = self._blocks()
         cost = small.squeezed.cost
-        row |= asdict_score(found) | {
+        row |= found.as_json() | {
             "gone": [block.name for block in self.gone],
             "share_pruned": cost.share_removed,
             "parameters": cost.parameters_left,
@@ -248,11 +248,3 @@ class _Run:
         self.log.keep("model", small, self.material.tokenizer, about)
         if row["value"] >= self.log.rows[0]["given"]["value"] - 0.01:
             self.log.keep("within", small, self.material.tokenizer, about)
-
-
-def asdict_score(found: Score) -> dict[str, Any]:
-    """What a log keeps of a score."""
-    return {
-        "metric": found.metric, "value": found.value, "low": found.low, "high": found.high, "n": found.n,
-        "others": dict(found.others),
-    }  # fmt: skip

@@ -42,16 +42,9 @@ class Tuned:
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the model, JSON-able."""
-        told = {name: score_as_json(found) for name, found in (("before", self.before), ("after", self.after))}
+        told = {name: found.as_json() for name, found in (("before", self.before), ("after", self.after))}
         sigmas = [{"step": step, "sigma": found} for step, found in self.sigmas]
         return {"loss": self.loss, **told, "seconds": round(self.seconds, 1), "sigmas": sigmas}
-
-
-def score_as_json(found: Score) -> dict[str, Any]:
-    """The metric, its interval and the further metrics of a score."""
-    return {
-        "metric": found.metric, "value": found.value, "low": found.low, "high": found.high, "n": found.n, **found.others,
-    }  # fmt: skip
 
 
 def lessons_of(

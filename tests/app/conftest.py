@@ -31,3 +31,9 @@ def own_app(tmp_path):
     cache.mkdir()
     with running_app(cache) as url:
         yield url
+
+
+@pytest.fixture
+def task(folders, data):
+    """The arguments that name the tiny BERT and its task."""
+    return [str(folders["bert"]), "--task", "sst2", "--data", str(data)]

@@ -1,16 +1,13 @@
-"""`vp norms`, `vp finetune` and `vp snip` on tiny models and files."""
+"""`vp norms` and `vp finetune` on tiny models and files."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tiny
 import torch
 import transformers
+from commands import SHORT, printed
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -19,27 +16,9 @@ from app.cli import main
 from vp_core.batches import make_batches
 from vp_core.function_norms import FunctionNorms, collect_norms
 from vp_core.models import load_model
-from vp_core.pruned import load_pruned
-from vp_core.runs import read_log
 from vp_core.spectral import rescaled, spectral_norms
-from vp_core.study import open_study
+from vp_core.study import Recipe, open_study
 from vp_core.threshold import Threshold, running_scores
-
-SHORT = ["--examples", "16", "--batch", "8", "--precision", "float32"]
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
-"""For processes of their own: matrices this small only wait for a second thread."""
-SNIP = ["--at-least", "3", *SHORT, "--lr", "0.001"]
-
-
-@pytest.fixture
-def task(folders, data):
-    """The arguments that name the tiny BERT and its task."""
-    return [str(folders["bert"]), "--task", "sst2", "--data", str(data)]
-
-
-def printed(capsys, command, *arguments):
-    assert main([command, *map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def same(found, norms):
@@ -51,10 +30,6 @@ def same(found, norms):
         numbers = set(table.columns) - {"layer", "kind", "head"}
         assert {"mean", "max", "q05", "q99"} < numbers
         assert {name: mine[name] for name in numbers} == {name: float(row[name]) for name in numbers}
-
-
-def without_seconds(folder):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in read_log(folder)["rows"]]
 
 
 def test_norms_are_the_librarys(capsys, tmp_path, task, study):
@@ -131,7 +106,7 @@ def test_finetune_writes_a_plain_checkpoint(capsys, tmp_path, task, study):
     assert type(model) is transformers.BertForSequenceClassification
     assert tokenizer("the film was great")["input_ids"] == study.loaded.tokenizer("the film was great")["input_ids"]
     scored = printed(capsys, "eval", folder, *task[1:])
-    assert scored["value"] == said["after"]["value"] and said["before"]["value"] == study.score(tiny_recipe(), 0.0).value
+    assert scored["value"] == said["after"]["value"] and said["before"]["value"] == study.score(Recipe(), 0.0).value
     kept = json.loads((folder / "training.json").read_text())
     assert {key: kept[key] for key in said if key != "out"} == {key: said[key] for key in said if key != "out"}
     assert kept["schedule"]["epochs"] == 2 and kept["rows"] == 40 and kept["loss"] > 0
@@ -144,189 +119,9 @@ def test_finetune_writes_a_plain_checkpoint(capsys, tmp_path, task, study):
     assert tiny.sha(load_model(task[0]).model) == tiny.sha(study.model)  # what came in is as it was
 
 
-def tiny_recipe():
-    from vp_core.study import Recipe
-
-    return Recipe()
-
-
 def test_finetune_under_normalisation_holds_the_norms(capsys, tmp_path, task):
     printed(capsys, "finetune", *task, "--sn", "3", *SHORT, "--out", tmp_path / "tuned")
     kept = json.loads((tmp_path / "tuned" / "training.json").read_text())
     sigmas = np.array([list(point["sigma"].values()) for point in kept["sigmas"]])
     assert kept["sn"] == 3 and np.abs(sigmas - 3).max() < 0.01
     assert not any("parametrizations" in name for name in load_file(tmp_path / "tuned" / "model.safetensors"))
-
-
-def test_snip_prints_its_log_and_leaves_a_smaller_model(capsys, tmp_path, task):
-    folder, plot = tmp_path / "run", tmp_path / "curve.html"
-    rows = printed(capsys, "snip", *task, "--iterations", "2", *SNIP, "--out", folder, "--plot", plot)
-    assert rows == read_log(folder)["rows"] and [row["iteration"] for row in rows] == [0, 1, 2]
-    assert [len(row["went"]) >= 3 for row in rows] == [False, True, True]
-    model = load_pruned(folder / "model")
-    assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in load_model(task[0]).model.parameters())
-    assert printed(capsys, "eval", folder / "model", *task[1:])["value"] == rows[-1]["value"]
-    assert "share of the linear parameters pruned" in plot.read_text()
-    assert main(["snip", *task, "--iterations", "2", *SNIP, "--out", str(folder)]) == 0  # finished: shown again
-    output = capsys.readouterr()
-    assert [line.split()[0] for line in output.out.splitlines()] == ["iteration", "0", "1", "2"]
-    assert "2/2" in output.err and "training" not in output.err
-
-
-def test_more_iterations_go_on_from_the_last(capsys, tmp_path, task):
-    printed(capsys, "snip", *task, "--iterations", "1", *SNIP, "--sn", "3", "--out", tmp_path / "a")
-    rows = printed(capsys, "snip", *task, "--iterations", "2", *SNIP, "--sn", "3", "--out", tmp_path / "a")
-    assert len(rows) == 3
-    printed(capsys, "snip", *task, "--iterations", "2", *SNIP, "--sn", "3", "--out", tmp_path / "b")
-    assert without_seconds(tmp_path / "a") == without_seconds(tmp_path / "b")
-
-
-def test_the_first_fine_tuning_may_be_longer(capsys, tmp_path, task):
-    command = ["snip", *task, "--iterations", "1", *SNIP, "--begin-epochs", "3", "--begin-lr", "0.0005"]
-    printed(capsys, *command, "--begin-examples", "8", "--out", tmp_path / "run")
-    settings = read_log(tmp_path / "run")["settings"]
-    assert (settings["begin"]["epochs"], settings["begin"]["lr"], settings["begin"]["examples"]) == (3, 0.0005, 8)
-    assert (settings["schedule"]["epochs"], settings["schedule"]["lr"]) == (1, 0.001)
-
-
-def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task):
-    command = [*task, "--iterations", "3", "--at-least", "1", "--examples", "40", "--batch", "4", "--precision", "float32"]
-
-    def start(folder):
-        whole = [sys.executable, "-m", "app.cli", "snip", *command, "--out", str(folder)]
-        # whoever runs the tests in the background has Ctrl-C ignored by all that it starts
-        listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(whole, env=ONE_THREAD, preexec_fn=listen, **pipes)  # noqa: PLW1509
-
-    stopped = start(tmp_path / "stopped")
-    for line in stopped.stderr:
-        if "iteration 2: training" in line:  # its first iteration is kept, the second has begun
-            stopped.send_signal(signal.SIGINT)
-            break
-    said, errors = stopped.communicate(timeout=300)
-    assert stopped.returncode == 2 and said == ""
-    folder = str(tmp_path / "stopped")
-    assert f"vp: Interrupted. What is finished is kept in {folder!r}: the same command goes on from there." in errors
-    assert "Traceback" not in errors and len(read_log(folder)["rows"]) == 2
-
-    outputs = []
-    for name in ("stopped", "unbroken"):
-        finished = start(tmp_path / name)
-        said, errors = finished.communicate(timeout=300)
-        assert finished.returncode == 0, errors
-        outputs.append(said)
-    assert outputs[0] == outputs[1]
-    assert without_seconds(tmp_path / "stopped") == without_seconds(tmp_path / "unbroken")
-    for file in ("checkpoint.safetensors", "model/pruned.safetensors"):
-        mine, other = (load_file(tmp_path / name / file) for name in ("stopped", "unbroken"))
-        assert mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in mine)
-
-
-def test_two_processes_speak_with_one_voice(tmp_path, task):
-    out = tmp_path / "run"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "app.cli"]
-    command = ["snip", *task, "--iterations", "1", *SNIP, "--out", str(out), "--json"]
-    finished = subprocess.run([*launch, *command], env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False)
-    assert finished.returncode == 0, finished.stderr
-    assert json.loads(finished.stdout) == read_log(out)["rows"]
-    assert finished.stderr.count("1/1 ") == 1
-    bad = subprocess.run(
-        [*launch, "norms", *task, "--sn", "none"], env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert bad.returncode != 0 and bad.stderr.count("vp: λ of spectral normalisation must be a number above 0") == 1
-
-
-@pytest.fixture
-def places(tmp_path, folders, data):
-    """Things that are wrong, by name."""
-    tok = tiny.tokenizer("bert")
-    torch.manual_seed(0)
-    settings = tiny.sizes("bert", 32, 56, 2) | {"vocab_size": 420}
-    model = transformers.MPNetForSequenceClassification(transformers.MPNetConfig(**settings))
-    tiny.save(tmp_path / "mpnet", model, tok)
-    tiny.write_tsv(tmp_path / "one" / "sst2" / "train.tsv", ("sentence", "label"), [("a great film", 1)])
-    (tmp_path / "one" / "sst2" / "dev.tsv").write_bytes((data / "sst2" / "dev.tsv").read_bytes())
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "a file").touch()
-    return {"here": tmp_path, "bert": folders["bert"], "data": data}
-
-
-TASK = ["--task", "sst2", "--data", "{data}"]
-RUN = ["--out", "{here}/x"]
-WRONG = {
-    "λ no number": (["norms", "demo", "--sn", "abc"], "must be a number above 0, not 'abc'"),
-    "λ zero": (["finetune", "demo", "--sn", "0", *RUN], "must be a number above 0, not '0'"),
-    "λ negative": (["snip", "demo", "--sn=-5", *RUN], "must be a number above 0, not '-5'"),
-    "rescaled to what": (["norms", "demo", "--rescaled"], "add --sn 5"),
-    "ε zero": (["norms", "demo", "--epsilon", "0,1"], "ε must be a number above 0, not '0'"),
-    "ε three": (["norms", "demo", "--epsilon", "1,2,3"], "give one ε, or two"),
-    "θ above 1": (["snip", "demo", "--theta", "1.5", *RUN], "θ must be between 0 and 1, not '1.5'"),
-    "θ no number": (["norms", "demo", "--theta", "x"], "θ must be between 0 and 1, not 'x'"),
-    "k zero": (["snip", "demo", "--k", "0,1", *RUN], "The rank k '0' is no whole number above 0"),
-    "k three": (["snip", "demo", "--k", "1,1,1", *RUN], "give one k, or two"),
-    "mode": (["snip", "demo", "--mode", "all", *RUN], "Unknown mode 'all': choose one of heads, ffn, joint"),
-    "iterations": (["snip", "demo", "--iterations", "0", *RUN], "The number of iterations '0' is no whole number above 0"),
-    "at least": (["snip", "demo", "--at-least=-1", *RUN], "The least number of blocks '-1' is no whole number"),
-    "least share": (["snip", "demo", "--least-share", "2", *RUN], "is not between 0 and 1"),
-    "l1": (["snip", "demo", "--l1", "much", *RUN], "The L1 factor 'much' is no number"),
-    "lr": (["finetune", "demo", "--lr", "3", *RUN], "The learning rate 3.0 is not between 0 and 1"),
-    "precision": (["finetune", "demo", "--precision", "int8", *RUN], "Unknown precision 'int8'"),
-    "first fine-tuning": (["snip", "demo", "--begin-epochs", "0", *RUN], "The number of epochs '0' is no whole number above 0"),
-    "seed": (["finetune", "demo", "--seed=-1", *RUN], "The seed '-1' is no whole number"),
-    "examples": (["finetune", "demo", "--examples", "few", *RUN], "The number of examples 'few' is no whole number"),
-    "batch": (["snip", "demo", "--batch", "1.5", *RUN], "The batch '1.5' is no whole number above 0"),
-    "family": (["snip", "{here}/mpnet", *TASK, *RUN], "The model type 'mpnet' is not supported"),
-    "one row": (["snip", "{bert}", "--task", "sst2", "--data", "{here}/one", *RUN], "train.tsv' has a single row"),
-    "one row, fine-tuned": (["finetune", "{bert}", "--task", "sst2", "--data", "{here}/one", *RUN], "has a single row"),
-    "no task": (["snip", "{bert}", *RUN], "Which task?"),
-    "other things": (["snip", "{bert}", *TASK, "--out", "{here}/full"], "is not empty and holds no run"),
-    "other things, fine-tuned": (["finetune", "{bert}", *TASK, "--out", "{here}/full"], "is not empty: choose a new one"),
-    "no folder": (["snip", "{bert}", *TASK, "--out", "{here}/no/where"], "make it first"),
-    "a file": (["snip", "{bert}", *TASK, "--out", "{here}/full/a file"], "is a file"),
-    "no folder for norms": (["norms", "{bert}", *TASK, "--out", "{here}/no/where"], "make it first"),
-    "a folder for a chart": (["norms", "{bert}", *TASK, "--plot", "{here}/full"], "is a folder: name a file"),
-}
-
-
-@pytest.mark.parametrize("what", WRONG)
-def test_one_sentence_for_what_is_wrong(capsys, monkeypatch, places, what):
-    def too_late(*_, **__):
-        raise AssertionError("training has begun")
-
-    monkeypatch.setattr("vp_core.snip.train", too_late)
-    monkeypatch.setattr("vp_core.tuning.train", too_late)
-    before = sorted(str(path) for path in places["here"].rglob("*"))
-    command, says = WRONG[what]
-    assert main([part.format(**places) for part in command]) == 2
-    output = capsys.readouterr()
-    (sentence,) = [line for line in output.err.splitlines() if line.startswith("vp: ")]
-    assert says in sentence and output.out == "" and "Traceback" not in output.err
-    assert sorted(str(path) for path in places["here"].rglob("*")) == before
-
-
-def test_another_run_and_squeezed_models_are_refused(capsys, tmp_path, task, folders):
-    run = tmp_path / "run"
-    printed(capsys, "snip", *task, "--iterations", "1", *SNIP, "--out", run)
-    kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    other = [str(folders["roberta"]), *task[1:]]
-    for command, says in (
-        (["snip", *task, *SNIP, "--mode", "ffn", "--out", run], "holds a run with another mode"),
-        (["snip", *task, *SNIP, "--seed", "1", "--out", run], "holds a run with another schedule"),
-        (["snip", *other, *SNIP, "--out", run], "holds a run with another model"),
-        (["finetune", *task, "--out", run], "is not empty"),
-        (["snip", run / "model", *task[1:], "--out", tmp_path / "x"], "squeezed already"),
-        (["finetune", run / "model", *task[1:], "--out", tmp_path / "x"], "squeezed already"),
-        (["norms", run / "model", *task[1:]], "squeezed already"),
-    ):
-        assert main([str(part) for part in command]) == 2
-        assert says in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == kept
-    assert not (tmp_path / "x").exists()
-
-
-@pytest.mark.parametrize("command", ["norms", "finetune", "snip"])
-def test_help_shows_an_example(capsys, command):
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
-    assert f"example:\n  vp {command} demo" in capsys.readouterr().out

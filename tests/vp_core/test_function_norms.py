@@ -1,7 +1,6 @@
 """Function norms against numpy on activations that hooks have kept: heads, attention blocks, feed-forward networks."""
 
 import copy
-import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -10,86 +9,17 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from transformers.pytorch_utils import Conv1D
+from brute_norms import batches_of, brute, contributions, kept
 
 from vp_core.batches import Batch, make_batches
 from vp_core.blocks import Block, find_sublayers, masked_without, without
 from vp_core.errors import VPError
-from vp_core.function_norms import MINI_BATCH, FunctionNorms, collect_norms, head_norms
-from vp_core.projections import find_layers
-from vp_core.recipes import Recipe
-from vp_core.sketch import Sketch, edges
+from vp_core.function_norms import collect_norms, head_norms
+from vp_core.sketch import edges
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 GRID = edges().numpy()
 model_of = cache(tiny.transformer)
-
-
-def batches_of(family, seed=0):
-    """Three batches, padded on both sides where the family allows it."""
-    if family == "vit":
-        draw = torch.Generator().manual_seed(seed)
-        return [Batch({"pixel_values": torch.randn(n, 3, 32, 32, generator=draw).double()}, at)
-                for n, at in ((2, np.array([3, 0])), (3, np.array([1, 2, 4])))]  # fmt: skip
-    sides = ("right", "left") if family in ("gpt2", "llama") else ("right",)
-    found = [Batch(tiny.inputs(family, side=side), np.arange(3) + 3 * i) for i, side in enumerate(sides)]
-    more = tiny.inputs(family)
-    return [*found, Batch({k: v[[2, 1]] for k, v in more.items()}, np.array([7, 6]))]
-
-
-def kept(model, batch):
-    """[(projection of the block's end, its input, its output)] of one forward pass, numpy (examples, tokens, d)."""
-    ends = [layer.projections[t] for layer in find_layers(model) for t in ("attention_output", "ffn_out")
-            if t in layer.projections]  # fmt: skip
-    found, handles = [], []
-    for p in ends:
-
-        def keep(_module, given, output, p=p):
-            found.append((p, given[0].double().numpy(), output.double().numpy()))
-
-        handles.append(model.get_submodule(p.path).register_forward_hook(keep))
-    with torch.no_grad():
-        model(**batch.inputs)
-    for handle in handles:
-        handle.remove()
-    return found
-
-
-def contributions(model, p, x):
-    """head_h·W_O_h of every head, (heads, examples, tokens, d), by plain slices."""
-    module = model.get_submodule(p.path)
-    weight = module.weight.detach().double().numpy()
-    weight = weight if isinstance(module, Conv1D) else weight.T  # (d_in, d)
-    heads = tiny.HEADS // 2 if model.config.model_type == "llama" else tiny.HEADS  # those that share a key go together
-    width = len(weight) // heads
-    return np.stack([x[..., h * width : (h + 1) * width] @ weight[h * width : (h + 1) * width] for h in range(heads)])
-
-
-def mask_of(batch, p):
-    """(examples, tokens) bool of the block's tokens; None: all are real."""
-    if "pixel_values" in batch.inputs:
-        return None
-    if p.decoder and "decoder_input_ids" in batch.inputs:
-        written = batch.inputs.get("decoder_attention_mask")
-        return None if written is None else written.bool().numpy()
-    return batch.inputs["attention_mask"].bool().numpy()
-
-
-def brute(model, batches):
-    """Block name → [(example, its norms (tokens,))], padding left out by indexing."""
-    found = {}
-    for batch in batches:
-        for p, x, y in kept(model, batch):
-            mask = mask_of(batch, p)
-            blocks = {f"{p.layer}.ffn": y} if p.type == "ffn_out" else {f"{p.layer}.attention": y}
-            if p.type == "attention_output":
-                blocks |= {f"{p.layer}.head.{h}": one for h, one in enumerate(contributions(model, p, x))}
-            for name, values in blocks.items():
-                norms = np.abs(values).max(axis=-1)
-                for row, example in enumerate(batch.examples):
-                    real = slice(None) if mask is None else mask[row]
-                    found.setdefault(name, []).append((int(example), norms[row][real]))
-    return found
 
 
 def compare(found, expected):
@@ -216,75 +146,6 @@ def test_a_width_that_matrix_products_fill_up():
     compare(found, expected)
 
 
-def made(maxima, names=("0.head.0", "0.ffn")):
-    """FunctionNorms whose texts have these maxima, one token each."""
-    found = torch.tensor(maxima, dtype=torch.float32)
-    sketch = Sketch.empty(len(names))
-    sketch.add(range(len(names)), found.T.contiguous())
-    return FunctionNorms(tuple(Block.named(n) for n in names), sketch, found)
-
-
-def test_identity_share_is_counted_by_hand():
-    rng = np.random.default_rng(3)
-    maxima = rng.uniform(0, 2, (5 * MINI_BATCH + 7, 2)) ** 3
-    maxima[:40, 0] = 0.01
-    norms = made(maxima)
-    single = maxima.astype(np.float32)
-    order = np.random.default_rng(0).permutation(len(maxima))
-    parts = [single[order[i : i + MINI_BATCH]].max(axis=0) for i in range(0, len(order), MINI_BATCH)]
-    assert len(parts) == 6 and np.array_equal(norms.batch_maxima().numpy(), np.stack(parts))
-    for head, ffn in ((0.5, 7.6), (7.7, 7.9), (float(parts[2][0]), 1e9)):
-        by_hand = [np.mean([p[0] <= np.float32(head) for p in parts]), np.mean([p[1] <= ffn for p in parts])]
-        assert norms.identity_share({"head": head, "ffn": ffn}).tolist() == by_hand
-    assert norms.identity_share({"ffn": 1e9}).tolist() == [0, 1]  # no ε: no gate
-    closed = norms.closed_share({"head": 1.0})
-    assert abs(float(closed[0]) - (maxima[:, 0] < 1).mean()) <= 1e-9 and float(closed[1]) == 0
-
-
-def test_smallest_mean():
-    norms = made([[3.0, 1.0, 2.0], [5.0, 1.0, 4.0]], ("0.head.0", "0.ffn", "0.head.1"))
-    assert [norms.smallest_mean(("head",), k) for k in (1, 2, 9)] == [3, 4, 4]
-    assert norms.smallest_mean(("head", "ffn")) == 1
-
-
-def test_merging():
-    model, data = bench_models.classifier("distilbert"), bench_models.texts("distilbert", 20)
-    whole = collect_norms(model, make_batches(data, range(20)), model_id="m")
-    one, other = (collect_norms(model, make_batches(data, r), model_id="m", data_id=d)
-                  for r, d in ((range(8), "a"), (range(8, 20), "b")))  # fmt: skip
-    counts = one.sketch.counts.clone()
-    both = one.merge(other)
-    assert torch.equal(both.sketch.counts, whole.sketch.counts) and both.data == "a+b"
-    torch.testing.assert_close(both.maxima, whole.maxima, rtol=1e-6, atol=0)
-    assert torch.equal(one.sketch.counts, counts)
-    with pytest.raises(VPError, match="different models"):
-        one.merge(collect_norms(model, make_batches(data, range(3)), model_id="another"))
-
-
-ELSEWHERE = """
-import json, sys
-from vp_core.function_norms import FunctionNorms
-found = FunctionNorms.load(sys.argv[1])
-print(json.dumps([[b.name for b in found.blocks], found.sketch.counts.sum(1).tolist(), found.sketch.total.tolist(),
-                  found.sketch.low.tolist(), found.sketch.high.tolist(), found.maxima.tolist(), found.model, found.data,
-                  found.sketch.quantile(0.9).tolist(), found.identity_share({"head": 5.0}).tolist()]))
-"""
-
-
-def test_a_fresh_process_reads_what_was_saved(tmp_path, python):
-    norms = collect_norms(model_of("gpt2"), batches_of("gpt2"), model_id="m", data_id="d")
-    norms.save(tmp_path / "n.safetensors")
-    out, err = python(ELSEWHERE, tmp_path / "n.safetensors").communicate(timeout=100)
-    s = norms.sketch
-    assert json.loads(out) == [
-        [b.name for b in norms.blocks], s.count.tolist(), s.total.tolist(), s.low.tolist(), s.high.tolist(),
-        norms.maxima.tolist(), "m", "d", s.quantile(0.9).tolist(), norms.identity_share({"head": 5.0}).tolist(),
-    ], err  # fmt: skip
-    (tmp_path / "n.safetensors").write_bytes(b"no")
-    with pytest.raises(VPError, match="cannot be read"):
-        FunctionNorms.load(tmp_path / "n.safetensors")
-
-
 def test_bad_input():
     model, batches = tiny.transformer("bert"), batches_of("bert")
     with pytest.raises(VPError, match="no tokens"):
@@ -311,64 +172,3 @@ def test_threads_do_not_meet():
     for one, other in zip(alone, together, strict=True):
         assert torch.equal(one.sketch.counts, other.sketch.counts) and torch.equal(one.maxima, other.maxima)
     assert tiny.sha(model) == before and tiny.hooks(model) == 0
-
-
-UNITS = ("heads", "attention", "feed-forward", "sublayers", "layers")
-
-
-@pytest.mark.parametrize("family", bench_models.CLASSIFIERS)
-def test_the_criterion_orders_by_mean_norm(family):
-    """Heads, blocks and layers (both blocks summed), against brute force; lowest first."""
-    data = bench_models.texts(family)
-    one = bench_models.bench(family)
-    expected = {n: np.concatenate([v for _, v in parts]).mean() for n, parts in brute(
-        bench_models.classifier(family), make_batches(data, range(40))).items()}  # fmt: skip
-    by_kind = {"attention": ("attention",), "feed-forward": ("ffn",), "layers": ("attention", "ffn")}
-    for kind in UNITS:
-        recipe = Recipe(units=(kind,), criterion="function norm", scope="global")
-        scores, values = one.scores(recipe), {}
-        for group in one.groups(recipe):
-            if kind == "heads":
-                values[group.name] = [expected[f"{group.layer}.head.{h}"] for h in range(len(group))]
-            else:
-                parts = by_kind.get(kind) or (("ffn",) if group.rows[0][0].type == "ffn_in" else ("attention",))
-                values[group.name] = [sum(expected.get(f"{group.layer}.{part}", 0) for part in parts)]
-            np.testing.assert_allclose(scores[group.name], values[group.name], rtol=1e-6)
-        ranking = one.ranking(recipe)
-        places = np.concatenate([ranking.place[name] for name in values])
-        assert np.array_equal(np.argsort(places), np.argsort(np.concatenate(list(values.values())), kind="stable"))
-
-
-@pytest.mark.parametrize("kind", ["rows", "ffn", "values", "pairs"])
-def test_other_units_have_no_function_norm(kind):
-    with pytest.raises(VPError, match="whole blocks") as raised:
-        bench_models.bench("bert").scores(Recipe(units=(kind,), criterion="function norm"))
-    assert "\n" not in str(raised.value) and str(raised.value).endswith(".")
-
-
-@pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
-@pytest.mark.parametrize("family", bench_models.CLASSIFIERS)
-def test_mean_replacement_puts_the_mean_into_the_bias(family, share):
-    """A pruned block fed with what the dense model feeds it puts out the dense block's mean over the calibration texts."""
-    one = bench_models.bench(family)
-    model, batches = bench_models.classifier(family), make_batches(bench_models.texts(family), range(40))
-    recipe = Recipe(units=("heads", "feed-forward"), criterion="function norm", scope="global", replacement="mean")
-    pruned, plan = one.pruned(recipe, share), one.plan(recipe, share)
-    sums = {}
-    for batch in batches:
-        for p, x, y in kept(model, batch):
-            mask = mask_of(batch, p)
-            module = pruned.get_submodule(p.path)
-            with torch.no_grad():
-                new = module(torch.from_numpy(x)).numpy()
-            before, after = sums.get(p.name, (0, 0))
-            sums[p.name] = before + y[mask].sum(axis=0), after + new[mask].sum(axis=0)
-    tokens = sum(int(b.inputs["attention_mask"].sum()) for b in batches) * (2 if family == "albert" else 1)
-    assert plan.rows_removed > 0
-    for name, (dense, new) in sums.items():
-        np.testing.assert_allclose(new / tokens, dense / tokens, rtol=1e-8, atol=1e-8, err_msg=name)
-    constant = [p for layer in find_layers(model) for p in layer.projections.values()
-                if p.type == "ffn_out" and not plan.keep[p.name].any()]  # fmt: skip
-    for p in constant:  # a network that is gone is its bias
-        assert not pruned.get_submodule(p.path).weight.any() and pruned.get_submodule(p.path).bias.any()
-    assert constant or share < 1

@@ -6,6 +6,7 @@ import bench_models
 import pytest
 import tiny
 import torch
+from drawn import exact
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,10 +31,6 @@ def setting(family):
         model, batch = bench_models.batch_of(family)
         return model, [batch]
     return bench_models.classifier(family), make_batches(bench_models.texts(family, 60), range(60))
-
-
-def exact(matrix):
-    return float(torch.linalg.matrix_norm(matrix.detach().double(), 2))
 
 
 @pytest.mark.parametrize("scale", [1.5, 3.0, 9.0, 40.0])
