@@ -30,9 +30,9 @@ _SLIDER_HTML = """<div class="vp-slider"><label><span></span><output></output>
 
 @cache
 def _component(name: str, html: str) -> Callable[..., Any]:
-    """A component of ours, registered once: its script is NAME.js beside this file."""
-    css, js = ((_HERE / file).read_text(encoding="utf-8") for file in ("live.css", f"{name}.js"))
-    return st.components.v2.component(f"vp_{name}", html=html, css=css, js=js, isolate_styles=False)
+    """A component of ours, registered once: its script is ask.js and NAME.js beside this file."""
+    css, ask, js = ((_HERE / file).read_text(encoding="utf-8") for file in ("live.css", "ask.js", f"{name}.js"))
+    return st.components.v2.component(f"vp_{name}", html=html, css=css, js=ask + js, isolate_styles=False)
 
 
 @cache

@@ -98,10 +98,10 @@ export default function (component) {
     if (window.Plotly && canvas.data) window.Plotly.relayout(canvas, themed(canvas.layout, root))
   })
   colours.observe(document.documentElement, { attributes: true, attributeFilter: ["class", "style", "data-theme"] })
-  const poll = data.poll && setTimeout(() => setTriggerValue("poll", data.poll), data.after_ms)
+  const stop = poll(root, data, setTriggerValue)
   root.vpLeave = () => {
     gone = true
-    clearTimeout(poll)
+    stop()
     colours.disconnect()
     sight.disconnect()
     document.removeEventListener("vp_slider_position", follow)

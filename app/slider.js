@@ -27,9 +27,7 @@ export default function (component) {
   input.onchange = () => {
     delete root.dataset.dragging
     root.dataset.told = input.value
-    setStateValue("position", Number(input.value))
+    inTurn(() => setStateValue("position", Number(input.value)))
   }
-  clearTimeout(root.vpPoll)
-  if (data.poll) root.vpPoll = setTimeout(() => setTriggerValue("poll", data.poll), data.after_ms)
-  return () => clearTimeout(root.vpPoll)
+  return poll(root, data, setTriggerValue)
 }

@@ -1,0 +1,46 @@
+"""How the page asks Python for what is going on: nobody's question is lost."""
+
+from pages import IN_A_BROWSER
+
+from benchmarks.browser import browser_page, wait_for_exact
+
+pytestmark = IN_A_BROWSER
+
+_BUSY = "(ms) => { const end = performance.now() + ms; while (performance.now() < end) {} }"
+_FORGOTTEN = "Multiple different fragmentIds"
+"""What Streamlit says when it sends two parts' questions as one and forgets the other."""
+
+
+def test_questions_that_come_due_together_are_all_asked(own_app):
+    """A page that is busy for a moment finds several due at once: score, curve and figures."""
+    with browser_page(own_app) as page:
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.locator(".st-key-score").get_by_text("going on").wait_for()
+        for _ in range(6):
+            page.evaluate(_BUSY, 1200)
+            page.wait_for_timeout(150)
+        wait_for_exact(page)
+        assert not [text for text in said if _FORGOTTEN in text]
+
+
+def test_a_question_that_got_lost_is_asked_again(own_app):
+    lost: list[int] = []
+
+    def listen(route):
+        server = route.connect_to_server()
+
+        def pass_on(message):
+            asks = b"slider__events" in (message if isinstance(message, bytes) else message.encode())
+            if asks and len(lost) < 2:
+                lost.append(len(message))
+            else:
+                server.send(message)
+
+        route.on_message(pass_on)
+
+    with browser_page("about:blank") as page:
+        page.route_web_socket(lambda url: "_stcore" in url, listen)
+        page.goto(own_app)
+        wait_for_exact(page)
+        assert len(lost) == 2
