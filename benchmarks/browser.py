@@ -78,7 +78,7 @@ def browser_page(url: str, dark: bool = False, height: int = 1000) -> Iterator[P
         browser.close()
 
 
-def wait_for_exact(page: Page, seconds: float = 60) -> str:
+def wait_for_exact(page: Page, seconds: float = 120) -> str:
     """The line under the score once it is exact: interval, n and seconds."""
     line = page.locator(".st-key-score :text('95 % interval')").first
     line.wait_for(timeout=seconds * 1000)

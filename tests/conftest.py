@@ -21,6 +21,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from vp_core.data import DEMO_DIR
 from vp_core.models import load_model
 from vp_core.study import open_study
 
@@ -61,6 +62,17 @@ def data(tmp_path_factory, loaded):
         labels = [1 - y if i % 7 == 0 else y for i, y in enumerate(said)]
         tiny.write_tsv(base / "sst2" / f"{split}.tsv", ("sentence", "label"), zip(texts, labels, strict=True))
     return base
+
+
+@pytest.fixture(scope="session")
+def short_demo(tmp_path_factory):
+    """What names the demo model and a fifth of its sentences, as SST-2: the real thing where a tiny model will not do."""
+    base = tmp_path_factory.mktemp("short-demo")
+    (base / "sst2").mkdir()
+    for split, rows in (("dev", 200), ("train", 512)):
+        lines = (DEMO_DIR / f"{split}.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
+        (base / "sst2" / f"{split}.tsv").write_text("".join(lines[: 1 + rows]), encoding="utf-8")
+    return {"model": "demo", "task": "sst2", "data": str(base)}
 
 
 @pytest.fixture(scope="session")

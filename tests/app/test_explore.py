@@ -71,11 +71,18 @@ def test_what_cannot_be_opened_is_one_message(query, says):
     assert says in message.value
 
 
-def test_two_visitors_never_see_each_others_settings(demo):
-    first, second = page(sparsity="0.1"), page(sparsity="0.6", criterion="magnitude")
+@pytest.fixture(scope="module")
+def tiny_bert(folders, data):
+    """What names the tiny BERT and its task."""
+    return {"model": str(folders["bert"]), "task": "sst2", "data": str(data)}
+
+
+def test_two_visitors_never_see_each_others_settings(tiny_bert, studies):
+    first, second = page(**tiny_bert, sparsity="0.1"), page(**tiny_bert, sparsity="0.6", criterion="magnitude")
     first, second = exact(first), exact(second)
-    assert first.metric[0].value == f"{100 * demo.score(Recipe(), 0.1).value:.1f} %"
-    assert second.metric[0].value == f"{100 * demo.score(Recipe('magnitude'), 0.6).value:.1f} %"
+    of_first, of_second = studies["bert"].score(Recipe(), 0.1), studies["bert"].score(Recipe("magnitude"), 0.6)
+    assert first.metric[0].value == f"{100 * of_first.value:.1f} %" != second.metric[0].value
+    assert second.metric[0].value == f"{100 * of_second.value:.1f} %"
     assert first.session_state.settings.sparsity == "0.1" and second.session_state.settings.criterion == "magnitude"
 
 
@@ -88,8 +95,8 @@ def labels(at: AppTest) -> list[str]:
     return [w.label for kind in (at.selectbox, at.button_group) for w in kind]
 
 
-def test_a_recipe_sets_every_choice_and_the_number_is_the_librarys(demo):
-    at = exact(page(sparsity="0.5"))
+def test_a_recipe_sets_every_choice_and_the_number_is_the_librarys(tiny_bert, studies):
+    bert, at = studies["bert"], exact(page(**tiny_bert, sparsity="0.5"))
     at = exact(widget(at, "recipe").set_value("units mean").run())
     assert not at.exception and not at.error
     recipe = RECIPES["units mean"]
@@ -97,10 +104,10 @@ def test_a_recipe_sets_every_choice_and_the_number_is_the_librarys(demo):
     assert [widget(at, name).value for name in ("units", "criterion", "replacement")] == [
         "ffn,values,pairs", "weighted variance", "mean",
     ]  # fmt: skip
-    assert at.metric[0].value == f"{100 * demo.score(recipe, 0.5).value:.1f} %"
+    assert at.metric[0].value == f"{100 * bert.score(recipe, 0.5).value:.1f} %"
     assert at.query_params["units"] == ["ffn,values,pairs"] or at.query_params["units"] == "ffn,values,pairs"
     at = exact(widget(at, "recipe").set_value("paper").run())
-    assert at.metric[0].value == f"{100 * demo.score(Recipe(), 0.5).value:.1f} %"
+    assert at.metric[0].value == f"{100 * bert.score(Recipe(), 0.5).value:.1f} %"
     assert at.session_state.settings.recipe == Recipe()
 
 
@@ -137,8 +144,16 @@ def test_calibration_is_a_choice():
     assert any("cannot tell" in i.value for i in at.info)  # 64 short sentences, 1,536 inputs
 
 
-def test_while_it_measures_the_page_says_what_at():
-    at = page(units="ffn", scope="measured", criterion="surgeon", replacement="least squares", sparsity="0.3")
+def test_while_it_measures_the_page_says_what_at(short_demo):
+    at = page(
+        **short_demo,
+        calibration="64",
+        units="ffn",
+        scope="measured",
+        criterion="surgeon",
+        replacement="least squares",
+        sparsity="0.3",
+    )
     said: set[str] = set()
 
     def measured(at: AppTest) -> bool:

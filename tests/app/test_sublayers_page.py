@@ -20,8 +20,8 @@ FEW = {"calibration": "64"}
 
 
 @pytest.fixture(scope="module")
-def study():
-    return open_study("demo", calibration=64)
+def study(short_demo):
+    return open_study(**short_demo, calibration=64)
 
 
 def page(**query: str) -> AppTest:
@@ -41,14 +41,14 @@ def exact(at: AppTest) -> bool:
     return bool(at.metric) and "against dense" in (at.metric[0].delta or "")
 
 
-def test_the_score_is_that_of_the_library_and_the_difference_to_dense(study):
+def test_the_score_is_that_of_the_library_and_the_difference_to_dense(study, short_demo):
     norms = study.bench().norms()
     attention, ffn = off.first_epsilon(norms, "joint", 0.95)
     chosen = Threshold(float(attention), float(ffn))
     gone = chosen.off(norms)
     *_, score = threshold.running_scores(study, chosen)
     dense = study.score(Recipe(), 0.0)
-    at = until(page(**FEW, beside="nothing"), exact)
+    at = until(page(**short_demo, **FEW, beside="nothing"), exact)
     assert at.metric[0].value == f"{100 * score.value:.1f} %"
     assert f"{100 * (score.value - dense.value):+.1f} points against dense {100 * dense.value:.1f} %" in at.metric[0].delta
     assert f"n = {score.n:,}" in text(at)
@@ -58,8 +58,8 @@ def test_the_score_is_that_of_the_library_and_the_difference_to_dense(study):
     assert slider(at, "θ: least share of mini-batches").value == "0.95"
 
 
-def test_both_ends_of_the_slider_and_a_setting_that_is_known(study, monkeypatch):
-    at = until(page(**FEW, beside="nothing", mode="heads"), exact)
+def test_both_ends_of_the_slider_and_a_setting_that_is_known(study, monkeypatch, short_demo):
+    at = until(page(**short_demo, **FEW, beside="nothing", mode="heads"), exact)
     heads = slider(at, "ε of heads")
     first = at.metric[0].value
     at = heads.set_value(heads.options[-1]).run()
@@ -81,9 +81,9 @@ def test_both_ends_of_the_slider_and_a_setting_that_is_known(study, monkeypatch)
     assert at.metric[0].value == everything
 
 
-def test_theta_and_the_gate_count(study):
+def test_theta_and_the_gate_count(study, short_demo):
     norms, eps = study.bench().norms(), "0.7"
-    at = until(page(**FEW, beside="nothing", mode="heads", eps_attention=eps, theta="0.5"), exact)
+    at = until(page(**short_demo, **FEW, beside="nothing", mode="heads", eps_attention=eps, theta="0.5"), exact)
     loose = len(Threshold(0.7, 1.0, 0.5, "heads").off(norms))
     strict = len(Threshold(0.7, 1.0, 1.0, "heads").off(norms))
     assert loose > strict and f"{loose} of 72 heads" in text(at)

@@ -52,3 +52,20 @@ def test_background_work_waits_while_somebody_is_served(background):
         threading.Thread(target=listen, daemon=True).start()
         assert begun.wait(0.3) != background
     assert finished.wait(30)
+
+
+ENDING = """
+import threading, time
+from vp_core.parallel import in_parallel
+
+def halves():
+    print(len(list(in_parallel(lambda i: time.sleep(0.2) or i, range(100)))), flush=True)
+
+threading.Thread(target=halves, daemon=True).start()
+time.sleep(0.5)
+"""
+
+
+def test_a_process_that_ends_leaves_no_half_answers(python):
+    out, err = python(ENDING).communicate(timeout=100)
+    assert (out, err) == ("", "")
