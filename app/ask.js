@@ -9,7 +9,8 @@ const pause = (ms) => new Promise((done) => setTimeout(done, ms))
 
 // Call `trigger` when no other component's is on its way.
 function inTurn(trigger) {
-  window.vpTurn = (window.vpTurn ?? Promise.resolve()).then(trigger).catch(console.error).then(() => pause(TURN_MS))
+  const ask = () => void trigger() // whatever becomes of it, the next one's turn comes
+  window.vpTurn = (window.vpTurn ?? Promise.resolve()).then(ask).catch(console.error).then(() => pause(TURN_MS))
 }
 
 if (!window.vpTouched) {

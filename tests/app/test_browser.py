@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from urllib.parse import urlencode
 
 import pytest
 from pages import IN_A_BROWSER
@@ -70,8 +71,8 @@ def test_figures_follow_the_thumb_and_the_score_follows_the_release(app):
         assert gone == pytest.approx(command_line["rows_removed"], abs=36)  # each of 36 cells is rounded to 0.1 %
 
 
-def test_the_curve_fills_in_by_itself_and_can_be_stopped(own_app):
-    with browser_page(own_app) as page:
+def test_the_curve_fills_in_by_itself_and_can_be_stopped(own_app, short_demo):
+    with browser_page(f"{own_app}/?{urlencode(short_demo)}") as page:
         ready(page)
         progress = page.get_by_text(re.compile(r"\d+ of 30 points"))
         progress.wait_for()
@@ -138,18 +139,20 @@ def test_figures_take_the_colours_of_the_page(app, dark):
         assert (sum(channels) > 600) == dark
 
 
-def test_two_visitors_do_not_meet(app):
-    with browser_page(f"{app}/?sparsity=0.1") as first:
+def test_two_visitors_do_not_meet(app, short_demo):
+    here = f"{app}/?{urlencode(short_demo)}"
+    with browser_page(f"{here}&sparsity=0.1") as first:
         ready(first)
         other = first.context.browser.new_context().new_page()
-        other.goto(f"{app}/?sparsity=0.6&criterion=magnitude")
+        other.goto(f"{here}&sparsity=0.6&criterion=magnitude")
         ready(other)
         drag_slider(first, 25)
         first.wait_for_url("**sparsity=0.25**")
         wait_for_exact(first)
         assert other.locator(".vp-slider input").input_value() == "60"
         figures_at(other, 60)
-        magnitude = vp("eval", "demo", "--sparsity", "0.6", "--criterion", "magnitude")
+        question = ("--task", short_demo["task"], "--data", short_demo["data"])
+        magnitude = vp("eval", "demo", *question, "--sparsity", "0.6", "--criterion", "magnitude")
         assert big_number(other) == f"{100 * magnitude['value']:.1f} %"
 
 
@@ -169,7 +172,7 @@ def test_a_model_that_is_not_there_is_a_message_and_the_page_stays_usable(app):
 
 
 def test_best_is_one_click_away_and_comes_while_the_page_stays_alive(own_app):
-    with browser_page(f"{own_app}/?sparsity=0.5", height=2400) as page:
+    with browser_page(f"{own_app}/?sparsity=0.5&calibration=128", height=2400) as page:
         ready(page)
         paper = big_number(page)
         page.get_by_test_id("stSidebar").get_by_text("Best", exact=True).click()

@@ -23,7 +23,7 @@ def rows(page, name) -> list[dict[str, str]]:
 
 
 def test_lines_grow_stop_and_stay(own_app, short_demo):
-    with browser_page(f"{own_app}/compare?{urlencode(short_demo)}&recipes=paper,units+mean") as page:
+    with browser_page(f"{own_app}/compare?{urlencode(short_demo)}&calibration=64&recipes=paper,units+mean") as page:
         page.wait_for_function(_DRAWN)
         assert page.evaluate(_POINTS) == {}
         page.get_by_role("button", name="Compute").click()

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from urllib.parse import urlencode
 
 import pytest
 import torch
@@ -34,8 +35,8 @@ def download(page, name) -> bytes:
     return download.value.path().read_bytes()
 
 
-def test_measure_and_take_the_numbers_away(own_app):
-    with browser_page(f"{own_app}/speed?{SMALL}&repeats=2") as page:
+def test_measure_and_take_the_numbers_away(own_app, short_demo):
+    with browser_page(f"{own_app}/speed?{urlencode(short_demo)}&{SMALL}&repeats=2") as page:
         page.wait_for_function(_DRAWN)
         assert page.evaluate(_POINTS) == [{"slider": 2}, {"FLOP limit": 101, "slider": 2}]
         press(page, "Measure")
@@ -49,7 +50,7 @@ def test_measure_and_take_the_numbers_away(own_app):
         assert [(row["sparsity"], row["form"]) for row in rows] == [
             (sparsity, form) for sparsity in ("0.3", "0.5") for form in ("dense", "masked", "squeezed")
         ]
-        cost = open_study("demo").cost(Recipe(), 0.5)
+        cost = open_study(**short_demo).cost(Recipe(), 0.5)
         assert float(rows[-1]["flop_limit"]) == pytest.approx(cost.speed_limit(4))
         bits = list(csv.DictReader(io.StringIO(download(page, "Fewer bits as CSV").decode())))
         assert len(bits) == 6 and all(row["score"] for row in bits)
