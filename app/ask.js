@@ -1,6 +1,7 @@
-// How our components ask Python to run the part of the page they are in; read before each component's own script.
-// Streamlit makes one message of all that is triggered until its next timer, for one part of the page alone: the others
-// would wait for ever. So our components take turns, leave its own widgets room, and ask again what was not answered.
+// How our components ask Python to run the fragment they are in again; read before each component's own script.
+// Streamlit collects what is triggered until its next timer into one message, and a message reruns one fragment only; the
+// triggers of the others are dropped. So our components trigger one after another, keep quiet just after a click or a key,
+// when Streamlit's own widgets send, and repeat after a while what got no answer.
 const TURN_MS = 10
 const QUIET_MS = 40
 const AGAIN_MS = 5000
@@ -20,17 +21,27 @@ if (!window.vpTouched) {
   }
 }
 
-// While Python has more to say (data.poll), ask for it after a moment. A later call for the same element takes over.
+// While Python has more to say (data.poll), ask for it after a moment, and again until there are new data. A later call for
+// the same element takes over; it ends with the element.
 function poll(element, data, setTriggerValue) {
   let timer
-  const ask = async () => {
-    if (!element.isConnected) return
+  let stopped = false
+  const ask = () => {
     timer = setTimeout(ask, AGAIN_MS)
-    while (performance.now() - window.vpTouched < QUIET_MS) await pause(QUIET_MS)
-    inTurn(() => setTriggerValue("poll", data.poll))
+    inTurn(() => {
+      if (!stopped && element.isConnected && performance.now() - window.vpTouched >= QUIET_MS) {
+        setTriggerValue("poll", data.poll)
+        return
+      }
+      clearTimeout(timer)
+      if (!stopped && element.isConnected) timer = setTimeout(ask, QUIET_MS)
+    })
   }
   element.vpStop?.()
   if (data.poll) timer = setTimeout(ask, data.after_ms)
-  element.vpStop = () => clearTimeout(timer)
+  element.vpStop = () => {
+    stopped = true
+    clearTimeout(timer)
+  }
   return element.vpStop
 }

@@ -1,7 +1,7 @@
-"""The two components of the app that live in the browser: the slider, and figures that follow it while it is dragged.
+"""The components of the app that live in the browser: the slider, figures that follow it while it is dragged, and a poller.
 
-Both can poll: while Python has more to say soon, the browser asks again after a moment. So no script run ever waits for a
-computation, and a released slider is served at once.
+All of them can poll: while Python has more to say soon, the browser asks again after a moment (ask.js). So no script run ever
+waits for a computation, and a released slider is served at once.
 """
 
 import time

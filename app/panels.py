@@ -10,6 +10,7 @@ from app.choices import offer, slider_released, watcher
 from app.glossary import TERMS
 from app.jobs import Job
 from app.settings import LINES, Settings
+from app.waiting import own_job, wait_for_news
 from vp_core.errors import VPError
 from vp_core.evaluate import Score
 from vp_core.metrics import CLASSIFICATION, paired_interval
@@ -32,16 +33,14 @@ SLIDER_NAMES = {
 def score_panel(study: Study) -> None:
     """Slider, the score now against dense, what goes, and a sentence to try."""
     settings: Settings = st.session_state.settings
-    job, news = _live_job(study, settings)
-    job.look(watcher())
+    job = _live_job(study, settings)
     ready = caching.prepared(study, settings.recipe, watcher())
     poll = _SCORE_POLL_MS if job.items else _PREPARING_POLL_MS
     name = SLIDER_NAMES[settings.recipe.budget]
     asked = st.session_state.get("sentence_job")
     going_on = components.ticket(job, ready, *([asked] if asked else []))
     components.slider("slider", name, settings.position, slider_released, going_on, poll)
-    job.wait(news, FIRST_LOOK)
-    st.session_state.score_seen = len(job.items)
+    wait_for_news("score", FIRST_LOOK)
     with st.container(key="score"):
         if job.error:
             st.error(job.error, icon=":material/error:")
@@ -64,23 +63,13 @@ def preparing(study: Study, job: Job) -> str:
     return f"{news[0].upper()}{news[1:]} …" if news else "Measuring …"
 
 
-def _live_job(study: Study, settings: Settings) -> tuple[Job[Score], int]:
-    """This visitor's running score, begun anew when the question changes; and how much of it was shown already."""
-    sparsity = float(settings.sparsity)
-    key = study.key(settings.recipe, sparsity, settings.precision)
-    if st.session_state.get("score_key") != key or unfinished(st.session_state.score_job):
-        if "score_job" in st.session_state:
-            st.session_state.score_job.cancel(watcher())
-        st.session_state.score_key, st.session_state.score_seen = key, 0
-        st.session_state.score_job = caching.live_job(study, settings.recipe, sparsity, settings.precision, watcher())
-    return st.session_state.score_job, st.session_state.score_seen
-
-
-def unfinished(job: Job) -> bool:
-    """Whether it stopped before its end because nobody looked any more: its visitor was on another page."""
-    if job.error or not job.done:
-        return False
-    return len(job.items) < job.total or not job.items or getattr(job.items[-1], "final", True) is False
+def _live_job(study: Study, settings: Settings) -> Job[Score]:
+    """This visitor's running score."""
+    recipe, sparsity, precision = settings.recipe, float(settings.sparsity), settings.precision
+    return own_job(
+        "score", study.key(recipe, sparsity, precision),
+        lambda: caching.live_job(study, recipe, sparsity, precision, watcher()),
+    )  # fmt: skip
 
 
 def show_score(score: Score, dense: Score | None) -> None:
@@ -145,16 +134,11 @@ def _sentence(study: Study, settings: Settings) -> None:
 
 def _sentence_job(study: Study, settings: Settings, text: tuple[str, ...]) -> Job[Answers]:
     """What both models say. A job, since the pruned one may have to be refitted first."""
-    key = (st.session_state.score_key, text)
-    if st.session_state.get("sentence_key") != key or unfinished(st.session_state.sentence_job):
-        if "sentence_job" in st.session_state:
-            st.session_state.sentence_job.cancel(watcher())
-        st.session_state.sentence_key = key
-        st.session_state.sentence_job = caching.sentence_job(
-            study, settings.recipe, float(settings.sparsity), text, watcher()
-        )  # fmt: skip
-    st.session_state.sentence_job.look(watcher())
-    return st.session_state.sentence_job
+    recipe, sparsity = settings.recipe, float(settings.sparsity)
+    return own_job(
+        "sentence", (study.key(recipe, sparsity), text),
+        lambda: caching.sentence_job(study, recipe, sparsity, text, watcher()),
+    )  # fmt: skip
 
 
 def _answer(study: Study, output: np.ndarray) -> str:
@@ -194,13 +178,13 @@ def curve_panel(study: Study) -> None:
         progress.progress(len(rows) / job.total, f"{len(rows)} of {job.total} points{when}{doing and f' · {doing}'}")
         if button.button("Cancel", width="stretch"):
             job.cancel(watcher())
-            st.session_state.curve_cancelled = st.session_state.curve_key
+            st.session_state.curve_cancelled = st.session_state.curve_question
             st.rerun(scope="fragment")
-    elif st.session_state.get("curve_cancelled") == st.session_state.curve_key:
+    elif st.session_state.get("curve_cancelled") == st.session_state.curve_question:
         progress.caption(f"Stopped after {len(rows)} points; they are kept.")
         if button.button("Go on", width="stretch"):
             st.session_state.curve_cancelled = None
-            st.session_state.curve_key = None
+            st.session_state.curve_question = None
             st.rerun(scope="fragment")
 
 
@@ -216,13 +200,7 @@ def _curve_job(study: Study, settings: Settings) -> Job[Row]:
     """The curve of this visitor's question; a cancelled one stays as it was until asked to go on."""
     recipe, by = settings.recipe, settings.curve_lines
     key = caching.lines_key(study, ladder.lines(recipe, by), settings.precision)
-    cancelled = st.session_state.get("curve_cancelled")
-    if st.session_state.get("curve_key") != key or (cancelled != key and unfinished(st.session_state.curve_job)):
-        if "curve_job" in st.session_state:
-            st.session_state.curve_job.cancel(watcher())
-        st.session_state.curve_key = key
-        st.session_state.curve_job = caching.curve_job(study, recipe, by, settings.precision, watcher())
-    job: Job[Row] = st.session_state.curve_job
-    if cancelled != key:
-        job.look(watcher())
-    return job
+    if st.session_state.get("curve_cancelled") not in (None, key):
+        st.session_state.curve_cancelled = None  # that was another curve
+    start = lambda: caching.curve_job(study, recipe, by, settings.precision, watcher())  # noqa: E731
+    return own_job("curve", key, start, go_on=st.session_state.get("curve_cancelled") != key)

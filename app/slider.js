@@ -27,7 +27,8 @@ export default function (component) {
   input.onchange = () => {
     delete root.dataset.dragging
     root.dataset.told = input.value
-    inTurn(() => setStateValue("position", Number(input.value)))
+    const position = Number(input.value) // now: the thumb may have moved on when the turn comes
+    inTurn(() => setStateValue("position", position))
   }
   return poll(root, data, setTriggerValue)
 }

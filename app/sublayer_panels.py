@@ -12,11 +12,10 @@ from app import beside, caching, components
 from app.beside import Measured
 from app.choices import offer, slide, switch, watcher
 from app.glossary import TERMS
-from app.jobs import Job
-from app.panels import FIRST_LOOK, preparing, show_score, unfinished
+from app.panels import FIRST_LOOK, preparing, show_score
 from app.settings import Settings
+from app.waiting import own_job, wait_for_news
 from vp_core.blocks import MODES, Block
-from vp_core.evaluate import Score
 from vp_core.function_norms import FunctionNorms
 from vp_core.snip import THETA
 from vp_core.study import Study
@@ -84,10 +83,9 @@ def _controls(norms: FunctionNorms) -> None:
 @st.fragment
 def score_panel(study: Study, threshold: Threshold) -> None:
     """The score of the model without what is off, nothing trained: a first answer, then the exact one."""
-    job, seen = _live_job(study, threshold)
-    job.look(watcher())
-    job.wait(seen, FIRST_LOOK)
-    st.session_state.threshold_seen = len(job.items)
+    key = threshold_key(study, threshold)  # of what is off: other thresholds for the same blocks are the same question
+    job = own_job("threshold", key, lambda: caching.threshold_job(study, threshold, watcher()))
+    wait_for_news("threshold", FIRST_LOOK)
     with st.container(key="score"):
         if job.error:
             st.error(job.error, icon=":material/error:")
@@ -97,17 +95,6 @@ def score_panel(study: Study, threshold: Threshold) -> None:
             st.metric(f"{METRIC_NAMES[study.question.task.metric]} without fine-tuning", "…", help=TERMS["score"])
             st.caption("Measuring …")
     components.poller("threshold-poll", components.ticket(job), _SCORE_POLL_MS)
-
-
-def _live_job(study: Study, threshold: Threshold) -> tuple[Job[Score], int]:
-    """This visitor's running score, begun anew when other blocks are off; and how much of it was shown already."""
-    key = threshold_key(study, threshold)
-    if st.session_state.get("threshold_key") != key or unfinished(st.session_state.threshold_job):
-        if "threshold_job" in st.session_state:
-            st.session_state.threshold_job.cancel(watcher())
-        st.session_state.threshold_key, st.session_state.threshold_seen = key, 0
-        st.session_state.threshold_job = caching.threshold_job(study, threshold, watcher())
-    return st.session_state.threshold_job, st.session_state.threshold_seen
 
 
 def _off_panel(study: Study, norms: FunctionNorms, threshold: Threshold) -> None:

@@ -66,7 +66,7 @@ def data(tmp_path_factory, loaded):
 
 @pytest.fixture(scope="session")
 def short_demo(tmp_path_factory):
-    """What names the demo model and a fifth of its sentences, as SST-2: the real thing where a tiny model will not do."""
+    """What names the demo model and 200 of its dev sentences, as SST-2: the real thing where a tiny model will not do."""
     base = tmp_path_factory.mktemp("short-demo")
     (base / "sst2").mkdir()
     for split, rows in (("dev", 200), ("train", 512)):

@@ -74,9 +74,9 @@ class Score:
         return self.n == self.total
 
     def as_json(self) -> dict[str, Any]:
-        """What logs of trainings keep of a score."""
+        """What trainings report of a score: the metric with its interval, and the further metrics by name."""
         kept = {name: getattr(self, name) for name in ("metric", "value", "low", "high", "n")}
-        return kept | {"others": dict(self.others)}
+        return kept | dict(self.others)
 
     def _repr_html_(self) -> str:
         return (

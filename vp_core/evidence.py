@@ -1,5 +1,5 @@
 """What a criterion may look at, each measured when it is first asked for: outputs, inputs of consumers, gradients,
-function norms; and what it says of one group of units."""
+function norms; and what criteria read off for one group of units."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

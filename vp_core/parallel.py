@@ -64,7 +64,8 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], backgroun
     """`work(item)` for every item, in order; at most one item per core is queued beyond those that run.
 
     When the caller stops listening (the generator is closed) what has not begun is dropped. `background=True` waits while
-    anybody is inside `served_first`. Ends a thread that is still at it when the process ends (SystemExit).
+    anybody is inside `served_first`. Raises SystemExit, which ends the calling thread,
+    when the interpreter is shutting down.
     """
     pending: deque[Future[Result]] = deque()
     window = WORKERS if background else 2 * WORKERS
@@ -74,8 +75,10 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], backgroun
                 wait_turn()
             try:
                 pending.append(_pool.submit(work, item))
-            except RuntimeError:  # the process is ending and the pool is closed: so does this thread, before half an answer
-                raise SystemExit from None
+            except RuntimeError as error:
+                if "shutdown" not in str(error):
+                    raise
+                raise SystemExit from None  # the process is ending and the pool is closed: no half answers
             if len(pending) >= window:
                 yield pending.popleft().result()
         while pending:
