@@ -42,7 +42,6 @@ def test_a_question_that_got_lost_is_asked_again(own_app):
     with browser_page("about:blank") as page:
         page.route_web_socket(lambda url: "_stcore" in url, listen)
         page.goto(own_app)
-        page.locator(".st-key-score").get_by_text("going on").wait_for()
         wait_for_exact(page)
         assert len(lost) == 2
 
@@ -51,7 +50,7 @@ def test_a_click_while_others_ask_changes_the_whole_page(own_app):
     """Streamlit's own widgets concern the whole page: no fragment's question may take their place."""
     with browser_page(own_app, height=2400) as page:
         page.locator(".st-key-score").get_by_text("going on").wait_for()
-        for recipe, heading in (("Units mean", "Where units go"), ("Paper", "Where rows go")) * 2:
+        for recipe, heading in (("units mean", "Where units go"), ("Paper", "Where rows go")) * 2:
             button = page.get_by_test_id("stSidebar").get_by_text(recipe, exact=True)
             page.evaluate(f"() => {{ setTimeout({_BUSY}, 0, 1500) }}")
             button.click()
