@@ -23,7 +23,7 @@ _FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-_START_SECONDS = 60
+_START_SECONDS = 180
 
 
 def free_port() -> int:
@@ -71,14 +71,14 @@ def browser_page(url: str, dark: bool = False, height: int = 1000) -> Iterator[P
         context = browser.new_context(
             viewport={"width": 1440, "height": height}, color_scheme="dark" if dark else "light", accept_downloads=True
         )
-        context.set_default_timeout(90_000)  # two cores, a browser that draws in software, and a model
+        context.set_default_timeout(180_000)  # two cores, a browser that draws in software, and a model
         page = context.new_page()
         page.goto(url)
         yield page
         browser.close()
 
 
-def wait_for_exact(page: Page, seconds: float = 120) -> str:
+def wait_for_exact(page: Page, seconds: float = 240) -> str:
     """The line under the score once it is exact: interval, n and seconds."""
     line = page.locator(".st-key-score :text('95 % interval')").first
     line.wait_for(timeout=seconds * 1000)

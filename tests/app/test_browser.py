@@ -27,7 +27,7 @@ _ALL_AT = "(position) => [...document.querySelectorAll('.vp-canvas')].every(c =>
 
 def ready(page):
     wait_for_exact(page)
-    page.wait_for_function("() => document.querySelectorAll('.vp-figure[data-ready]').length === 4", timeout=120_000)
+    page.wait_for_function("() => document.querySelectorAll('.vp-figure[data-ready]').length === 4", timeout=240_000)
     return page
 
 
@@ -83,7 +83,7 @@ def test_the_curve_fills_in_by_itself_and_can_be_stopped(own_app, short_demo):
         page.get_by_role("button", name="Go on").click()
         page.wait_for_function(
             f"() => {{ const t = document.body.innerText.match(/(\\d+) of 30 points/); return t && Number(t[1]) > {count} }}",
-            timeout=60_000,
+            timeout=180_000,
         )
 
 
@@ -179,7 +179,7 @@ def test_best_is_one_click_away_and_comes_while_the_page_stays_alive(own_app):
         page.wait_for_url("**basis=principal**")
         page.get_by_text("Sparsity: share of linear parameters removed").wait_for()
         page.locator(".st-key-score").get_by_text(re.compile(r"Measuring what each layer loses: \d+ of 18")).wait_for()
-        wait_for_exact(page, 240)
+        wait_for_exact(page, 480)
         assert float(big_number(page).removesuffix(" %")) > float(paper.removesuffix(" %")) + 20
         page.wait_for_function(f"() => ({_HEAT})()?.[0].length === 3 && ({_REMOVED})() > 0")
         before = page.evaluate(_REMOVED)

@@ -70,7 +70,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task):
         if "iteration 2: training" in line:  # its first iteration is kept, the second has begun
             stopped.send_signal(signal.SIGINT)
             break
-    said, errors = stopped.communicate(timeout=300)
+    said, errors = stopped.communicate(timeout=600)
     assert stopped.returncode == 2 and said == ""
     folder = str(tmp_path / "stopped")
     assert f"vp: Interrupted. What is finished is kept in {folder!r}: the same command goes on from there." in errors
@@ -79,7 +79,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task):
     outputs = []
     for name in ("stopped", "unbroken"):
         finished = start(tmp_path / name)
-        said, errors = finished.communicate(timeout=300)
+        said, errors = finished.communicate(timeout=600)
         assert finished.returncode == 0, errors
         outputs.append(said)
     assert outputs[0] == outputs[1]
@@ -93,12 +93,12 @@ def test_two_processes_speak_with_one_voice(tmp_path, task):
     out = tmp_path / "run"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "app.cli"]
     command = ["snip", *task, "--iterations", "1", *SNIP, "--out", str(out), "--json"]
-    finished = subprocess.run([*launch, *command], env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False)
+    finished = subprocess.run([*launch, *command], env=ONE_THREAD, capture_output=True, text=True, timeout=600, check=False)
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout) == read_log(out)["rows"]
     assert finished.stderr.count("1/1 ") == 1
     bad = subprocess.run(
-        [*launch, "norms", *task, "--sn", "none"], env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False
+        [*launch, "norms", *task, "--sn", "none"], env=ONE_THREAD, capture_output=True, text=True, timeout=600, check=False
     )
     assert bad.returncode != 0 and bad.stderr.count("vp: λ of spectral normalisation must be a number above 0") == 1
 

@@ -8,7 +8,7 @@ from vp_core.errors import VPError
 
 
 def wait_until_done(job: Job) -> None:
-    job.wait(10**9, timeout=20)
+    job.wait(10**9, timeout=120)
     assert job.done
 
 
@@ -31,7 +31,7 @@ def test_a_shared_job_goes_on_until_the_last_visitor_cancels():
     job = Job(numbers).start("first")
     job.look("second")
     job.cancel("first")
-    job.wait(len(job.items), timeout=20)
+    job.wait(len(job.items), timeout=120)
     assert not job.stopped() and not job.done
     job.cancel("second")
     wait_until_done(job)

@@ -22,7 +22,7 @@ def wanted(studies):
 
 def finished(measurements):
     _, job = measurements.last()
-    job.wait(10**9, timeout=60)
+    job.wait(10**9, timeout=240)
     assert job.done and job.error is None
     return job
 
@@ -74,7 +74,7 @@ def test_one_at_a_time_and_whoever_waits_for_a_score_goes_first(wanted):
     finished(measurements)
     assert measurements.start(replace(wanted, length=4), keep, "second")
     measurements.last()[1].cancel("second")
-    measurements.last()[1].wait(10**9, timeout=60)
+    measurements.last()[1].wait(10**9, timeout=240)
     assert measurements.last()[1].done
 
 

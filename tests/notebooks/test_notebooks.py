@@ -14,7 +14,7 @@ from vp_core.families import TYPES
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-SECONDS = 300
+SECONDS = 600
 MOST_BYTES = 100_000
 
 PRODUCES = {

@@ -17,7 +17,7 @@ from vp_core.study import Recipe
 from vp_core.threshold import Threshold
 
 
-def until(true, seconds=60):
+def until(true, seconds=240):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"

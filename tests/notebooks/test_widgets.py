@@ -13,7 +13,7 @@ from vp_core.study import Recipe
 from vp_core.sweep import CurveStore, sweep
 
 
-def until(true, seconds=60):
+def until(true, seconds=240):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"

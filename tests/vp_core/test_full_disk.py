@@ -64,7 +64,7 @@ def bytes_of(folder):
 
 def run(python, code, *arguments):
     process = python(BEGIN + code, *arguments)
-    said, errors = process.communicate(timeout=300)
+    said, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return said.splitlines()
 

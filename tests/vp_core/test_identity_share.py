@@ -78,7 +78,7 @@ print(json.dumps([[b.name for b in found.blocks], found.sketch.counts.sum(1).tol
 def test_a_fresh_process_reads_what_was_saved(tmp_path, python):
     norms = collect_norms(model_of("gpt2"), batches_of("gpt2"), model_id="m", data_id="d")
     norms.save(tmp_path / "n.safetensors")
-    out, err = python(ELSEWHERE, tmp_path / "n.safetensors").communicate(timeout=100)
+    out, err = python(ELSEWHERE, tmp_path / "n.safetensors").communicate(timeout=300)
     s = norms.sketch
     assert json.loads(out) == [
         [b.name for b in norms.blocks], s.count.tolist(), s.total.tolist(), s.low.tolist(), s.high.tolist(),

@@ -67,5 +67,5 @@ time.sleep(0.5)
 
 
 def test_a_process_that_ends_leaves_no_half_answers(python):
-    out, err = python(ENDING).communicate(timeout=100)
+    out, err = python(ENDING).communicate(timeout=300)
     assert (out, err) == ("", "")

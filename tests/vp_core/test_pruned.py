@@ -63,7 +63,7 @@ print(json.dumps(found))
 
 
 def test_a_fresh_process_gets_the_same_bits(saved, python):
-    out, err = python(ELSEWHERE, saved).communicate(timeout=300)
+    out, err = python(ELSEWHERE, saved).communicate(timeout=600)
     assert json.loads(out.splitlines()[-1]) == dict.fromkeys(tiny.TRANSFORMERS, True), err
     assert not [path for path in saved.rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".py")]
 

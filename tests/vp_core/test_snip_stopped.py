@@ -50,7 +50,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, python):
     killed = [python(KILLED, tmp_path / f, phase, f, json.dumps(others)) for f, others, phase, _ in cases]
     for (family, others, phase, rows_then), process in zip(cases, killed, strict=True):
         whole, folder = list(run(material(family), settings(**others), tmp_path / f"whole {family}")), tmp_path / family
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == -9 and "not killed" not in out, err
         assert len(read_log(folder)["rows"]) == rows_then
         rows = list(run(material(family), settings(**others), folder))
