@@ -1,10 +1,10 @@
 """The sliders over ε and θ in plain Python: no kernel, no browser."""
 
 import json
-import time
 
 import numpy as np
 import pytest
+from patience import until
 
 from analysis import off
 from notebooks import threshold_widget
@@ -15,13 +15,6 @@ from vp_core.errors import VPError
 from vp_core.evaluate import score
 from vp_core.study import Recipe
 from vp_core.threshold import Threshold
-
-
-def until(true, seconds=240):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def crosses(explorer):

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from patience import until
 
 from analysis import masks
 from notebooks import widgets
@@ -11,13 +12,6 @@ from notebooks.widgets import AtRest, score_html, show_sentences, sparsity_explo
 from vp_core.errors import VPError
 from vp_core.study import Recipe
 from vp_core.sweep import CurveStore, sweep
-
-
-def until(true, seconds=240):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def cells(heat_map):
