@@ -1,9 +1,11 @@
 """The visitor's choices: from the address, through the widgets on the left, back into the address."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, ParamSpec
 
 import streamlit as st
 
@@ -21,6 +23,8 @@ from vp_core.tasks import TASKS
 
 RECIPE_ORDER = tuple(sorted(RECIPES, key=lambda name: {"paper": 0, "best": 1}.get(name, 2)))
 """The paper's and the best first."""
+Drawn = ParamSpec("Drawn")
+_IN_PANEL: ContextVar[bool] = ContextVar("in_panel", default=False)
 
 
 def current_settings() -> tuple[Settings, list[str]]:
@@ -53,8 +57,34 @@ def watcher() -> str:
     return st.session_state.setdefault("watcher", f"{id(st.session_state)}-{time.time_ns()}")
 
 
+def panel(draw: Callable[Drawn, None]) -> Callable[Drawn, None]:
+    """A part of the page that Streamlit runs again alone: a fragment.
+
+    A click elsewhere may come in one message with a panel's question, and that message runs the panel only: the choice is
+    taken, and the rest of the page would go on showing the last one. So the panel has the whole page run instead.
+    """
+
+    @functools.wraps(draw)
+    def drawn(*inputs: Drawn.args, **more: Drawn.kwargs) -> None:
+        if st.session_state.get("page_behind"):
+            st.rerun()
+        outside = _IN_PANEL.set(True)
+        try:
+            draw(*inputs, **more)
+        finally:
+            _IN_PANEL.reset(outside)
+
+    return st.fragment(drawn)
+
+
+def _page_behind() -> None:
+    """Something was chosen outside the panels: the page is as it should be once all of it has run."""
+    st.session_state.page_behind = True
+
+
 def sidebar(settings: Settings) -> Settings:
     """The widgets on the left."""
+    st.session_state.page_behind = False
     with st.sidebar:
         opened = _what(settings)
         remember(**opened)
@@ -78,7 +108,7 @@ def _what(settings: Settings) -> dict[str, str]:
         with st.expander("Columns of a file of your own", expanded=bool(settings.text)):
             text = st.text_input("Text columns", settings.text, help=TERMS["text"])
             label = st.text_input("Label column", settings.label, help=TERMS["label"])
-        st.form_submit_button("Open", width="stretch")
+        st.form_submit_button("Open", width="stretch", on_click=_page_behind)
     return {"model": model.strip(), "task": str(task or "").strip(), "data": data.strip(), "text": text, "label": label}
 
 
@@ -107,7 +137,7 @@ def _offer(widget: Callable[..., Any], title: str, name: str, options: Sequence[
     """A widget that shows the setting `name`. The settings are the one truth: the widget is told what they are, every time."""
     key = f"pick-{name}"
     st.session_state[key] = now
-    widget(title, options, key=key, help=TERMS[name], on_change=picked, args=(name,), **more)
+    widget(title, options, key=key, help=TERMS[name], on_change=picked, args=(name, _IN_PANEL.get()), **more)
 
 
 def offer(title: str, name: str, options: Sequence[str], now: Any, **more: Any) -> None:
@@ -130,11 +160,13 @@ def switch(title: str, name: str, now: str) -> None:
     """A setting that is `on` or empty, in a panel."""
     key = f"pick-{name}"
     st.session_state[key] = now == "on"
-    st.toggle(title, key=key, help=TERMS[name], on_change=picked, args=(name,))
+    st.toggle(title, key=key, help=TERMS[name], on_change=picked, args=(name, _IN_PANEL.get()))
 
 
-def picked(name: str) -> None:
+def picked(name: str, in_panel: bool) -> None:
     """The widget of the setting `name` was used. What no recipe can be is refused with a sentence, and nothing changes."""
+    if not in_panel:
+        _page_behind()
     value, settings = st.session_state[f"pick-{name}"], st.session_state.settings
     try:
         new = _chosen(settings, name, value)

@@ -7,7 +7,7 @@ from analysis import compare
 from analysis.curves import METRIC_NAMES
 from analysis.live import LiveFigure
 from app import caching, components
-from app.choices import RECIPE_ORDER, pills, watcher
+from app.choices import RECIPE_ORDER, panel, pills, watcher
 from app.glossary import TERMS
 from app.jobs import Job
 from app.settings import OWN, Settings
@@ -19,7 +19,7 @@ from vp_core.sweep import Row
 _POLL_MS = 1000
 
 
-@st.fragment
+@panel
 def compare_panel(study: Study) -> None:
     """The choice of recipes, the computation under way, one chart and one table."""
     pills("Recipes", "recipes", (*RECIPE_ORDER, compare.RANDOM, OWN), st.session_state.settings.recipes.split(","))

@@ -6,7 +6,7 @@ import streamlit as st
 from analysis import curves, ladder, theme
 from app import caching, components
 from app.caching import Answers
-from app.choices import offer, slider_released, watcher
+from app.choices import offer, panel, slider_released, watcher
 from app.glossary import TERMS
 from app.jobs import Job
 from app.settings import LINES, Settings
@@ -29,7 +29,7 @@ SLIDER_NAMES = {
 }
 
 
-@st.fragment
+@panel
 def score_panel(study: Study) -> None:
     """Slider, the score now against dense, what goes, and a sentence to try."""
     settings: Settings = st.session_state.settings
@@ -146,7 +146,7 @@ def _answer(study: Study, output: np.ndarray) -> str:
     return f"{output[0]:.2f}" if task.regression else f"{task.labels[int(output.argmax())]} ({output.max():.1%})"
 
 
-@st.fragment
+@panel
 def curve_panel(study: Study) -> None:
     """Score against sparsity for several criteria or replacements, filling in by itself."""
     settings: Settings = st.session_state.settings

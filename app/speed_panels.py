@@ -7,7 +7,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from analysis import precision, speed, theme
 from app import caching, components, downloads, speed_tables
-from app.choices import remember, slider_released, watcher
+from app.choices import panel, remember, slider_released, watcher
 from app.glossary import TERMS
 from app.jobs import Job
 from app.measuring import Found, Wanted
@@ -37,7 +37,7 @@ def wanted_by(study: Study, settings: Settings) -> Wanted:
     )
 
 
-@st.fragment
+@panel
 def speed_panel(study: Study) -> None:
     """What to measure, the measurement under way, and what was found so far."""
     settings, row = _inputs(st.session_state.settings)

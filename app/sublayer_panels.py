@@ -10,7 +10,7 @@ from analysis import function_norms, off, spectral, theme
 from analysis.curves import METRIC_NAMES
 from app import beside, caching, components
 from app.beside import Measured
-from app.choices import offer, slide, switch, watcher
+from app.choices import offer, panel, slide, switch, watcher
 from app.glossary import TERMS
 from app.panels import FIRST_LOOK, preparing, show_score
 from app.settings import Settings
@@ -30,7 +30,7 @@ _MODE_NAMES = {
 }  # fmt: skip
 
 
-@st.fragment
+@panel
 def threshold_panel(study: Study) -> None:
     """The sliders with the score now, the map of what is off, and the norms that decide it."""
     job = caching.blocks_job(study, watcher())
@@ -80,7 +80,7 @@ def _controls(norms: FunctionNorms) -> None:
     switch("Gate on what stays", "gate", settings.gate)
 
 
-@st.fragment
+@panel
 def score_panel(study: Study, threshold: Threshold) -> None:
     """The score of the model without what is off, nothing trained: a first answer, then the exact one."""
     key = threshold_key(study, threshold)  # of what is off: other thresholds for the same blocks are the same question
@@ -116,7 +116,7 @@ def _count(table: pd.DataFrame, kind: str) -> str:
     return f"{part.sum()} of {len(part)} {function_norms.KIND_NAMES[kind]}"
 
 
-@st.fragment
+@panel
 def norms_panel(study: Study, threshold: Threshold) -> None:
     """Distributions of the norms and spectral norms, of the model in hand and of the one beside it."""
     settings: Settings = st.session_state.settings

@@ -10,7 +10,7 @@ from analysis import identity
 from analysis.curves import METRIC_NAMES
 from app import components
 from app.beside import TWINS
-from app.choices import offer, remember
+from app.choices import offer, panel, remember
 from app.glossary import TERMS
 from app.settings import Settings
 from vp_core.data import DEMO_DIR
@@ -23,7 +23,7 @@ SHIPPED = DEMO_DIR / "runs"
 """Logs of runs of the demo model that come with the package."""
 
 
-@st.fragment
+@panel
 def runs_panel(study: Study) -> None:
     """Runs of the demo that come with the package, or those of the folders that the visitor names."""
     st.markdown("##### What iterative pruning keeps", help=TERMS["runs"])

@@ -4,7 +4,7 @@ import streamlit as st
 
 from analysis import masks, theme, variance
 from app import caching, components
-from app.choices import offer, watcher
+from app.choices import offer, panel, watcher
 from app.glossary import TERMS
 from app.jobs import Job
 from app.panels import FIRST_LOOK, preparing
@@ -15,7 +15,7 @@ from vp_core.study import Study
 _POLL_MS = 2000
 
 
-@st.fragment
+@panel
 def mask_panel(study: Study) -> None:
     """Heat map of sparsity by layer and projection type, or kind of unit."""
     settings: Settings = st.session_state.settings
@@ -34,7 +34,7 @@ def mask_panel(study: Study) -> None:
     components.csv_button("sparsity-by-layer-and-type", table)
 
 
-@st.fragment
+@panel
 def neuron_panel(study: Study) -> None:
     """Every unit's score by layer, and its distribution with the cut, for one projection type or kind of unit."""
     settings: Settings = st.session_state.settings

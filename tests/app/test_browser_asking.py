@@ -9,6 +9,16 @@ pytestmark = IN_A_BROWSER
 _BUSY = "(ms) => { const end = performance.now() + ms; while (performance.now() < end) {} }"
 _FORGOTTEN = "Multiple different fragmentIds"
 """What Streamlit says when it sends two parts' questions as one and forgets the other."""
+_CLICK_BEFORE_IT_IS_SENT = """(button) => {
+    const later = window.setTimeout
+    window.setTimeout = (call, ms, ...more) => {
+        if (ms !== 0 || !/scheduleFlush/.test(new Error().stack)) return later(call, ms, ...more)
+        window.setTimeout = later
+        later(() => button.click(), 50)
+        return later(call, 300, ...more)
+    }
+}"""
+"""The next message of Streamlit's widgets, a panel's question, leaves late enough that a click goes with it."""
 
 
 def test_questions_that_come_due_together_are_all_asked(own_app):
@@ -55,3 +65,11 @@ def test_a_click_while_others_ask_changes_the_whole_page(own_app):
             page.evaluate(f"() => {{ setTimeout({_BUSY}, 0, 1500) }}")
             button.click()
             page.get_by_text(heading).wait_for()
+
+
+def test_a_click_that_goes_with_a_question_changes_the_whole_page(own_app):
+    """Streamlit sends both in one message, which reruns the part that asked and no other."""
+    with browser_page(own_app, height=2400) as page:
+        page.locator(".st-key-score").get_by_text("going on").wait_for()
+        page.get_by_test_id("stSidebar").get_by_text("units mean", exact=True).evaluate(_CLICK_BEFORE_IT_IS_SENT)
+        page.get_by_text("Where units go").wait_for()
