@@ -145,7 +145,7 @@ class Job(Generic[Item]):
                     self._news.notify_all()
                 start = now
         except Halted:
-            pass
+            pass  # no error: stopped as any other job is, and begun anew when somebody looks (`app.waiting.unfinished`)
         except VPError as error:
             self.error = str(error)
         except Exception as error:
