@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 from analysis import theme
 from analysis.curves import METRIC_NAMES
 from analysis.reach import reachable
-from vp_core.parallel import wait_turn
+from vp_core.curves import CurveStore, Row, known_point, order_of_points, sweep
+from vp_core.ground.parallel import wait_turn
 from vp_core.recipes import RECIPES, Recipe, find_recipe
 from vp_core.study import Study
-from vp_core.sweep import CurveStore, Row, known_point, order_of_points, sweep
 
 GRID = tuple(i / 10 for i in range(10))
 COARSE = (0.0, 0.3, 0.5, 0.7, 0.8)
@@ -71,7 +71,7 @@ def measure(
     stopped: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda news: None,
 ) -> Iterator[Row]:
-    """Rows of `vp_core.sweep` with the column `line`, as they are finished and kept; `tell` hears what is being computed."""
+    """Rows of `vp_core.curves` with the column `line`, as they are finished and kept; `tell` hears what is being computed."""
     for name, recipe, sparsity in points_of(study, lines):
         if background:
             wait_turn()

@@ -19,7 +19,7 @@ def draw(
     table: pd.DataFrame, metric: str, sparsity: float | None = None, line: str = "variance", by: str = "criterion",
     removed: str = "share removed (%)",
 ) -> LiveFigure:  # fmt: skip
-    """Curves of a sweep's points (one row each, see `vp_core.sweep.COLUMNS`) with their 95 % bands,
+    """Curves of a sweep's points (one row each, see `vp_core.curves.COLUMNS`) with their 95 % bands,
     a line for each value of the column `by`; `removed` is the title of the horizontal axis.
 
     With `sparsity` a vertical line marks the current point, and a dot what the curve of `line` says there (between two

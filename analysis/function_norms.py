@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import theme
-from vp_core.blocks import Block
-from vp_core.function_norms import QUANTILES, FunctionNorms
-from vp_core.sketch import edges
+from vp_core.measuring.function_norms import QUANTILES, FunctionNorms
+from vp_core.measuring.histogram import edges
+from vp_core.model.blocks import Block
 
 MERGED = 4
 """Bins of the sketch in one point of a density: eight points an octave."""

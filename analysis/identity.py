@@ -1,6 +1,6 @@
 """What iterative identity pruning kept of a model while blocks left it: figs. 3, 4 and 5 of the SNIP paper.
 
-Everything starts from the logs of runs, as `vp_core.runs.read_log` gives them.
+Everything starts from the logs of runs, as `vp_core.training.run_folder.read_log` gives them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from plotly.subplots import make_subplots
 from analysis import theme
 from analysis.curves import METRIC_NAMES
 from analysis.function_norms import block_name
-from vp_core.blocks import Block
-from vp_core.errors import VPError
+from vp_core.ground.errors import VPError
+from vp_core.model.blocks import Block
 
 Log = Mapping[str, Any]
 POINT = 0.01

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from vp_core.study import Recipe
-from vp_core.sweep import COLUMNS, Row
+from vp_core.curves import COLUMNS, Row
+from vp_core.recipes import Recipe
 
 CRITERIA = ("variance", "random", "magnitude")
 """Drawn beside the chosen one: the paper's, and its two baselines."""
@@ -38,5 +38,5 @@ def chosen(recipe: Recipe, by: str) -> str:
 
 
 def table(rows: Sequence[Row]) -> pd.DataFrame:
-    """Points with their line, in the order of `vp_core.sweep.COLUMNS`."""
+    """Points with their line, in the order of `vp_core.curves.COLUMNS`."""
     return pd.DataFrame(list(rows), columns=["line", *COLUMNS])

@@ -7,8 +7,8 @@ import pandas as pd
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure, Restyle
-from vp_core.families import TYPES
-from vp_core.plan import Ranking
+from vp_core.model.families import TYPES
+from vp_core.ranking.plan import Ranking
 
 TEXT_UP_TO = 12
 """Layers up to which the cells carry their number."""

@@ -11,11 +11,12 @@ from transformers import PreTrainedModel
 from analysis import theme
 from analysis.function_norms import block_name
 from analysis.masks import TEXT_UP_TO, height
-from vp_core.blocks import MODES, Block, plan_without
-from vp_core.cost import Cost, cost
-from vp_core.function_norms import FunctionNorms
-from vp_core.projections import find_layers
-from vp_core.threshold import Threshold
+from vp_core.measuring.function_norms import FunctionNorms
+from vp_core.model.blocks import MODES, Block
+from vp_core.model.projections import find_layers
+from vp_core.squeezing.blocks_off import plan_without
+from vp_core.squeezing.cost import Cost, cost
+from vp_core.training.threshold import Threshold
 
 POSITIONS = 101
 """Values of ε that a slider offers."""
@@ -133,6 +134,6 @@ def _say(row: dict) -> str:
 
 
 def cost_without(model: PreTrainedModel, off: Collection[Block]) -> Cost:
-    """What would leave the model with these blocks, by formula (`vp_core.cost`)."""
+    """What would leave the model with these blocks, by formula (`vp_core.squeezing.cost`)."""
     layers = find_layers(model)
     return cost(layers, plan_without(model, off), [torch.zeros(layer.projections["query"].d_out) for layer in layers])

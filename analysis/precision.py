@@ -6,10 +6,11 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedModel
 
-from vp_core.evaluate import Score
-from vp_core.precision import PRECISIONS, bytes_of, in_precision
-from vp_core.study import Recipe, Study
-from vp_core.timing import REPEATS, time_forward
+from vp_core.asking.evaluate import Score
+from vp_core.model.precision import PRECISIONS, bytes_of, in_precision
+from vp_core.recipes import Recipe
+from vp_core.squeezing.timing import REPEATS, time_forward
+from vp_core.study import Study
 
 FORMS = ("dense", "squeezed")
 COLUMNS = (

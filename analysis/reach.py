@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import torch
 
-from vp_core.budget import FLOPS_LENGTH, saved_flops
-from vp_core.cost import cost
-from vp_core.projections import find_layers
-from vp_core.study import Recipe, Study
+from vp_core.model.projections import find_layers
+from vp_core.recipes import Recipe
+from vp_core.squeezing.budget import FLOPS_LENGTH, saved_flops
+from vp_core.squeezing.cost import cost
+from vp_core.study import Study
 
 _TOLERANCE = 0.004
-"""A sparsity a little beyond what the units hold takes all of them: a little less than `vp_core.budget` forgives."""
+"""A sparsity a little beyond what the units hold takes all of them: a little less than `vp_core.squeezing.budget` forgives."""
 
 
 def most_saved(study: Study, recipe: Recipe) -> float:

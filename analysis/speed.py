@@ -8,11 +8,12 @@ import pandas as pd
 from analysis import theme
 from analysis.live import STEPS, LiveFigure, Restyle
 from analysis.reach import reachable
-from vp_core.cost import cost
-from vp_core.projections import find_layers
+from vp_core.model.projections import find_layers
+from vp_core.recipes import Recipe
 from vp_core.speed import Row, compare, forms_of
-from vp_core.study import Recipe, Study
-from vp_core.timing import REPEATS
+from vp_core.squeezing.cost import cost
+from vp_core.squeezing.timing import REPEATS
+from vp_core.study import Study
 
 FORMS = ("dense", "masked", "squeezed")
 COLUMNS = (

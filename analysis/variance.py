@@ -9,9 +9,9 @@ from torch import Tensor
 from analysis import theme
 from analysis.live import STEPS, LiveFigure, Restyle, Threshold
 from analysis.masks import split_name
-from vp_core.families import TYPES
-from vp_core.plan import Ranking, count_removed
-from vp_core.statistics import Statistics
+from vp_core.measuring.statistics import Statistics
+from vp_core.model.families import TYPES
+from vp_core.ranking.plan import Ranking, count_removed
 
 POINTS = 256
 """Points a layer's line is drawn with; wider layers are thinned evenly along the order."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import app, evaluation, heat_map, identity, peers, replacement, squeezing, statistics, training
-from vp_core.data import open_examples
-from vp_core.parallel import WORKERS
+from vp_core.asking.examples import open_examples
+from vp_core.ground.parallel import WORKERS
 from vp_core.study import CALIBRATION, open_study
 
 _ALL = ["statistics", "evaluation", "heat_map", "squeezing", "peers", "replacement", "identity", "training", "table2", "app"]

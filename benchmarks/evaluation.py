@@ -3,7 +3,7 @@
 from transformers import pipeline
 
 from benchmarks.measure import alternating, line
-from vp_core.evaluate import score
+from vp_core.asking.evaluate import score
 from vp_core.study import Study
 
 

@@ -4,9 +4,9 @@ import torch
 
 from analysis import masks
 from benchmarks.measure import alternating, line
-from vp_core.families import TYPES
-from vp_core.plan import rank
-from vp_core.projections import Projection
+from vp_core.model.families import TYPES
+from vp_core.model.projections import Projection
+from vp_core.ranking.plan import rank
 
 LAYERS, HIDDEN, FFN = 24, 1024, 4096
 

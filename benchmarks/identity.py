@@ -3,12 +3,13 @@
 import torch
 
 from benchmarks.measure import alternating, line
-from vp_core.batches import make_batches
-from vp_core.blocks import find_blocks, without
-from vp_core.function_norms import collect_norms
-from vp_core.parallel import in_parallel
-from vp_core.projections import find_projections, weight_of
-from vp_core.spectral import SpectralNorms
+from vp_core.asking.batches import make_batches
+from vp_core.ground.parallel import in_parallel
+from vp_core.measuring.function_norms import collect_norms
+from vp_core.measuring.spectral_norms import SpectralNorms
+from vp_core.model.blocks import find_blocks
+from vp_core.model.projections import find_projections, weight_of
+from vp_core.squeezing.blocks_off import without
 from vp_core.study import Study
 
 

@@ -1,7 +1,7 @@
 """Time to a pruned model and score without fine-tuning, against torch-pruning and torch's own `ln_structured`.
 
 All sides are brought to the same share of the linear weights (the six projections), counted in the model that comes out; for
-the masks of `ln_structured`, which leave the model as large as it was, by `vp_core.cost` on the rows that are zero. Nobody's
+the masks of `ln_structured`, which leave the model as large as it was, by `squeezing.cost` on the rows that are zero. Nobody's
 time includes reading and tokenising sentences, or the search for the setting that gives the share.
 
 torch-pruning removes FFN units and heads (or dimensions of every head) of BERT. The layers that write to the residual stream
@@ -22,13 +22,13 @@ from torch.nn.utils import prune as masks
 from transformers import PreTrainedModel
 
 from benchmarks.measure import line
-from vp_core.batches import make_batches
-from vp_core.cost import cost, flops_per_token
-from vp_core.evaluate import Question, score
-from vp_core.parallel import in_parallel
-from vp_core.plan import Plan
-from vp_core.projections import find_layers, linear_map
+from vp_core.asking.batches import make_batches
+from vp_core.asking.evaluate import Question, score
+from vp_core.ground.parallel import in_parallel
+from vp_core.model.projections import find_layers, linear_map
+from vp_core.ranking.plan import Plan
 from vp_core.recipes import RECIPES, Recipe
+from vp_core.squeezing.cost import cost, flops_per_token
 from vp_core.study import Study
 
 SHARES = (0.3, 0.5, 0.7)

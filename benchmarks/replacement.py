@@ -10,10 +10,10 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks.measure import alternating, line
-from vp_core.batches import make_batches
-from vp_core.bench import COVARIANCE_TOKENS, Bench
-from vp_core.covariance import bytes_needed, collect_covariances
-from vp_core.parallel import in_parallel
+from vp_core.asking.batches import make_batches
+from vp_core.ground.parallel import in_parallel
+from vp_core.measured import COVARIANCE_TOKENS, Bench
+from vp_core.measuring.covariance import bytes_needed, collect_covariances
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.study import Study, open_study
 

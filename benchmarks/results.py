@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vp_core.batches import Encoded, encode, make_batches
-from vp_core.data import open_examples
-from vp_core.evaluate import logits_by_batch
+from vp_core.asking.batches import Encoded, encode, make_batches
+from vp_core.asking.evaluate import logits_by_batch
+from vp_core.asking.examples import open_examples
+from vp_core.ground.store import atomic
 from vp_core.recipes import RECIPES, Recipe
-from vp_core.store import atomic
 from vp_core.study import CALIBRATION, Study, open_study
 
 TASKS = ("sst2", "mrpc", "stsb")

@@ -3,10 +3,10 @@
 import torch
 from transformers import BertConfig, BertForQuestionAnswering, BertForSequenceClassification, PreTrainedModel
 
-from vp_core.plan import Plan, rank
-from vp_core.projections import find_projections
-from vp_core.prune import prune
-from vp_core.squeeze import squeeze
+from vp_core.model.projections import find_projections
+from vp_core.ranking.plan import Plan, rank
+from vp_core.replacing.prune import prune
+from vp_core.squeezing.squeeze import squeeze
 
 
 def bert_base(attention_dropout: float = 0.0) -> PreTrainedModel:

@@ -16,13 +16,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.identity import AT, summary
-from vp_core.data import DEMO_DIR
-from vp_core.finetune import Schedule
-from vp_core.runs import LOG, read_log
-from vp_core.snip import Material, Settings, run
-from vp_core.store import atomic
+from vp_core.ground.store import DEMO_DIR, atomic
 from vp_core.study import open_study
-from vp_core.tuning import lessons_of
+from vp_core.training.finetune import lessons_of
+from vp_core.training.loop import Schedule
+from vp_core.training.run_folder import LOG, read_log
+from vp_core.training.snip import Material, Settings, run
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "identity_results.md"

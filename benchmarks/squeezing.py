@@ -4,13 +4,14 @@ import torch
 
 from benchmarks.measure import alternating, line
 from benchmarks.shapes import bert_base, random_plan, squeezed
-from vp_core.cost import cost
-from vp_core.evaluate import score
-from vp_core.projections import find_layers
-from vp_core.prune import prune
-from vp_core.squeeze import squeeze
-from vp_core.study import Recipe, Study
-from vp_core.timing import random_texts
+from vp_core.asking.evaluate import score
+from vp_core.model.projections import find_layers
+from vp_core.recipes import Recipe
+from vp_core.replacing.prune import prune
+from vp_core.squeezing.cost import cost
+from vp_core.squeezing.squeeze import squeeze
+from vp_core.squeezing.timing import random_texts
+from vp_core.study import Study
 
 BATCH, LENGTH = 8, 128
 TARGETS = {0.3: ">= 85 % of the limit", 0.5: ">= 2.4", 0.7: ">= 65 % of the limit"}

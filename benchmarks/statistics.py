@@ -5,9 +5,9 @@ import resource
 import torch
 
 from benchmarks.measure import alternating, line
-from vp_core.batches import make_batches
-from vp_core.parallel import in_parallel
-from vp_core.statistics import collect
+from vp_core.asking.batches import make_batches
+from vp_core.ground.parallel import in_parallel
+from vp_core.measuring.statistics import collect
 from vp_core.study import Study
 
 

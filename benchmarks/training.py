@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.measure import line
 from benchmarks.shapes import bert_base, bert_large, squeezed
-from vp_core.timing import random_texts, take_turns
+from vp_core.squeezing.timing import random_texts, take_turns
 
 SHAPES = {"base": bert_base, "large": bert_large}
 LENGTH, SPARSITY, STEPS = 384, 0.5, 3

@@ -11,17 +11,18 @@ import plotly.graph_objects as go
 from analysis import off
 from analysis.function_norms import KIND_NAMES
 from notebooks.widgets import REST, WIDTH, AtRest, figure_widget, main_thread, score_html
-from vp_core.blocks import MODES, Block
-from vp_core.errors import VPError, one_of
-from vp_core.evaluate import Score
-from vp_core.parallel import served_first
-from vp_core.snip import THETA
-from vp_core.study import Recipe, Study
-from vp_core.threshold import Threshold, key, running_scores
+from vp_core.asking.evaluate import Score
+from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.parallel import served_first
+from vp_core.model.blocks import MODES, Block
+from vp_core.recipes import Recipe
+from vp_core.study import Study
+from vp_core.training.snip import THETA
+from vp_core.training.threshold import Threshold, key, running_scores
 
 
 def threshold_explorer(study: Study, mode: str = "joint", theta: float = THETA) -> "ThresholdExplorer":
-    """ε for attention and for FFNs on the scale of the measured norms, and θ, for a mode of `vp_core.blocks.MODES`."""
+    """ε for attention and for FFNs on the scale of the measured norms, and θ, for a mode of `vp_core.model.blocks.MODES`."""
     one_of("mode", mode, tuple(MODES))
     return ThresholdExplorer(study, mode, theta)
 

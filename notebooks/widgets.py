@@ -16,14 +16,15 @@ import plotly.graph_objects as go
 
 from analysis import curves, masks, variance
 from analysis.live import STEPS, LiveFigure
-from vp_core.cost import Cost
-from vp_core.criteria import criteria_for
-from vp_core.errors import VPError, one_of
-from vp_core.evaluate import Score
-from vp_core.parallel import served_first
-from vp_core.study import Recipe, Study
-from vp_core.sweep import CurveStore, curve, known_point, order_of_points, point, score_of
-from vp_core.tasks import Task
+from vp_core.asking.evaluate import Score
+from vp_core.asking.tasks import Task
+from vp_core.curves import CurveStore, curve, known_point, order_of_points, point, score_of
+from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.parallel import served_first
+from vp_core.ranking.criteria import criteria_for
+from vp_core.recipes import Recipe
+from vp_core.squeezing.cost import Cost
+from vp_core.study import Study
 
 REST = 0.15
 """Seconds without a move after which the thumb counts as resting."""
@@ -58,7 +59,7 @@ def show_sentences(study: Study, recipe: Recipe, sparsity: float, texts: Sequenc
 def answer(task: Task, output: np.ndarray) -> str:
     """The likeliest label and its probability, or the value of a regression.
 
-    >>> from vp_core.tasks import TASKS
+    >>> from vp_core.asking.tasks import TASKS
     >>> answer(TASKS["sst2"], np.array([0.125, 0.875]))
     'positive (87.5 %)'
     """

@@ -6,11 +6,11 @@ import numpy as np
 import tiny
 import torch
 
-from vp_core.batches import Batch, Encoded
-from vp_core.bench import Bench
-from vp_core.plan import rank
-from vp_core.projections import find_layers
-from vp_core.units import unit_groups
+from vp_core.asking.batches import Batch, Encoded
+from vp_core.measured import Bench
+from vp_core.model.projections import find_layers
+from vp_core.model.units import unit_groups
+from vp_core.ranking.plan import rank
 
 CLASSIFIERS = (*tiny.FAMILIES, "llama")
 ROWS = ("rows",)

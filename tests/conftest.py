@@ -21,8 +21,8 @@ import torch
 from hypothesis import HealthCheck, settings
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from vp_core.data import DEMO_DIR
-from vp_core.models import load_model
+from vp_core.ground.store import DEMO_DIR
+from vp_core.load import load_model
 from vp_core.study import open_study
 
 ROOT = Path(__file__).parent.parent

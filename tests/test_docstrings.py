@@ -9,7 +9,7 @@ import pytest
 import analysis
 import vp_core
 
-MODULES = [f"{package.__name__}.{m.name}" for package in (vp_core, analysis) for m in pkgutil.iter_modules(package.__path__)]
+MODULES = [m.name for package in (vp_core, analysis) for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -9,9 +9,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 from transformers.pytorch_utils import Conv1D
 
-from vp_core.families import TYPES
-from vp_core.plan import Plan
-from vp_core.projections import find_projections
+from vp_core.model.families import TYPES
+from vp_core.model.projections import find_projections
+from vp_core.ranking.plan import Plan
 
 FIRST_TOKEN = ("bert", "roberta", "distilbert", "electra")
 """Families whose classifier reads the first token only."""

@@ -3,23 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-from vp_core.basis import BASES
-from vp_core.criteria import CRITERIA
-from vp_core.errors import VPError, one_of
-from vp_core.families import TYPES
-from vp_core.plan import BUDGETS, SCOPES
-from vp_core.projections import check_types
-from vp_core.replacement import REPLACEMENTS
-from vp_core.statistics import ESTIMATORS
-from vp_core.units import check_units
+from vp_core.ground.errors import VPError, one_of
+from vp_core.measuring.statistics import ESTIMATORS
+from vp_core.model.families import TYPES
+from vp_core.model.projections import check_types
+from vp_core.model.units import check_units
+from vp_core.ranking.criteria import CRITERIA
+from vp_core.ranking.plan import BUDGETS, SCOPES
+from vp_core.replacing.ladder import REPLACEMENTS
+from vp_core.replacing.principal import BASES
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to prune: the defaults are the paper's.
 
-    `units` and `basis`: see `vp_core.units` and `vp_core.basis`; `scope` and `budget`: `vp_core.plan`; `criterion`:
-    `vp_core.criteria`; `replacement`: `vp_core.replacement`. `types` and `estimator` matter to single rows only, `seed` to
+    `units` and `basis`: see `model.units` and `replacing.principal`; `scope` and `budget`: `ranking.plan`; `criterion`:
+    `ranking.criteria`; `replacement`: `replacing.ladder`. `types` and `estimator` matter to single rows only, `seed` to
     `random`. In `steps` the model is measured again after each of so many equal parts of the sparsity.
     """
 

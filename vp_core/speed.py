@@ -7,16 +7,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from vp_core.cost import Cost, flops_per_token, parameters
-from vp_core.criteria import score_neurons
-from vp_core.plan import rank
-from vp_core.precision import bytes_of, in_precision
-from vp_core.projections import find_layers
-from vp_core.prune import prune
-from vp_core.squeeze import squeeze
-from vp_core.statistics import Statistics
-from vp_core.study import Recipe, Study
-from vp_core.timing import REPEATS, Timing, time_forward
+from vp_core.measuring.statistics import Statistics
+from vp_core.model.precision import bytes_of, in_precision
+from vp_core.model.projections import find_layers
+from vp_core.ranking.criteria import score_neurons
+from vp_core.ranking.plan import rank
+from vp_core.recipes import Recipe
+from vp_core.replacing.prune import prune
+from vp_core.squeezing.cost import Cost, flops_per_token, parameters
+from vp_core.squeezing.squeeze import squeeze
+from vp_core.squeezing.timing import REPEATS, Timing, time_forward
+from vp_core.study import Study
 
 Row = dict[str, Any]
 """One line of a table of speeds: form, sparsity, precision, batch, length, latency with quartiles, sizes."""

@@ -6,33 +6,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.basis import principal
-from vp_core.batches import Encoded, encode, make_batches
-from vp_core.bench import Bench, Kept
-from vp_core.budget import FLOPS_LENGTH, saved_flops
-from vp_core.cost import Cost, cost
-from vp_core.data import Examples, open_examples
-from vp_core.errors import VPError
-from vp_core.evaluate import Question, Score, evaluate, logits_by_batch
-from vp_core.families import TYPES
-from vp_core.models import EMBEDDED, LoadedModel, label_order, load_model
-from vp_core.plan import Plan, Ranking
-from vp_core.projections import Projection, check_types, find_layers
-from vp_core.prune import share
-from vp_core.pruned import task_of
+from vp_core.asking.batches import Encoded, encode, make_batches
+from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
+from vp_core.asking.examples import Examples, open_examples
+from vp_core.asking.labels import check_order, label_order
+from vp_core.ground.errors import VPError
+from vp_core.ground.store import digest
+from vp_core.load import EMBEDDED, LoadedModel, load_model
+from vp_core.measured import Bench, Kept
+from vp_core.measuring.statistics import Statistics
+from vp_core.model.families import TYPES
+from vp_core.model.projections import Projection, check_types, find_layers
+from vp_core.model.sharing import share
+from vp_core.ranking.plan import Plan, Ranking
 from vp_core.recipes import Recipe
-from vp_core.squeeze import Squeezed, squeeze
-from vp_core.statistics import Statistics
-from vp_core.store import digest
+from vp_core.replacing.principal import principal
+from vp_core.squeezing.budget import FLOPS_LENGTH, saved_flops
+from vp_core.squeezing.cost import Cost, cost
+from vp_core.squeezing.folder import task_of
+from vp_core.squeezing.squeeze import Squeezed, squeeze
 
 CALIBRATION = 512
 """Training sentences that statistics are collected on, unless asked otherwise. Their labels are never looked at."""
-_ORDER_SAMPLE = 256
-_ORDER_MARGIN = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +150,7 @@ class Study:
         )
 
     def squeezed(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
-        """The smaller dense model with the outputs of `pruned` (see `vp_core.squeeze`)."""
+        """The smaller dense model with the outputs of `pruned` (see `vp_core.squeezing.squeeze`)."""
         return squeeze(self.pruned(recipe, sparsity), self.plan(recipe, sparsity))
 
     def running_scores(
@@ -198,7 +196,7 @@ def open_study(
 ) -> Study:
     """Load a model and a task's data and check that they belong together.
 
-    `task` is a name from `vp_core.tasks.TASKS` (`data`: a folder in GLUE's TSV layout; the Hub without), or the path of a
+    `task` is a name from `asking.tasks.TASKS` (`data`: a folder in GLUE's TSV layout; the Hub without), or the path of a
     TSV, CSV or JSONL file with the columns `text` and `label`; such a file also serves for calibration. The demo model
     has its own task. Raises VPError with one sentence for whatever is wrong.
     """
@@ -223,7 +221,7 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples)
     order = label_order(loaded.model, task)
     question = Question(encoded, evaluation.labels, task, order or tuple(range(len(task.labels))))
     if order is None:
-        _check_order(loaded.model, question)
+        check_order(loaded.model, question)
     measured = encode(loaded.tokenizer, calibration.texts, max_length)
     notes = (
         (f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end.",)
@@ -239,21 +237,3 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples)
         source=evaluation.source,
         notes=notes,
     )
-
-
-def _check_order(model: PreTrainedModel, question: Question) -> None:
-    """Where labels are only numbered: refuse if another order of them fits the data clearly better."""
-    classes = len(question.order)
-    table = np.zeros((classes, classes))
-    sample = np.random.default_rng(0).permutation(len(question))[:_ORDER_SAMPLE]
-    for batch, logits in logits_by_batch(model, make_batches(question.data, sample)):
-        np.add.at(table, (logits.argmax(dim=1).numpy(), question.labels[batch.examples]), 1)
-    outputs, best = linear_sum_assignment(-table)
-    right = table[outputs, best].sum()
-    majority = table.sum(axis=0).max()  # a model that always says the same is bad, not turned round
-    if right - np.trace(table) > _ORDER_MARGIN * table.sum() and right > majority:
-        names = ", ".join(question.task.labels[i] for i in best)
-        raise VPError(
-            f"Model and data do not both name their labels, and the outputs fit the order {names} better than the data's "
-            f"{', '.join(question.task.labels)}: set id2label in the model's config.json, or name the data's labels (--labels)."
-        )

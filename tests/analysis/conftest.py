@@ -2,9 +2,9 @@
 
 import pytest
 
-from vp_core.plan import SCOPES
-from vp_core.study import Recipe
-from vp_core.sweep import curve, sweep
+from vp_core.curves import curve, sweep
+from vp_core.ranking.plan import SCOPES
+from vp_core.recipes import Recipe
 
 CASES = [(criterion, scope) for criterion in ("variance", "magnitude", "random") for scope in SCOPES]
 

@@ -6,9 +6,8 @@ import pytest
 
 from analysis import compare, ladder
 from analysis.reach import most_saved, reachable
-from vp_core.recipes import RECIPES
-from vp_core.study import Recipe
-from vp_core.sweep import CurveStore
+from vp_core.curves import CurveStore
+from vp_core.recipes import RECIPES, Recipe
 
 
 def made(**lines):

@@ -5,10 +5,10 @@ import pytest
 import tiny
 
 from analysis import masks, variance
-from vp_core.errors import VPError
-from vp_core.families import TYPES
-from vp_core.plan import SCOPES
-from vp_core.study import Recipe
+from vp_core.ground.errors import VPError
+from vp_core.model.families import TYPES
+from vp_core.ranking.plan import SCOPES
+from vp_core.recipes import Recipe
 
 
 @pytest.mark.parametrize("scope", SCOPES)

@@ -3,9 +3,9 @@
 import pytest
 
 from analysis import precision
-from vp_core.evaluate import evaluate
-from vp_core.precision import PRECISIONS, bytes_of
-from vp_core.study import Recipe
+from vp_core.asking.evaluate import evaluate
+from vp_core.model.precision import PRECISIONS, bytes_of
+from vp_core.recipes import Recipe
 
 
 def test_rows_fill_in(studies):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from analysis import identity
-from vp_core.blocks import Block
-from vp_core.errors import VPError
-from vp_core.runs import FORMAT, read_log
+from vp_core.ground.errors import VPError
+from vp_core.model.blocks import Block
+from vp_core.training.run_folder import FORMAT, read_log
 
 LAYERS, HEADS = 3, 4
 ALL = [f"{n}.head.{h}" for n in range(LAYERS) for h in range(HEADS)] + [f"{n}.ffn" for n in range(LAYERS)]

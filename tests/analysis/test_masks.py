@@ -8,9 +8,9 @@ import tiny
 
 from analysis import masks
 from analysis.live import STEPS
-from vp_core.errors import VPError
-from vp_core.families import TYPES
-from vp_core.study import Recipe
+from vp_core.ground.errors import VPError
+from vp_core.model.families import TYPES
+from vp_core.recipes import Recipe
 
 
 def counted(plan):

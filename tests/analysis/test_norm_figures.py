@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from analysis import function_norms as fn
-from vp_core.blocks import Block
-from vp_core.function_norms import QUANTILES, FunctionNorms
-from vp_core.sketch import Sketch
+from vp_core.measuring.function_norms import QUANTILES, FunctionNorms
+from vp_core.measuring.histogram import Sketch
+from vp_core.model.blocks import Block
 
 BLOCKS = tuple(Block(layer, kind, head) for layer in (0, 1) for kind, head in
                (("head", 0), ("head", 1), ("attention", None), ("ffn", None)))  # fmt: skip

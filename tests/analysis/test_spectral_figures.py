@@ -6,9 +6,9 @@ import torch
 
 from analysis import spectral
 from analysis.theme import TYPE_LABELS
-from vp_core.families import TYPES
-from vp_core.projections import find_projections, weight_of
-from vp_core.spectral import rescaled
+from vp_core.model.families import TYPES
+from vp_core.model.projections import find_projections, weight_of
+from vp_core.training.spectral import rescaled
 
 
 def exact(model):

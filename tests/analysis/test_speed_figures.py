@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis import speed
-from vp_core.study import Recipe
+from vp_core.recipes import Recipe
 
 
 def row(sparsity, form, latency, low, high, speedup, limit=1.0):

@@ -10,13 +10,13 @@ import torch
 
 from analysis import variance
 from analysis.live import STEPS
-from vp_core.criteria import CRITERIA
-from vp_core.families import TYPES
-from vp_core.moments import Moments
-from vp_core.plan import SCOPES, rank
-from vp_core.projections import find_projections
-from vp_core.statistics import Statistics
-from vp_core.study import Recipe
+from vp_core.measuring.moments import Moments
+from vp_core.measuring.statistics import Statistics
+from vp_core.model.families import TYPES
+from vp_core.model.projections import find_projections
+from vp_core.ranking.criteria import CRITERIA
+from vp_core.ranking.plan import SCOPES, rank
+from vp_core.recipes import Recipe
 
 
 def test_summary_of_a_layer_by_hand():

@@ -2,7 +2,7 @@
 
 import json
 
-from app.cli import main
+from app.cli.main import main
 
 SHORT = ["--examples", "16", "--batch", "8", "--precision", "float32"]
 """A training of two steps."""

@@ -3,7 +3,7 @@
 import pytest
 import streamlit as st
 
-from app import jobs
+from app.web import jobs
 from benchmarks.browser import running_app
 
 

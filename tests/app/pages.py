@@ -18,7 +18,7 @@ IN_A_BROWSER = [
     # What is tried again must find the app as it was: a test of what is there only once has an app of its own (`own_app`).
     pytest.mark.flaky(reruns=2),
 ]
-VIEWS = Path(__file__).parents[2] / "app" / "views"
+VIEWS = Path(__file__).parents[2] / "app" / "web" / "views"
 PATIENCE = 480.0
 """Seconds; a job takes as long as the machine's other work lets it."""
 

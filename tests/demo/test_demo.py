@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vp_core.demo.build import FILES, LIMIT, SENTENCE_SEED, folder_bytes, to_tsv, write_atomically
-from vp_core.demo.grammar import MAX_WORDS, MIN_WORDS, ROWS, load_templates, write_reviews
 from vp_core.demo.load import FOLDER, load_demo
+from vp_core.demo.making.build import FILES, LIMIT, SENTENCE_SEED, folder_bytes, to_tsv, write_atomically
+from vp_core.demo.making.grammar import MAX_WORDS, MIN_WORDS, ROWS, load_templates, write_reviews
+from vp_core.demo.making.train import Rows, accuracy, predict
+from vp_core.demo.making.words import opinion_words
 from vp_core.demo.quantise import LEVELS, SCALE, SMALLEST, pack, unpack
-from vp_core.demo.train import Rows, accuracy, predict
-from vp_core.demo.words import opinion_words
 
 PROBES = Path(__file__).parent / "probes.tsv"
 PROBES_FLOOR = 0.90

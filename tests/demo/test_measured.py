@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vp_core.demo.measured import FOLDERS, read
-from vp_core.spectral import spectral_norms
+from vp_core.demo.norms import FOLDERS, read
+from vp_core.measuring.spectral_norms import spectral_norms
 from vp_core.study import open_study
 
 

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from vp_core.demo.build import LIMIT, folder_bytes
-from vp_core.demo.grammar import write_reviews
 from vp_core.demo.load import FOLDER, TWIN, load_demo, load_twin
-from vp_core.demo.train import accuracy
-from vp_core.demo.twin import start, with_strange_words
-from vp_core.projections import find_projections, weight_of
-from vp_core.spectral import LAMBDA, fold, is_normalised
+from vp_core.demo.making.build import LIMIT, folder_bytes
+from vp_core.demo.making.grammar import write_reviews
+from vp_core.demo.making.train import accuracy
+from vp_core.demo.making.twin import start, with_strange_words
+from vp_core.model.projections import find_projections, weight_of
+from vp_core.training.spectral import LAMBDA, fold, is_normalised
 
 
 def test_it_is_small_and_within_two_points_of_the_demo():

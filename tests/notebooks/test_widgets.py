@@ -9,9 +9,9 @@ from patience import until
 from analysis import masks
 from notebooks import widgets
 from notebooks.widgets import AtRest, score_html, show_sentences, sparsity_explorer
-from vp_core.errors import VPError
-from vp_core.study import Recipe
-from vp_core.sweep import CurveStore, sweep
+from vp_core.curves import CurveStore, sweep
+from vp_core.ground.errors import VPError
+from vp_core.recipes import Recipe
 
 
 def cells(heat_map):

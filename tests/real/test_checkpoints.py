@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from vp_core.batches import encode, make_batches
-from vp_core.cost import flops_per_token
-from vp_core.pruned import load_pruned, save_pruned
-from vp_core.statistics import collect
-from vp_core.study import Recipe, open_study
+from vp_core.asking.batches import encode, make_batches
+from vp_core.measuring.statistics import collect
+from vp_core.recipes import Recipe
+from vp_core.squeezing.cost import flops_per_token
+from vp_core.squeezing.folder import load_pruned, save_pruned
+from vp_core.study import open_study
 
 SHARED = Path(os.environ.get("VP_SHARED") or Path(__file__).parents[3] / "shared")
 TASKS = {"sst2": "accuracy", "mrpc": "accuracy", "stsb": "spearman"}

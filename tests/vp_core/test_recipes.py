@@ -9,11 +9,11 @@ import tiny
 import torch
 from bench_models import bench
 
-from vp_core.batches import make_batches
-from vp_core.errors import VPError
+from vp_core.asking.batches import make_batches
+from vp_core.curves import CurveStore, known_point, sweep
+from vp_core.ground.errors import VPError
 from vp_core.recipes import MOST_STEPS, RECIPES, Recipe, changed, find_recipe, name_of
 from vp_core.study import open_study
-from vp_core.sweep import CurveStore, known_point, sweep
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from vp_core.cost import flops_per_token, parameters
-from vp_core.errors import VPError
-from vp_core.precision import bytes_of
+from vp_core.ground.errors import VPError
+from vp_core.model.precision import bytes_of
+from vp_core.recipes import Recipe
 from vp_core.speed import compare, forms_of, forms_without_data
-from vp_core.study import Recipe
-from vp_core.timing import Timing, random_texts, take_turns
+from vp_core.squeezing.cost import flops_per_token, parameters
+from vp_core.squeezing.timing import Timing, random_texts, take_turns
 
 
 def test_runs_take_turns_after_a_warm_up():

@@ -9,10 +9,11 @@ import pytest
 import tiny
 import torch
 
-from vp_core.errors import VPError
-from vp_core.families import TYPES
-from vp_core.plan import SCOPES
-from vp_core.study import Recipe, open_study
+from vp_core.ground.errors import VPError
+from vp_core.model.families import TYPES
+from vp_core.ranking.plan import SCOPES
+from vp_core.recipes import Recipe
+from vp_core.study import open_study
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

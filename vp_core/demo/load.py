@@ -7,8 +7,9 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, PreTrainedTokenizerBase
 
 from vp_core.demo.quantise import unpack
+from vp_core.ground.store import DEMO_DIR
 
-FOLDER = Path(__file__).parent
+FOLDER = DEMO_DIR
 TWIN = FOLDER / "normalised"
 """The spectrally normalised twin: its weights and configuration; the tokenizer is the demo's."""
 MODEL_FILE = "model.safetensors"

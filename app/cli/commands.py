@@ -1,0 +1,196 @@
+"""What the commands of `vp` do; their options are in `app.cli.main`."""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.curves import draw
+from analysis.variance import layer_table
+from app.cli.identity_commands import IDENTITY_COMMANDS
+from app.cli.options import (
+    check_new_file,
+    count,
+    listed,
+    open_from,
+    parse_sparsities,
+    print_json,
+    recipe_from,
+    say,
+    write_chart,
+)
+from vp_core.curves import CurveStore, curve, point, sweep
+from vp_core.ground.errors import VPError, one_of
+from vp_core.load import EMBEDDED, load_model
+from vp_core.measuring.statistics import ESTIMATORS
+from vp_core.model.precision import PRECISIONS
+from vp_core.ranking.criteria import CRITERIA
+from vp_core.ranking.plan import check_sparsity
+from vp_core.recipes import Recipe
+from vp_core.speed import Forms, compare, forms_of, forms_without_data
+from vp_core.squeezing.cost import flops_per_token, parameters
+from vp_core.squeezing.folder import check_new_folder, export_transformers, new_folder, save_pruned
+from vp_core.squeezing.onnx import export_onnx, require_onnx
+from vp_core.squeezing.squeeze import squeeze
+from vp_core.study import Study
+
+FORMATS = ("pruned", "transformers", "onnx")
+
+
+def _stats(options: argparse.Namespace) -> None:
+    recipe_estimator = one_of("estimator", options.estimator or "exact", ESTIMATORS)
+    study = open_from(options)
+    say(f"collecting statistics over {len(study.calibration):,} texts …")
+    statistics = study.statistics(recipe_estimator)
+    if options.out:
+        statistics.save(options.out)
+        say(f"written to {options.out}")
+    table = layer_table(statistics)
+    if options.json:
+        about = {"tokens": statistics.tokens, "estimator": statistics.estimator, "model": study.loaded.name}
+        print_json({**about, "out": options.out, "projections": table.to_dict("records")})
+    else:
+        print(table.to_string(index=False, float_format="%.4g"))
+
+
+def _eval(options: argparse.Namespace) -> None:
+    sparsity = check_sparsity(options.sparsity)
+    recipe = recipe_from(options, options.criterion)
+    study = open_from(options)
+    score = None
+    for score in study.running_scores(recipe, sparsity, options.dtype):
+        say(f"{score.metric} {score.value:.4f} ({score.low:.4f} to {score.high:.4f}) n = {score.n:,} of {score.total:,}")
+    assert score is not None
+    for warning in study.warnings(recipe) if sparsity else ():
+        say(warning)
+    row = _readable(point(study, recipe, sparsity, score, options.dtype))
+    if options.json:
+        print_json(row)
+    else:
+        print(f"{row['metric']} {row['value']:.4f}  95 % interval {row['low']:.4f} to {row['high']:.4f}  n = {row['n']:,}")
+
+
+def _curve(options: argparse.Namespace) -> None:
+    sparsities, recipes = parse_sparsities(options.sparsities), _recipes(options)
+    check_new_file(options.plot)
+    store = CurveStore(options.out)  # before the model: a broken file should be told at once
+    study = open_from(options)
+    rows, line = [], "recipe" if options.recipes else "criterion"
+    for row in sweep(study, recipes, sparsities, None, store, options.dtype):
+        rows.append(row)
+        say(f"{len(rows)}/{len(recipes) * len(sparsities)}  {row[line]} {row['sparsity']:g}: {row['value']:.4f}")
+    made = curve(rows)
+    if options.plot:
+        metric = study.question.task.metric
+        write_chart(draw(made.table, metric, by=line).figure, options.plot)
+    if options.json:
+        print_json([_readable(row) for row in made.table.to_dict("records")])
+    else:
+        print(made.table.pivot(index="sparsity", columns=line, values="value").to_string(float_format="%.4f"))
+
+
+def _recipes(options: argparse.Namespace) -> list[Recipe]:
+    """One recipe for each line of a chart: named ones, or one with several criteria."""
+    if options.recipes:
+        found = []
+        for name in listed(options.recipes):
+            options.recipe = name
+            found.append(recipe_from(options))
+        return found
+    recipes = [recipe_from(options, criterion) for criterion in listed(options.criteria)]
+    if not recipes:
+        raise VPError(f"No criterion is given: choose one or more of {', '.join(CRITERIA)}.")
+    return recipes
+
+
+def _prune(options: argparse.Namespace) -> None:
+    format_ = one_of("format", options.format, FORMATS)
+    sparsity, recipe = check_sparsity(options.sparsity), recipe_from(options, options.criterion)
+    if format_ == "onnx":
+        require_onnx()
+    check_new_folder(Path(options.out))  # before the model: a bad place should be told at once
+    study = open_from(options)
+    say(f"pruning: {recipe.describe()}, {sparsity:.0%} of the {recipe.budget} …")
+    tokenizer, folder = study.loaded.tokenizer, Path(options.out)
+    dense, model = study.model, study.pruned(recipe, sparsity)
+    if format_ == "transformers":
+        export_transformers(model, folder, tokenizer)
+    else:
+        model = squeeze(model, study.plan(recipe, sparsity))
+        for note in model.squeezed.notes:
+            say(note)
+        if format_ == "pruned":
+            save_pruned(model, folder, tokenizer, about_of(study, recipe, sparsity))
+        else:
+            with new_folder(folder) as place:
+                export_onnx(model, place / "model.onnx")
+                tokenizer.save_pretrained(place)
+    length = min(128, study.loaded.max_length)
+    row: dict[str, Any] = {
+        "out": str(folder), "format": format_, "sparsity": sparsity, "criterion": recipe.criterion,
+        "parameters": parameters(model), "parameters_dense": parameters(dense),
+        "flops_per_token": flops_per_token(model, length), "flops_per_token_dense": flops_per_token(dense, length),
+        "flops_at_length": length, "bytes": sum(f.stat().st_size for f in folder.iterdir()),
+    }  # fmt: skip
+    if options.json:
+        print_json(row)
+    else:
+        print(
+            f"{folder}: {row['parameters'] / 1e6:.2f} of {row['parameters_dense'] / 1e6:.2f} M parameters, "
+            f"{row['flops_per_token'] / 1e6:.1f} of {row['flops_per_token_dense'] / 1e6:.1f} MFLOPs a token, "
+            f"{row['bytes'] / 1e6:.1f} MB on disk"
+        )
+
+
+def _speed(options: argparse.Namespace) -> None:
+    sparsities = parse_sparsities(options.sparsities)
+    batches = [count("batch", part) for part in listed(options.batch)]
+    length, repeats = count("length", options.length), count("repeats", options.repeats)
+    forms = _forms(options)
+    rows = []
+    for batch in batches:
+        for sparsity in sparsities:
+            *_, last = compare(forms(sparsity), sparsity, batch, length, options.dtype, repeats)
+            # The dense model is timed in every comparison; the first one stands for it.
+            rows += last if sparsity == sparsities[0] else last[1:]
+            say(f"batch {batch}, sparsity {sparsity:g}: squeezed {last[-1]['speedup']:.2f} times as fast as dense")
+    if options.json:
+        print_json(rows)
+    else:
+        columns = ("form", "sparsity", "batch", "latency_ms", "low_ms", "high_ms", "speedup", "flop_limit", "megabytes")
+        print(pd.DataFrame(rows)[list(columns)].to_string(index=False, float_format="%.2f"))
+
+
+def _forms(options: argparse.Namespace) -> Callable[[float], Forms]:
+    """Dense, masked and squeezed by sparsity: from texts where there is a task, else by the weights alone."""
+    if options.task or options.model in EMBEDDED:
+        recipe, study = recipe_from(options, options.criterion), open_from(options)
+        return lambda sparsity: forms_of(study, recipe, sparsity)
+    if options.criterion not in (None, "magnitude"):
+        raise VPError(f"The criterion {options.criterion!r} needs texts: name a task (--task), or take magnitude.")
+    one_of("dtype", options.dtype, PRECISIONS)
+    model = load_model(options.model).model
+    say("no task: rows go by magnitude, and only speed and size mean something")
+    return lambda sparsity: forms_without_data(model, sparsity)
+
+
+def about_of(study: Study, recipe: Recipe, sparsity: float) -> dict[str, Any]:
+    """What a pruned folder says about where it comes from."""
+    task = study.question.task.name
+    return {"model": study.loaded.name, "fingerprint": study.loaded.fingerprint, "task": task, "sparsity": sparsity} | {
+        key: value if isinstance(value, str | int) else ",".join(value) for key, value in recipe.__dict__.items()
+    }
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    """A point without its inner columns."""
+    others = json.loads(row["others"]) | {"params_removed": row["parameters_removed"] / row["parameters"]}
+    return {k: v for k, v in row.items() if k not in ("key", "right", "others")} | others
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
+    "stats": _stats, "eval": _eval, "curve": _curve, "prune": _prune, "speed": _speed, **IDENTITY_COMMANDS,
+}  # fmt: skip

@@ -1,0 +1,216 @@
+"""What `vp norms`, `vp finetune` and `vp snip` do; their options are in `app.cli.identity_options`."""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import function_norms, identity, spectral
+from app.cli.options import check_new_file, count, listed, main_process, number, open_from, print_json, say, whole, write_chart
+from app.cli.progress import Progress
+from vp_core.asking.evaluate import score
+from vp_core.ground.errors import VPError
+from vp_core.load import EMBEDDED
+from vp_core.measuring.function_norms import FunctionNorms
+from vp_core.squeezing.folder import check_new_folder, new_folder
+from vp_core.study import Study
+from vp_core.training import snip
+from vp_core.training.finetune import about_training, fine_tune, lessons_of, study_of
+from vp_core.training.gate import check_epsilon, check_theta
+from vp_core.training.loop import Lessons, Schedule
+from vp_core.training.run_folder import check_run_folder, read_log
+from vp_core.training.spectral import LAMBDA, check_lambda, rescaled
+from vp_core.training.threshold import Threshold, model_under
+
+TRAINING = "training.json"
+"""What a fine-tuned folder keeps of its training."""
+
+
+def _norms(options: argparse.Namespace) -> None:
+    scale, schedule = _scale(options), _schedule(options)
+    if options.rescaled and scale is None:
+        raise VPError("Rescaling needs to know the spectral norm to rescale to: add --sn 5, or leave --rescaled out.")
+    threshold = _threshold(options)
+    check_new_file(options.out)
+    check_new_file(options.plot)
+    if scale == LAMBDA and options.model == "demo" and not options.rescaled:
+        options.model = "demo-sn"  # the demo's twin: trained under spectral normalisation already
+        say("measuring the demo's spectrally normalised twin")
+    study = open_from(options)
+    study.projections()
+    weights = "as given"
+    if options.model == "demo-sn" and scale == LAMBDA and not options.rescaled:
+        weights = "fine-tuned with SN"
+    elif scale is not None and options.rescaled:
+        study, weights = study_of(study, rescaled(study.model, scale), study.loaded.name), "rescaled only"
+        say("the weights are rescaled only, nothing is trained: this is no model that anybody would use")
+    elif scale is not None:
+        study, weights = _normalised(study, options, schedule, scale), "fine-tuned with SN"
+    say(f"measuring function norms over {len(study.calibration):,} texts …")
+    norms = study.bench().norms()
+    if options.out:
+        norms.save(options.out)
+        say(f"written to {options.out}")
+    table = function_norms.norm_table(norms)
+    facts: dict[str, Any] = {
+        "model": study.loaded.name, "weights": weights, "sn": scale, "texts": len(study.calibration),
+        "tokens": sum(len(ids) for ids in study.calibration.ids), "out": options.out,
+    }  # fmt: skip
+    if threshold is not None:
+        facts |= _under(study, norms, threshold)
+        table["identity"] = norms.identity_share(threshold.epsilon).numpy()
+    if options.plot:
+        shown = f"{study.loaded.name}, {weights}" + ("" if scale is None else f", λ = {scale:g}")
+        limits = None if threshold is None else threshold.epsilon
+        write_chart(function_norms.draw({shown: norms}, ("head", "attention", "ffn"), limits), options.plot)
+    if options.json:
+        print_json({**facts, "blocks": _records(table)})
+        return
+    print(f"{facts['model']} ({weights}{'' if scale is None else f', λ = {scale:g}'}): {facts['tokens']:,} tokens")
+    print(table.astype({"head": object}).fillna({"head": ""}).to_string(index=False, float_format="%.4g"))
+    if threshold is not None:
+        print(f"off: {', '.join(facts['off']) or 'none'}; {facts['metric']} {facts['value']:.4f}, nothing trained")
+
+
+def _normalised(study: Study, options: argparse.Namespace, schedule: Schedule, scale: float) -> Study:
+    """The study of the model after fine-tuning under spectral normalisation."""
+    progress = Progress()
+    lessons = _lessons(study, options)
+    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch)
+    say(f"{tuned.after.metric} {tuned.before.value:.4f} before, {tuned.after.value:.4f} under spectral normalisation")
+    return study_of(study, tuned.model, study.loaded.name)
+
+
+def _threshold(options: argparse.Namespace) -> Threshold | None:
+    theta = check_theta(options.theta)
+    if options.epsilon is None:
+        return None
+    parts = [check_epsilon(part) for part in listed(options.epsilon)]
+    if len(parts) not in (1, 2):
+        raise VPError(f"The thresholds {options.epsilon!r} are not understood: give one ε, or two as in 0.5,0.8.")
+    return Threshold(parts[0], parts[-1], theta).checked()
+
+
+def _under(study: Study, norms: FunctionNorms, threshold: Threshold) -> dict[str, Any]:
+    """Which blocks are off at these thresholds, and the score without them."""
+    found = score(model_under(study, threshold), study.question)
+    off = [block.name for block in threshold.off(norms)]
+    facts = {"epsilon": threshold.epsilon, "theta": threshold.theta, "off": off}
+    return facts | {"metric": found.metric, "value": found.value, "low": found.low, "high": found.high}
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON: what is missing (the head of an FFN) is null."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    scale, schedule, folder = _scale(options), _schedule(options), Path(options.out)
+    check_new_folder(folder)
+    check_new_file(options.plot)
+    study, progress = open_from(options), Progress()
+    study.projections()
+    lessons = _lessons(study, options)
+    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch)
+    about = about_training(study, lessons, schedule, scale, tuned)
+    if not main_process():
+        return
+    with new_folder(folder) as place:
+        tuned.model.save_pretrained(place)
+        study.loaded.tokenizer.save_pretrained(place)
+        (place / TRAINING).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    if options.plot:
+        write_chart(spectral.draw_training(spectral.training_table(tuned.sigmas)), options.plot)
+    if options.json:
+        print_json({"out": str(folder), **{key: value for key, value in about.items() if key != "sigmas"}})
+    else:
+        before, after = about["before"], about["after"]
+        print(
+            f"{folder}: {before['metric']} {before['value']:.4f} before, {after['value']:.4f} after "
+            f"({after['low']:.4f} to {after['high']:.4f}, n = {after['n']:,}), mean loss {tuned.loss:.4f}"
+        )
+
+
+def _snip(options: argparse.Namespace) -> None:
+    settings, folder = _settings(options), Path(options.out)
+    check_run_folder(folder, settings.as_json())  # before the model: a bad place should be told at once
+    check_new_file(options.plot)
+    study, progress = open_from(options), Progress()
+    study.projections()
+    material = snip.Material(
+        study.model, _lessons(study, options), study.calibration, study.question, study.loaded.fingerprint,
+        study.loaded.tokenizer,
+    )  # fmt: skip
+    for row in snip.run(material, settings, folder, progress.tell, progress.watch):
+        progress.close()
+        say(
+            f"{row['iteration']}/{settings.iterations}  {row['share_pruned']:.1%} pruned: {row['metric']} {row['value']:.4f} "
+            f"({row['low']:.4f} to {row['high']:.4f}), {_left(row)} left, {row['seconds']:.0f} s"
+        )
+    if not main_process():
+        return
+    log = read_log(folder)
+    if options.plot:
+        write_chart(identity.draw_score(identity.named([log])), options.plot)
+    if options.json:
+        print_json(log["rows"])
+    else:
+        columns = ("iteration", "share pruned", "score", "blocks left", "gone in it")
+        rows = [
+            (r["iteration"], f"{r['share_pruned']:.1%}", f"{r['value']:.4f}", _left(r), " ".join(r["went"]))
+            for r in log["rows"]
+        ]
+        print(pd.DataFrame(rows, columns=list(columns)).to_string(index=False))
+
+
+def _left(row: Mapping[str, Any]) -> str:
+    """The blocks that are left, in words."""
+    left = row["left"]
+    return f"{left['head']} heads, {left['attention']} attention blocks, {left['ffn']} FFNs"
+
+
+def _settings(options: argparse.Namespace) -> snip.Settings:
+    ranks = [count("rank k", part) for part in listed(options.k)]
+    if len(ranks) not in (1, 2):
+        raise VPError(f"The ranks {options.k!r} are not understood: give one k, or two as in 1,1.")
+    schedule, said = _schedule(options), dict[str, Any]()
+    if options.begin_epochs is not None:
+        said["epochs"] = count("number of epochs", options.begin_epochs)
+    if options.begin_examples is not None:
+        said["examples"] = count("number of examples", options.begin_examples)
+    if options.begin_lr is not None:
+        said["lr"] = number("learning rate", options.begin_lr)
+    return snip.Settings(
+        mode=options.mode, iterations=count("number of iterations", options.iterations), theta=check_theta(options.theta),
+        k=(ranks[0], ranks[-1]), l1=number("L1 factor", options.l1), sn=_scale(options),
+        at_least=whole("least number of blocks", options.at_least), least_share=number("least share", options.least_share),
+        schedule=schedule, begin=replace(schedule, **said) if said else None,
+    ).checked()  # fmt: skip
+
+
+def _scale(options: argparse.Namespace) -> float | None:
+    return None if options.sn is None else check_lambda(options.sn)
+
+
+def _schedule(options: argparse.Namespace) -> Schedule:
+    return Schedule(
+        epochs=count("number of epochs", options.epochs), batch=count("batch", options.batch),
+        examples=None if options.examples is None else count("number of examples", options.examples),
+        lr=number("learning rate", options.lr), precision=options.precision, seed=whole("seed", options.seed),
+    ).checked()  # fmt: skip
+
+
+def _lessons(study: Study, options: argparse.Namespace) -> Lessons:
+    task = options.task or ("demo" if options.model in EMBEDDED else None)
+    if task is None:  # a squeezed model knows its task, but is refused before
+        raise VPError("Which task? Name one with training data (--task sst2 --data DIR).")
+    return lessons_of(study, task, options.data, listed(options.text), options.label, listed(options.labels))
+
+
+IDENTITY_COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
+    "norms": _norms, "finetune": _finetune, "snip": _snip,
+}  # fmt: skip

@@ -1,0 +1,61 @@
+"""The options of `vp norms`, `vp finetune` and `vp snip`; what these commands do is in `app.cli.identity_commands`."""
+
+import argparse
+
+_SN = "λ of spectral normalisation, 5 in the paper"
+
+
+def _norms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sn", metavar="λ",
+        help=f"{_SN}: measure the model after fine-tuning it under spectral normalisation (the demo has a twin for λ = 5)",
+    )  # fmt: skip
+    parser.add_argument("--rescaled", action="store_true", help="with --sn: only rescale the weights, train nothing")
+    parser.add_argument("--epsilon", help="thresholds ε for heads and FFNs, by a comma: how often would each be the identity?")
+    parser.add_argument("--theta", default="0.95", help="share θ of mini-batches from which a block is off (default: 0.95)")
+    _training(parser, examples="4096")
+    parser.add_argument("--out", help="safetensors file for the norms' histograms")
+    parser.add_argument("--plot", help="HTML file to write the distributions to; it needs no network")
+
+
+def _finetune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sn", metavar="λ", help=f"{_SN}: fine-tune under it (default: without)")
+    _training(parser)
+    parser.add_argument("--out", required=True, help="folder to write, a new one, as save_pretrained does")
+    parser.add_argument("--plot", help="HTML file for the largest singular values over the training steps")
+
+
+def _snip(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--iterations", default="10", help="how often blocks may leave (default: 10)")
+    parser.add_argument("--mode", default="joint", help="heads, ffn, joint, attention, layers or separate (default: joint)")
+    parser.add_argument("--sn", metavar="λ", help=f"{_SN}: train under it (default: without)")
+    parser.add_argument("--k", default="1", help="ε is the k-th smallest mean norm; two for attention,FFN (default: 1)")
+    parser.add_argument("--theta", default="0.95", help="a block leaves that is the identity in this share (default: 0.95)")
+    parser.add_argument("--l1", default="0.01", help="factor of the L1 term on the norms (default: 0.01)")
+    parser.add_argument("--at-least", default="0", help="blocks that leave in each iteration, θ or not (default: 0)")
+    parser.add_argument("--least-share", default="0", help="share of the weights that leaves in each iteration (default: 0)")
+    _training(parser)
+    parser.add_argument("--begin-epochs", help="passes of the fine-tuning before blocks leave; with --sn more help")
+    parser.add_argument("--begin-examples", help="training examples of each of these passes (default: as --examples)")
+    parser.add_argument("--begin-lr", help="learning rate of that fine-tuning (default: as --lr)")
+    parser.add_argument("--out", required=True, help="folder of the run; a run that was stopped there goes on")
+    parser.add_argument("--plot", help="HTML file for the score against the share pruned; it needs no network")
+
+
+def _training(parser: argparse.ArgumentParser, examples: str | None = None) -> None:
+    shown = f"{examples} examples" if examples else "all"
+    parser.add_argument("--epochs", default="1", help="passes of each training (default: 1)")
+    parser.add_argument("--examples", default=examples, help=f"training examples of each pass (default: {shown})")
+    parser.add_argument("--batch", default="32", help="texts in a mini-batch (default: 32)")
+    parser.add_argument("--lr", default="5e-5", help="learning rate of AdamW (default: 5e-5)")
+    parser.add_argument("--precision", default="bfloat16", help="bfloat16 (mixed) or float32 (default: bfloat16)")
+    parser.add_argument("--seed", default="0", help="seed of order and dropout (default: 0)")
+
+
+COMMANDS = (
+    ("norms", "measure how large what heads, attention blocks and FFNs add is", "vp norms demo --sn 5 --json", _norms),
+    ("finetune", "fine-tune a model, if asked under spectral normalisation", "vp finetune demo --sn 4 --out tuned", _finetune),
+    ("snip", "take out blocks that are near the identity, iteration by iteration, retraining",
+     "vp snip demo --iterations 5 --mode joint --at-least 2 --examples 4096 --out run", _snip),
+)  # fmt: skip
+"""(name, what it does, an example, its options besides the question)."""

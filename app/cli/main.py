@@ -1,0 +1,183 @@
+"""The command `vp`: its options. What the commands do is in `app.cli.commands`.
+
+Results on stdout, progress on stderr, exit code 2 for what the user can mend.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from app.cli import identity_options
+from vp_core.ground.errors import VPError
+
+_CRITERIA = ("variance", "random", "magnitude")
+"""What a curve compares unless told otherwise; `vp_core.ranking.criteria` has more."""
+_ALL = "variance, weighted variance, conditional variance, surgeon, magnitude, wanda, fisher, random"
+_SHARE = "share to remove, 0 to 1: of rows for the paper's recipe, of the encoder's linear parameters for the others"
+_RECIPES = "paper, rows refit, units zero, units mean, units least squares, units refit, best"
+
+_COMMANDS = "app | stats | curve | eval | prune | speed | norms | finetune | snip"
+
+_MODEL_HELP = "'demo', a folder written by save_pretrained, or a Hub id"
+_TASK_HELP = "a GLUE task (sst2, mrpc, …), 'demo', or a TSV/CSV/JSONL file (with --text and --label)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "app":
+            _app(options)
+        else:
+            from app.cli import commands  # torch and transformers take seconds to import: not for --help
+
+            commands.COMMANDS[options.command](options)
+    except VPError as error:
+        _complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        kept = (
+            f" What is finished is kept in {options.out!r}: the same command goes on from there." if _goes_on(options) else ""
+        )
+        _complain(f"Interrupted.{kept}")
+        return 2
+    except BrokenPipeError:  # the reader of stdout has gone, as in `vp … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _complain(sentence: str) -> None:
+    """Once, however many processes `accelerate launch` has started: what is wrong is wrong for all of them."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"vp: {sentence}", file=sys.stderr)
+
+
+def _goes_on(options: argparse.Namespace) -> bool:
+    """Whether what an interrupted command has finished is on disk, and found there by the same command."""
+    return options.command == "snip" or (options.command == "curve" and bool(options.out))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vp", description="See what the neurons of a Transformer do, and what can be taken out."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar=_COMMANDS)
+    _app_command(_command(commands, "app", "start the app in the browser", "vp app --port 8501"))
+    stats = _command(
+        commands, "stats", "collect mean and variance of every neuron",
+        "vp stats demo --out statistics.safetensors",
+    )  # fmt: skip
+    _question(stats)
+    stats.add_argument("--out", help="safetensors file to write (default: only a summary is printed)")
+    one = _command(
+        commands, "eval", "score a model, pruned or dense, without fine-tuning",
+        "vp eval demo --criterion variance --sparsity 0.3 --json",
+    )  # fmt: skip
+    _question(one)
+    _how(one)
+    one.add_argument("--criterion", help=f"{_ALL} (default: the recipe's, the paper's is variance)")
+    one.add_argument("--sparsity", default="0", help=f"{_SHARE} (default: 0, the dense model)")
+    many = _command(
+        commands, "curve", "score against sparsity for several criteria",
+        "vp curve demo --criteria variance,random --sparsities 0:0.9:0.3 --out curve.parquet --plot curve.html",
+    )  # fmt: skip
+    _question(many)
+    _how(many)
+    many.add_argument("--recipes", help="named recipes to compare, by commas, instead of criteria")
+    many.add_argument("--criteria", default=",".join(_CRITERIA), help=f"by commas (default: {','.join(_CRITERIA)})")
+    many.add_argument("--sparsities", default="0:0.9:0.1", help="FROM:TO:STEP or a list 0,0.3,0.5 (default: 0:0.9:0.1)")
+    many.add_argument("--out", help="parquet file; if it is there, its points are not computed again")
+    many.add_argument("--plot", help="HTML file to write a chart to; it needs no network")
+    _prune_and_speed(commands)
+    for name, about, example, add_options in identity_options.COMMANDS:
+        made = _command(commands, name, about, example)
+        _question(made)
+        add_options(made)
+    return parser
+
+
+def _prune_and_speed(commands: Any) -> None:
+    prune = _command(
+        commands, "prune", "write a smaller model: pruned, squeezed, ready to load",
+        "vp prune demo --sparsity 0.5 --out smaller && vp eval smaller",
+    )  # fmt: skip
+    _question(prune)
+    _how(prune, dtype=False)
+    prune.add_argument("--criterion", help=f"{_ALL} (default: the recipe's, the paper's is variance)")
+    prune.add_argument("--sparsity", default="0.5", help=f"{_SHARE} (default: 0.5)")
+    prune.add_argument("--out", required=True, help="folder to write, a new one")
+    prune.add_argument(
+        "--format", default="pruned",
+        help="pruned (squeezed: load_pruned, vp eval), transformers (same shapes, from_pretrained) or onnx (default: pruned)",
+    )  # fmt: skip
+    speed = _command(
+        commands, "speed", "time a model on this machine: dense, masked, squeezed",
+        "vp speed demo --sparsities 0.3,0.5 --batch 1,2,4 --length 128 --json",
+    )  # fmt: skip
+    _question(speed)
+    _how(speed)
+    speed.add_argument("--criterion", help="default: variance with a task, magnitude (which needs no texts) without")
+    speed.add_argument("--sparsities", default="0.3,0.5,0.7", help="FROM:TO:STEP or a list (default: 0.3,0.5,0.7)")
+    speed.add_argument("--batch", default="1,8", help="texts in a batch, by commas (default: 1,8)")
+    speed.add_argument("--length", default="128", help="tokens in a text (default: 128)")
+    speed.add_argument("--repeats", default="7", help="timed rounds of each batch size and sparsity (default: 7)")
+
+
+def _command(commands: Any, name: str, about: str, example: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    return parser
+
+
+def _app_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", default=os.environ.get("PORT") or "8501", help="port on 127.0.0.1 (default: PORT or 8501)")
+
+
+def _question(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    parser.add_argument("--task", help=_TASK_HELP)
+    parser.add_argument("--data", help="folder in GLUE's TSV layout (default: the Hub; the demo needs none)")
+    parser.add_argument("--text", default="", help="text column, or two separated by a comma, of a file of your own")
+    parser.add_argument("--label", default="label", help="label column of a file of your own (default: label)")
+    parser.add_argument("--labels", default="", help="class names in the order of the model's outputs, by commas")
+    parser.add_argument("--calibration", default="512", help="training texts to collect statistics on (default: 512)")
+    parser.add_argument("--estimator", help="exact (default), or ewmv (the paper's moving variance)")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def _how(parser: argparse.ArgumentParser, dtype: bool = True) -> None:
+    parser.add_argument("--recipe", help=f"a named recipe, from which the options below differ: {_RECIPES} (default: paper)")
+    parser.add_argument("--units", help="rows (default); or ffn,values,pairs; heads; sublayers; layers; by commas")
+    parser.add_argument("--scope", help="who competes: per type, per layer, global, scaled, measured (default: per type)")
+    parser.add_argument("--replacement", help="zero, mean, least squares or refit (default: mean)")
+    parser.add_argument("--basis", help="neurons (default), or principal: heads turned so that few coordinates matter")
+    parser.add_argument("--budget", help="what the sparsity is a share of: units, parameters, flops or latency")
+    parser.add_argument("--steps", help="prune in so many steps, measuring again after each (default: 1)")
+    parser.add_argument("--types", help="projection types whose rows are pruned, by commas (default: all six)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the criterion random (default: 0)")
+    if dtype:
+        parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or int8 (default: float32)")
+
+
+def _app(options: argparse.Namespace) -> None:
+    if not (options.port.isdecimal() and 0 < int(options.port) < 65536):
+        raise VPError(f"The port {options.port!r} is no number from 1 to 65535: try PORT=8502.")
+    main_script = Path(__file__).parents[1] / "web" / "main.py"
+    flags = {
+        "server.address": "127.0.0.1",
+        "server.port": options.port,
+        "server.showEmailPrompt": "false",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+    }
+    command = [sys.executable, "-m", "streamlit", "run", str(main_script), *(f"--{k}={v}" for k, v in flags.items())]
+    finished = subprocess.run(command, check=False)
+    if finished.returncode not in (0, -2, 130):
+        raise VPError(f"The app ended with code {finished.returncode}: is port {options.port} in use? Try PORT=8502.")

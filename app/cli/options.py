@@ -1,0 +1,130 @@
+"""From the options of a command to what they mean: a study, a recipe, sparsities, counts."""
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.store import atomic
+from vp_core.model.precision import PRECISIONS
+from vp_core.ranking.plan import check_sparsity
+from vp_core.recipes import Recipe, find_recipe
+from vp_core.study import Study, open_study
+
+
+def open_from(options: argparse.Namespace) -> Study:
+    try:
+        calibration = int(options.calibration)
+    except ValueError:
+        raise VPError(f"The number of calibration texts {options.calibration!r} is no whole number: use 512.") from None
+    study = open_study(
+        options.model, options.task, options.data, text=listed(options.text), label=options.label,
+        labels=listed(options.labels), calibration=calibration,
+    )  # fmt: skip
+    study.listeners.append(say)
+    for note in study.notes:
+        say(note)
+    return study
+
+
+def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Recipe:
+    """The named recipe (the paper's, if none is named) with whatever the options say otherwise."""
+    one_of("dtype", getattr(options, "dtype", "float32"), PRECISIONS)
+    said = {
+        "criterion": criterion,
+        "scope": options.scope,
+        "replacement": options.replacement,
+        "types": tuple(listed(options.types)) if options.types else None,
+        "estimator": options.estimator,
+        "units": tuple(listed(options.units)) if options.units else None,
+        "basis": options.basis,
+        "budget": options.budget,
+        "steps": count("steps", options.steps) if options.steps else None,
+    }
+    if options.units and not options.budget and not options.recipe:
+        said["budget"] = "parameters" if options.units != "rows" else "units"
+    base = find_recipe(options.recipe or "paper")
+    return replace(base, seed=options.seed, **{k: v for k, v in said.items() if v is not None}).checked()
+
+
+def count(name: str, text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise VPError(f"The {name} {text!r} is no whole number above 0: use 8.")
+    return int(text)
+
+
+def parse_sparsities(text: str) -> list[float]:
+    """FROM:TO:STEP (TO included) or a list.
+
+    >>> parse_sparsities("0:0.9:0.3"), parse_sparsities("0.5,0")
+    ([0.0, 0.3, 0.6, 0.9], [0.5, 0.0])
+    """
+    if ":" not in text:
+        values = [check_sparsity(part) for part in listed(text)]
+    else:
+        try:
+            start, stop, step = (float(part) for part in text.split(":"))
+        except ValueError:
+            start, stop, step = 0.0, 0.0, 0.0
+        if not step > 0 or stop < start:
+            raise VPError(f"The sparsities {text!r} are not understood: write FROM:TO:STEP, such as 0:0.9:0.1, or a list.")
+        values = [check_sparsity(round(start + i * step, 9)) for i in range(int((stop - start) / step + 1e-9) + 1)]
+    if not values:
+        raise VPError("No sparsity is given: write FROM:TO:STEP, such as 0:0.9:0.1, or a list.")
+    return list(dict.fromkeys(values))
+
+
+def listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def number(name: str, text: str) -> float:
+    """Any finite number; what it may be is for whoever takes it to say."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise VPError(f"The {name} {text!r} is no number: write one such as 0.01.")
+    return value
+
+
+def whole(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise VPError(f"The {name} {text!r} is no whole number from 0 on.")
+    return int(text)
+
+
+def check_new_file(path: str | None) -> None:
+    """VPError if a file cannot be put there: told before anything is computed."""
+    if path and Path(path).is_dir():
+        raise VPError(f"{path!r} is a folder: name a file to write to.")
+    if path and not Path(path).parent.is_dir():
+        raise VPError(f"The folder {str(Path(path).parent)!r} is not there: make it first, or choose another place.")
+
+
+def write_chart(figure: Any, path: str) -> None:
+    """A page that shows a chart without network."""
+    with atomic(path) as temporary:
+        config = {"showSendToCloud": False, "displaylogo": False}
+        figure.write_html(temporary, include_plotlyjs=True, config=config)
+    say(f"chart written to {path}")
+
+
+def print_json(value: Any) -> None:
+    if main_process():
+        print(json.dumps(value, indent=1))
+
+
+def main_process() -> bool:
+    """Whether this is the only process, or the one of several (`accelerate launch`) that speaks and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str) -> None:
+    if main_process():
+        print(text, file=sys.stderr, flush=True)

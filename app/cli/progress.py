@@ -1,0 +1,36 @@
+"""The bar that the command line shows for each training."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from app.cli.options import main_process, say
+
+
+class Progress:
+    """A bar on stderr for each training: `tell` says what begins, `watch` moves it."""
+
+    def __init__(self) -> None:
+        self._what = "training"
+        self._bar: Any = None
+
+    def tell(self, news: str) -> None:
+        self.close()
+        self._what = news
+        say(news + " …")
+
+    def watch(self, step: int, steps: int, loss: float) -> None:
+        if not main_process() or step == 0:
+            return
+        if self._bar is None:
+            self._bar = tqdm(total=steps, desc=self._what.partition(":")[0], unit="step", file=sys.stderr, leave=False)
+        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self._bar.update(step - self._bar.n)
+        if step == steps:
+            self.close()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None

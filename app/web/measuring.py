@@ -1,0 +1,162 @@
+"""Measurements of speed: one at a time on this machine, since two at once would falsify both; and what they found."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedModel
+
+from analysis import precision, speed
+from app.web.jobs import Gate, Job
+from vp_core.asking.evaluate import Score, evaluate
+from vp_core.curves import CurveStore, known_point, point, score_of
+from vp_core.ground.errors import VPError
+from vp_core.model.precision import PRECISIONS
+from vp_core.recipes import Recipe
+from vp_core.speed import Row
+from vp_core.squeezing.timing import random_texts
+from vp_core.study import Study
+
+MOST_TOKENS = 32_768
+"""In a batch: what more would need of memory is more than a laptop has to spare."""
+MOST_REPEATS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What a visitor wants to know: the speed of a study's model at some sparsities, and the precisions `here`."""
+
+    study: Study
+    recipe: Recipe
+    precision: str
+    batch: int
+    length: int
+    repeats: int
+    sparsities: tuple[float, ...]
+    here: float
+
+    @property
+    def question(self) -> str:
+        """What the numbers depend on, apart from sparsity and precision."""
+        return f"{self.study.key(self.recipe, 2.0)} {self.batch} {self.length}"
+
+    def check(self) -> None:
+        """VPError if this cannot be measured."""
+        self.study.projections()
+        random_texts(self.study.model.config, 1, self.length)
+        if self.batch * self.length > MOST_TOKENS:
+            raise VPError(
+                f"{self.batch:,} texts of {self.length} tokens are too many for one batch: "
+                f"choose at most {max(MOST_TOKENS // self.length, 1)} texts."
+            )
+        if self.repeats > MOST_REPEATS:
+            raise VPError(f"{self.repeats:,} repeats are too many: choose at most {MOST_REPEATS}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Rows found so far for one question: of speeds by precision and sparsity, of precisions by sparsity."""
+
+    speeds: dict[tuple[str, float], list[Row]] = field(default_factory=dict)
+    precisions: dict[float, list[Row]] = field(default_factory=dict)
+
+    def all_speeds(self) -> list[Row]:
+        return [row for rows in list(self.speeds.values()) for row in rows]
+
+    def all_precisions(self) -> list[Row]:
+        return [row for rows in list(self.precisions.values()) for row in rows]
+
+    def missing(self, wanted: Wanted) -> tuple[tuple[float, ...], bool]:
+        """(sparsities, whether the precisions) that are still to be measured."""
+        speeds = [s for s in wanted.sparsities if not _whole(self.speeds.get((wanted.precision, s), []), wanted.repeats)]
+        rows = self.precisions.get(wanted.here, [])
+        return tuple(speeds), not (_whole(rows, wanted.repeats) and all("score" in row for row in rows))
+
+
+def _whole(rows: Sequence[Row], repeats: int) -> bool:
+    return bool(rows) and all(row.get("repeats", 0) >= repeats for row in rows)
+
+
+class Measurements:
+    """The one measurement that runs, and what all of them have found. Long work waits at `gate` for scores."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self._lock = threading.Lock()
+        self._found: dict[str, Found] = {}
+        self._last: tuple[str, Job[list[Row]]] | None = None
+
+    def found(self, wanted: Wanted) -> Found:
+        """What is known about a question; it grows while a job works on it."""
+        with self._lock:
+            return self._found.setdefault(wanted.question, Found())
+
+    def last(self) -> tuple[str, Job[list[Row]]] | None:
+        """The question and the job that ran last, or still runs."""
+        return self._last
+
+    def start(self, wanted: Wanted, keep: CurveStore, watcher: str) -> bool:
+        """Measure what is missing, or all of it again if nothing is. False if another measurement is under way."""
+        found = self.found(wanted)
+        sparsities, precisions = found.missing(wanted)
+        if not sparsities and not precisions:
+            sparsities, precisions = wanted.sparsities, True
+        steps = len(sparsities) * wanted.repeats
+        if precisions:
+            steps += wanted.repeats + len(precision.FORMS) * len(PRECISIONS)
+        work = _work(wanted, sparsities, precisions, found, keep, self.gate)
+        with self._lock:
+            if self._last and not self._last[1].done:
+                return False
+            self._last = wanted.question, Job(work, steps).start(watcher)
+            return True
+
+
+def _work(
+    wanted: Wanted, sparsities: Sequence[float], precisions: bool, found: Found, keep: CurveStore, gate: Gate
+) -> Callable[[Callable[[], bool]], Iterator[list[Row]]]:
+    how = (wanted.batch, wanted.length)
+
+    def steps(stopped: Callable[[], bool]) -> Iterator[list[Row]]:
+        def halted() -> bool:
+            # Asked before each forward pass, outside of what is timed: the moment to let a waiting visitor's score go first.
+            gate.wait()
+            return stopped()
+
+        def ask(model: PreTrainedModel, form: str, bits: str) -> Score | None:
+            gate.wait()
+            return _score(wanted, model, form, bits, keep, stopped)
+
+        for rows in speed.measure(wanted.study, wanted.recipe, sparsities, *how, wanted.precision, wanted.repeats, halted):
+            found.speeds[wanted.precision, rows[0]["sparsity"]] = rows
+            yield rows
+        if precisions and not stopped():
+            for rows in precision.measure(wanted.study, wanted.recipe, wanted.here, *how, ask, wanted.repeats, halted):
+                found.precisions[wanted.here] = rows
+                yield rows
+
+    return steps
+
+
+def _score(
+    wanted: Wanted, model: PreTrainedModel, form: str, bits: str, keep: CurveStore, stopped: Callable[[], bool]
+) -> Score | None:
+    """A finished point if there is one, else a new one.
+
+    In float32 the squeezed model's answers are the masked one's, whose points the page Explore makes too. In fewer bits
+    they round differently, so the squeezed model is asked itself.
+    """
+    study, recipe = wanted.study, wanted.recipe
+    sparsity = wanted.here if form == "squeezed" else 0.0
+    shared = form == "dense" or bits == "float32"
+    suffix = "" if shared else " squeezed"
+    kept = known_point(study, recipe, sparsity, bits, keep) if shared else keep.get(study.key(recipe, sparsity, bits) + suffix)
+    if kept is not None:
+        return score_of(kept)
+    asked = study.pruned(recipe, sparsity) if shared else model
+    scores = list(evaluate(asked, study.question, bits, background=True, stopped=stopped))
+    if not scores or not scores[-1].final:
+        return None
+    row = point(study, recipe, sparsity, scores[-1], bits)
+    keep.add(row | {"key": row["key"] + suffix})
+    return scores[-1]

@@ -1,0 +1,39 @@
+"""How every page begins: the visitor's choices, a title, what is wrong with the address, and the study."""
+
+import streamlit as st
+
+from app.web import caching, components
+from app.web.choices import current_settings, sidebar
+from app.web.settings import Settings
+from vp_core.ground.errors import VPError
+from vp_core.study import Study
+
+
+def open_page(title: str) -> tuple[Study, Settings]:
+    """The study that is chosen; the page ends here, with one sentence, if it cannot be had."""
+    settings, problems = current_settings()
+    settings = sidebar(settings)
+    components.load_plotly()
+    st.markdown(f"#### {title}")
+    for problem in problems:
+        st.warning(problem, icon=":material/link_off:")
+    try:
+        study = caching.study(settings)
+    except VPError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+    st.caption(describe(study))
+    for note in study.notes:
+        st.info(note, icon=":material/content_cut:")
+    return study, settings
+
+
+def describe(study: Study) -> str:
+    """What is being looked at, in one line."""
+    config, task = study.model.config, study.question.task
+    what = f"**{study.loaded.name}** · {config.model_type}, {study.loaded.layers} layers · **{task.name}**"
+    asked = f"{len(study.question):,} evaluation texts · statistics over {study.statistics().tokens:,} tokens of "
+    asked += f"{len(study.calibration):,} training texts"
+    if task.name == "demo":
+        asked += " · *demo sentences, written by a grammar of this project: good to learn with, no benchmark*"
+    return f"{what} · {asked}"

@@ -1,0 +1,190 @@
+"""The parts of the page `Speed`: what is measured, how far it is, what it found, and the squeezed model to take away."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from analysis import precision, speed, theme
+from app.web import caching, components, downloads
+from app.web.choices import panel, remember, slider_released, watcher
+from app.web.glossary import TERMS
+from app.web.jobs import Job
+from app.web.measuring import Found, Wanted
+from app.web.panels import speed_tables
+from app.web.panels.explore import FIRST_LOOK, SLIDER_NAMES
+from app.web.settings import Settings
+from vp_core.ground.errors import VPError
+from vp_core.ground.parallel import WORKERS
+from vp_core.speed import Row
+from vp_core.study import Study
+
+_POLL_MS = 1000
+_RESTLESS = 1.3
+_GRID = tuple(i / 10 for i in range(10))
+
+
+def wanted_by(study: Study, settings: Settings) -> Wanted:
+    """What the visitor's settings ask to be measured."""
+    return Wanted(
+        study=study,
+        recipe=settings.recipe,
+        precision=settings.precision,
+        batch=int(settings.batch),
+        length=int(settings.length),
+        repeats=int(settings.repeats),
+        sparsities=settings.measured_sparsities,
+        here=float(settings.sparsity),
+    )
+
+
+@panel
+def speed_panel(study: Study) -> None:
+    """What to measure, the measurement under way, and what was found so far."""
+    settings, row = _inputs(st.session_state.settings)
+    wanted = wanted_by(study, settings)
+    found = caching.measurements().found(wanted)
+    going_on = _controls(wanted, found, row)
+    table = speed.table([row for row in found.all_speeds() if row["precision"] == settings.precision])
+    ready = caching.prepared(study, wanted.recipe, watcher())
+    ready.wait(0, FIRST_LOOK)
+    # The limit wants the order of removal, which may have to be measured first.
+    limits = caching.limits(study, wanted.recipe, wanted.length) if ready.items else speed.no_limit()
+    going_on = going_on or components.ticket(ready)
+    removed = theme.SHARE_NAMES[wanted.recipe.budget]
+    left, right = st.columns(2, gap="large")
+    with left:
+        drawn = speed.draw_time(table, limits, wanted.here, removed)
+        components.figure("time", drawn, "time-per-text", settings.position, going_on, _POLL_MS)
+    with right:
+        drawn = speed.draw_speedup(table, limits, wanted.here, removed)
+        components.figure("speed-up", drawn, "speed-up", settings.position)
+    unrest = speed.unrest(table)
+    if unrest > _RESTLESS:
+        st.info(
+            f"The dense model took {unrest:.1f} times as long at one sparsity as at another, so other programs were using this "
+            "machine: compare forms at one sparsity only, or measure again when it is quiet.",
+            icon=":material/speed:",
+        )
+    if len(table):
+        st.markdown("##### Numbers", help=TERMS["form"])
+        speed_tables.show_speeds(table)
+    st.markdown(f"##### Fewer bits at {settings.position} %", help=TERMS["precisions"])
+    bits = precision.table(found.precisions.get(wanted.here, []))
+    if len(bits):
+        speed_tables.show_precisions(bits, study.question.task.metric)
+    else:
+        st.caption("Not measured yet at this sparsity.")
+
+
+def _inputs(settings: Settings) -> tuple[Settings, Sequence[DeltaGenerator]]:
+    """The slider, and how to measure; all of it goes to the address. Returns the places beside it, too."""
+    slider, sparsities = st.columns([4, 7], gap="medium")
+    with slider:
+        components.slider("slider", SLIDER_NAMES[settings.recipe.budget], settings.position, slider_released, "", 0)
+    chosen = tuple(float(part) for part in settings.sparsities.split(",") if part)
+    picked = sparsities.pills(
+        "Sparsities measured", sorted({*_GRID, *chosen}), default=chosen, selection_mode="multi", key="sparsities",
+        format_func=lambda s: f"{100 * s:.0f} %", help=TERMS["sparsities"],
+    )  # fmt: skip
+    batch, length, repeats, *row = st.columns([1, 1, 1, 1.4, 4.6, 1], gap="small", vertical_alignment="bottom")
+    numbers = {
+        name: place.number_input(name.capitalize(), min_value=1, value=int(getattr(settings, name)), key=name, help=TERMS[name])
+        for name, place in {"batch": batch, "length": length, "repeats": repeats}.items()
+    }
+    how = {name: str(value) for name, value in numbers.items()}
+    return remember(sparsities=",".join(f"{s:g}" for s in sorted(picked)), **how), row
+
+
+def _controls(wanted: Wanted, found: Found, row: Sequence[DeltaGenerator]) -> str:
+    """The button with what goes on beside it; returns what to poll with while something does."""
+    problem = _problem(wanted)
+    job, state = _watch(wanted)
+    button, beside, cancel = row
+    title = "Measure" if any(found.missing(wanted)) else "Measure again"
+    busy = job is not None and not job.done
+    if button.button(title, type="primary", width="stretch", disabled=busy or bool(problem), help=TERMS["measure"]):
+        # Somebody else may have been faster: then the next run says so.
+        caching.measurements().start(wanted, caching.store(wanted.study), watcher())
+        st.session_state.speed_left = None
+        st.rerun(scope="fragment")
+    if problem:
+        beside.error(problem, icon=":material/error:")
+    elif job is None:
+        beside.caption(f"On {WORKERS} cores of this machine. Nothing is measured before the button is pressed.")
+    elif state == "watched":
+        left = job.seconds_left()
+        when = "" if left is None else f", about {left:.0f} s left"
+        beside.progress(len(job.items) / job.total, f"{len(job.items)} of {job.total} steps{when}")
+        if cancel.button("Cancel", width="stretch"):
+            job.cancel(watcher())
+            st.session_state.speed_left, st.session_state.speed_job = job, None
+            st.rerun(scope="fragment")
+    elif state == "another":
+        beside.info(
+            f"Another measurement runs on this machine ({len(job.items)} of {job.total} steps); two at once would falsify "
+            "both, so yours can start after it."
+        )
+    elif state == "stopping":
+        beside.caption("Stopping …")
+    elif job.error:
+        beside.error(job.error, icon=":material/error:")
+    elif len(job.items) < job.total:
+        beside.caption(f"Stopped after {len(job.items)} of {job.total} steps; what was measured is kept.")
+    else:
+        beside.caption(f"Measured on {WORKERS} cores of this machine.")
+    return "" if job is None else components.ticket(job)
+
+
+def _watch(wanted: Wanted) -> tuple[Job[list[Row]] | None, str]:
+    """The measurement that concerns this visitor, and how: watched, stopping, another, or ended.
+
+    Whoever asks the same question watches the measurement that runs; it ends when nobody does any more.
+    """
+    question, job = caching.measurements().last() or ("", None)
+    mine = question == wanted.question and st.session_state.get("speed_left") is not job
+    watched: Job[list[Row]] | None = st.session_state.get("speed_job")
+    if watched is not None and not (mine and watched is job):
+        watched.cancel(watcher())  # this visitor asks something else by now
+        st.session_state.speed_job = None
+    if job is None or (job.done and question != wanted.question):
+        return None, "ended"
+    if job.done:
+        return job, "ended"
+    if mine:
+        st.session_state.speed_job = job
+        job.look(watcher())
+        return job, "watched"
+    return job, "stopping" if job.stopped() else "another"
+
+
+def _problem(wanted: Wanted) -> str:
+    try:
+        wanted.check()
+    except VPError as error:
+        return str(error)
+    return ""
+
+
+def save_panel(study: Study, settings: Settings) -> None:
+    """Tables and the squeezed model to take away. No part of a fragment that polls: each poll would renew the buttons."""
+    now, measured = st.session_state.now, caching.measurements()
+
+    def found() -> Found:
+        return measured.found(wanted_by(study, now["settings"]))
+
+    st.markdown("##### Take it with you", help=TERMS["squeezed model"])
+    model, speeds, bits = st.columns([2, 1, 1])
+    with model:
+        st.download_button(
+            "Squeezed model at the slider's sparsity", lambda: downloads.squeezed_zip(study, now["settings"]),
+            f"{downloads.folder_name(study)}.zip", "application/zip", key="squeezed-zip", on_click="ignore",
+            icon=":material/download:",
+        )  # fmt: skip
+    with speeds:
+        components.csv_button("speed", lambda: speed.table(found().all_speeds()), "Speeds as CSV")
+    with bits:
+        components.csv_button("precision", lambda: precision.table(found().all_precisions()), "Fewer bits as CSV")
+    python, command = downloads.how_to_load(study, settings)
+    st.code(python, language="python")
+    st.code(command, language="bash")

@@ -1,0 +1,170 @@
+"""The parts of the page `Sub-layers`: ε and θ with the score, the map of blocks that are off, distributions, spectral norms."""
+
+from functools import partial
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from analysis import function_norms, off, spectral, theme
+from analysis.curves import METRIC_NAMES
+from app.web import beside, caching, components
+from app.web.beside import Measured
+from app.web.choices import offer, panel, slide, switch, watcher
+from app.web.glossary import TERMS
+from app.web.panels.explore import FIRST_LOOK, preparing, show_score
+from app.web.settings import Settings
+from app.web.waiting import own_job, wait_for_news
+from vp_core.measuring.function_norms import FunctionNorms
+from vp_core.model.blocks import MODES, Block
+from vp_core.study import Study
+from vp_core.training.snip import THETA
+from vp_core.training.threshold import Threshold
+from vp_core.training.threshold import key as threshold_key
+
+_SCORE_POLL_MS, _POLL_MS = 80, 700
+_THETAS = tuple(f"{i / 100:g}" for i in range(101))
+_MODE_NAMES = {
+    "heads": "heads", "ffn": "FFNs", "joint": "heads and FFNs", "attention": "whole attention", "layers": "whole layers",
+    "separate": "attention and FFNs",
+}  # fmt: skip
+
+
+@panel
+def threshold_panel(study: Study) -> None:
+    """The sliders with the score now, the map of what is off, and the norms that decide it."""
+    job = caching.blocks_job(study, watcher())
+    job.wait(0, FIRST_LOOK)
+    if job.error:
+        st.error(job.error, icon=":material/error:")
+        return
+    if not job.items:
+        waiting = theme.placeholder("How large the function norms are", preparing(study, job), 570)
+        components.figure("waiting", components.still(waiting), "norms", 0, components.ticket(job), _POLL_MS)
+        return
+    norms = job.items[0].norms
+    st.caption("Of the choices on the left, model, task, data and calibration sentences count here.")
+    mode = st.session_state.settings.mode
+    offer("What may go", "mode", tuple(MODES), mode, format_func=_MODE_NAMES.__getitem__)
+    with st.container(key="thresholds"):  # live.css: one below the other where there is no room
+        left, right = st.columns([5, 8], gap="large")
+    with left:
+        _controls(norms)
+        threshold = threshold_of(st.session_state.settings, norms)
+        score_panel(study, threshold)
+    with right:
+        _off_panel(study, norms, threshold)
+    norms_panel(study, threshold)
+
+
+def threshold_of(settings: Settings, norms: FunctionNorms) -> Threshold:
+    """What the settings ask for; ε that was not chosen is where its slider starts."""
+    attention, ffn = off.first_epsilon(norms, settings.mode, THETA)
+    return Threshold(
+        float(settings.eps_attention or attention), float(settings.eps_ffn or ffn), float(settings.theta), settings.mode,
+        settings.gate == "on",
+    )  # fmt: skip
+
+
+def _controls(norms: FunctionNorms) -> None:
+    settings: Settings = st.session_state.settings
+    kinds = MODES[settings.mode]
+    attention, ffn = off.first_epsilon(norms, settings.mode, THETA)
+    mine = tuple(kind for kind in kinds if kind != "ffn")
+    if mine:
+        name = "ε of heads" if mine == ("head",) else "ε of attention blocks"
+        slide(name, "eps_attention", off.epsilon_scale(norms, mine), settings.eps_attention or attention)
+    if "ffn" in kinds:
+        slide("ε of FFNs", "eps_ffn", off.epsilon_scale(norms, ("ffn",)), settings.eps_ffn or ffn)
+    slide("θ: least share of mini-batches", "theta", _THETAS, settings.theta)
+    switch("Gate on what stays", "gate", settings.gate)
+
+
+@panel
+def score_panel(study: Study, threshold: Threshold) -> None:
+    """The score of the model without what is off, nothing trained: a first answer, then the exact one."""
+    key = threshold_key(study, threshold)  # of what is off: other thresholds for the same blocks are the same question
+    job = own_job("threshold", key, lambda: caching.threshold_job(study, threshold, watcher()))
+    wait_for_news("threshold", FIRST_LOOK)
+    with st.container(key="score"):
+        if job.error:
+            st.error(job.error, icon=":material/error:")
+        elif job.items:
+            show_score(job.items[-1], caching.dense_score(study, "float32"))
+        else:
+            st.metric(f"{METRIC_NAMES[study.question.task.metric]} without fine-tuning", "…", help=TERMS["score"])
+            st.caption("Measuring …")
+    components.poller("threshold-poll", components.ticket(job), _SCORE_POLL_MS)
+
+
+def _off_panel(study: Study, norms: FunctionNorms, threshold: Threshold) -> None:
+    table = off.off_table(norms, threshold)
+    st.markdown("##### What is off", help=TERMS["off"])
+    components.figure("off", components.still(off.draw(table)), "blocks-off", 0)
+    cost = off.cost_without(study.model, [Block.named(name) for name in table.loc[table["off"], "block"]])
+    counts = " · ".join(_count(table, kind) for kind in MODES[threshold.mode])
+    st.markdown(
+        f"**Off:** {counts} · **{cost.share_removed:.1%}** of the linear parameters "
+        f"({cost.parameters_removed / 1e6:.2f} of {cost.parameters / 1e6:.2f} M)",
+        help=TERMS["would go"],
+    )
+    components.csv_button("blocks-off", lambda: table)
+
+
+def _count(table: pd.DataFrame, kind: str) -> str:
+    part = table.loc[table["kind"] == kind, "off"]
+    return f"{part.sum()} of {len(part)} {function_norms.KIND_NAMES[kind]}"
+
+
+@panel
+def norms_panel(study: Study, threshold: Threshold) -> None:
+    """Distributions of the norms and spectral norms, of the model in hand and of the one beside it."""
+    settings: Settings = st.session_state.settings
+    st.markdown("##### How large their function norms are", help=TERMS["norms"])
+    which = beside.chosen(settings)
+    offer("Beside it", "beside", beside.choices(settings), which, format_func=lambda one: beside.title(settings, one))
+    jobs = [caching.blocks_job(study, watcher())]
+    if which != "nothing":
+        jobs.append(caching.beside_job(study, settings, which, watcher()))
+        jobs[1].wait(0, FIRST_LOOK)
+    for job in jobs:
+        if job.error:
+            st.error(job.error, icon=":material/error:")
+    components.poller("norms-poll", components.ticket(*jobs), _POLL_MS)
+    models = [job.items[-1] for job in jobs if job.items]
+    components.figure("norms", components.still(_distributions(models, threshold)), "function-norms", 0)
+    if not all(job.done for job in jobs):
+        st.caption("Measuring; what is missing appears by itself.")
+    else:
+        components.csv_button("function-norms", lambda: function_norms.norm_tables({one.name: one.norms for one in models}))
+    _sigma_panel(models)
+
+
+def _distributions(models: list[Measured], threshold: Threshold) -> go.Figure:
+    """The figure of the norms: drawn once for the same models and kinds, after that only its ε moves."""
+    kinds = ("attention", "ffn") if "attention" in MODES[threshold.mode] else ("head", "ffn")
+    key = (*(id(one.norms) for one in models), *MODES[threshold.mode])
+    kept = st.session_state.get("norms_figure")
+    if kept is None or kept[0] != key:
+        drawn = function_norms.draw({one.name: one.norms for one in models}, kinds, threshold.epsilon)
+        # the norms stay with it, so that no other gets their address
+        kept = st.session_state.norms_figure = (key, drawn, models)
+    function_norms.move(kept[1], threshold.epsilon)
+    return kept[1]
+
+
+def _sigma_panel(models: list[Measured]) -> None:
+    """Heat maps of spectral norms side by side, with one scale of colours."""
+    known = [(one.name, one.sigmas) for one in models if one.sigmas is not None]
+    if not known:
+        return
+    st.markdown("##### How far its matrices stretch", help=TERMS["sigma"])
+    highest = max(float(table["sigma"].max()) for _, table in known)
+    with st.container(key="spectral"):
+        columns = st.columns(max(len(known), 2), gap="large")
+    for column, (name, table) in zip(columns, known, strict=False):
+        with column:
+            figure = spectral.draw(table, highest)
+            figure.update_layout(title_text=f"σ(W) · {name}")
+            components.figure(f"sigma-{name}", components.still(figure), "spectral-norms", 0)
+            components.csv_button(f"sigma-{name.replace(' ', '-')}", partial(pd.DataFrame.copy, table))

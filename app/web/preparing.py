@@ -1,0 +1,37 @@
+"""What the panels of a recipe need beside its score. It may take a minute to measure, so it is a job's work."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from analysis.live import STEPS
+from app.web.jobs import News
+from vp_core.ranking.plan import Ranking
+from vp_core.recipes import Recipe
+from vp_core.study import Study
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The order of removal, the scores to show, and the share of units that goes at each position of the slider."""
+
+    ranking: Ranking
+    scores: Mapping[str, Tensor]
+    shares: Sequence[float]
+
+    def share(self, sparsity: float) -> float:
+        """The share of units at a position of the slider."""
+        return self.shares[round(sparsity * 100)]
+
+
+def prepare(of: Study, recipe: Recipe, news: News) -> Callable[[Callable[[], bool]], Iterator[Prepared]]:
+    """The one item of a job."""
+
+    def work(stopped: Callable[[], bool]) -> Iterator[Prepared]:
+        # Random scores say nothing: what they were dealt out from is shown.
+        shown = replace(recipe, criterion="variance") if recipe.criterion == "random" else recipe
+        with news.working(lambda: False):  # what it measures is kept, whoever looks
+            yield Prepared(of.ranking(recipe), of.scores(shown), of.unit_shares(recipe, STEPS))
+
+    return work

@@ -1,0 +1,21 @@
+"""The page `Explore`: slide the sparsity of a model and watch its accuracy, with the figures that explain it."""
+
+import streamlit as st
+
+from app.web.opening import open_page
+from app.web.panels import explore, units
+
+
+def main() -> None:
+    study, _ = open_page("What does a Transformer lose when its least useful parts go?")
+    left, right = st.columns([5, 8], gap="large")
+    with left:
+        explore.score_panel(study)
+    with right:
+        explore.curve_panel(study)
+        explore.curve_csv()
+    units.mask_panel(study)
+    units.neuron_panel(study)
+
+
+main()

@@ -1,0 +1,129 @@
+"""`vp norms` and `vp finetune` on tiny models and files."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import transformers
+from commands import SHORT, printed
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from analysis.function_norms import KIND_NAMES, norm_table
+from app.cli.main import main
+from vp_core.asking.batches import make_batches
+from vp_core.load import load_model
+from vp_core.measuring.function_norms import FunctionNorms, collect_norms
+from vp_core.measuring.spectral_norms import spectral_norms
+from vp_core.recipes import Recipe
+from vp_core.study import open_study
+from vp_core.training.spectral import rescaled
+from vp_core.training.threshold import Threshold, running_scores
+
+
+def same(found, norms):
+    """Printed rows against the library's table, digit by digit."""
+    table = norm_table(norms)
+    assert len(found) == len(table) == len(norms.blocks)
+    for mine, (_, row), block in zip(found, table.iterrows(), norms.blocks, strict=True):
+        assert (mine["layer"], mine["kind"], mine["head"]) == (block.layer, block.kind, block.head)
+        numbers = set(table.columns) - {"layer", "kind", "head"}
+        assert {"mean", "max", "q05", "q99"} < numbers
+        assert {name: mine[name] for name in numbers} == {name: float(row[name]) for name in numbers}
+
+
+def test_norms_are_the_librarys(capsys, tmp_path, task, study):
+    out, plot = tmp_path / "norms.safetensors", tmp_path / "norms.html"
+    found = printed(capsys, "norms", *task, "--out", out, "--plot", plot)
+    norms = study.bench().norms()
+    same(found["blocks"], norms)
+    assert found["tokens"] == int(norms.sketch.count[0]) and found["texts"] == len(study.calibration)
+    assert (found["weights"], found["sn"], found["model"]) == ("as given", None, task[0])
+    assert torch.equal(FunctionNorms.load(out).sketch.counts, norms.sketch.counts)
+    html = plot.read_text()
+    assert "<script src" not in html and KIND_NAMES["ffn"] in html
+    row = found["blocks"][-1]
+    assert (row["layer"], row["kind"], row["head"]) == (tiny.LAYERS - 1, "ffn", None)
+
+
+def test_norms_for_people(capsys, task):
+    assert main(["norms", *task]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "as given" in lines[0] and lines[1].split()[:3] == ["layer", "kind", "head"]
+    assert len(lines) == 2 + tiny.LAYERS * (tiny.HEADS + 2)
+
+
+def test_the_demos_twin_stands_for_the_demo_under_normalisation(capsys):
+    found = printed(capsys, "norms", "demo", "--sn", "5", "--calibration", "32")
+    twin = open_study("demo-sn", calibration=32)
+    same(found["blocks"], twin.bench().norms())
+    assert (found["model"], found["weights"], found["sn"]) == ("demo-sn", "fine-tuned with SN", 5.0)
+    same(printed(capsys, "norms", "demo-sn", "--sn", "5", "--calibration", "32")["blocks"], twin.bench().norms())
+
+
+def test_rescaled_weights_are_called_what_they_are(capsys, task, study):
+    found = printed(capsys, "norms", *task, "--sn", "2", "--rescaled")
+    model = rescaled(study.model, 2)
+    expected = collect_norms(model, make_batches(study.calibration, range(len(study.calibration))))
+    same(found["blocks"], expected)
+    assert found["weights"] == "rescaled only"
+    assert main(["norms", *task, "--sn", "2", "--rescaled"]) == 0
+    output = capsys.readouterr()
+    assert "rescaled only" in output.out and "nothing is trained" in output.err
+
+
+def test_norms_of_a_normalised_model_come_from_training(capsys, tmp_path, task, folders, data):
+    found = printed(capsys, "norms", *task, "--sn", "2", *SHORT)
+    assert found["weights"] == "fine-tuned with SN"
+    printed(capsys, "finetune", *task, "--sn", "2", *SHORT, "--out", tmp_path / "tuned")
+    tuned = open_study(str(tmp_path / "tuned"), "sst2", data)
+    same(found["blocks"], tuned.bench().norms())  # the same training, then the same measurement
+    assert max(abs(s - 2) for s in spectral_norms(tuned.model).values()) < 0.01
+    only_rescaled = printed(capsys, "norms", *task, "--sn", "2", "--rescaled")["blocks"]
+    assert [row["mean"] for row in only_rescaled] != [row["mean"] for row in found["blocks"]]
+
+
+def test_thresholds_say_which_blocks_are_off(capsys, task, study):
+    norms = study.bench().norms()
+    means = norms.means()
+    epsilon = (
+        1.5 * max(m for b, m in means.items() if b.kind == "head"),
+        1.2 * min(m for b, m in means.items() if b.kind == "ffn"),
+    )
+    found = printed(capsys, "norms", *task, "--epsilon", ",".join(map(str, epsilon)), "--theta", "0.5")
+    threshold = Threshold(*epsilon, 0.5)
+    *_, last = running_scores(study, threshold)
+    assert found["off"] == [block.name for block in threshold.off(norms)] and found["off"]
+    assert found["value"] == last.value
+    assert [row["identity"] for row in found["blocks"]] == norms.identity_share(threshold.epsilon).tolist()
+
+
+def test_finetune_writes_a_plain_checkpoint(capsys, tmp_path, task, study):
+    folder, plot = tmp_path / "tuned", tmp_path / "sigma.html"
+    command = [*task, "--epochs", "2", *SHORT, "--lr", "0.001", "--seed", "3", "--out", folder, "--plot", plot]
+    said = printed(capsys, "finetune", *command)
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert type(model) is transformers.BertForSequenceClassification
+    assert tokenizer("the film was great")["input_ids"] == study.loaded.tokenizer("the film was great")["input_ids"]
+    scored = printed(capsys, "eval", folder, *task[1:])
+    assert scored["value"] == said["after"]["value"] and said["before"]["value"] == study.score(Recipe(), 0.0).value
+    kept = json.loads((folder / "training.json").read_text())
+    assert {key: kept[key] for key in said if key != "out"} == {key: said[key] for key in said if key != "out"}
+    assert kept["schedule"]["epochs"] == 2 and kept["rows"] == 40 and kept["loss"] > 0
+    steps = [point["step"] for point in kept["sigmas"]]
+    assert steps == [0, 1, 2, 3, 4]  # four mini-batches
+    assert kept["sigmas"][0]["sigma"] == pytest.approx(dict(spectral_norms(study.model)), rel=1e-5)
+    assert kept["sigmas"][-1]["sigma"] == pytest.approx(dict(spectral_norms(model.eval())), rel=1e-5)
+    assert kept["sigmas"][0]["sigma"] != kept["sigmas"][-1]["sigma"]
+    assert "training step" in plot.read_text()
+    assert tiny.sha(load_model(task[0]).model) == tiny.sha(study.model)  # what came in is as it was
+
+
+def test_finetune_under_normalisation_holds_the_norms(capsys, tmp_path, task):
+    printed(capsys, "finetune", *task, "--sn", "3", *SHORT, "--out", tmp_path / "tuned")
+    kept = json.loads((tmp_path / "tuned" / "training.json").read_text())
+    sigmas = np.array([list(point["sigma"].values()) for point in kept["sigmas"]])
+    assert kept["sn"] == 3 and np.abs(sigmas - 3).max() < 0.01
+    assert not any("parametrizations" in name for name in load_file(tmp_path / "tuned" / "model.safetensors"))

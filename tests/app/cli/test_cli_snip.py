@@ -1,0 +1,123 @@
+"""`vp snip` on a tiny model: its log, what it leaves, stopped, resumed, on two processes, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import torch
+from commands import SHORT, printed
+from safetensors.torch import load_file
+
+from app.cli.main import main
+from vp_core.load import load_model
+from vp_core.squeezing.folder import load_pruned
+from vp_core.training.run_folder import read_log
+
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+"""For processes of their own: matrices this small only wait for a second thread."""
+SNIP = ["--at-least", "3", *SHORT, "--lr", "0.001"]
+
+
+def without_seconds(folder):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in read_log(folder)["rows"]]
+
+
+def test_snip_prints_its_log_and_leaves_a_smaller_model(capsys, tmp_path, task):
+    folder, plot = tmp_path / "run", tmp_path / "curve.html"
+    rows = printed(capsys, "snip", *task, "--iterations", "2", *SNIP, "--out", folder, "--plot", plot)
+    assert rows == read_log(folder)["rows"] and [row["iteration"] for row in rows] == [0, 1, 2]
+    assert [len(row["went"]) >= 3 for row in rows] == [False, True, True]
+    model = load_pruned(folder / "model")
+    assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in load_model(task[0]).model.parameters())
+    assert printed(capsys, "eval", folder / "model", *task[1:])["value"] == rows[-1]["value"]
+    assert "share of the linear parameters pruned" in plot.read_text()
+    assert main(["snip", *task, "--iterations", "2", *SNIP, "--out", str(folder)]) == 0  # finished: shown again
+    output = capsys.readouterr()
+    assert [line.split()[0] for line in output.out.splitlines()] == ["iteration", "0", "1", "2"]
+    assert "2/2" in output.err and "training" not in output.err
+
+
+def test_more_iterations_go_on_from_the_last(capsys, tmp_path, task):
+    printed(capsys, "snip", *task, "--iterations", "1", *SNIP, "--sn", "3", "--out", tmp_path / "a")
+    rows = printed(capsys, "snip", *task, "--iterations", "2", *SNIP, "--sn", "3", "--out", tmp_path / "a")
+    assert len(rows) == 3
+    printed(capsys, "snip", *task, "--iterations", "2", *SNIP, "--sn", "3", "--out", tmp_path / "b")
+    assert without_seconds(tmp_path / "a") == without_seconds(tmp_path / "b")
+
+
+def test_the_first_fine_tuning_may_be_longer(capsys, tmp_path, task):
+    command = ["snip", *task, "--iterations", "1", *SNIP, "--begin-epochs", "3", "--begin-lr", "0.0005"]
+    printed(capsys, *command, "--begin-examples", "8", "--out", tmp_path / "run")
+    settings = read_log(tmp_path / "run")["settings"]
+    assert (settings["begin"]["epochs"], settings["begin"]["lr"], settings["begin"]["examples"]) == (3, 0.0005, 8)
+    assert (settings["schedule"]["epochs"], settings["schedule"]["lr"]) == (1, 0.001)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task):
+    command = [*task, "--iterations", "3", "--at-least", "1", "--examples", "40", "--batch", "4", "--precision", "float32"]
+
+    def start(folder):
+        whole = [sys.executable, "-m", "app.cli", "snip", *command, "--out", str(folder)]
+        # whoever runs the tests in the background has Ctrl-C ignored by all that it starts
+        listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(whole, env=ONE_THREAD, preexec_fn=listen, **pipes)  # noqa: PLW1509
+
+    stopped = start(tmp_path / "stopped")
+    for line in stopped.stderr:
+        if "iteration 2: training" in line:  # its first iteration is kept, the second has begun
+            stopped.send_signal(signal.SIGINT)
+            break
+    said, errors = stopped.communicate(timeout=600)
+    assert stopped.returncode == 2 and said == ""
+    folder = str(tmp_path / "stopped")
+    assert f"vp: Interrupted. What is finished is kept in {folder!r}: the same command goes on from there." in errors
+    assert "Traceback" not in errors and len(read_log(folder)["rows"]) == 2
+
+    outputs = []
+    for name in ("stopped", "unbroken"):
+        finished = start(tmp_path / name)
+        said, errors = finished.communicate(timeout=600)
+        assert finished.returncode == 0, errors
+        outputs.append(said)
+    assert outputs[0] == outputs[1]
+    assert without_seconds(tmp_path / "stopped") == without_seconds(tmp_path / "unbroken")
+    for file in ("checkpoint.safetensors", "model/pruned.safetensors"):
+        mine, other = (load_file(tmp_path / name / file) for name in ("stopped", "unbroken"))
+        assert mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in mine)
+
+
+def test_two_processes_speak_with_one_voice(tmp_path, task):
+    out = tmp_path / "run"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "app.cli"]
+    command = ["snip", *task, "--iterations", "1", *SNIP, "--out", str(out), "--json"]
+    finished = subprocess.run([*launch, *command], env=ONE_THREAD, capture_output=True, text=True, timeout=600, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout) == read_log(out)["rows"]
+    assert finished.stderr.count("1/1 ") == 1
+    bad = subprocess.run(
+        [*launch, "norms", *task, "--sn", "none"], env=ONE_THREAD, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert bad.returncode != 0 and bad.stderr.count("vp: λ of spectral normalisation must be a number above 0") == 1
+
+
+def test_another_run_and_squeezed_models_are_refused(capsys, tmp_path, task, folders):
+    run = tmp_path / "run"
+    printed(capsys, "snip", *task, "--iterations", "1", *SNIP, "--out", run)
+    kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    other = [str(folders["roberta"]), *task[1:]]
+    for command, says in (
+        (["snip", *task, *SNIP, "--mode", "ffn", "--out", run], "holds a run with another mode"),
+        (["snip", *task, *SNIP, "--seed", "1", "--out", run], "holds a run with another schedule"),
+        (["snip", *other, *SNIP, "--out", run], "holds a run with another model"),
+        (["finetune", *task, "--out", run], "is not empty"),
+        (["snip", run / "model", *task[1:], "--out", tmp_path / "x"], "squeezed already"),
+        (["finetune", run / "model", *task[1:], "--out", tmp_path / "x"], "squeezed already"),
+        (["norms", run / "model", *task[1:]], "squeezed already"),
+    ):
+        assert main([str(part) for part in command]) == 2
+        assert says in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == kept
+    assert not (tmp_path / "x").exists()

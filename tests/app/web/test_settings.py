@@ -1,0 +1,75 @@
+"""Settings and the address of the page."""
+
+from dataclasses import replace
+
+import pytest
+
+from app.web.settings import Settings, from_query
+from vp_core.recipes import RECIPES
+
+
+def test_the_default_needs_no_parameters():
+    assert Settings().to_query() == {}
+    assert from_query({}) == (Settings(), [])
+
+
+def test_what_is_written_to_the_address_is_read_back():
+    settings = Settings(criterion="magnitude", scope="global", types="query,ffn_in", sparsity="0.35", show="query")
+    assert from_query(settings.to_query()) == (settings, [])
+
+
+def test_what_is_measured_is_sorted_once_each_and_with_the_sliders():
+    settings, problems = from_query({"sparsities": "0.7,0.30,0.3,0", "sparsity": "0.5", "batch": "016"})
+    assert problems == [] and (settings.sparsities, settings.batch) == ("0,0.3,0.7", "16")
+    assert settings.measured_sparsities == (0.0, 0.3, 0.5, 0.7)
+    assert from_query({"sparsities": ""})[0].measured_sparsities == (0.2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("sparsity", "1.2", "'1.2' is not a number between 0 and 1"),
+        ("sparsity", "abc", "'abc' is not a number between 0 and 1"),
+        ("sparsity", "nan", "'nan' is not a number between 0 and 1"),
+        ("criterion", "varience", "Unknown criterion 'varience': choose one of variance, random, magnitude"),
+        ("types", "query,foo", "Unknown projection type 'foo'"),
+        ("types", "", "No projection type is chosen"),
+        ("units", "ffn,heads,values", "The units 'values' and 'heads' have rows in common"),
+        ("basis", "rotated", "Unknown basis 'rotated'"),
+        ("basis", "principal", "Single rows are pruned as they are"),
+        ("budget", "latency", "Unknown budget 'latency'"),
+        ("replacement", "median", "Unknown replacement 'median': choose one of"),
+        ("calibration", "32", "'32' is no whole number from 64 to 4,096"),
+        ("calibration", "many", "'many' is no whole number"),
+        ("steps", "0", "'0' is no whole number from 1"),
+        ("recipes", "paper,worst", "Unknown recipe 'worst'"),
+        ("colour", "red", "'colour' is no setting"),
+    ],
+)
+def test_a_bad_value_is_named_and_the_default_taken(name, value, says):
+    settings, problems = from_query({name: value, "scope": "global"})
+    assert settings == Settings(scope="global")
+    (problem,) = problems
+    assert says in problem and problem.count("\n") == 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_named_recipe_sets_all_of_its_fields_and_is_recognised(name):
+    before = Settings(units="heads", criterion="wanda", types="query", budget="flops", sparsity="0.4")
+    chosen = before.with_recipe(name)
+    assert chosen.recipe.checked() == RECIPES[name].checked() and chosen.recipe_name == name
+    assert from_query(chosen.to_query()) == (chosen, []) and chosen.sparsity == "0.4"
+    assert replace(chosen, criterion="magnitude").recipe_name is None
+
+
+def test_the_budget_follows_the_units():
+    heads = Settings().with_units("heads")
+    assert (Settings().recipe.budget, heads.recipe.budget) == ("units", "parameters")
+    assert "budget" not in heads.to_query()  # it goes without saying
+    turned = replace(heads, basis="principal")
+    assert turned.with_units("rows").recipe.checked().basis == "neurons"
+
+
+def test_the_paper_is_drawn_by_criteria_and_what_solves_by_replacement():
+    assert Settings().curve_lines == "criteria" and Settings().with_recipe("best").curve_lines == "replacement"
+    assert Settings(lines="replacement").curve_lines == "replacement"

@@ -1,0 +1,131 @@
+"""Effects on the outputs against finite differences, and the weights of tokens."""
+
+from functools import cache
+
+import bench_models
+import pytest
+import torch
+from bench_models import bench
+
+from vp_core.measuring.gradients import FLOOR, _places
+from vp_core.recipes import Recipe
+
+STEP = 1e-5
+pytestmark = pytest.mark.usefixtures("exact_norms")
+
+
+@cache
+def benched(family):
+    return bench(family, 9)
+
+
+def changes(model, batch, place, columns, mean, uses):
+    """(tokens·uses, examples, outputs): change of the outputs when these columns of one token go towards their mean."""
+    module, counter = model.get_submodule(place.path), [0]
+
+    def moved(values, token, use, step):
+        counter[0] += 1
+        if counter[0] - 1 != use:
+            return values
+        values = values.clone()
+        at = place.start + columns
+        values[:, token, at] += step * (mean[columns] - values[:, token, at])
+        return values
+
+    rows = []
+    for use in range(uses):
+        for token in range(batch.inputs["input_ids"].shape[1]):
+            ends = []
+            for step in (STEP, -STEP):
+                counter[0] = 0
+
+                def on_input(_module, args, token=token, use=use, step=step):
+                    return (moved(args[0], token, use, step), *args[1:])
+
+                def on_output(_module, _args, output, token=token, use=use, step=step):
+                    return moved(output, token, use, step)
+
+                handle = module.register_forward_pre_hook(on_input) if place.inputs else module.register_forward_hook(on_output)
+                with torch.no_grad():
+                    ends.append(model(**batch.inputs).logits)
+                handle.remove()
+            rows.append((ends[0] - ends[1]) / (2 * STEP))
+    return torch.stack(rows)
+
+
+def effect(family, name, columns):
+    """Mean over sentences of Σ over outputs and tokens of the squared change."""
+    one = benched(family)
+    layer = one.layers[int(name.split(".")[0])]
+    place = _places(layer, one.statistics(), one.covariances())[name]
+    total = sum(
+        changes(one.model, batch, place, torch.tensor(columns), place.mean, layer.uses).square().sum()
+        for batch in one._solving_batches()
+    )
+    return total.item() / len(one.calibration)
+
+
+def test_the_place_of_every_projection():
+    """`effect` above takes places from the code under test: they are the right ones."""
+    one = benched("gpt2")
+    places = _places(one.layers[0], one.statistics(), one.covariances())
+    assert (places["0.key"].path, places["0.key"].start, places["0.key"].inputs) == ("transformer.h.0.attn.c_attn", 48, False)
+    assert (places["0.context"].path, places["0.context"].inputs) == ("transformer.h.0.attn.c_proj", True)
+    assert torch.equal(places["0.key"].mean, one.statistics().mean("0.key"))
+    assert torch.equal(places["0.activation"].mean, one.covariances()["0.activation"].mean)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "albert", "bart", "llama"])
+@pytest.mark.parametrize("name", ["0.context", "0.query", "0.ffn_in", "0.activation", "0.attention_output"])
+def test_effects_are_those_of_finite_differences(family, name):
+    found = benched(family).gradients()
+    heads = len(found.by_head[name])
+    width = len(found.effect[name]) // heads
+    for column in (3, 21):
+        assert found.effect[name][column].item() == pytest.approx(effect(family, name, [column]), rel=1e-5), column
+    head = list(range((heads - 1) * width, heads * width))
+    assert found.by_head[name][heads - 1].item() == pytest.approx(effect(family, name, head), rel=1e-5)
+    assert found.whole[name].item() == pytest.approx(effect(family, name, list(range(heads * width))), rel=1e-5)
+
+
+def test_only_the_first_token_counts_in_the_last_layer_of_a_classifier_that_reads_it():
+    one = benched("bert")
+    weights, batches = one.gradients().weights, one._solving_batches()
+    for name in ("1.query", "1.attention_output", "1.ffn_in", "1.ffn_out"):
+        for batch, found in zip(batches, weights[name], strict=True):
+            assert found.shape == batch.inputs["input_ids"].shape
+            assert (found[:, 1:] == FLOOR).all() and (found[:, 0] > FLOOR).all()
+    for name, found in weights.items():
+        real = [batch.inputs["attention_mask"].bool() for batch in batches]
+        values = torch.cat([w[mask] for w, mask in zip(found, real, strict=True)])
+        assert values.mean().item() == pytest.approx(1 + FLOOR, rel=1e-5), name
+        assert all((w[~mask] == FLOOR).all() for w, mask in zip(found, real, strict=True)), name  # padding reaches nobody
+    for name in ("1.key", "1.value", "0.ffn_out"):
+        assert all((w[:, 1] > FLOOR).all() for w in weights[name])
+
+
+@pytest.mark.parametrize("family", bench_models.CLASSIFIERS)
+def test_fisher_of_units_is_the_effect_where_they_are_read(family):
+    one = benched(family)
+    found = one.gradients()
+    names = ("ffn", "values") if family == "llama" else ("ffn", "values", "pairs")
+    scores = one.scores(Recipe(criterion="fisher", units=names).checked())
+    shared = one.layers[0].queries_per_key
+    for number, layer in enumerate(one.layers):
+        if "ffn_in" in layer.projections:
+            assert torch.equal(scores[f"{number}.ffn"], found.effect[f"{number}.activation"])
+        by_row = found.effect[f"{number}.context"].view(-1, shared, 12).sum(dim=1).flatten()
+        torch.testing.assert_close(scores[f"{number}.values"], by_row)
+        if family != "llama":
+            assert torch.equal(scores[f"{number}.pairs"], found.effect[f"{number}.query"])
+    whole = one.scores(Recipe(criterion="fisher", units=("layers",)).checked())
+    parts = one.scores(Recipe(criterion="fisher", units=("sublayers",)).checked())
+    for number, layer in enumerate(one.layers):
+        both = [parts[f"{number}.{part}"] for part in ("attention", "feed-forward") if f"{number}.{part}" in parts]
+        assert whole[f"{number}.layer"].item() == pytest.approx(sum(both).item())
+        assert len(both) == (2 if "ffn_in" in layer.projections else 1)
+        assert both[0].item() == found.whole[f"{number}.attention_output"].item()
+    rows = one.scores(Recipe(criterion="fisher").checked())
+    gated = family == "llama"
+    assert torch.equal(rows["0.ffn_in"], found.effect["0.activation" if gated else "0.ffn_in"])
+    assert torch.equal(rows["0.value"], found.effect["0.value"])

@@ -1,0 +1,49 @@
+"""Other arithmetics: what is cast, what is quantised, how many bytes that makes, and that the model stays as it was."""
+
+import pytest
+import tiny
+import torch
+
+from vp_core.ground.errors import VPError
+from vp_core.model.precision import PRECISIONS, bytes_of, in_precision
+from vp_core.model.scatter import SCATTER_COST, ScatterLinear
+from vp_core.recipes import Recipe
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_squeezed_model_answers_nearly_the_same(studies, precision):
+    study = studies["bert"]
+    model, batch = study.squeezed(Recipe(), 0.4), study.question.chunks()[0][1][0]
+    before = tiny.sha(model)
+    with torch.inference_mode():
+        exact, found = (m.base_model(**batch.inputs).last_hidden_state.float() for m in (model, in_precision(model, precision)))
+    # bfloat16 has 8 bits for the mantissa, int8 7 bits for a whole tensor: a few layers of that
+    assert (exact - found).norm() <= {"float32": 0, "bfloat16": 0.02, "int8": 0.05}[precision] * exact.norm()
+    assert tiny.sha(model) == before and tiny.hooks(model) == 0
+
+
+def test_bytes_by_hand(studies):
+    model = studies["bert"].model
+    tensors = {id(t): t for t in [*model.parameters(), *model.buffers()]}.values()
+    floats = sum(t.numel() for t in tensors if t.is_floating_point())
+    others = sum(t.numel() * t.element_size() for t in tensors if not t.is_floating_point())
+    assert bytes_of(model) == 4 * floats + others
+    assert bytes_of(in_precision(model, "bfloat16")) == 2 * floats + others
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    saved = sum(3 * m.weight.numel() - (8 + 8) * m.out_features for m in linear)  # a scale and a zero point for each row
+    assert bytes_of(in_precision(model, "int8")) == 4 * floats + others - saved
+
+
+def test_bfloat16_chooses_anew_where_zero_rows_pay(monkeypatch, studies):
+    study = studies["bert"]
+    monkeypatch.setitem(SCATTER_COST, torch.float32, 0)
+    model = study.squeezed(Recipe(), 0.4)
+    cast = in_precision(model, "bfloat16")
+    wide = {p: m.shape.wide for p, m in cast.named_modules() if isinstance(m, ScatterLinear) and m.linear is not None}
+    narrow = {p: m.shape.wide for p, m in model.named_modules() if isinstance(m, ScatterLinear) and m.linear is not None}
+    assert any(wide[p] and not narrow[p] for p in wide.keys() & narrow.keys())
+
+
+def test_unknown_precision(studies):
+    with pytest.raises(VPError, match=r"int4.*choose one of"):
+        in_precision(studies["bert"].model, "int4")

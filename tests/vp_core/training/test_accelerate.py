@@ -1,0 +1,100 @@
+"""Several processes: a real run on two, under `accelerate launch`; equal masks and weights on both, one of them writes."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import snip_runs
+import tiny
+import torch
+
+from vp_core.model.blocks import Block
+from vp_core.squeezing.folder import load_pruned
+from vp_core.training.run_folder import Checkpoint, read_log
+from vp_core.training.snip import run
+
+ROOT = Path(__file__).parents[3]
+SCRIPT = """
+import json, sys
+from pathlib import Path
+sys.path[:0] = [{root!r}, {root!r} + "/tests"]
+import torch
+torch.set_num_threads(1)
+import snip_runs as t
+import tiny
+from vp_core.training import run_folder, snip
+from vp_core.ground import store
+
+writes, real = [], store.atomic
+for module in (store, run_folder):
+    module.atomic = lambda path: writes.append(Path(path).name) or real(path)
+keep = run_folder.Log.keep
+run_folder.Log.keep = lambda self, name, *rest: writes.append(name) or keep(self, name, *rest)
+
+out = Path(sys.argv[1])
+job = snip._Run(t.material("bert"), t.settings(sn=4.0, iterations=2).checked(), out / "run", print, lambda *news: None)
+rows, hashes = [], []
+while (row := job.next()) is not None:
+    rows.append(row)
+    hashes.append(tiny.sha(job.dense))
+rank = job.accelerator.process_index
+found = {{"ranks": job.accelerator.num_processes, "rows": t.plain_rows(rows), "hashes": hashes, "writes": writes,
+         "gone": [b.name for b in job.gone]}}
+(out / f"{{rank}}.json").write_text(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """(folder, what each of the two processes saw) of one run with spectral normalisation."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "two.py").write_text(SCRIPT.format(root=str(ROOT)))
+    # `--cpu` starts one process only, unless there is MPI; the launcher of accelerators starts as many as it is told
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1",
+              "--main_process_port", "0", str(folder / "two.py"), str(folder)]  # fmt: skip
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "hf")}
+    done = subprocess.run(launch, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_equal_masks_and_weights(both):
+    """After every row, to the bit."""
+    _, (first, second) = both
+    assert first["ranks"] == second["ranks"] == 2
+    assert first["gone"] == second["gone"] != []
+    assert len(first["rows"]) == 3 and first["rows"] == second["rows"]
+    assert first["hashes"] == second["hashes"] and len(set(first["hashes"])) == 3
+
+
+def test_one_writes(both):
+    folder, (first, second) = both
+    assert second["writes"] == [] and {"run.json", "checkpoint.safetensors", "model"} <= set(first["writes"])
+    assert {p.name for p in (folder / "run").iterdir()} <= {"run.json", "checkpoint.safetensors", "model", "within"}
+
+
+def test_what_was_written_is_what_both_have(both):
+    folder, (first, _) = both
+    rows = read_log(folder / "run")["rows"]
+    assert snip_runs.plain_rows(rows) == first["rows"]
+    model = copy.deepcopy(snip_runs.material("bert").model)
+    state = Checkpoint(folder / "run").load(model)
+    assert state["gone"] == first["gone"] and tiny.sha(model) == first["hashes"][-1]
+    small, gone = snip_runs.check(folder / "run", "bert", rows)
+    assert gone == [Block.named(name) for name in first["gone"]]
+    assert all(sigma == pytest.approx(4, rel=2e-3) for sigma in snip_runs.live_norms(small, model).values())
+    assert torch.isfinite(snip_runs.logits(load_pruned(folder / "run" / "model"), "bert")).all()
+
+
+def test_two_processes_train_like_one(both, tmp_path):
+    """Without dropout both gradients together are the whole mini-batch's: the same blocks, nearly the same ε."""
+    alone = list(run(snip_runs.material("bert"), snip_runs.settings(sn=4.0), tmp_path / "run"))
+    _, (first, _) = both
+    for one, two in zip(alone[1:], first["rows"][1:], strict=True):
+        assert one["epsilon"] == pytest.approx(two["epsilon"], rel=2e-2)
+    assert alone[1]["went"] == first["rows"][1]["went"]

@@ -1,0 +1,189 @@
+"""How good is a model on a data set: a running score with an interval, exact at the end."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vp_core.asking.batches import Batch, Encoded, make_batches
+from vp_core.asking.metrics import compute, interval
+from vp_core.asking.tasks import Task
+from vp_core.ground.errors import VPError
+from vp_core.ground.parallel import Stopwatch, in_parallel
+from vp_core.model.precision import in_precision
+from vp_core.model.projections import last_attention_norm
+from vp_core.model.sharing import share
+
+BATCH_TOKENS = {"float32": 768, "bfloat16": 1536, "int8": 1536}
+"""Padded tokens a batch. Smaller ones stay nearer the cache and waste less padding, larger ones cost less overhead,
+which weighs more where the arithmetic is faster."""
+FIRST_ANSWER = 64
+NEXT_ANSWERS = 1024
+"""Examples before the first running score, and before each next one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What a model is asked: encoded examples, their labels (n,), the task, and which output means which class.
+
+    `order[j]` is the class of the model's output j (see `vp_core.load.label_order`).
+    """
+
+    data: Encoded
+    labels: np.ndarray
+    task: Task
+    order: tuple[int, ...]
+    _chunks: dict[str, list[tuple[np.ndarray, list[Batch]]]] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def chunks(self, dtype: str = "float32") -> list[tuple[np.ndarray, list[Batch]]]:
+        """The order of evaluation: random chunks of examples (see `running_chunks`), each with its batches."""
+        if dtype not in self._chunks:
+            parts = running_chunks(len(self))
+            self._chunks[dtype] = [(part, make_batches(self.data, part, BATCH_TOKENS[dtype])) for part in parts]
+        return self._chunks[dtype]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric on `n` of `total` examples with its 95 % interval, and the seconds it took.
+
+    Final (`n == total`) scores also hold `right` (n,), which examples were right (None for a regression), and `others`,
+    the task's further metrics.
+    """
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    total: int
+    seconds: float
+    others: Mapping[str, float] = field(default_factory=dict)
+    right: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def final(self) -> bool:
+        return self.n == self.total
+
+    def as_json(self) -> dict[str, Any]:
+        """What trainings report of a score: the metric with its interval, and the further metrics by name."""
+        kept = {name: getattr(self, name) for name in ("metric", "value", "low", "high", "n")}
+        return kept | dict(self.others)
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<b>{self.metric} {self.value:.4f}</b> (95 % interval {self.low:.4f} to {self.high:.4f}, "
+            f"n = {self.n:,}{'' if self.final else f' of {self.total:,}'}, {self.seconds:.2f} s)"
+        )
+
+
+@contextmanager
+def first_token_only(model: PreTrainedModel) -> Iterator[None]:
+    """While open, the last layer's feed-forward runs on the first token only, where that is all the classifier reads.
+
+    Saves 8/72 of a 6-layer model's linear work; a logit changes by rounding alone.
+    """
+    norm = last_attention_norm(model)
+    if norm is None:
+        yield
+        return
+    handle = norm.register_forward_pre_hook(lambda _module, inputs: (inputs[0][:, :1],))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def logits_by_batch(
+    model: PreTrainedModel, batches: Sequence[Batch], background: bool = False
+) -> Iterator[tuple[Batch, Tensor]]:
+    """(batch, logits (examples, outputs) float32) in the order of `batches`, several at a time.
+
+    The caller's model is not touched. Raises VPError for logits that are NaN or infinite.
+    """
+    private = share(model)
+
+    def one(batch: Batch) -> tuple[Batch, Tensor]:
+        with torch.inference_mode():
+            return batch, private(**batch.inputs).logits.float()
+
+    with first_token_only(private):
+        for batch, logits in in_parallel(one, batches, background):
+            if not torch.isfinite(logits).all():
+                raise VPError("The model's outputs are NaN or infinite: check its weights, or evaluate in float32.")
+            yield batch, logits
+
+
+def running_chunks(total: int, seed: int = 0) -> list[np.ndarray]:
+    """Random, disjoint sets of examples: 64 for a first answer, then 1,024 at a time.
+
+    After each chunk what has been seen is a simple random sample, so that its interval means what it says. Fewer, larger
+    chunks find more sentences of like length: 5 % padding, where doubling from 64 left 11 %.
+
+    >>> [len(c) for c in running_chunks(872)]
+    [64, 808]
+    """
+    order = np.random.default_rng(seed).permutation(total)
+    return [part for part in np.split(order, range(FIRST_ANSWER, total, NEXT_ANSWERS)) if len(part)]
+
+
+def evaluate(
+    model: PreTrainedModel,
+    question: Question,
+    dtype: str = "float32",
+    background: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Score]:
+    """Running scores, the last one exact: iterate for a first answer early, or take `score` for the last.
+
+    Every caller gets the same batches in the same order, so that the same question has the same answer everywhere.
+    `background=True` gives way to whoever waits (see `vp_core.ground.parallel`); once `stopped()` is true no more scores come.
+    """
+    clock = Stopwatch()
+    model = in_precision(model, dtype)
+    predictions = np.zeros(len(question), dtype=float if question.task.regression else int)
+    seen: list[np.ndarray] = []
+    classes = torch.tensor(question.order)
+    chunks = question.chunks(dtype)
+    left = [len(batches) for _, batches in chunks]
+    everything = [batch for _, batches in chunks for batch in batches]
+    for batch, logits in logits_by_batch(model, everything, background):
+        if stopped():
+            return
+        answer = logits[:, 0] if question.task.regression else classes[logits.argmax(dim=1)]
+        predictions[batch.examples] = answer.numpy()
+        left[len(seen)] -= 1
+        if left[len(seen)] == 0:
+            seen.append(chunks[len(seen)][0])
+            yield _score(question, predictions, np.concatenate(seen), clock.seconds)
+
+
+def score(model: PreTrainedModel, question: Question, dtype: str = "float32", background: bool = False) -> Score:
+    """The exact score on all examples."""
+    *_, last = evaluate(model, question, dtype, background)
+    return last
+
+
+def _score(question: Question, predictions: np.ndarray, seen: np.ndarray, seconds: float) -> Score:
+    labels, answers, task = question.labels[seen], predictions[seen], question.task
+    final = len(seen) == len(question)
+    low, high = interval(task.metric, labels, answers)
+    return Score(
+        metric=task.metric,
+        value=compute(task.metric, labels, answers),
+        low=low,
+        high=high,
+        n=len(seen),
+        total=len(question),
+        seconds=seconds,
+        others={m: compute(m, labels, answers) for m in task.metrics[1:]} if final else {},
+        right=(predictions == question.labels) if final and not task.regression else None,
+    )

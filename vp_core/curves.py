@@ -1,0 +1,211 @@
+"""Recipes × sparsities → a tidy table of scores that can be stopped and resumed; no point is computed twice."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from vp_core.asking.evaluate import Score
+from vp_core.ground.errors import VPError
+from vp_core.ground.parallel import wait_turn
+from vp_core.ground.store import atomic
+from vp_core.ranking.plan import check_sparsity
+from vp_core.recipes import Recipe, name_of
+from vp_core.study import Study
+
+Row = dict[str, Any]
+COLUMNS = (
+    "recipe", "criterion", "sparsity", "metric", "value", "low", "high", "n", "seconds", "rows_removed", "rows",
+    "parameters_removed", "parameters", "scope", "replacement", "types", "estimator", "seed", "units", "basis",
+    "budget", "steps", "calibration", "dtype", "others",
+    "model", "task", "key", "right",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A tidy table, one row a point, with the columns COLUMNS (`right` holds packed bits: which examples were right)."""
+
+    table: pd.DataFrame
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Curve) and self.table.equals(other.table)
+
+    def _repr_html_(self) -> str:
+        return self.table[["criterion", "sparsity", "metric", "value", "low", "high", "n"]].to_html(index=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write as parquet, atomically."""
+        with atomic(path) as temporary:
+            self.table.to_parquet(temporary, index=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Curve":
+        """Read what `save` wrote; VPError if the file is broken or something else."""
+        try:
+            # in one go: a reader that opens the path twice meets two files when another process replaces it in between
+            table = pd.read_parquet(BytesIO(Path(path).read_bytes()))
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise VPError(f"{str(path)!r} cannot be read as a curve ({reason}): move it away and run again.") from error
+        if not set(COLUMNS) <= set(table.columns):
+            raise VPError(f"{str(path)!r} is a table, but no curve of this tool: choose another file.")
+        return cls(table[list(COLUMNS)])
+
+
+class CurveStore:
+    """Finished points by key, kept in a parquet file if a path is given. Safe for threads and for processes."""
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = Path(path) if path else None
+        self._rows: dict[str, Row] = {}
+        self._lock = Lock()
+        if self.path and not self.path.parent.is_dir():
+            raise VPError(f"The folder {str(self.path.parent)!r} is not there: make it first, or choose another place.")
+        if self.path and self.path.exists():
+            self._read()
+
+    def get(self, key: str) -> Row | None:
+        with self._lock:
+            return self._rows.get(key)
+
+    def add(self, row: Row) -> None:
+        """Keep a finished point; it is on disk when this returns."""
+        with self._lock:
+            self._rows[row["key"]] = row
+            if self.path:
+                with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+                    if self.path.exists():
+                        self._read()  # another process may have added points
+                    Curve(_table(self._rows.values())).save(self.path)
+
+    def _read(self) -> None:
+        assert self.path
+        for row in Curve.load(self.path).table.to_dict("records"):
+            self._rows.setdefault(str(row["key"]), {str(k): v for k, v in row.items()})
+
+
+def _table(rows) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=list(COLUMNS))
+
+
+def point(study: Study, recipe: Recipe, sparsity: float, score: Score, dtype: str) -> Row:
+    """One row of a curve."""
+    recipe = recipe.checked()
+    cost = study.cost(recipe, sparsity)
+    return {
+        "recipe": name_of(recipe) or recipe.describe(),
+        "criterion": recipe.criterion,
+        "sparsity": sparsity,
+        "metric": score.metric,
+        "value": score.value,
+        "low": score.low,
+        "high": score.high,
+        "n": score.n,
+        "seconds": score.seconds,
+        "rows_removed": cost.rows_removed,
+        "rows": cost.rows,
+        "parameters_removed": cost.parameters_removed,
+        "parameters": cost.parameters,
+        "scope": recipe.scope,
+        "replacement": recipe.replacement,
+        "types": ",".join(recipe.types),
+        "estimator": recipe.estimator,
+        "seed": recipe.seed,
+        "units": ",".join(recipe.units),
+        "basis": recipe.basis,
+        "budget": recipe.budget,
+        "steps": recipe.steps,
+        "calibration": len(study.calibration),
+        "dtype": dtype,
+        "others": json.dumps(dict(score.others)),
+        "model": study.loaded.name,
+        "task": study.question.task.name,
+        "key": study.key(recipe, sparsity, dtype),
+        "right": np.packbits(score.right).tobytes() if score.right is not None else None,
+    }
+
+
+def known_point(study: Study, recipe: Recipe, sparsity: float, dtype: str, store: CurveStore) -> Row | None:
+    """A finished point, if there is one. At sparsity 0 every recipe has the same: the dense model's."""
+    row = store.get(study.key(recipe, sparsity, dtype))
+    if row is None:
+        return None
+    recipe = recipe.checked()
+    about = asdict(recipe) | {"types": ",".join(recipe.types), "units": ",".join(recipe.units)}
+    return row | about | {"recipe": name_of(recipe) or recipe.describe()}
+
+
+def score_of(row: Row) -> Score:
+    """The final Score that a point was made of."""
+    bits = row["right"]
+    right = None if bits is None else np.unpackbits(np.frombuffer(bits, np.uint8))[: row["n"]].astype(bool)
+    n = int(row["n"])
+    others = json.loads(row["others"])
+    return Score(row["metric"], row["value"], row["low"], row["high"], n, n, row["seconds"], others, right)
+
+
+def order_of_points(
+    criteria: Sequence[str | Recipe], sparsities: Sequence[float], recipe: Recipe
+) -> list[tuple[Recipe, float]]:
+    """All points, the shape of the curve first: ends, middle, then what lies between, criteria in turn.
+
+    A criterion is taken with the rest of `recipe`; a whole recipe stands for itself.
+
+    >>> [s for _, s in order_of_points(["variance"], [0, .1, .2, .3, .4], Recipe())]
+    [0, 0.4, 0.2, 0.1, 0.3]
+    """
+    ordered: list[float] = []
+    spans = [(0, len(sparsities) - 1)]
+    ordered += [sparsities[i] for i in dict.fromkeys(spans[0])] if len(sparsities) else []
+    while spans:
+        first, last = spans.pop(0)
+        middle = (first + last) // 2
+        if first < middle < last:
+            ordered.append(sparsities[middle])
+            spans += [(first, middle), (middle, last)]
+    recipes = [replace(recipe, criterion=c) if isinstance(c, str) else c for c in criteria]
+    return [(one, s) for s in ordered for one in recipes]
+
+
+def sweep(
+    study: Study,
+    criteria: Sequence[str | Recipe],
+    sparsities: Sequence[float],
+    recipe: Recipe | None = None,
+    store: CurveStore | None = None,
+    dtype: str = "float32",
+    background: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Row]:
+    """Points of criteria (or whole recipes) × sparsities as they are finished; those the store has come at once.
+
+    Every finished point is in the store before it is yielded, so an interrupted sweep loses the running point only.
+    """
+    recipe, store = recipe or Recipe(), store or CurveStore()
+    for chosen, sparsity in order_of_points(criteria, [check_sparsity(s) for s in sparsities], recipe):
+        if background:
+            wait_turn()  # what somebody waits for may be this very point
+        row = known_point(study, chosen, sparsity, dtype, store)
+        if row is None:
+            scores = list(study.running_scores(chosen, sparsity, dtype, background, stopped))
+            if not scores or not scores[-1].final:
+                return
+            row = point(study, chosen, sparsity, scores[-1], dtype)
+            store.add(row)
+        yield row
+        if stopped():
+            return
+
+
+def curve(rows: Sequence[Row]) -> Curve:
+    """A tidy Curve of finished points, by criterion, recipe and sparsity."""
+    table = _table(rows)
+    return Curve(table.sort_values(["criterion", "recipe", "sparsity"], kind="stable").reset_index(drop=True))

@@ -1,0 +1,98 @@
+"""Files that are whole or not there: safetensors and parquet, written to a temporary name and moved into place."""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vp_core.ground.errors import VPError
+
+DEMO_DIR = Path(__file__).parents[1] / "demo"
+"""The embedded default: models and sentences that come with the package."""
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; it takes the place of `path` when all went well, else it is removed."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise VPError(f"The folder {str(path.parent)!r} is not there: make it first, or choose another place.")
+    temporary = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except Exception as error:  # a full disk has several classes
+        if (reason := write_failure(error)) is None:
+            raise
+        raise VPError(f"{str(path)!r} could not be written ({reason}); what was there is as before.") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_failure(error: BaseException | None) -> str | None:
+    """Why a file could not be written, in the system's words; None if that is not what an exception says.
+
+    safetensors and tokenizers do not raise OSError, they only cite it.
+
+    >>> write_failure(Exception("I/O error: No space left on device (os error 28)")), write_failure(KeyError("x"))
+    ('No space left on device', None)
+    """
+    if isinstance(error, VPError):
+        return write_failure(error.__cause__)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    cited = re.search(r"([^:]*) \(os error \d+\)", str(error))
+    if cited:
+        return cited[1].strip()
+    return str(error) if isinstance(error, SafetensorError) else None
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], kind: str, about: Mapping[str, str]) -> None:
+    """Write tensors with their `kind` and a few strings about them to a safetensors file."""
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with atomic(path) as temporary:
+        save_file(whole, temporary, metadata={**about, "kind": kind, "format": "variance-pruning 1"})
+
+
+def load_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read what `save_tensors` wrote; VPError if the file is missing, broken or of another kind."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            # clone: the tensors of a memory-mapped file would break with the file
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise VPError(f"{str(path)!r} cannot be read as safetensors ({error}): write it again.") from error
+    if about.get("kind") != kind:
+        raise VPError(f"{str(path)!r} holds no {kind}: choose a file that was saved as {kind}.")
+    return tensors, about
+
+
+def digest(*parts: object) -> str:
+    """A short fingerprint of JSON-able values.
+
+    >>> digest("a", 1) == digest("a", 1) != digest("a", 2)
+    True
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def cache_dir() -> Path:
+    """Where finished curves are kept: `VP_CACHE_DIR`, or the user's cache folder."""
+    path = Path(os.environ.get("VP_CACHE_DIR") or platformdirs.user_cache_dir("variance-pruning"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,217 @@
+"""Function norms: per token max_i |F(x)_i| of every block, over real tokens (SNIP, section 3.2 and fig. 2).
+
+`collect_norms(model, batches) -> FunctionNorms`. Nothing grows with the number of tokens: the distribution is a sketch,
+and of each text only the largest norm of each block stays, from which the share of mini-batches in which a block would
+have been the identity follows for every ε at once.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from vp_core.asking.batches import Batch
+from vp_core.ground.errors import VPError
+from vp_core.ground.parallel import in_parallel, per_thread
+from vp_core.ground.store import load_tensors, save_tensors
+from vp_core.measuring.histogram import Sketch
+from vp_core.model.blocks import Block, Sublayers, find_sublayers
+from vp_core.model.projections import as_rows
+from vp_core.model.scatter import ScatterLinear
+from vp_core.model.sharing import share
+
+MINI_BATCH = 32
+"""Texts in a mini-batch, as in the paper's fine-tuning (table 3)."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+_CHUNK = 128
+"""Tokens whose contributions, (heads, tokens, d), are made at once: they stay in the level-2 cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionNorms:
+    """`sketch` of the norms of all `blocks` in their order, and `maxima` (texts, blocks), the largest norm in each text.
+
+    `model` and `data` are the fingerprints of what was measured.
+    """
+
+    blocks: tuple[Block, ...]
+    sketch: Sketch
+    maxima: Tensor
+    model: str = ""
+    data: str = ""
+
+    def means(self) -> dict[Block, float]:
+        """Mean norm over tokens, exact."""
+        return dict(zip(self.blocks, self.sketch.mean().tolist(), strict=True))
+
+    def of(self, kind: str) -> list[int]:
+        """Positions of the blocks of a kind."""
+        return [i for i, block in enumerate(self.blocks) if block.kind == kind]
+
+    def batch_maxima(self, seed: int = 0) -> Tensor:
+        """(mini-batches, blocks): the largest norm in each of random mini-batches of MINI_BATCH texts."""
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self.maxima)))
+        return torch.stack([self.maxima[part].amax(dim=0) for part in order.split(MINI_BATCH)])
+
+    def shut(self, epsilon: Mapping[str, float]) -> Tensor:
+        """(mini-batches, blocks) bool: whether S_ε makes the block the identity there; `epsilon` as in `identity_share`."""
+        limits = torch.tensor([epsilon.get(block.kind, -1.0) for block in self.blocks])
+        return self.batch_maxima() <= limits
+
+    def identity_share(self, epsilon: Mapping[str, float]) -> Tensor:
+        """(blocks,): the share of mini-batches in which S_ε makes the block the identity: no token's norm is above ε.
+
+        `epsilon` gives ε by kind; blocks of other kinds are never the identity.
+        """
+        return self.shut(epsilon).double().mean(dim=0)
+
+    def closed_share(self, epsilon: Mapping[str, float]) -> Tensor:
+        """(blocks,): the share of tokens at which S_ε puts out zero, to within a bin of the sketch."""
+        shares = {kind: self.sketch.share_below(value) for kind, value in epsilon.items()}
+        nothing = torch.zeros(len(self.blocks), dtype=torch.float64)
+        return torch.stack([shares.get(block.kind, nothing)[i] for i, block in enumerate(self.blocks)])
+
+    def smallest_mean(self, kinds: Sequence[str], k: int = 1) -> float:
+        """ε by the paper's rule: the k-th smallest mean norm among the blocks of these kinds (section 3.4)."""
+        means = sorted(mean for block, mean in self.means().items() if block.kind in kinds)
+        return means[min(k, len(means)) - 1]
+
+    def merge(self, other: "FunctionNorms") -> "FunctionNorms":
+        """Both together; VPError for different blocks."""
+        if self.blocks != other.blocks or self.model != other.model:
+            raise VPError("These function norms belong to different models: collect both on the same one.")
+        both = Sketch.empty(len(self.blocks))
+        for one in (self, other):
+            both.merge(one.sketch)
+        return FunctionNorms(self.blocks, both, torch.cat([self.maxima, other.maxima]), self.model, f"{self.data}+{other.data}")
+
+    def save(self, path: str | Path) -> None:
+        """Write to a safetensors file, atomically."""
+        s = self.sketch
+        tensors = {"counts": s.counts, "total": s.total, "low": s.low, "high": s.high, "maxima": self.maxima}
+        about = {"blocks": " ".join(block.name for block in self.blocks), "model": self.model, "data": self.data}
+        save_tensors(path, tensors, kind="function norms", about=about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "FunctionNorms":
+        """Read what `save` wrote; VPError if the file is broken or something else."""
+        t, about = load_tensors(path, kind="function norms")
+        blocks = tuple(Block.named(name) for name in about["blocks"].split())
+        sketch = Sketch(t["counts"], t["total"], t["low"], t["high"])
+        return cls(blocks, sketch, t["maxima"], about["model"], about["data"])
+
+
+def head_norms(context: Tensor, weight: Tensor, heads: int) -> Tensor:
+    """max_i |(head_h · W_O_h)_i| of every head: (heads, tokens) from `context` (tokens, heads·w) and W_O (d, heads·w).
+
+    Costs as many multiplications as W_O itself, since each head meets its own columns only.
+    """
+    width = weight.shape[1] // heads
+    by_head = weight.view(len(weight), heads, width).permute(1, 2, 0).contiguous()  # (heads, w, d)
+    found = context.new_empty(heads, len(context))
+    for start in range(0, len(context), _CHUNK):
+        part = context[start : start + _CHUNK].view(-1, heads, width).transpose(0, 1)  # (heads, tokens, w)
+        torch.amax(torch.bmm(part, by_head).abs_(), dim=2, out=found[:, start : start + _CHUNK])
+    return found
+
+
+def live_heads(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(the part of `x` (…, d_in) that comes from heads which are there, the columns of W_O that read it, (d, n)); `module` is
+    W_O, squeezed or not."""
+    if not isinstance(module, ScatterLinear):
+        return x, as_rows(module, cast(Tensor, module.weight))
+    return x[..., module.in_index] if module.shape.gathers else x, module.compact()[0]
+
+
+@contextmanager
+def _observed(model: nn.Module, sublayers: Iterable[Sublayers], found: dict[Block, list[Tensor]]) -> Iterator[None]:
+    """While open, a forward pass adds the norms (examples·tokens,) of every block to `found`, once for each use of it."""
+
+    def see_heads(one: Sublayers):
+        def hook(module: nn.Module, inputs: tuple[Tensor]) -> None:
+            x, weight = live_heads(module, inputs[0].flatten(0, -2))
+            norms = head_norms(x, weight, len(one.heads))
+            for head, values in zip(one.heads, norms, strict=True):
+                found.setdefault(Block(one.layer, "head", head), []).append(values)
+
+        return model.get_submodule(one.attention or "").register_forward_pre_hook(hook)
+
+    def see(path: str, block: Block):
+        def hook(_module: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
+            found.setdefault(block, []).append(output.abs().amax(dim=-1).flatten())
+
+        return model.get_submodule(path).register_forward_hook(hook)
+
+    handles = []
+    for one in sublayers:
+        handles += [see_heads(one)] if one.heads else []
+        handles += [see(one.attention, Block(one.layer, "attention"))] if one.attention else []
+        handles += [see(one.ffn, Block(one.layer, "ffn"))] if one.ffn else []
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def collect_norms(
+    model: PreTrainedModel, batches: Iterable[Batch], sublayers: Sequence[Sublayers] | None = None, *,
+    model_id: str = "", data_id: str = "",
+) -> FunctionNorms:  # fmt: skip
+    """Function norms of every head, attention block and feed-forward network over the real tokens of `batches`.
+
+    `sublayers` says where they are, for a model that blocks have left already (`vp_core.model.blocks`). Blocks that are used
+    several times (ALBERT) count each use. Raises VPError for an empty set, a family without these residual blocks, and
+    norms that are NaN or infinite.
+    """
+    places = tuple(find_sublayers(model) if sublayers is None else sublayers)
+    blocks = tuple(block for one in places for block in one.blocks)
+    decoders = {one.layer: one.decoder for one in places}
+    private = per_thread(lambda: share(model))
+
+    def one(batch: Batch) -> tuple[Sketch, Tensor, np.ndarray]:
+        hooked = private()
+        found: dict[Block, list[Tensor]] = {}
+        with torch.inference_mode(), _observed(hooked, places, found):
+            hooked(**batch.inputs)
+        sketch = Sketch.empty(len(blocks))
+        texts = len(batch.examples)
+        maxima = torch.zeros(texts, len(blocks))
+        for decoder in sorted(set(decoders.values())):
+            mask = batch.real_tokens(decoder)
+            chosen = [i for i, block in enumerate(blocks) if decoders[block.layer] == decoder]
+            for uses in zip(*(found[blocks[i]] for i in chosen), strict=True):
+                norms = torch.stack(uses).float()  # (blocks, examples·tokens)
+                if mask is not None:
+                    norms *= mask
+                _check_finite([blocks[i] for i in chosen], norms)
+                maxima[:, chosen] = torch.maximum(maxima[:, chosen], norms.view(len(chosen), texts, -1).amax(dim=2).T)
+                sketch.add(chosen, norms if mask is None else norms[:, mask.bool()])
+        return sketch, maxima, batch.examples
+
+    total, parts, places_of_texts = Sketch.empty(len(blocks)), [], []
+    for sketch, maxima, examples in in_parallel(one, batches):
+        total.merge(sketch)
+        parts.append(maxima)
+        places_of_texts.append(examples)
+    if not parts:
+        raise VPError("There are no tokens to measure function norms on: give at least one sentence.")
+    order = np.argsort(np.concatenate(places_of_texts), kind="stable")  # whatever the batches, text by text
+    return FunctionNorms(blocks, total, torch.cat(parts)[torch.from_numpy(order)], model_id, data_id)
+
+
+def _check_finite(blocks: Sequence[Block], norms: Tensor) -> None:
+    """VPError that names the first block whose norms (blocks, tokens) are NaN or infinite."""
+    sums = norms.sum(dim=1)
+    if not torch.isfinite(sums).all():
+        block = blocks[int((~torch.isfinite(sums)).nonzero()[0])]
+        raise VPError(
+            f"The function norm of {block.name} is not finite: this model cannot be measured; check its weights, or run it in "
+            "float32."
+        )

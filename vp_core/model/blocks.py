@@ -1,0 +1,97 @@
+"""Blocks: the residual mappings F of H(x) = F(x) + x that SNIP looks at (section 3.2), as a whole each.
+
+A block is one attention head's contribution head_h·W_O_h, a whole attention block, or a feed-forward network. Where several
+query heads share a key/value head (Llama) they count as one head, since they can only go together.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from transformers import PreTrainedModel
+
+from vp_core.ground.errors import one_of
+from vp_core.model.projections import Layer, find_layers
+
+SUBLAYER = {"attention_output": "attention", "ffn_out": "ffn"}
+"""The block that ends with a projection of this type."""
+KINDS = ("head", "attention", "ffn")
+MODES: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "heads": ("head",),
+    "ffn": ("ffn",),
+    "joint": ("head", "ffn"),
+    "attention": ("attention",),
+    "layers": ("attention", "ffn"),
+    "separate": ("attention", "ffn"),
+})  # fmt: skip
+"""Which kinds of blocks a mode takes out. `layers` takes both of a layer at once, `separate` each by itself (fig. 5)."""
+
+
+@dataclass(frozen=True, order=True)
+class Block:
+    """One block; `head` is None unless it is one. Its `name` is `3.head.5`, `3.attention` or `3.ffn`, counted from 0."""
+
+    layer: int
+    kind: str
+    head: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.layer}.{self.kind}" + ("" if self.head is None else f".{self.head}")
+
+    @classmethod
+    def named(cls, name: str) -> "Block":
+        """The block of a name.
+
+        >>> Block.named("3.head.5")
+        Block(layer=3, kind='head', head=5)
+        """
+        layer, kind, *head = name.split(".")
+        return cls(int(layer), one_of("kind of block", kind, KINDS), int(head[0]) if head else None)
+
+
+@dataclass(frozen=True)
+class Sublayers:
+    """The blocks of one layer and where they are: `heads` are the numbers of the live ones, each with `width` input
+    coordinates of the module at `attention` (None: gone), in order; `ffn` is the module that ends the feed-forward network.
+    `decoder` says that the layer's outputs are a decoder's tokens.
+    """
+
+    layer: int
+    attention: str | None
+    heads: tuple[int, ...]
+    width: int
+    ffn: str | None
+    decoder: bool = False
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        found = [Block(self.layer, "head", head) for head in self.heads]
+        found += [Block(self.layer, "attention")] if self.attention else []
+        return (*found, *([Block(self.layer, "ffn")] if self.ffn else []))
+
+    def without(self, gone: Collection[Block]) -> "Sublayers":
+        """What is left when these blocks have gone."""
+        attention = None if Block(self.layer, "attention") in gone else self.attention
+        heads = tuple(h for h in self.heads if attention and Block(self.layer, "head", h) not in gone)
+        ffn = None if Block(self.layer, "ffn") in gone else self.ffn
+        return Sublayers(self.layer, attention, heads, self.width, ffn, self.decoder)
+
+
+def find_sublayers(model: PreTrainedModel) -> tuple[Sublayers, ...]:
+    """The blocks of a dense model, layer by layer; VPError for a family that is not supported or a squeezed model."""
+    return tuple(_sublayers(layer) for layer in find_layers(model))
+
+
+def find_blocks(model: PreTrainedModel, kinds: Sequence[str] = KINDS) -> tuple[Block, ...]:
+    """All blocks of these kinds, layer by layer."""
+    return tuple(b for one in find_sublayers(model) for b in one.blocks if b.kind in kinds)
+
+
+def _sublayers(layer: Layer) -> Sublayers:
+    value, output, ffn = layer.projections["value"], layer.projections["attention_output"], layer.projections.get("ffn_out")
+    assert value.head_width
+    heads = value.d_out // value.head_width
+    return Sublayers(
+        value.layer, output.path, tuple(range(heads)), output.d_in // heads, ffn.path if ffn else None, output.decoder
+    )

@@ -1,0 +1,189 @@
+"""Where the six linear projections of every Transformer layer are in a model, by the names in `vp_core.model.families`.
+
+A projection computes y = x Wᵀ + b with W of shape (d_out, d_in). A *neuron* is one coordinate of y, that is one row of W.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import cast
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from vp_core.ground.errors import VPError
+from vp_core.model.families import TYPES, Stack, family_of
+
+CONSUMERS = {"value": "attention_output", "ffn_in": "ffn_out"}
+"""Whose matrix reads a type's output (value: mixed over tokens by attention; ffn_in: after the activation)."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One linear map of one layer.
+
+    `path` is the module's name in the model; where one module holds several projections (GPT-2's fused `c_attn`) this one
+    is its rows from `start` on. `consumer` is the path of the projection that reads its output (None where the output meets
+    another one in a dot product, query and key, or goes to the residual stream), `head_width` the number of coordinates of
+    a head (None outside query, key and value). `gate` is the path of the matrix that is multiplied onto it (Llama's gated
+    FFN); its neuron is then one input coordinate of the consumer, and both matrices lose the row. `decoder` says that it
+    sees the tokens of an encoder-decoder's decoder.
+    """
+
+    layer: int
+    type: str
+    path: str
+    d_in: int
+    d_out: int
+    consumer: str | None
+    head_width: int | None
+    start: int = 0
+    gate: str | None = None
+    decoder: bool = False
+
+    @property
+    def name(self) -> str:
+        """Layer and type, counted from 0: `3.ffn_in`."""
+        return f"{self.layer}.{self.type}"
+
+    @property
+    def weights_of_a_row(self) -> int:
+        """How many weights go with one neuron of this projection itself."""
+        return self.d_in * (2 if self.gate else 1)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What belongs together in one attention block and its feed-forward network, as `vp_core.squeezing.squeeze` needs it.
+
+    `attention` is the path of the module that cuts its three projections into heads, `head_size` the name of its attribute
+    with the width of a head, `split_size` that of a fused projection's parts. `queries_per_key` heads of the query share
+    a head of key and value; `rotary` positions rotate pairs of query and key coordinates. The layer runs `uses` times in a
+    forward pass (ALBERT shares it).
+    """
+
+    projections: Mapping[str, Projection]
+    attention: str
+    head_size: str
+    split_size: str | None
+    activation: str | None
+    queries_per_key: int
+    rotary: bool
+    uses: int = 1
+
+
+def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
+    """Every attention block with its feed-forward network, in forward order (BART: encoder, decoder, cross attention).
+
+    Layers that share their weights (ALBERT) are one layer. Raises VPError for a family that is not supported and for a
+    model that is squeezed already.
+    """
+    rotary = family_of(model.config.model_type).rotary
+    return tuple(_layer(model, stack, path, i, rotary) for i, (stack, path) in enumerate(layer_paths(model)))
+
+
+def layer_paths(model: PreTrainedModel) -> list[tuple[Stack, str]]:
+    """(the names in it, its path) of every layer, whatever became of its projections."""
+    base = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+    stacks = family_of(model.config.model_type).stacks
+    return [(stack, path) for stack in stacks for path in _numbered(model, base + stack.layers)]
+
+
+def find_projections(model: PreTrainedModel) -> tuple[Projection, ...]:
+    """Every projection of a Hugging Face model, layer by layer in the order of TYPES; raises as `find_layers` does."""
+    return tuple(p for layer in find_layers(model) for p in layer.projections.values())
+
+
+def _numbered(model: nn.Module, pattern: str) -> list[str]:
+    """The paths that a pattern such as `encoder.layer.*` stands for."""
+    head, star, tail = pattern.partition(".*")
+    if not star:
+        return [pattern]
+    numbers = [name for name, _ in model.get_submodule(head).named_children()]
+    return [path for number in numbers for path in _numbered(model, f"{head}.{number}{tail}")]
+
+
+def _layer(model: PreTrainedModel, stack: Stack, path: str, number: int, rotary: bool) -> Layer:
+    attention = model.get_submodule(f"{path}.{stack.attention}")
+    width = getattr(attention, stack.head_size)
+    projections: dict[str, Projection] = {}
+    used: dict[str, int] = {}
+    for type_, name in stack.modules.items():
+        rows, d_in = _shape(model.get_submodule(f"{path}.{name}"))
+        rows //= list(stack.modules.values()).count(name)
+        consumer = CONSUMERS.get(type_)
+        projections[type_] = Projection(
+            layer=number,
+            type=type_,
+            path=f"{path}.{name}",
+            d_in=d_in,
+            d_out=rows,
+            consumer=f"{path}.{stack.modules[consumer]}" if consumer else None,
+            head_width=width if type_ in ("query", "key", "value") else None,
+            start=used.get(name, 0),
+            gate=f"{path}.{stack.gate}" if stack.gate and type_ == "ffn_in" else None,
+            decoder=type_ in stack.decoder,
+        )
+        used[name] = used.get(name, 0) + rows
+    return Layer(
+        projections=MappingProxyType(projections),
+        attention=f"{path}.{stack.attention}",
+        head_size=stack.head_size,
+        split_size=stack.split_size,
+        activation=f"{path}.{stack.activation}" if stack.activation and "ffn_in" in projections else None,
+        queries_per_key=projections["query"].d_out // projections["key"].d_out,
+        rotary=rotary,
+        uses=uses_of(model, stack),
+    )
+
+
+def uses_of(model: PreTrainedModel, stack: Stack) -> int:
+    """How often each layer of a stack runs in a forward pass."""
+    return model.config.num_hidden_layers // getattr(model.config, stack.groups) if stack.groups else 1
+
+
+def _shape(module: nn.Module) -> tuple[int, int]:
+    """(rows, columns) of a linear map; VPError if it is none any more."""
+    if not isinstance(module, nn.Linear | Conv1D):
+        raise VPError("This model is squeezed already: prune the model that it was made from.")
+    rows, columns = as_rows(module, module.weight).shape
+    return rows, columns
+
+
+def linear_map(model: nn.Module, path: str) -> nn.Linear | Conv1D:
+    """The module of a projection, with its `weight` and `bias`."""
+    return cast(nn.Linear, model.get_submodule(path))
+
+
+def as_rows(module: nn.Module, weight: Tensor) -> Tensor:
+    """A view of a module's weight with one neuron a row (d_out, d_in): GPT-2's `Conv1D` keeps it transposed."""
+    return weight.T if isinstance(module, Conv1D) else weight
+
+
+def weight_of(model: nn.Module, projection: Projection) -> Tensor:
+    """A projection's weight (d_out, d_in), a view."""
+    module = linear_map(model, projection.path)
+    return as_rows(module, module.weight)[projection.start : projection.start + projection.d_out]
+
+
+def last_attention_norm(model: PreTrainedModel) -> nn.Module | None:
+    """The layer norm after the last layer's attention, if from here on only the first token matters to the classifier."""
+    family = family_of(model.config.model_type)
+    if family.attention_norm is None:
+        return None
+    layers, _, _ = family.stacks[-1].layers.partition(".*")
+    return model.base_model.get_submodule(layers)[-1].get_submodule(family.attention_norm)
+
+
+def check_types(types: tuple[str, ...]) -> tuple[str, ...]:
+    """The chosen types in the order of TYPES, each once; VPError for an unknown or an empty choice.
+
+    >>> check_types(("ffn_in", "query"))
+    ('query', 'ffn_in')
+    """
+    unknown = [t for t in types if t not in TYPES]
+    if unknown or not types:
+        what = f"Unknown projection type {unknown[0]!r}" if unknown else "No projection type is chosen"
+        raise VPError(f"{what}: choose one or more of {', '.join(TYPES)}.")
+    return tuple(t for t in TYPES if t in types)

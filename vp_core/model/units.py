@@ -1,0 +1,189 @@
+"""What is removed: single rows as in the paper, or units, rows that go together with the columns that read them.
+
+| unit | its rows | the columns that read it |
+|---|---|---|
+| `rows` | one row of any of the six matrices | none that goes for certain |
+| `ffn` | a row of `ffn_in` | its column of `ffn_out` |
+| `values` | a row of `value` | its column of `attention_output` |
+| `pairs` | the same row of `query` and `key` | none: they meet in a product |
+| `heads` | all rows of a head of query, key and value | its columns of `attention_output` |
+| `attention` | all rows of an attention block | – |
+| `feed-forward` | all rows of a feed-forward network | – |
+| `sublayers` | both of these, each a unit | – |
+| `layers` | all rows of a layer | – |
+
+Every kind is a set of rows in the end, so one `Plan` and one `squeeze` serve all of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vp_core.ground.errors import VPError
+from vp_core.model.projections import Layer, Projection
+
+UNITS = ("rows", "ffn", "values", "pairs", "heads", "attention", "feed-forward", "sublayers", "layers")
+WHOLE = ("attention", "feed-forward", "sublayers", "layers")
+"""Kinds that go with their outputs; a mean takes the place of these."""
+_TOUCHES = {
+    "rows": {"rows", "attention", "ffn", "values", "pairs"},
+    "ffn": {"ffn"},
+    "values": {"values"},
+    "pairs": {"pairs"},
+    "heads": {"values", "pairs"},
+    "attention": {"attention", "values", "pairs"},
+    "feed-forward": {"ffn"},
+    "sublayers": {"attention", "ffn", "values", "pairs"},
+    "layers": {"attention", "ffn", "values", "pairs"},
+}
+_ATTENTION = ("query", "key", "value", "attention_output")
+_FFN = ("ffn_in", "ffn_out")
+
+
+@dataclass(frozen=True, eq=False)
+class UnitGroup:
+    """The units of one kind in one layer, in the order of their indices.
+
+    `rows` are (projection, (units, rows of a unit)); `columns` (units, columns of a unit) are what goes of `consumer`.
+    """
+
+    name: str
+    layer: int
+    kind: str
+    rows: tuple[tuple[Projection, Tensor], ...]
+    consumer: Projection | None = None
+    columns: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows[0][1])
+
+    @property
+    def projection(self) -> Projection:
+        """The projection whose output (or whose place in the layer) stands for the group: the first one with rows."""
+        return self.rows[0][0]
+
+    @property
+    def weights_of_a_unit(self) -> int:
+        """Weights that go with one unit, columns of the consumer included."""
+        own = sum(rows.shape[1] * p.weights_of_a_row for p, rows in self.rows)
+        return own + (self.columns.shape[1] * self.consumer.d_out if self.consumer and self.columns is not None else 0)
+
+
+def check_units(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The chosen kinds in the order of UNITS, each once; VPError for unknown kinds and for kinds that share rows.
+
+    >>> check_units(("values", "ffn"))
+    ('ffn', 'values')
+    """
+    unknown = [kind for kind in kinds if kind not in UNITS]
+    if unknown or not kinds:
+        what = f"Unknown kind of unit {unknown[0]!r}" if unknown else "No kind of unit is chosen"
+        raise VPError(f"{what}: choose one or more of {', '.join(UNITS)}.")
+    chosen = tuple(kind for kind in UNITS if kind in kinds)
+    for i, one in enumerate(chosen):
+        for other in chosen[i + 1 :]:
+            if _TOUCHES[one] & _TOUCHES[other]:
+                raise VPError(f"The units {one!r} and {other!r} have rows in common: choose one of them.")
+    return chosen
+
+
+def unit_groups(layers: Sequence[Layer], kinds: Sequence[str], types: Sequence[str] = ()) -> tuple[UnitGroup, ...]:
+    """All units of these kinds, layer by layer; `types` says which projections' `rows` count (default: all).
+
+    Raises VPError for pairs under rotary positions (coordinates turn in pairs, so none can go by itself).
+    """
+    groups: list[UnitGroup] = []
+    for layer in layers:
+        for kind in check_units(kinds):
+            groups += _MAKERS[kind](layer) if kind != "rows" else _rows(layer, types)
+    return tuple(groups)
+
+
+def row_group(projection: Projection) -> UnitGroup:
+    """The rows of one projection, each a unit by itself."""
+    return UnitGroup(
+        projection.name, projection.layer, projection.type, ((projection, torch.arange(projection.d_out)[:, None]),)
+    )
+
+
+def _rows(layer: Layer, types: Sequence[str]) -> list[UnitGroup]:
+    return [row_group(p) for p in layer.projections.values() if not types or p.type in types]
+
+
+def _ffn(layer: Layer) -> list[UnitGroup]:
+    if "ffn_in" not in layer.projections:
+        return []
+    first, second = (layer.projections[t] for t in _FFN)
+    index = torch.arange(first.d_out)[:, None]
+    return [UnitGroup(f"{first.layer}.ffn", first.layer, "ffn", ((first, index),), second, index)]
+
+
+def context_columns(layer: Layer) -> Tensor:
+    """(value rows, columns of attention_output that read each): several under grouped queries."""
+    value = layer.projections["value"]
+    assert value.head_width
+    rows = torch.arange(value.d_out)
+    head, within = rows // value.head_width, rows % value.head_width
+    copies = torch.arange(layer.queries_per_key)
+    return (head[:, None] * layer.queries_per_key + copies) * value.head_width + within[:, None]
+
+
+def _values(layer: Layer) -> list[UnitGroup]:
+    value, consumer = layer.projections["value"], layer.projections["attention_output"]
+    rows = torch.arange(value.d_out)[:, None]
+    return [UnitGroup(f"{value.layer}.values", value.layer, "values", ((value, rows),), consumer, context_columns(layer))]
+
+
+def _pairs(layer: Layer) -> list[UnitGroup]:
+    if layer.rotary:
+        raise VPError("Query/key pairs cannot go under rotary positions, which turn them: choose other units.")
+    query, key = layer.projections["query"], layer.projections["key"]
+    rows = torch.arange(query.d_out)[:, None]
+    return [UnitGroup(f"{query.layer}.pairs", query.layer, "pairs", ((query, rows), (key, rows)))]
+
+
+def _heads(layer: Layer) -> list[UnitGroup]:
+    query, key, value, consumer = (layer.projections[t] for t in _ATTENTION)
+    assert value.head_width
+    own = torch.arange(value.d_out).view(-1, value.head_width)
+    queries = torch.arange(query.d_out).view(len(own), -1)
+    rows = ((query, queries), (key, own), (value, own))
+    columns = context_columns(layer).view(len(own), -1)
+    return [UnitGroup(f"{value.layer}.heads", value.layer, "heads", rows, consumer, columns)]
+
+
+def _whole(layer: Layer, name: str, kind: str, types: Sequence[str]) -> list[UnitGroup]:
+    """One unit: all rows of these types."""
+    there = [layer.projections[t] for t in types if t in layer.projections]
+    rows = tuple((p, torch.arange(p.d_out)[None]) for p in there)
+    return [UnitGroup(f"{there[0].layer}.{name}", there[0].layer, kind, rows)] if rows else []
+
+
+def _attention(layer: Layer) -> list[UnitGroup]:
+    return _whole(layer, "attention", "attention", _ATTENTION)
+
+
+def _feed_forward(layer: Layer) -> list[UnitGroup]:
+    return _whole(layer, "feed-forward", "feed-forward", _FFN)
+
+
+def _sublayers(layer: Layer) -> list[UnitGroup]:
+    return [replace(group, kind="sublayers") for group in _attention(layer) + _feed_forward(layer)]
+
+
+def _layers(layer: Layer) -> list[UnitGroup]:
+    return _whole(layer, "layer", "layers", (*_ATTENTION, *_FFN))
+
+
+_MAKERS = {
+    "ffn": _ffn,
+    "values": _values,
+    "pairs": _pairs,
+    "heads": _heads,
+    "attention": _attention,
+    "feed-forward": _feed_forward,
+    "sublayers": _sublayers,
+    "layers": _layers,
+}

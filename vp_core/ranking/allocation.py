@@ -1,0 +1,107 @@
+"""How much each layer gives: by what it really costs when units go there, measured on the model's own outputs.
+
+For every group of units (one kind in one layer) the model is pruned in that group alone, at a few sparsities, and the change
+of its outputs on held-out calibration sentences is measured, without labels: E‖z − z_dense‖² over the variance of z_dense. The
+lower convex hull of these losses against parameters has rising slopes; a unit's score is the slope at its place. Removing
+the lowest slopes first spends any budget where the measured loss is least (the losses taken as additive), and the masks of
+rising sparsities are nested. ZipLM (Kurtic et al. 2023) and SPDY (Frantar and Alistarh 2022) search over such measurements.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vp_core.measuring.layerwise import Walk, check_once, layer_modules
+from vp_core.model.units import UnitGroup
+from vp_core.ranking.plan import Ranking
+
+SHARES = (0.3, 0.5, 0.65, 0.8, 0.9, 0.95, 1.0)
+"""Shares of a group's units whose removal is measured."""
+SENTENCES = 64
+"""Calibration sentences that losses are measured on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """The loss of a group: `removed` (points,) units, rising from 0, and `loss` (points,) at each, 0 at 0."""
+
+    removed: np.ndarray
+    loss: np.ndarray
+
+
+def counts(units: int) -> list[int]:
+    """Numbers of removed units that are measured.
+
+    >>> counts(3), counts(1)
+    ([1, 2, 3], [1])
+    """
+    return sorted({round(share * units) for share in SHARES} - {0})
+
+
+def measure(
+    walk: Walk, groups: Sequence[UnitGroup], pruned: Callable[[UnitGroup, int], PreTrainedModel]
+) -> Iterator[tuple[str, Losses]]:
+    """Losses of every group, as they are found. `pruned(group, n)` is the model without the group's first n units."""
+    check_once(walk.model, "the measured allocation")
+    dense = torch.cat(list(walk.logits())).double()
+    scale = float(dense.var(dim=0, unbiased=False).sum().clamp(min=1e-12))
+    for path, numbers in layer_modules(walk.model).items():
+        while walk.paths[walk.position] != path:
+            walk.step()
+        for group in (g for g in groups if g.layer in numbers):
+            removed, losses = [0], [0.0]
+            for n in counts(len(group)):
+                changed = torch.cat(list(walk.logits(pruned(group, n)))).double() - dense
+                removed.append(n)
+                losses.append(float(changed.square().sum(dim=1).mean()) / scale)
+            yield group.name, Losses(np.array(removed), np.array(losses))
+
+
+def scores(ranking: Ranking, losses: Mapping[str, Losses]) -> dict[str, Tensor]:
+    """Loss per parameter at each unit's place in its group's own order: group name → (units,)."""
+    found = {}
+    for group in ranking.units:
+        slopes = marginal(losses[group.name], len(group)) / group.weights_of_a_unit
+        by_unit = np.empty(len(group))
+        rising = slopes + np.arange(len(group)) * 1e-12 * max(slopes.max(), 1e-30)  # no ties: the group keeps its own order
+        by_unit[ranking.order(group.name)] = rising
+        found[group.name] = torch.from_numpy(by_unit)
+    return found
+
+
+def marginal(losses: Losses, units: int) -> np.ndarray:
+    """Loss that the first, second, … removed unit adds (units,), rising: the slope of the lower convex hull, made smooth.
+
+    >>> marginal(Losses(np.array([0, 2, 4]), np.array([0.0, 2.0, 8.0])), 4).tolist()     # slopes 1 and 3, at 1 and 3 units
+    [0.5, 1.5, 2.5, 3.5]
+    """
+    hull = _hull(losses.removed, losses.loss)
+    x, y = losses.removed[hull].astype(float), losses.loss[hull]
+    slopes = np.diff(y) / np.diff(x)
+    middle = (x[1:] + x[:-1]) / 2
+    places = np.arange(units) + 0.5
+    if len(slopes) == 1:
+        return slopes[0] * 2 * places / units if units > 1 else slopes
+    # straight on from the last middle to the end, and from the first one back to the beginning
+    rise = np.diff(slopes) / np.diff(middle)
+    inner = np.interp(places, middle, slopes)
+    before, after = places < middle[0], places > middle[-1]
+    inner[before] = np.maximum(slopes[0] - rise[0] * (middle[0] - places[before]), slopes[0] * places[before] / middle[0])
+    inner[after] = slopes[-1] + rise[-1] * (places[after] - middle[-1])
+    return np.maximum.accumulate(inner)
+
+
+def _hull(x: np.ndarray, y: np.ndarray) -> list[int]:
+    """Positions on the lower convex hull of points with rising x (Andrew's monotone chain)."""
+    chain: list[int] = []
+    for i in range(len(x)):
+        while len(chain) > 1 and (y[chain[-1]] - y[chain[-2]]) * (x[i] - x[chain[-2]]) >= (y[i] - y[chain[-2]]) * (
+            x[chain[-1]] - x[chain[-2]]
+        ):
+            chain.pop()
+        chain.append(i)
+    return chain

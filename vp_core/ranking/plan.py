@@ -1,0 +1,172 @@
+"""From scores to exact masks.
+
+Scores are ranked once into `Ranking`: for every neuron its place in the order of removal of its group. A mask for any
+sparsity is then one comparison, masks are nested, and counts are exact: round(s·n) of the n neurons of a group go.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vp_core.ground.errors import VPError, number_or_nan, one_of
+from vp_core.ground.store import load_tensors, save_tensors
+from vp_core.model.projections import Projection
+from vp_core.model.units import UnitGroup, row_group
+
+SCOPES = ("per type", "per layer", "global", "scaled", "measured")
+"""Who competes with whom: see `rank`. `measured` is `global` on scores that `ranking.allocation` has made comparable."""
+BUDGETS = ("units", "parameters", "flops", "latency")
+"""What a sparsity is a share of: units of each competition, linear parameters, FLOPs, or measured time of a forward pass."""
+
+
+def check_sparsity(value: object) -> float:
+    """`value` as a share between 0 and 1; VPError otherwise.
+
+    >>> check_sparsity("0.3")
+    0.3
+    """
+    sparsity = number_or_nan(value)
+    if not 0 <= sparsity <= 1:
+        raise VPError(f"The sparsity {value!r} is not a number between 0 and 1: use 0.3 to remove 30 % of the rows.")
+    return sparsity
+
+
+def count_removed(sparsity: float, units: int) -> int:
+    """How many of `units` go at a sparsity: round(s·n), half to even.
+
+    >>> count_removed(0.25, 10), count_removed(0.0, 10), count_removed(1.0, 10)
+    (2, 0, 10)
+    """
+    return round(sparsity * units)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which rows survive: projection name → keep (d_out,) bool, True = survives; `sparsity` is a share of `budget`."""
+
+    keep: Mapping[str, Tensor]
+    criterion: str
+    scope: str
+    sparsity: float
+    model: str = ""
+    budget: str = "units"
+
+    @property
+    def rows(self) -> int:
+        return sum(len(keep) for keep in self.keep.values())
+
+    @property
+    def rows_removed(self) -> int:
+        return self.rows - sum(int(keep.sum()) for keep in self.keep.values())
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Plan)
+            and (self.criterion, self.scope, self.sparsity, self.model, self.budget)
+            == (other.criterion, other.scope, other.sparsity, other.model, other.budget)
+            and self.keep.keys() == other.keep.keys()
+            and all(torch.equal(keep, other.keep[name]) for name, keep in self.keep.items())
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Plan({self.criterion}, {self.scope}, sparsity {self.sparsity:g}: {self.rows_removed:,} of {self.rows:,} rows go)"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write to a safetensors file, atomically."""
+        about = {"criterion": self.criterion, "scope": self.scope, "model": self.model, "budget": self.budget}
+        save_tensors(path, dict(self.keep), kind="plan", about={**about, "sparsity": json.dumps(self.sparsity)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Plan":
+        """Read what `save` wrote; VPError if the file is broken or something else."""
+        keep, about = load_tensors(path, kind="plan")
+        return cls(keep, about["criterion"], about["scope"], json.loads(about["sparsity"]), about["model"], about["budget"])
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The order of removal: group name → place (units,) of each unit among those it competes with; lower goes earlier.
+
+    By group name, `group` says with whom its units compete, and `group_size` how many those are. `units` are the groups of
+    units (`vp_core.model.units`); those of single rows have the name of their projection.
+    """
+
+    place: Mapping[str, np.ndarray]
+    group: Mapping[str, str]
+    group_size: Mapping[str, int]
+    units: Sequence[UnitGroup]
+    criterion: str
+    scope: str
+    model: str = ""
+
+    def plan(self, sparsity: float) -> Plan:
+        """The exact mask when this share of the units goes."""
+        sparsity = check_sparsity(sparsity)
+        keep: dict[str, Tensor] = {}
+        for group in self.units:
+            goes = torch.from_numpy(self.place[group.name] < count_removed(sparsity, self.group_size[group.name]))
+            for projection, rows in group.rows:
+                mask = keep.setdefault(projection.name, torch.ones(projection.d_out, dtype=torch.bool))
+                mask[rows[goes].flatten()] = False
+        return Plan(keep, self.criterion, self.scope, sparsity, self.model)
+
+    def gone(self, name: str, sparsity: float) -> int:
+        """How many units of a group go."""
+        return int((self.place[name] < count_removed(sparsity, self.group_size[name])).sum())
+
+    def order(self, name: str) -> np.ndarray:
+        """The units of a group, first to go first."""
+        return np.argsort(self.place[name])
+
+    def sparsity_by_group(self, sparsities: Sequence[float]) -> dict[str, np.ndarray]:
+        """The share of removed units in every group at each sparsity: name → (len(sparsities),), values 0..1.
+
+        This is the data of the paper's fig. 3 for a whole slider at once.
+        """
+        shares = {}
+        for name, place in self.place.items():
+            cuts = [count_removed(check_sparsity(s), self.group_size[name]) for s in sparsities]
+            shares[name] = np.searchsorted(np.sort(place), cuts) / len(place)
+        return shares
+
+
+def rank(
+    scores: Mapping[str, Tensor],
+    groups: Sequence[UnitGroup] | Sequence[Projection],
+    scope: str = "per type",
+    criterion: str = "",
+    model: str = "",
+) -> Ranking:
+    """Order the units of `groups` (of projections: their rows) by score, lowest first, ties by layer, then type, then index.
+
+    Units compete with those of their kind in all layers (`per type`, paper eq. 5), with those of their own group (`per
+    layer`), or all together: by the scores as they are (`global`, `measured`), or after each group's were divided by their
+    sum (`scaled`), so that layers whose numbers are large are not spared for that alone.
+    """
+    one_of("scope", scope, SCOPES)
+    units = [row_group(g) if isinstance(g, Projection) else g for g in groups]
+    competition: dict[str, list[UnitGroup]] = {}
+    for one in units:
+        competition.setdefault({"per type": one.kind, "per layer": one.name}.get(scope, "all"), []).append(one)
+    place: dict[str, np.ndarray] = {}
+    group: dict[str, str] = {}
+    size: dict[str, int] = {}
+    for label, members in competition.items():
+        values = np.concatenate([_comparable(scores[m.name].double().numpy(), scope) for m in members])
+        places = np.empty(len(values), dtype=np.int64)
+        places[np.argsort(values, kind="stable")] = np.arange(len(values))
+        splits = np.split(places, np.cumsum([len(m) for m in members])[:-1])
+        for member, part in zip(members, splits, strict=True):
+            place[member.name], group[member.name], size[member.name] = part, label, len(values)
+    return Ranking({u.name: place[u.name] for u in units}, group, size, tuple(units), criterion, scope, model)
+
+
+def _comparable(scores: np.ndarray, scope: str) -> np.ndarray:
+    return scores / max(scores[np.isfinite(scores)].sum(), 1e-300) if scope == "scaled" else scores

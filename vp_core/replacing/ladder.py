@@ -1,0 +1,116 @@
+"""What takes the place of what was removed, a ladder, each rung better informed: zero, mean, least squares, refit.
+
+| rung | single rows | units with columns in a consumer |
+|---|---|---|
+| `zero` | nothing, bias and all | their columns go |
+| `mean` | the row's mean output (paper, section 3.1) | the mean of what the consumer read: b' = b + W_P μ_P |
+| `least squares` | as mean; consumers of value and ffn_in are solved again | the consumer is solved again (`replacing.solve`) |
+| `refit` | every projection is solved again, in forward order (`vp_core.replacing.refit`) | the same |
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vp_core.ground.errors import one_of
+from vp_core.ground.parallel import in_parallel
+from vp_core.measuring.covariance import READ_AT, Covariances
+from vp_core.measuring.statistics import Statistics
+from vp_core.model.projections import CONSUMERS, Layer, Projection, linear_map, weight_of
+from vp_core.model.units import UnitGroup, context_columns
+from vp_core.ranking.plan import Ranking
+from vp_core.replacing.solve import DEFAULT_RIDGE, HELD_OUT_DENSITY, RIDGES, Factor, choose, factorise, output_error
+
+REPLACEMENTS = ("mean", "zero", "least squares", "refit")
+
+
+def constants(replacement: str, statistics: Statistics, units: Sequence[UnitGroup] = ()) -> Mapping[str, Tensor]:
+    """Projection name → (d_out,) constants that removed rows put out.
+
+    Rows put out their mean, or zero. Of `units` with columns the consumer takes care, and pairs leave nothing; where a whole
+    sub-layer goes its output is a constant like a row's.
+    """
+    one_of("replacement", replacement, REPLACEMENTS)
+    nothing = {p.name for group in units for p, _ in group.rows if group.kind != p.type and p.type not in READ_AT}
+    return {
+        name: torch.zeros_like(moments.mean) if replacement == "zero" or name in nothing else moments.mean
+        for name, moments in statistics.moments.items()
+    }
+
+
+class Consumers:
+    """Every matrix that reads columns which a ranking removes, ready to be solved for any number of them.
+
+    The first solution of a consumer chooses λ and keeps a factor (`replacing.solve.Factor`); the next ones cost milliseconds.
+    """
+
+    def __init__(self, model: PreTrainedModel, layers: Sequence[Layer], ranking: Ranking, covariances: Covariances) -> None:
+        self._model, self._covariances = model, covariances
+        self._orders = _orders(layers, ranking)
+        self._factors: dict[str, Factor] = {}
+
+    def solve(self, replacement: str, ranking: Ranking, sparsity: float) -> dict[str, tuple[Tensor, Tensor]]:
+        """Weights of the consumers when this share of the units goes: projection name → (W', b'), float64.
+
+        `replacement` is `zero`, `mean` or `least squares`. Consumers that lose nothing are left out.
+        """
+        wanted = []
+        for consumer, group, order in self._orders:
+            gone = ranking.gone(group, sparsity) if group in ranking.place else 0
+            if gone:
+                wanted.append((consumer, order, order.numel() - gone * order.shape[1]))
+        found = in_parallel(lambda one: self._solution(replacement, *one), wanted)
+        return {consumer.name: solution for (consumer, _, _), solution in zip(wanted, found, strict=True)}
+
+    def _solution(self, replacement: str, consumer: Projection, order: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+        weight, bias = weight_and_bias(self._model, consumer)
+        flat = order.flatten()
+        if replacement in ("zero", "mean"):
+            new = weight.index_fill(1, flat[kept:], 0)
+            mean = self._covariances[_site(consumer)].mean
+            return new, bias if replacement == "zero" else bias + (weight - new) @ mean
+        if consumer.name not in self._factors:
+            self._factors[consumer.name] = self._factor(consumer, flat, weight, bias)
+        return self._factors[consumer.name].solve(weight, bias, kept)
+
+    def _factor(self, consumer: Projection, order: Tensor, weight: Tensor, bias: Tensor) -> Factor:
+        site = _site(consumer)
+        ridge = DEFAULT_RIDGE
+        if site in self._covariances.held_out and self._covariances.held_out[site].count:
+            seen, unseen = self._covariances.fitted(site), self._covariances.held_out[site]
+            kept = round(HELD_OUT_DENSITY * len(order))
+
+            def error(candidate: float) -> float:
+                factor = factorise(seen.matrix(), seen.mean, order, candidate)
+                return output_error(unseen.matrix(), unseen.mean, weight, bias, *factor.solve(weight, bias, kept))
+
+            ridge = choose(RIDGES, error)
+        moments = self._covariances[site]
+        return factorise(moments.matrix(), moments.mean, order, ridge)
+
+
+def _orders(layers: Sequence[Layer], ranking: Ranking) -> list[tuple[Projection, str, Tensor]]:
+    """(consumer, group whose units it reads, columns (units, columns of a unit), those that stay longest first)."""
+    found = []
+    for group in ranking.units:
+        consumer, columns = group.consumer, group.columns
+        if group.kind in CONSUMERS:  # single rows that one matrix reads
+            layer = layers[group.layer]
+            consumer = layer.projections[CONSUMERS[group.kind]]
+            columns = context_columns(layer) if group.kind == "value" else torch.arange(len(group))[:, None]
+        if consumer is not None and columns is not None:
+            last_first = torch.from_numpy(ranking.order(group.name)[::-1].copy())
+            found.append((consumer, group.name, columns[last_first]))
+    return found
+
+
+def _site(consumer: Projection) -> str:
+    return f"{consumer.layer}.{READ_AT[consumer.type]}"
+
+
+def weight_and_bias(model: PreTrainedModel, p: Projection) -> tuple[Tensor, Tensor]:
+    weight = weight_of(model, p).detach().double()
+    bias = linear_map(model, p.path).bias
+    return weight, weight.new_zeros(p.d_out) if bias is None else bias.detach().double()[p.start : p.start + p.d_out]

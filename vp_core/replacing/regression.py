@@ -1,0 +1,101 @@
+"""Weighted ridge regression from moments: what `vp_core.replacing.refit` solves, collected batch by batch, float64."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vp_core.measuring.covariance import add_gram
+from vp_core.replacing.solve import DEFAULT_RIDGE, RIDGES, cholesky, choose
+
+
+class Sums:
+    """Weighted sums of inputs x (tokens, n) and targets y (tokens, d) about a fixed point near their means, added in place.
+
+    The first tokens' means are that point: nothing is lost to cancellation as long as the rest are of like size.
+    """
+
+    def __init__(self, n: int, d: int) -> None:
+        self.weight = 0.0
+        self._x0, self._y0 = torch.zeros(n, dtype=torch.float64), torch.zeros(d, dtype=torch.float64)
+        self._x, self._y, self._yy = (torch.zeros(size, dtype=torch.float64) for size in (n, d, d))
+        self._xx, self._xy = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, d, dtype=torch.float64)
+
+    def add(self, x: Tensor, y: Tensor, weights: Tensor) -> None:
+        """Add tokens with their `weights` (tokens,)."""
+        if not len(x):
+            return
+        w = weights.double()
+        if self.weight == 0:
+            self._x0, self._y0 = x.double().mean(dim=0), y.double().mean(dim=0)
+        x, y = x.double().sub_(self._x0), y.double() - self._y0
+        self.weight += float(w.sum())
+        self._x.addmv_(x.T, w)
+        self._y.addmv_(y.T, w)
+        root = w.sqrt_()[:, None]
+        x *= root
+        y *= root
+        add_gram(self._xx, x)
+        self._xy.addmm_(x.T, y)
+        self._yy += y.square_().sum(dim=0)
+
+    def moments(self) -> "Regression":
+        """Means and centred sums."""
+        total = max(self.weight, 1e-300)
+        x, y = self._x / total, self._y / total
+        xx = self._xx.triu().add_(self._xx.triu(1).T).addr_(x, x, alpha=-total)
+        xy = self._xy.addr(x, y, alpha=-total)
+        return Regression(self.weight, self._x0 + x, self._y0 + y, xx, xy, self._yy - total * y.square())
+
+
+@dataclass(eq=False)
+class Regression:
+    """Moments of inputs and targets of total `weight`: weighted means, centred sums `xx` (n, n), `xy` (n, d), `yy` (d,)."""
+
+    weight: float
+    x_mean: Tensor
+    y_mean: Tensor
+    xx: Tensor
+    xy: Tensor
+    yy: Tensor
+
+    def merged(self, other: "Regression") -> "Regression":
+        """Both together (Chan, Golub and LeVeque's formula for products)."""
+        total = self.weight + other.weight
+        if not other.weight or not self.weight:
+            return self if self.weight else other
+        share = self.weight * other.weight / total
+        x, y = other.x_mean - self.x_mean, other.y_mean - self.y_mean
+        return Regression(
+            total,
+            self.x_mean + x * (other.weight / total),
+            self.y_mean + y * (other.weight / total),
+            (self.xx + other.xx).addr_(x, x, alpha=share),
+            (self.xy + other.xy).addr_(x, y, alpha=share),
+            self.yy + other.yy + share * y.square(),
+        )
+
+    def ridge(self, weight: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        """(W' (d, n), b' (d,)) with W' near `weight`: argmin Σ w‖xW'ᵀ + b' − y‖² + λ‖W' − W‖².
+
+        λ is `ridge` times the mean over inputs of Σ w(x − mean)².
+        """
+        new = weight
+        if weight.shape[1]:
+            rest = self.xy - self.xx @ weight.T  # what the weights as they are leave, (n, d)
+            xx = self.xx.clone()
+            xx.diagonal().add_(ridge * xx.diagonal().mean().clamp(min=1e-300))
+            new = weight + torch.cholesky_solve(rest, cholesky(xx)).T
+        return new, self.y_mean - new @ self.x_mean
+
+    def error(self, weight: Tensor, bias: Tensor) -> float:
+        """Weighted mean squared error of a linear map on these tokens, summed over the targets."""
+        residual = self.yy.sum() - 2 * (weight * self.xy.T).sum() + ((weight @ self.xx) * weight).sum()
+        shift = self.y_mean - weight @ self.x_mean - bias
+        return float(residual / self.weight + shift.square().sum())
+
+    def best_ridge(self, held_out: "Regression", weight: Tensor) -> float:
+        """The candidate whose solution on these tokens errs least on those held out."""
+        if not held_out.weight or not self.weight:
+            return DEFAULT_RIDGE
+        return choose(RIDGES, lambda ridge: held_out.error(*self.ridge(weight, ridge)))

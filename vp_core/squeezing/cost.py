@@ -1,0 +1,144 @@
+"""What a model costs and what goes when rows go: parameters and floating-point operations, by formula and counted.
+
+The formula, per token of a text of T tokens, over all layers:
+
+    FLOPs = 2·(weights of the six projections) + 2·T·Σ_heads (width of query and key + width of value)
+
+A weight costs a multiplication and an addition. The second part are the products QKᵀ and AV of attention. Embeddings, norms,
+softmax and the classification head are not counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from vp_core.model.projections import Layer, as_rows, layer_paths, uses_of
+from vp_core.model.scatter import ScatterLinear
+from vp_core.ranking.plan import Plan
+from vp_core.squeezing.survivors import survivors
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a plan takes from a model when its removed rows are squeezed out exactly (`vp_core.squeezing.squeeze`).
+
+    `parameters` are weights of the projections (biases and embeddings are not counted). `linear` and `attention` are the
+    two parts of the FLOPs formula: weights used per token, and Σ widths. All as if nothing had to be padded: the least that
+    is left, and so the limit of what squeezing can save.
+    """
+
+    rows: int
+    rows_removed: int
+    parameters: int
+    parameters_left: int
+    linear: int
+    linear_left: int
+    attention: int
+    attention_left: int
+
+    @property
+    def parameters_removed(self) -> int:
+        return self.parameters - self.parameters_left
+
+    @property
+    def share_removed(self) -> float:
+        """Share of the projections' weights that goes."""
+        return self.parameters_removed / self.parameters
+
+    def flops_per_token(self, length: int = 0) -> int:
+        """FLOPs per token of the model as it came in; without attention's products at `length` 0."""
+        return 2 * self.linear + 2 * length * self.attention
+
+    def flops_per_token_left(self, length: int = 0) -> int:
+        """FLOPs per token that are left."""
+        return 2 * self.linear_left + 2 * length * self.attention_left
+
+    def speed_limit(self, length: int = 0) -> float:
+        """How many times as fast the squeezed model is if time follows FLOPs; infinite if nothing is left."""
+        left = self.flops_per_token_left(length)
+        return self.flops_per_token(length) / left if left else float("inf")
+
+
+def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tensor] | None = None) -> Cost:
+    """Count what exact squeezing leaves of the model with these `layers`.
+
+    `query_biases`, one (d_out,) for each layer, are the constants of removed query rows, as `squeezing.survivors` wants them:
+    those that are 0 leave nothing behind in the scores.
+    """
+    gone = {name: len(keep) - int(keep.sum()) for name, keep in plan.keep.items()}
+    rows = parameters = left = linear = linear_left = attention = attention_left = 0
+    for number, layer in enumerate(layers):
+        projections = layer.projections
+        found = survivors(layer, plan.keep, query_biases[number] if query_biases else None)
+        here = sum(p.weights_of_a_row * p.d_out for p in projections.values())
+        columns = {t: p.d_in for t, p in projections.items()}
+        kept = {t: len(r) for t, r in found.rows.items()}
+        if layer.rotary:
+            columns["attention_output"] = kept["value"] * layer.queries_per_key
+            widths = 2 * projections["query"].d_out
+        else:
+            kept["query"] = sum(len(h.scores) for h in found.heads)
+            kept["key"] = sum(h.score_width for h in found.heads)
+            kept["value"] = columns["attention_output"] = sum(len(h.values) for h in found.heads)
+            widths = kept["key"] + kept["value"]
+        if "ffn_in" in kept:
+            columns["ffn_out"] = kept["ffn_in"]
+        here_left = sum(kept[t] * columns[t] * (2 if p.gate else 1) for t, p in projections.items())
+        rows += sum(p.d_out for p in projections.values())
+        parameters, left = parameters + here, left + here_left
+        linear, linear_left = linear + layer.uses * here, linear_left + layer.uses * here_left
+        attention += layer.uses * 2 * projections["query"].d_out
+        attention_left += layer.uses * widths
+    return Cost(rows, sum(gone.values()), parameters, left, linear, linear_left, attention, attention_left)
+
+
+def parameters(model: nn.Module) -> int:
+    """All parameters of a model, embeddings and biases included, shared ones once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def flops_per_token(model: PreTrainedModel, length: int) -> int:
+    """FLOPs per token of a text of `length` tokens by the module's formula, from the shapes the model really has.
+
+    For dense and squeezed models; heads are counted with their padding.
+    """
+    total = 0
+    for stack, path in layer_paths(model):
+        modules = {name: model.get_submodule(f"{path}.{name}") for name in {*stack.modules.values(), stack.gate} - {None}}
+        attention = model.get_submodule(f"{path}.{stack.attention}")
+        queries = _width(modules[stack.modules["query"]])
+        if stack.split_size:
+            queries = getattr(attention, stack.split_size)
+        total += uses_of(model, stack) * (2 * sum(_weights(m) for m in modules.values()) + 2 * length * 2 * queries)
+    return total
+
+
+def counted_flops(model: PreTrainedModel, **inputs: torch.Tensor) -> int:
+    """FLOPs of the layers in one forward pass, counted by `torch.utils.flop_counter` as the operations run."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(**inputs)
+    paths = {path for _, path in layer_paths(model)}
+    by_module = counter.get_flop_counts()
+    return sum(sum(by_module[f"{type(model).__name__}.{path}"].values()) for path in paths)
+
+
+def _weights(module: nn.Module) -> int:
+    """Weights that are multiplied once a token."""
+    if isinstance(module, ScatterLinear):
+        return 0 if module.linear is None else module.linear.weight.numel()
+    assert isinstance(module, nn.Linear | Conv1D)
+    return module.weight.numel()
+
+
+def _width(module: nn.Module) -> int:
+    """Coordinates that a module puts out."""
+    if isinstance(module, ScatterLinear):
+        return module.shape.width or module.shape.rows
+    assert isinstance(module, nn.Linear | Conv1D)
+    return int(as_rows(module, module.weight).shape[0])

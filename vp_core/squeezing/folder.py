@@ -1,0 +1,252 @@
+"""Squeezed models people can keep: `save_pruned`, `load_pruned`, and the masked dense form that plain transformers loads.
+
+A pruned folder holds `pruned.json` (the format, the model's class, the shapes, what it was made from, a checksum),
+`pruned.safetensors` (every parameter and buffer), `config.json` and, if it was given, the tokeniser's files. No pickle, and
+nothing of the original checkpoint is needed to load it.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from vp_core.ground.errors import VPError
+from vp_core.ground.hub import quiet_transformers
+from vp_core.ground.store import load_tensors, save_tensors, write_failure
+from vp_core.model.families import FAMILIES
+from vp_core.squeezing.squeeze import Squeezed, install
+
+FORMAT = "variance-pruning squeezed model 1"
+ABOUT, WEIGHTS = "pruned.json", "pruned.safetensors"
+
+
+def is_pruned(folder: str | Path) -> bool:
+    """Whether a folder was written by `save_pruned`."""
+    return (Path(folder) / ABOUT).is_file()
+
+
+def task_of(folder: str | Path) -> str | None:
+    """The task a pruned folder was made for, if it is one with data of its own (the demo's)."""
+    if not is_pruned(folder):
+        return None
+    return "demo" if _read_facts(Path(folder)).get("about", {}).get("task") == "demo" else None
+
+
+def save_pruned(
+    model: PreTrainedModel,
+    folder: str | Path,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a squeezed model; `about` are JSON-able facts about where it comes from. Returns the folder.
+
+    The folder appears whole or not at all. Raises VPError for a model that is not squeezed and for a folder with other
+    things in it.
+    """
+    squeezed: Squeezed | None = getattr(model, "squeezed", None)
+    if squeezed is None:
+        raise VPError("This model is not squeezed: call squeeze first, or save it with export_transformers.")
+    with new_folder(folder) as place:
+        tensors, tied = _tensors(model)
+        save_tensors(place / WEIGHTS, tensors, kind="squeezed model", about={})
+        model.config.save_pretrained(place)
+        if model.can_generate():
+            model.generation_config.save_pretrained(place)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(place)
+        facts = {
+            "format": FORMAT,
+            "model_type": model.config.model_type,
+            "class": type(model).__name__,
+            "about": dict(about or {}),
+            "sha256": _sha256(place / WEIGHTS),
+            "tied": tied,
+            "squeezed": squeezed.as_json(),
+        }
+        (place / ABOUT).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    return Path(folder)
+
+
+def load_pruned(folder: str | Path) -> PreTrainedModel:
+    """The squeezed model of a folder that `save_pruned` wrote, in evaluation mode.
+
+    Raises VPError, one sentence each, for a folder that is something else, incomplete, changed, or of a family or format
+    that this version does not know.
+    """
+    folder = Path(folder)
+    if not is_pruned(folder):
+        raise VPError(f"The folder {str(folder)!r} has no {ABOUT}: give a folder written by save_pruned or `vp prune`.")
+    facts = _read_facts(folder)
+    model_class = _model_class(folder, facts)
+    if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != facts["sha256"]:
+        raise VPError(f"The weights in {str(folder / WEIGHTS)!r} are not those that were saved: prune and save again.")
+    tensors, _ = load_tensors(folder / WEIGHTS, kind="squeezed model")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if config.model_type != facts["model_type"]:
+            raise VPError(
+                f"The folder {str(folder)!r} holds a {facts['model_type']} model, but its config.json says "
+                f"{config.model_type}: prune and save again."
+            )
+        with torch.device("meta"):  # no random weights only to overwrite them
+            model = model_class(config)
+        install(model, Squeezed.from_json(facts["squeezed"]))
+        _assign(model, tensors | {alias: tensors[name] for alias, name in facts["tied"].items()})
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except VPError:
+        raise
+    except Exception as error:  # json, transformers and torch share no base class
+        raise VPError(f"The folder {str(folder)!r} cannot be loaded ({_reason(error)}): prune and save again.") from error
+    return model.eval()
+
+
+def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
+    """Write the masked dense form, constants in the biases, which `AutoModel….from_pretrained` loads. Returns the folder.
+
+    `pruned` is what `replacing.prune.prune` returned. Raises VPError for a squeezed model, whose shapes transformers does not
+    know.
+    """
+    if hasattr(pruned, "squeezed"):
+        raise VPError("A squeezed model has shapes that transformers does not know: export the pruned model before squeezing.")
+    pruned = _with_all_biases(pruned, FAMILIES[pruned.config.model_type].bias_flags)
+    with new_folder(folder) as place:
+        pruned.save_pretrained(place)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(place)
+    return Path(folder)
+
+
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` to write to; it takes its place when all went well, else it is removed.
+
+    An empty folder, or one with a model that was saved here before, is replaced; another one is refused.
+    """
+    folder = Path(folder)
+    check_new_folder(folder)
+    temporary = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+        place = temporary / "new"
+        place.mkdir()
+        with quiet_transformers():
+            yield place
+        old = temporary / "old"
+        if folder.exists():
+            folder.rename(old)
+        try:
+            place.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
+    except Exception as error:  # a full disk has several classes
+        if (reason := write_failure(error)) is None:
+            raise
+        raise VPError(f"{str(folder)!r} could not be written ({reason}); what was there is as before.") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new_folder(folder: Path) -> None:
+    """VPError if `new_folder` would refuse this place."""
+    if folder.exists() and not folder.is_dir():
+        raise VPError(f"{str(folder)!r} is a file: choose a folder to write the model to.")
+    if folder.is_dir() and any(folder.iterdir()) and not is_pruned(folder):
+        raise VPError(f"The folder {str(folder)!r} is not empty: choose a new one.")
+    if not folder.absolute().parent.is_dir():
+        raise VPError(f"The folder {str(folder.parent)!r} is not there: make it first, or choose another place.")
+
+
+def _tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(every parameter and buffer once by name, {further name: first name} of those that share storage)."""
+    first: dict[int, str] = {}
+    tied: dict[str, str] = {}
+    tensors: dict[str, Tensor] = {}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    for name, tensor in named:
+        if id(tensor) in first:
+            tied[name] = first[id(tensor)]
+        else:
+            first[id(tensor)] = name
+            tensors[name] = tensor.detach().clone()
+    return tensors, tied
+
+
+def _assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors in place of the model's, by name; ValueError unless names and shapes are exactly the model's."""
+    expected = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
+    if expected.keys() != tensors.keys():
+        raise ValueError(f"the weights {sorted(expected.keys() ^ tensors.keys())[:3]} are missing or not the model's")
+    made: dict[int, Tensor] = {}
+    for name, old in expected.items():
+        new = tensors[name]
+        if old.shape != new.shape:
+            raise ValueError(f"the weight {name} has the shape {tuple(new.shape)} instead of {tuple(old.shape)}")
+        if isinstance(old, nn.Parameter):
+            new = made.setdefault(id(new), nn.Parameter(new, requires_grad=new.is_floating_point()))
+        path, _, attribute = name.rpartition(".")
+        module = model.get_submodule(path)
+        place: dict = module._parameters if attribute in module._parameters else module._buffers
+        place[attribute] = new
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        known = facts["format"] == FORMAT
+        facts["model_type"], facts["class"], facts["sha256"], facts["tied"], facts["squeezed"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VPError(f"{str(folder / ABOUT)!r} is broken ({_reason(error)}): prune and save again.") from error
+    if not known:
+        raise VPError(f"{str(folder / ABOUT)!r} has the format {facts['format']!r}: this version reads {FORMAT!r}.")
+    return facts
+
+
+def _model_class(folder: Path, facts: Mapping[str, Any]) -> type[PreTrainedModel]:
+    """A model class of transformers, never one of the folder's own."""
+    found = getattr(transformers, str(facts["class"]), None)
+    if facts["model_type"] not in FAMILIES or not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise VPError(
+            f"The folder {str(folder)!r} holds a {facts['class']} of the type {facts['model_type']}, which is not supported: "
+            f"the families are {', '.join(sorted(FAMILIES))}."
+        )
+    return found
+
+
+def _with_all_biases(pruned: PreTrainedModel, flags: tuple[str, ...]) -> PreTrainedModel:
+    """The same model with the biases its configuration can switch on, zeros where it had none; VPError if it has others."""
+    config = type(pruned.config).from_dict(pruned.config.to_dict() | dict.fromkeys(flags, True))
+    with torch.device("meta"):
+        wider = type(pruned)(config)
+    have = dict([*pruned.named_parameters(remove_duplicate=False), *pruned.named_buffers(remove_duplicate=False)])
+    wanted = [*wider.named_parameters(remove_duplicate=False), *wider.named_buffers(remove_duplicate=False)]
+    if lost := have.keys() - dict(wanted).keys():
+        raise VPError(f"A {pruned.config.model_type} model of transformers has no {min(lost)}: save it squeezed instead.")
+    if not flags:
+        return pruned
+    _assign(wider, {n: have[n] if n in have else torch.zeros(t.shape, dtype=pruned.dtype) for n, t in wanted})
+    if pruned.can_generate():
+        wider.generation_config = pruned.generation_config
+    return wider.eval()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200].rstrip(".")

@@ -1,0 +1,111 @@
+"""What is left of a layer when rows are removed and their outputs are constants: the table of docs/method.md#squeezing.
+
+Pure index arithmetic on keep masks; `squeeze` cuts matrices by it and `cost` counts by it, so the two agree.
+
+| removed row of | what follows exactly |
+|---|---|
+| value | the weights of a query sum to 1: its context coordinate is the constant, the column of `attention_output` goes |
+| key | adds the same to every score of a query, softmax does not see it: the query's row goes too |
+| query | its share of the scores is c·k_i: all of a head's become one key coordinate, whose query is 1 |
+| ffn_in | the column of `ffn_out` goes, its constant passes the activation and joins the bias |
+| attention_output, ffn_out | constants of the residual stream; where all are, what feeds them goes (paper section 6.1) |
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vp_core.model.projections import Layer, Projection
+
+ALIGNMENT = 8
+"""Heads are padded to a multiple of this many coordinates: attention kernels want it, on processors and accelerators."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Rows that a head keeps: `scores` of query and key (both survive), `values`; `merged` are the key rows whose query row
+    is constant, which become one coordinate."""
+
+    scores: Tensor
+    merged: Tensor
+    values: Tensor
+
+    @property
+    def score_width(self) -> int:
+        return len(self.scores) + bool(len(self.merged))
+
+    @property
+    def width(self) -> int:
+        return max(self.score_width, len(self.values))
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """What is left of a layer: its live heads and the padded `width` they share, and rows by type for the rest.
+
+    `whole` says that query, key and value keep everything. Under rotary positions `heads` is empty and `query`, `key` and
+    `value` are rows by themselves, since pairs of coordinates rotate and cannot go.
+    """
+
+    heads: tuple[Head, ...]
+    width: int
+    whole: bool
+    rows: Mapping[str, Tensor]
+
+    @property
+    def attention_columns(self) -> int:
+        """Input coordinates of `attention_output` that vary."""
+        return sum(len(head.values) for head in self.heads)
+
+
+def survivors(layer: Layer, keep: Mapping[str, Tensor], query_bias: Tensor | None = None) -> Survivors:
+    """What `keep` (projection name → mask, absent: everything) leaves of a layer.
+
+    `query_bias` (d_out,) are the constants of removed query rows: a constant of 0 adds nothing to the scores and needs no
+    merged coordinate. None means that no constant is 0.
+    """
+    masks = {type_: _mask(p, keep) for type_, p in layer.projections.items()}
+    if "ffn_in" in masks and not masks["ffn_out"].any():
+        masks["ffn_in"] = torch.zeros_like(masks["ffn_in"])
+    dead = not masks["attention_output"].any()
+    if dead:
+        for type_ in ("query", "key", "value"):
+            masks[type_] = torch.zeros_like(masks[type_])
+    rows = {type_: mask.nonzero().squeeze(1) for type_, mask in masks.items()}
+    full = layer.projections["query"].head_width
+    assert full
+    whole = all(bool(masks[type_].all()) for type_ in ("query", "key", "value"))
+    if layer.rotary:
+        return Survivors((), full, whole, _of_live_groups(layer, masks, rows, full))
+    constant = torch.ones_like(masks["query"]) if query_bias is None else query_bias != 0
+    both = masks["query"] & masks["key"]
+    merged = ~masks["query"] & masks["key"] & constant
+    heads = []
+    for start in range(0, len(both), full):
+        part = slice(start, start + full)
+        if masks["value"][part].any():
+            heads.append(Head(*(start + mask[part].nonzero().squeeze(1) for mask in (both, merged, masks["value"]))))
+    return Survivors(tuple(heads), _padded(heads, full), whole, rows)
+
+
+def _mask(projection: Projection, keep: Mapping[str, Tensor]) -> Tensor:
+    found = keep.get(projection.name)
+    return torch.ones(projection.d_out, dtype=torch.bool) if found is None else found
+
+
+def _padded(heads: list[Head], full: int) -> int:
+    """The common width of the heads: at least 1, a multiple of ALIGNMENT unless that is wider than a head was."""
+    widest = max([head.width for head in heads], default=1) or 1
+    return min(-(-widest // ALIGNMENT) * ALIGNMENT, max(full, widest))
+
+
+def _of_live_groups(layer: Layer, masks: Mapping[str, Tensor], rows: dict[str, Tensor], full: int) -> dict[str, Tensor]:
+    """Query and key rows of heads whose values are all constant go, under rotary positions too."""
+    live = masks["value"].view(-1, full).any(dim=1).repeat_interleave(full)
+    live_queries = live.view(-1, 1, full).expand(-1, layer.queries_per_key, -1).flatten()
+    return rows | {
+        "query": (masks["query"] & live_queries).nonzero().squeeze(1),
+        "key": (masks["key"] & live).nonzero().squeeze(1),
+    }

@@ -1,0 +1,100 @@
+"""Seconds of forward passes: models take turns, so that whatever else the machine does meets all alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from vp_core.ground.errors import VPError
+from vp_core.ground.parallel import WORKERS, served_first
+from vp_core.model.families import longest_input
+
+REPEATS = 7
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each repeat of one forward pass over `batch` texts of `length` tokens."""
+
+    batch: int
+    length: int
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """First and third quartile of the repeats, the least and the greatest if they are few."""
+        if len(self.seconds) < 4:
+            return min(self.seconds), max(self.seconds)
+        low, _, high = statistics.quantiles(self.seconds, method="inclusive")
+        return low, high
+
+    @property
+    def texts_per_second(self) -> float:
+        return self.batch / self.median
+
+
+def random_texts(config: PretrainedConfig, batch: int, length: int, seed: int = 0) -> dict[str, Tensor]:
+    """Inputs of random tokens without padding: speed depends on their number only."""
+    if batch < 1 or length < 1:
+        raise VPError(f"A batch of {batch} texts of {length} tokens cannot be timed: both must be 1 or more.")
+    if length > longest_input(config):
+        raise VPError(f"The model takes {longest_input(config)} tokens at most, not {length}: choose a shorter length.")
+    generator = torch.Generator().manual_seed(seed)
+    # The last tokens of the vocabulary are words in every family here; the first ones mean padding and the like.
+    ids = torch.randint(config.vocab_size // 2, config.vocab_size, (batch, length), generator=generator)
+    if config.model_type == "bart":  # its classifier reads the end token, one in each text
+        ids[:, -1] = config.eos_token_id
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def take_turns(
+    runs: Mapping[str, Callable[[], object]], repeats: int, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[dict[str, tuple[float, ...]]]:
+    """After a warm-up, the seconds of each run so far, once each round in which every run had a turn."""
+    seconds: dict[str, tuple[float, ...]] = dict.fromkeys(runs, ())
+    for round_ in range(repeats + 1):
+        for name, run in runs.items():
+            if stopped():
+                return
+            start = time.perf_counter()
+            run()
+            if round_:
+                seconds[name] += (time.perf_counter() - start,)
+        if round_:
+            yield dict(seconds)
+
+
+def time_forward(
+    models: Mapping[str, PreTrainedModel],
+    batch: int,
+    length: int,
+    repeats: int = REPEATS,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[dict[str, Timing]]:
+    """Timings of the models' forward passes so far, round by round; all cores work on each pass, background work waits."""
+    models = dict(models)
+    inputs = random_texts(next(iter(models.values())).config, batch, length)
+
+    def forward(model: PreTrainedModel) -> Callable[[], object]:
+        def run() -> object:
+            with torch.inference_mode():
+                return model(**inputs)
+
+        return run
+
+    with served_first():
+        threads = torch.get_num_threads()
+        torch.set_num_threads(WORKERS)
+        try:
+            for seconds in take_turns({name: forward(model) for name, model in models.items()}, repeats, stopped):
+                yield {name: Timing(batch, length, values) for name, values in seconds.items()}
+        finally:
+            torch.set_num_threads(threads)

@@ -1,0 +1,129 @@
+"""Fine-tuning the model of a study on its task's training set, with or without spectral normalisation, from data to scores."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from vp_core.asking.batches import encode, make_batches
+from vp_core.asking.evaluate import Score, score
+from vp_core.asking.examples import open_examples
+from vp_core.load import fingerprint
+from vp_core.measured import Kept
+from vp_core.measuring.spectral_norms import SpectralNorms
+from vp_core.study import Study
+from vp_core.training.loop import Lessons, Schedule, Watch, new_accelerator, on_all, train
+from vp_core.training.spectral import SpectralNorm, check_lambda, fold, normalise
+from vp_core.training.spectral_start import nearest
+
+POINTS = 20
+"""How often in a training the spectral norms are measured, besides at its start."""
+FORMAT = "variance-pruning training 1"
+Sigmas = tuple[tuple[int, dict[str, float]], ...]
+"""(step, projection name → σ), from step 0 on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """A plain model on the CPU in evaluation mode, and how it came about: mean `loss`, exact scores, spectral norms."""
+
+    model: PreTrainedModel
+    loss: float
+    before: Score
+    after: Score
+    sigmas: Sigmas
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the model, JSON-able."""
+        told = {name: found.as_json() for name, found in (("before", self.before), ("after", self.after))}
+        sigmas = [{"step": step, "sigma": found} for step, found in self.sigmas]
+        return {"loss": self.loss, **told, "seconds": round(self.seconds, 1), "sigmas": sigmas}
+
+
+def lessons_of(
+    study: Study, task: str, data: str | Path | None = None, text: Sequence[str] = (), label: str = "label",
+    labels: Sequence[str] = (),
+) -> Lessons:  # fmt: skip
+    """The task's training set for the study's model; the arguments are those of `vp_core.study.open_study`.
+
+    Raises VPError for fewer than two rows, of different labels.
+    """
+    examples = open_examples(task, "train", data, text, label, labels)
+    encoded = encode(study.loaded.tokenizer, examples.texts, study.question.data.max_length)
+    return Lessons.make(encoded, examples.labels, examples.task, study.question.order)
+
+
+def fine_tune(
+    study: Study,
+    lessons: Lessons,
+    schedule: Schedule | None = None,
+    sn: float | None = None,
+    tell: Callable[[str], None] = lambda news: None,
+    watch: Watch = lambda step, steps, loss: None,
+) -> Tuned:
+    """Train a copy of the study's model; with `sn`, λ, under spectral normalisation from the nearest weights that have it.
+
+    The study's own model is not changed. Under several processes all end with equal weights. Raises VPError for settings
+    that cannot be, a squeezed model, and a loss that is no longer finite.
+    """
+    schedule, started = (schedule or Schedule()).checked(), time.perf_counter()
+    study.projections()  # a squeezed model is told of before anything is done
+    accelerator = new_accelerator()
+    if sn is None:
+        model = copy.deepcopy(study.model)
+    else:
+        tell("looking for weights of spectral norm λ")
+        model = copy.deepcopy(nearest(study.model, make_batches(study.calibration, range(len(study.calibration))), sn))
+    model.requires_grad_(True)
+    if sn is not None:
+        normalise(model, sn)
+    measure, sigmas = SpectralNorms(), []
+
+    def step_done(step: int, steps: int, loss: float) -> None:
+        watch(step, steps, loss)
+        if step == steps or step % max(1, steps // POINTS) == 0:
+            with power_iteration_at_rest(model):
+                sigmas.append((step, measure(model)))
+
+    step_done(0, 1, 0.0)
+    tell("fine-tuning" if sn is None else f"fine-tuning with spectral normalisation, λ = {sn:g}")
+    loss = train(model, lessons, schedule, watch=step_done, accelerator=accelerator)
+    fold(model)
+    model = model.cpu().eval().requires_grad_(False)
+    before, after = on_all(accelerator, lambda: (score(study.model, study.question), score(model, study.question)))
+    return Tuned(model, loss, before, after, tuple(sigmas), time.perf_counter() - started)
+
+
+@contextmanager
+def power_iteration_at_rest(model: nn.Module) -> Iterator[None]:
+    """While open, to read a normalised weight is no step of its power iteration: measuring must not change what is trained."""
+    moving = [module for module in model.modules() if isinstance(module, SpectralNorm) and module.training]
+    for module in moving:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in moving:
+            module.training = True
+
+
+def study_of(study: Study, model: PreTrainedModel, name: str) -> Study:
+    """The same question and calibration texts for another model of the same tokeniser and label order."""
+    loaded = replace(study.loaded, model=model, name=name, fingerprint=fingerprint(model))
+    return replace(study, loaded=loaded, _kept=Kept())
+
+
+def about_training(study: Study, lessons: Lessons, schedule: Schedule, sn: float | None, tuned: Tuned) -> dict[str, Any]:
+    """What is kept beside a fine-tuned model."""
+    about: dict[str, Any] = {"format": FORMAT, "model": study.loaded.name, "fingerprint": study.loaded.fingerprint}
+    about |= {"task": study.question.task.name, "sn": None if sn is None else check_lambda(sn), "rows": len(lessons.data)}
+    return about | {"schedule": asdict(schedule)} | tuned.as_json()

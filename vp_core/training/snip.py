@@ -1,0 +1,251 @@
+"""Iterative pruning of whole residual blocks towards the identity (SNIP, section 3.4), as a run that can be stopped.
+
+One iteration, in the order of the paper's four steps:
+
+    ε ← k-th smallest mean function norm            (estimate)
+    train with the gate S_ε and an L1 term          (towards the identity)
+    blocks shut in ≥ θ of the mini-batches leave    (choose)
+    train what is left                              (retrain)
+
+Blocks really leave: what is trained, measured and saved is the squeezed model.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import gather_object
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vp_core.asking.batches import Encoded, make_batches
+from vp_core.asking.evaluate import Question, Score, score
+from vp_core.ground.errors import VPError, one_of
+from vp_core.measuring.function_norms import FunctionNorms, collect_norms
+from vp_core.model.blocks import MODES, Block, find_sublayers
+from vp_core.model.projections import find_layers
+from vp_core.squeezing.blocks_off import plan_without, without
+from vp_core.squeezing.cost import cost
+from vp_core.training.gate import check_theta, gated, ungate
+from vp_core.training.leaving import choose, estimate, units
+from vp_core.training.loop import Lessons, Schedule, Watch, new_accelerator, on_all, train
+from vp_core.training.run_folder import Checkpoint, Log
+from vp_core.training.spectral import check_lambda, fold, normalise_left
+from vp_core.training.spectral_start import nearest
+from vp_core.training.write_back import freeze_new_biases, write_back
+
+THETA, L1 = 0.95, 0.01
+"""The paper's threshold of identity and factor of the L1 term (sections 4.1 and A.2)."""
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to prune: see `vp_core.model.blocks.MODES` for `mode`; `k` are the ranks that give ε, for attention and for FFNs.
+
+    `sn` is λ of spectral normalisation (None: without). If fewer pass `theta`, those that were shut most often leave in each
+    iteration, until they are `at_least` blocks and a share `least_share` of the model's projection weights. Both are 0 in the
+    paper, whose trainings are long; after a short one there may be none that passes.
+    `begin` is the schedule of the fine-tuning before the first iteration, in which spectral normalisation wants more than
+    the others (None: as they).
+    """
+
+    mode: str = "joint"
+    iterations: int = 10
+    theta: float = THETA
+    k: tuple[int, int] = (1, 1)
+    l1: float = L1
+    sn: float | None = None
+    at_least: int = 0
+    least_share: float = 0.0
+    schedule: Schedule = field(default_factory=Schedule)
+    begin: Schedule | None = None
+
+    def checked(self) -> "Settings":
+        """The same; VPError with one sentence for what cannot be."""
+        one_of("mode", self.mode, tuple(MODES))
+        check_theta(self.theta)
+        if self.sn is not None:
+            check_lambda(self.sn)
+        if not 0 <= self.least_share <= 1:
+            raise VPError(f"The share {self.least_share!r} that leaves at least is not between 0 and 1: 0.05 is 5 %.")
+        if self.iterations < 1 or min(self.k) < 1 or self.at_least < 0 or self.l1 < 0:
+            raise VPError("Iterations and k must be at least 1, the L1 factor and the least number of blocks at least 0.")
+        self.schedule.checked(), (self.begin or self.schedule).checked()
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything the weights depend on; more iterations of the same run are the same run."""
+        return {key: value for key, value in asdict(self).items() if key != "iterations"} | {"k": list(self.k)}
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a run works on: `question` is asked after each iteration, `texts` give ε and the usage of blocks."""
+
+    model: PreTrainedModel
+    lessons: Lessons
+    texts: Encoded
+    question: Question
+    model_id: str = ""
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+
+def run(
+    material: Material, settings: Settings, folder: str | Path, tell: Tell = lambda news: None, watch: Watch | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of the log, one an iteration (the first, 0, is the model before anything leaves), those already there first.
+
+    `folder` gets the log (`run.json`), a checkpoint after each training, the model of the last iteration (`model`) and the
+    smallest within a point of the given model's score (`within`). The same call goes on where a stopped run was. Raises
+    VPError for settings that cannot be, a folder of another run, and a disk that is full (what was written stays whole).
+    """
+    job = _Run(material, settings.checked(), Path(folder), tell, watch or (lambda step, steps, loss: None))
+    yield from job.log.rows
+    while (row := job.next()) is not None:
+        yield row
+
+
+class _Run:
+    """The state between two trainings: `dense`, the weights in their old shapes, and the blocks that are `gone`."""
+
+    def __init__(self, material: Material, settings: Settings, folder: Path, tell: Tell, watch: Watch) -> None:
+        self.accelerator = new_accelerator()
+        self.material, self.settings, self.tell, self.watch = material, settings, tell, watch
+        self.main = self.accelerator.is_main_process
+        self.log = Log(folder, settings.as_json() | {"model": material.model_id}, write=self.main)
+        self.checkpoint = Checkpoint(folder, write=self.main)
+        self.dense = copy.deepcopy(material.model).eval().requires_grad_(True)
+        self.sublayers = find_sublayers(self.dense)
+        self.gone: list[Block] = []
+        self.epsilon: dict[str, float] | None = None
+        if state := self.checkpoint.load(self.dense):
+            self.gone, self.epsilon = [Block.named(name) for name in state["gone"]], state["epsilon"]
+            self.log.rows = self.log.rows[: state["rows"]]
+        else:  # stopped before the first one was written
+            self.log.rows = []
+
+    def next(self) -> dict[str, Any] | None:
+        """The next row; None at the end: enough iterations, or nothing that could leave."""
+        number, started = len(self.log.rows), time.perf_counter()
+        if number > self.settings.iterations or (number and not units(self.settings.mode, self._blocks())):
+            return None
+        row: dict[str, Any] = {"iteration": number, "went": []}
+        if number == 0:
+            row |= {"given": self._score(self.material.model).as_json()}
+            self._begin()
+        else:
+            row |= self._towards_identity(number)
+            row |= self._leave(number)
+        small = self._small()
+        found = self._score(small)
+        left = self._blocks()
+        cost = small.squeezed.cost
+        row |= found.as_json() | {
+            "gone": [block.name for block in self.gone],
+            "share_pruned": cost.share_removed,
+            "parameters": cost.parameters_left,
+            "left": {kind: sum(b.kind == kind for b in left) for kind in ("head", "attention", "ffn")},
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        self.log.add(row)
+        self._keep(small, row)
+        self.checkpoint.save(self.dense, {"gone": row["gone"], "epsilon": None, "rows": len(self.log.rows)})
+        self.accelerator.wait_for_everyone()
+        return row
+
+    def _begin(self) -> None:
+        """The dense model of the run: fine-tuned once as it is, or from where spectral normalisation may begin."""
+        if self.settings.sn:
+            self.tell("looking for weights of spectral norm λ")
+            batches = make_batches(self.material.texts, range(len(self.material.texts)))
+            start = nearest(self.dense, batches, self.settings.sn).state_dict()
+            self.dense.load_state_dict({name: start[name] for name in self.dense.state_dict()})  # no biases that it has not
+        self._train("fine-tuning", 0, schedule=self.settings.begin)
+
+    def _towards_identity(self, number: int) -> dict[str, Any]:
+        """Steps 1 and 2, unless a checkpoint of them was found."""
+        if self.epsilon is not None:
+            return {"epsilon": self.epsilon}
+        self.epsilon = estimate(self._norms(), self.settings.mode, self.settings.k)
+        said = ", ".join(f"{kind} {value:.3g}" for kind, value in self.epsilon.items())
+        self._train(f"iteration {number}: training with the gate (ε: {said})", 2 * number - 1, self.epsilon)
+        state = {"gone": [b.name for b in self.gone], "epsilon": self.epsilon, "rows": len(self.log.rows)}
+        self.checkpoint.save(self.dense, state)
+        return {"epsilon": self.epsilon}
+
+    def _leave(self, number: int) -> dict[str, Any]:
+        """Steps 3 and 4."""
+        assert self.epsilon is not None
+        norms, settings = self._norms(), self.settings
+        went = choose(
+            norms, self.epsilon, settings.mode, settings.theta, settings.at_least, settings.least_share, self._shares()
+        )
+        shares = norms.identity_share(self.epsilon).tolist()
+        self.gone, self.epsilon = [*self.gone, *went], None
+        self._train(f"iteration {number}: {len(went)} blocks leave, retraining", 2 * number)
+        means = {block.name: round(mean, 6) for block, mean in norms.means().items()}
+        identity = {b.name: round(s, 4) for b, s in zip(norms.blocks, shares, strict=True) if b.kind in MODES[settings.mode]}
+        return {"went": [block.name for block in went], "identity": identity, "mean": means}
+
+    def _small(self) -> PreTrainedModel:
+        """What is left, sharing whatever was not cut with `dense`."""
+        small = without(self.dense, self.gone)
+        freeze_new_biases(self.dense, small, plan_without(self.dense, self.gone))
+        return small
+
+    def _shares(self) -> dict[Block, float]:
+        """The share of all projection weights that goes with each block."""
+        layers, left = find_layers(self.dense), self._blocks()
+        first = {b.kind: cost(layers, plan_without(self.dense, [b])) for b in reversed(left)}
+        return {b: first[b.kind].share_removed for b in left}
+
+    def _left(self):
+        return tuple(one.without(self.gone) for one in self.sublayers)
+
+    def _blocks(self) -> list[Block]:
+        return [block for one in self._left() for block in one.blocks]
+
+    def _train(
+        self, what: str, seed: int, epsilon: Mapping[str, float] | None = None, schedule: Schedule | None = None
+    ) -> None:
+        self.tell(what)
+        small, settings = self._small(), self.settings
+        if settings.sn:
+            normalise_left(small, self.dense, settings.sn)
+        trained = gated(small, self._left(), epsilon) if epsilon else small
+        train(
+            trained, self.material.lessons, schedule or settings.schedule, seed=seed, l1=settings.l1 if epsilon else 0.0,
+            watch=self.watch, accelerator=self.accelerator,
+        )  # fmt: skip
+        trained = trained.cpu()
+        ungate(trained)
+        fold(trained)
+        write_back(self.dense, trained, plan_without(self.dense, self.gone))
+
+    def _norms(self) -> FunctionNorms:
+        """Over all texts, each process its part; equal on all of them."""
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        batches = make_batches(self.material.texts, np.arange(len(self.material.texts))[rank::ranks])
+        parts: Sequence[FunctionNorms] = [collect_norms(self._small(), batches, self._left())]
+        if ranks > 1:
+            parts = gather_object(list(parts))
+        total = parts[0]
+        for part in parts[1:]:
+            total = total.merge(part)
+        return total
+
+    def _score(self, model: PreTrainedModel) -> Score:
+        """The main process asks, everybody hears."""
+        return on_all(self.accelerator, lambda: score(model, self.material.question))
+
+    def _keep(self, small: PreTrainedModel, row: Mapping[str, Any]) -> None:
+        if not self.main:
+            return
+        about = {"method": "snip", "mode": self.settings.mode, "iteration": row["iteration"], "score": row["value"]}
+        self.log.keep("model", small, self.material.tokenizer, about)
+        if row["value"] >= self.log.rows[0]["given"]["value"] - 0.01:
+            self.log.keep("within", small, self.material.tokenizer, about)

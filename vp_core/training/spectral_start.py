@@ -1,0 +1,58 @@
+"""Where to begin spectral normalisation with weights that were trained without it.
+
+Dividing by σ/λ alone scales whole layers at once and undoes most of what pre-training learned. `nearest` finds instead
+matrices with σ(W) = λ that change the outputs as little as they can: singular values above λ are cut to λ, and where all
+are below, the input direction that varies least over real tokens is stretched by λ. What either does to the mean input
+goes into the bias.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vp_core.asking.batches import Batch
+from vp_core.ground.errors import VPError
+from vp_core.measuring.covariance import CoMoments, Site, moments_at
+from vp_core.model.families import TYPES
+from vp_core.model.projections import check_types, find_projections
+from vp_core.ranking.plan import Plan
+from vp_core.replacing.ladder import weight_and_bias
+from vp_core.replacing.prune import Solved, prune
+from vp_core.training.spectral import LAMBDA, check_lambda
+
+
+def nearest(
+    model: PreTrainedModel, batches: Iterable[Batch], scale: float = LAMBDA, types: Sequence[str] = TYPES
+) -> PreTrainedModel:
+    """A new model whose chosen projections have σ(W) = λ and nearly the outputs they had on `batches`.
+
+    Raises VPError for λ ≤ 0, unknown types, and a set without tokens.
+    """
+    scale, chosen = check_lambda(scale), check_types(tuple(types))
+    projections = [p for p in find_projections(model) if p.type in chosen]
+    sites = [Site(p.name, p.path, True, 0, p.d_in, 1, p.decoder) for p in projections]
+    found = moments_at(model, sites, batches)
+    if not found:
+        raise VPError("There are no tokens to start spectral normalisation from: give at least one sentence.")
+    solved: Solved = {p.name: with_norm(*weight_and_bias(model, p), found[p.name], scale) for p in projections}
+    return prune(model, Plan({}, "", "", 0.0), {}, solved)
+
+
+def with_norm(weight: Tensor, bias: Tensor, inputs: CoMoments, scale: float) -> tuple[Tensor, Tensor]:
+    """(W' (d_out, d_in) with σ(W') = λ, b' (d_out,)): W'x + b' is near Wx + b for x with these moments."""
+    old = weight.detach().double()
+    u, s, vt = torch.linalg.svd(old, full_matrices=False)
+    new = (u * s.clamp(max=scale)) @ vt
+    if s[0] < scale:
+        new = _stretched(new, torch.linalg.eigh(inputs.matrix())[1][:, 0], scale)
+    return new, bias.double() + (old - new) @ inputs.mean
+
+
+def _stretched(weight: Tensor, direction: Tensor, scale: float) -> Tensor:
+    """`weight` (d_out, d_in) with its images of `direction` (d_in,) replaced by one of length λ, across those of the rest."""
+    rest = weight - torch.outer(weight @ direction, direction)
+    u, s, _ = torch.linalg.svd(rest, full_matrices=len(rest) > rest.shape[1])
+    along = s[-1] if len(s) == len(u) else s.new_zeros(())  # what the rest already stretches there: not 0 in wide matrices
+    return rest + (scale**2 - along**2).sqrt() * torch.outer(u[:, -1], direction)

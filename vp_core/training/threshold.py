@@ -1,0 +1,73 @@
+"""What the identity prior would take out right now, nothing trained: thresholds ε and θ on a model as it is."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from vp_core.asking.evaluate import Score, evaluate
+from vp_core.ground.errors import one_of
+from vp_core.ground.store import digest
+from vp_core.measuring.function_norms import FunctionNorms
+from vp_core.model.blocks import MODES, Block, find_sublayers
+from vp_core.squeezing.blocks_off import masked_without
+from vp_core.study import Study
+from vp_core.training.gate import check_epsilon, check_theta, gated
+from vp_core.training.leaving import choose
+from vp_core.training.snip import THETA
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Blocks that are the identity in at least `theta` of the mini-batches are off; `mode` says which may be.
+
+    A block is the identity in a mini-batch where no token's function norm is above ε: `attention` for heads or attention
+    blocks, `ffn` for feed-forward networks. With `gate` those that stay are shut token by token (S_ε); else they run as they
+    are.
+    """
+
+    attention: float
+    ffn: float
+    theta: float = THETA
+    mode: str = "joint"
+    gate: bool = False
+
+    def checked(self) -> "Threshold":
+        """The same; VPError with one sentence for ε ≤ 0, θ outside 0..1, and an unknown mode."""
+        check_epsilon(self.attention), check_epsilon(self.ffn), check_theta(self.theta)
+        one_of("mode", self.mode, tuple(MODES))
+        return self
+
+    @property
+    def epsilon(self) -> dict[str, float]:
+        """ε by kind of block."""
+        return {kind: self.ffn if kind == "ffn" else self.attention for kind in MODES[self.mode]}
+
+    def off(self, norms: FunctionNorms) -> list[Block]:
+        """The blocks that are off, those that are the identity most often first."""
+        return choose(norms, self.epsilon, self.mode, self.theta)
+
+
+def model_under(study: Study, threshold: Threshold) -> PreTrainedModel:
+    """The study's model with what is off taken out, and the gates on the rest if they are asked for; nothing trained."""
+    threshold = threshold.checked()
+    off = threshold.off(study.bench().norms())
+    model = masked_without(study.model, off)
+    if not threshold.gate:
+        return model
+    return gated(model, find_sublayers(model), threshold.epsilon)  # what is off puts out zeros: its gates are shut
+
+
+def running_scores(
+    study: Study, threshold: Threshold, background: bool = False, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[Score]:
+    """Scores as they come, the last one exact."""
+    return evaluate(model_under(study, threshold), study.question, "float32", background, stopped)
+
+
+def key(study: Study, threshold: Threshold) -> str:
+    """What such a score depends on: without gates the blocks that are off, and nothing else."""
+    threshold = threshold.checked()
+    off = sorted(block.name for block in threshold.off(study.bench().norms()))
+    gates = sorted(threshold.epsilon.items()) if threshold.gate else ()
+    return digest("threshold 1", study.loaded.fingerprint, study.data_id, off, gates)

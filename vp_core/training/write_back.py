@@ -1,0 +1,72 @@
+"""From a squeezed model that whole blocks have left back into the dense shapes it was cut from."""
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from vp_core.model.projections import Layer, as_rows, find_layers, linear_map
+from vp_core.model.scatter import ScatterLinear
+from vp_core.model.units import context_columns
+from vp_core.ranking.plan import Plan
+
+Cut = tuple[str, nn.Module, list[Tensor], Tensor | None]
+"""A module that squeezing cut: its path, itself, the dense rows that it kept (parts of a fused one in order), and columns."""
+
+
+def write_back(dense: PreTrainedModel, small: PreTrainedModel, plan: Plan) -> None:
+    """Put the weights of `small`, what `vp_core.model.blocks.without` left of `dense`, where they came from, in place.
+
+    What both share is there already; blocks that have left keep whatever weights they had.
+    """
+    with torch.no_grad():
+        for path, module, rows, columns in _cut_modules(dense, small, plan):
+            there = linear_map(dense, path)
+            weight, bias = _weight_and_bias(module)
+            matrix, own_bias = as_rows(there, there.weight), there.bias
+            kept = torch.cat(rows)
+            if columns is not None and len(columns):
+                matrix[kept[:, None], columns] = weight
+            elif columns is None:
+                matrix[kept] = weight
+            if own_bias is not None:
+                own_bias[kept] = bias
+
+
+def _weight_and_bias(module: nn.Module) -> tuple[Tensor, Tensor]:
+    if isinstance(module, ScatterLinear):
+        return module.compact()
+    linear = cast(nn.Linear, module)
+    return linear.weight, linear.bias
+
+
+def freeze_new_biases(dense: PreTrainedModel, small: PreTrainedModel, plan: Plan) -> None:
+    """Squeezing gives every map it cuts a bias; where the dense one has none it is not to be trained."""
+    for path, module, _, _ in _cut_modules(dense, small, plan):
+        if linear_map(dense, path).bias is None:
+            for name, parameter in module.named_parameters():
+                if name.endswith("bias"):
+                    parameter.requires_grad_(False)
+
+
+def _cut_modules(dense: PreTrainedModel, small: PreTrainedModel, plan: Plan) -> Iterator[Cut]:
+    shared = {id(p) for p in dense.parameters()}
+    for layer in find_layers(dense):
+        by_path: dict[str, list[Tensor]] = {}
+        for p in layer.projections.values():
+            by_path.setdefault(p.path, []).append(p.start + plan.keep[p.name].nonzero().squeeze(1))
+            if p.gate:
+                by_path[p.gate] = [plan.keep[p.name].nonzero().squeeze(1)]
+        for path, rows in by_path.items():
+            module = small.get_submodule(path)
+            own = [p for p in module.parameters() if id(p) not in shared]
+            if own and sum(len(part) for part in rows):
+                columns = _columns(layer, plan) if path == layer.projections["attention_output"].path else None
+                yield path, module, rows, columns
+
+
+def _columns(layer: Layer, plan: Plan) -> Tensor:
+    """The columns of `attention_output` that read the heads which stay."""
+    return context_columns(layer)[plan.keep[layer.projections["value"].name]].flatten().sort().values
