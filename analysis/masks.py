@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure, Restyle
-from vp_core.model.families import TYPES
+from vp_core.ground.names import TYPES
 from vp_core.ranking.plan import Ranking
 
 TEXT_UP_TO = 12

@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 from analysis import theme
 from analysis.function_norms import block_name
 from analysis.masks import TEXT_UP_TO, height
+from vp_core.ground.names import MODES
 from vp_core.measuring.function_norms import FunctionNorms
-from vp_core.model.blocks import MODES, Block
+from vp_core.model.blocks import Block
 from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without
 from vp_core.squeezing.cost import Cost, cost

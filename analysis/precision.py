@@ -7,7 +7,8 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from vp_core.asking.evaluate import Score
-from vp_core.model.precision import PRECISIONS, bytes_of, in_precision
+from vp_core.ground.names import PRECISIONS
+from vp_core.model.precision import bytes_of, in_precision
 from vp_core.recipes import Recipe
 from vp_core.squeezing.timing import REPEATS, time_forward
 from vp_core.study import Study

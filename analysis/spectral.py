@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from analysis import theme
 from analysis.masks import TEXT_UP_TO, height, split_name
+from vp_core.ground.names import TYPES
 from vp_core.measuring.spectral_norms import spectral_norms
-from vp_core.model.families import TYPES
 
 _PER_ROW, _ROW_HEIGHT, _AROUND = 3, 200, 140
 

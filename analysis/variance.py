@@ -9,8 +9,8 @@ from torch import Tensor
 from analysis import theme
 from analysis.live import STEPS, LiveFigure, Restyle, Threshold
 from analysis.masks import split_name
+from vp_core.ground.names import TYPES
 from vp_core.measuring.statistics import Statistics
-from vp_core.model.families import TYPES
 from vp_core.ranking.plan import Ranking, count_removed
 
 POINTS = 256

@@ -4,7 +4,7 @@ import torch
 
 from analysis import masks
 from benchmarks.measure import alternating, line
-from vp_core.model.families import TYPES
+from vp_core.ground.names import TYPES
 from vp_core.model.projections import Projection
 from vp_core.ranking.plan import rank
 

@@ -13,8 +13,9 @@ from analysis.function_norms import KIND_NAMES
 from notebooks.widgets import REST, WIDTH, AtRest, figure_widget, main_thread, score_html
 from vp_core.asking.evaluate import Score
 from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.names import MODES
 from vp_core.ground.parallel import served_first
-from vp_core.model.blocks import MODES, Block
+from vp_core.model.blocks import Block
 from vp_core.recipes import Recipe
 from vp_core.study import Study
 from vp_core.training.snip import THETA

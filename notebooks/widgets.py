@@ -20,8 +20,8 @@ from vp_core.asking.evaluate import Score
 from vp_core.asking.tasks import Task
 from vp_core.curves import CurveStore, curve, known_point, order_of_points, point, score_of
 from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.names import criteria_for
 from vp_core.ground.parallel import served_first
-from vp_core.ranking.criteria import criteria_for
 from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import Cost
 from vp_core.study import Study

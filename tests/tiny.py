@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 from transformers.pytorch_utils import Conv1D
 
-from vp_core.model.families import TYPES
+from vp_core.ground.names import TYPES
 from vp_core.model.projections import find_projections
 from vp_core.ranking.plan import Plan
 

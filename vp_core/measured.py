@@ -12,13 +12,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Encoded, make_batches
+from vp_core.ground.names import WHOLE
 from vp_core.measuring.covariance import Covariances, bytes_needed, collect_covariances
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.measuring.gradients import Gradients, collect_gradients
 from vp_core.measuring.layerwise import Walk
 from vp_core.measuring.statistics import Statistics, collect
 from vp_core.model.projections import find_layers
-from vp_core.model.units import WHOLE, UnitGroup, unit_groups
+from vp_core.model.units import UnitGroup, unit_groups
 from vp_core.ranking import allocation
 from vp_core.ranking.criteria import score_units
 from vp_core.ranking.evidence import Evidence

@@ -4,14 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from vp_core.ground.errors import VPError, one_of
-from vp_core.measuring.statistics import ESTIMATORS
-from vp_core.model.families import TYPES
-from vp_core.model.projections import check_types
-from vp_core.model.units import check_units
-from vp_core.ranking.criteria import CRITERIA
-from vp_core.ranking.plan import BUDGETS, SCOPES
-from vp_core.replacing.ladder import REPLACEMENTS
-from vp_core.replacing.principal import BASES
+from vp_core.ground.names import (
+    BASES,
+    BUDGETS,
+    CRITERIA,
+    ESTIMATORS,
+    MOST_STEPS,
+    REPLACEMENTS,
+    SCOPES,
+    TYPES,
+    check_types,
+    check_units,
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Recipe:
 
     def checked(self) -> "Recipe":
         """The same recipe in its one way of writing; VPError with one sentence for what cannot be."""
-        one_of("criterion", self.criterion, tuple(CRITERIA))
+        one_of("criterion", self.criterion, CRITERIA)
         one_of("scope", self.scope, SCOPES)
         one_of("replacement", self.replacement, REPLACEMENTS)
         one_of("estimator", self.estimator, ESTIMATORS)
@@ -71,7 +75,6 @@ class Recipe:
         return f"{what}{turned}, {self.criterion}, {self.scope}, {self.replacement}{steps}"
 
 
-MOST_STEPS = 64
 STRUCTURED = ("ffn", "values", "pairs")
 _UNITS = Recipe(units=STRUCTURED, budget="parameters", criterion="weighted variance")
 

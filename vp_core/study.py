@@ -14,12 +14,12 @@ from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, label_order
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import TYPES, check_types
 from vp_core.ground.store import digest
 from vp_core.load import EMBEDDED, LoadedModel, load_model
 from vp_core.measured import Bench, Kept
 from vp_core.measuring.statistics import Statistics
-from vp_core.model.families import TYPES
-from vp_core.model.projections import Projection, check_types, find_layers
+from vp_core.model.projections import Projection, find_layers
 from vp_core.model.sharing import share
 from vp_core.ranking.plan import Plan, Ranking
 from vp_core.recipes import Recipe

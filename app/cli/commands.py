@@ -24,10 +24,8 @@ from app.cli.options import (
 )
 from vp_core.curves import CurveStore, curve, point, sweep
 from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS, PRECISIONS
 from vp_core.load import EMBEDDED, load_model
-from vp_core.measuring.statistics import ESTIMATORS
-from vp_core.model.precision import PRECISIONS
-from vp_core.ranking.criteria import CRITERIA
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe
 from vp_core.speed import Forms, compare, forms_of, forms_without_data
@@ -36,8 +34,6 @@ from vp_core.squeezing.folder import check_new_folder, export_transformers, new_
 from vp_core.squeezing.onnx import export_onnx, require_onnx
 from vp_core.squeezing.squeeze import squeeze
 from vp_core.study import Study
-
-FORMATS = ("pruned", "transformers", "onnx")
 
 
 def _stats(options: argparse.Namespace) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.names import PRECISIONS
 from vp_core.ground.store import atomic
-from vp_core.model.precision import PRECISIONS
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, find_recipe
 from vp_core.study import Study, open_study

@@ -14,12 +14,8 @@ from app.web.glossary import TERMS
 from app.web.settings import CALIBRATIONS, UNIT_CHOICES, Settings, from_query
 from vp_core.asking.tasks import TASKS
 from vp_core.ground.errors import VPError
-from vp_core.model.families import TYPES
-from vp_core.model.precision import PRECISIONS
-from vp_core.ranking.criteria import criteria_for
-from vp_core.ranking.plan import SCOPES
+from vp_core.ground.names import BASES, PRECISIONS, SCOPES, TYPES, criteria_for
 from vp_core.recipes import RECIPES
-from vp_core.replacing.principal import BASES
 
 RECIPE_ORDER = tuple(sorted(RECIPES, key=lambda name: {"paper": 0, "best": 1}.get(name, 2)))
 """The paper's and the best first."""

@@ -11,7 +11,7 @@ from app.web.jobs import Gate, Job
 from vp_core.asking.evaluate import Score, evaluate
 from vp_core.curves import CurveStore, known_point, point, score_of
 from vp_core.ground.errors import VPError
-from vp_core.model.precision import PRECISIONS
+from vp_core.ground.names import PRECISIONS
 from vp_core.recipes import Recipe
 from vp_core.speed import Row
 from vp_core.squeezing.timing import random_texts

@@ -5,16 +5,20 @@ from dataclasses import dataclass, fields, replace
 
 from analysis.compare import RANDOM
 from vp_core.ground.errors import VPError, one_of
-from vp_core.model.blocks import MODES
-from vp_core.model.families import TYPES
-from vp_core.model.precision import PRECISIONS
-from vp_core.model.projections import check_types
-from vp_core.model.units import check_units
-from vp_core.ranking.criteria import CRITERIA
-from vp_core.ranking.plan import SCOPES, check_sparsity
-from vp_core.recipes import MOST_STEPS, RECIPES, Recipe, name_of
-from vp_core.replacing.ladder import REPLACEMENTS
-from vp_core.replacing.principal import BASES
+from vp_core.ground.names import (
+    BASES,
+    CRITERIA,
+    MODES,
+    MOST_STEPS,
+    PRECISIONS,
+    REPLACEMENTS,
+    SCOPES,
+    TYPES,
+    check_types,
+    check_units,
+)
+from vp_core.ranking.plan import check_sparsity
+from vp_core.recipes import RECIPES, Recipe, name_of
 from vp_core.study import CALIBRATION
 from vp_core.training.gate import check_epsilon, check_theta
 from vp_core.training.snip import THETA
@@ -159,7 +163,7 @@ def from_query(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
 
 _NAMES = {field.name for field in fields(Settings)}
 _CHOICES = {
-    "criterion": tuple(CRITERIA),
+    "criterion": CRITERIA,
     "scope": SCOPES,
     "replacement": REPLACEMENTS,
     "precision": PRECISIONS,

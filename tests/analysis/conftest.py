@@ -3,7 +3,7 @@
 import pytest
 
 from vp_core.curves import curve, sweep
-from vp_core.ranking.plan import SCOPES
+from vp_core.ground.names import SCOPES
 from vp_core.recipes import Recipe
 
 CASES = [(criterion, scope) for criterion in ("variance", "magnitude", "random") for scope in SCOPES]

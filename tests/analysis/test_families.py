@@ -6,8 +6,7 @@ import tiny
 
 from analysis import masks, variance
 from vp_core.ground.errors import VPError
-from vp_core.model.families import TYPES
-from vp_core.ranking.plan import SCOPES
+from vp_core.ground.names import SCOPES, TYPES
 from vp_core.recipes import Recipe
 
 

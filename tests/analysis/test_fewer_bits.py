@@ -4,7 +4,8 @@ import pytest
 
 from analysis import precision
 from vp_core.asking.evaluate import evaluate
-from vp_core.model.precision import PRECISIONS, bytes_of
+from vp_core.ground.names import PRECISIONS
+from vp_core.model.precision import bytes_of
 from vp_core.recipes import Recipe
 
 

@@ -9,7 +9,7 @@ import tiny
 from analysis import masks
 from analysis.live import STEPS
 from vp_core.ground.errors import VPError
-from vp_core.model.families import TYPES
+from vp_core.ground.names import TYPES
 from vp_core.recipes import Recipe
 
 

@@ -10,12 +10,11 @@ import torch
 
 from analysis import variance
 from analysis.live import STEPS
+from vp_core.ground.names import CRITERIA, SCOPES, TYPES
 from vp_core.measuring.moments import Moments
 from vp_core.measuring.statistics import Statistics
-from vp_core.model.families import TYPES
 from vp_core.model.projections import find_projections
-from vp_core.ranking.criteria import CRITERIA
-from vp_core.ranking.plan import SCOPES, rank
+from vp_core.ranking.plan import rank
 from vp_core.recipes import Recipe
 
 

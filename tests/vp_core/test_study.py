@@ -10,8 +10,7 @@ import tiny
 import torch
 
 from vp_core.ground.errors import VPError
-from vp_core.model.families import TYPES
-from vp_core.ranking.plan import SCOPES
+from vp_core.ground.names import SCOPES, TYPES
 from vp_core.recipes import Recipe
 from vp_core.study import open_study
 

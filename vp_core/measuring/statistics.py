@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.names import ESTIMATORS
 from vp_core.ground.parallel import in_parallel, per_thread
 from vp_core.ground.store import load_tensors, save_tensors
 from vp_core.measuring.moments import Moments, batch_moments, ewmv_update
 from vp_core.model.projections import Projection, find_projections
 from vp_core.model.sharing import share
 
-ESTIMATORS = ("exact", "ewmv")
 ALPHA = 0.9
 """The paper's weight of the newest batch in the moving variance (footnote 3)."""
 

@@ -4,27 +4,17 @@ A block is one attention head's contribution head_h·W_O_h, a whole attention bl
 query heads share a key/value head (Llama) they count as one head, since they can only go together.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import one_of
+from vp_core.ground.names import KINDS
 from vp_core.model.projections import Layer, find_layers
 
 SUBLAYER = {"attention_output": "attention", "ffn_out": "ffn"}
 """The block that ends with a projection of this type."""
-KINDS = ("head", "attention", "ffn")
-MODES: Mapping[str, tuple[str, ...]] = MappingProxyType({
-    "heads": ("head",),
-    "ffn": ("ffn",),
-    "joint": ("head", "ffn"),
-    "attention": ("attention",),
-    "layers": ("attention", "ffn"),
-    "separate": ("attention", "ffn"),
-})  # fmt: skip
-"""Which kinds of blocks a mode takes out. `layers` takes both of a layer at once, `separate` each by itself (fig. 5)."""
 
 
 @dataclass(frozen=True, order=True)

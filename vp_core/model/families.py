@@ -10,9 +10,7 @@ from types import MappingProxyType
 from transformers import PretrainedConfig
 
 from vp_core.ground.errors import VPError
-
-TYPES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-"""W_Q, W_K, W_V, W_O, W_FF1, W_FF2 of the paper, in forward order."""
+from vp_core.ground.names import TYPES
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from torch import nn
 from torch.ao.nn.quantized.dynamic import Linear as QuantisedLinear
 
 from vp_core.ground.errors import one_of
+from vp_core.ground.names import PRECISIONS
 from vp_core.model.scatter import ScatterLinear, refilled
 from vp_core.model.sharing import Model, share
-
-PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 def in_precision(model: Model, precision: str) -> Model:

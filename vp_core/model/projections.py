@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from vp_core.ground.errors import VPError
-from vp_core.model.families import TYPES, Stack, family_of
+from vp_core.model.families import Stack, family_of
 
 CONSUMERS = {"value": "attention_output", "ffn_in": "ffn_out"}
 """Whose matrix reads a type's output (value: mixed over tokens by attention; ffn_in: after the activation)."""
@@ -174,16 +174,3 @@ def last_attention_norm(model: PreTrainedModel) -> nn.Module | None:
         return None
     layers, _, _ = family.stacks[-1].layers.partition(".*")
     return model.base_model.get_submodule(layers)[-1].get_submodule(family.attention_norm)
-
-
-def check_types(types: tuple[str, ...]) -> tuple[str, ...]:
-    """The chosen types in the order of TYPES, each once; VPError for an unknown or an empty choice.
-
-    >>> check_types(("ffn_in", "query"))
-    ('query', 'ffn_in')
-    """
-    unknown = [t for t in types if t not in TYPES]
-    if unknown or not types:
-        what = f"Unknown projection type {unknown[0]!r}" if unknown else "No projection type is chosen"
-        raise VPError(f"{what}: choose one or more of {', '.join(TYPES)}.")
-    return tuple(t for t in TYPES if t in types)

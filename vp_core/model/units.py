@@ -22,22 +22,9 @@ import torch
 from torch import Tensor
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import check_units
 from vp_core.model.projections import Layer, Projection
 
-UNITS = ("rows", "ffn", "values", "pairs", "heads", "attention", "feed-forward", "sublayers", "layers")
-WHOLE = ("attention", "feed-forward", "sublayers", "layers")
-"""Kinds that go with their outputs; a mean takes the place of these."""
-_TOUCHES = {
-    "rows": {"rows", "attention", "ffn", "values", "pairs"},
-    "ffn": {"ffn"},
-    "values": {"values"},
-    "pairs": {"pairs"},
-    "heads": {"values", "pairs"},
-    "attention": {"attention", "values", "pairs"},
-    "feed-forward": {"ffn"},
-    "sublayers": {"attention", "ffn", "values", "pairs"},
-    "layers": {"attention", "ffn", "values", "pairs"},
-}
 _ATTENTION = ("query", "key", "value", "attention_output")
 _FFN = ("ffn_in", "ffn_out")
 
@@ -69,24 +56,6 @@ class UnitGroup:
         """Weights that go with one unit, columns of the consumer included."""
         own = sum(rows.shape[1] * p.weights_of_a_row for p, rows in self.rows)
         return own + (self.columns.shape[1] * self.consumer.d_out if self.consumer and self.columns is not None else 0)
-
-
-def check_units(kinds: Sequence[str]) -> tuple[str, ...]:
-    """The chosen kinds in the order of UNITS, each once; VPError for unknown kinds and for kinds that share rows.
-
-    >>> check_units(("values", "ffn"))
-    ('ffn', 'values')
-    """
-    unknown = [kind for kind in kinds if kind not in UNITS]
-    if unknown or not kinds:
-        what = f"Unknown kind of unit {unknown[0]!r}" if unknown else "No kind of unit is chosen"
-        raise VPError(f"{what}: choose one or more of {', '.join(UNITS)}.")
-    chosen = tuple(kind for kind in UNITS if kind in kinds)
-    for i, one in enumerate(chosen):
-        for other in chosen[i + 1 :]:
-            if _TOUCHES[one] & _TOUCHES[other]:
-                raise VPError(f"The units {one!r} and {other!r} have rows in common: choose one of them.")
-    return chosen
 
 
 def unit_groups(layers: Sequence[Layer], kinds: Sequence[str], types: Sequence[str] = ()) -> tuple[UnitGroup, ...]:

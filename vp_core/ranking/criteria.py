@@ -1,7 +1,7 @@
 """What makes a unit worth keeping: pure functions from evidence to a score per unit, one table of them.
 
 The lowest scores go first. A score is {group name: (units,) float64}; see `vp_core.model.units` for groups. To add a criterion,
-write the function and put it into CRITERIA.
+name it in `vp_core.ground.names`, write the function and put it into _SCORERS.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.names import CRITERIA, WHOLE
 from vp_core.ground.parallel import in_parallel
 from vp_core.measuring.covariance import READ_AT
 from vp_core.measuring.function_norms import FunctionNorms
@@ -19,7 +20,7 @@ from vp_core.measuring.gradients import Gradients
 from vp_core.measuring.statistics import Statistics
 from vp_core.model.blocks import SUBLAYER, Block
 from vp_core.model.projections import Projection, weight_of
-from vp_core.model.units import WHOLE, UnitGroup, row_group
+from vp_core.model.units import UnitGroup, row_group
 from vp_core.ranking.elimination import conditional_variance, surgeon
 from vp_core.ranking.evidence import Evidence, columns_of, consumed, contribution, pair_matrices, weights
 
@@ -193,7 +194,7 @@ def random(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]
     return {name: scores[torch.from_numpy(rng.permutation(len(scores)))] for name, scores in by_variance.items()}
 
 
-CRITERIA: Mapping[str, Criterion] = {
+_SCORERS: Mapping[str, Criterion] = {
     "variance": variance,
     "random": random,
     "magnitude": magnitude,
@@ -206,19 +207,9 @@ CRITERIA: Mapping[str, Criterion] = {
 }
 
 
-def criteria_for(units: Sequence[str]) -> tuple[str, ...]:
-    """The criteria that can score units of these kinds.
-
-    >>> "function norm" in criteria_for(["heads"]), "function norm" in criteria_for(["rows"])
-    (True, False)
-    """
-    blocks = set(units) <= {"heads", *WHOLE}
-    return tuple(name for name in CRITERIA if blocks or name != "function norm")
-
-
 def score_units(criterion: str, evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
     """The scores of one criterion by name; VPError if there is no such criterion."""
-    return CRITERIA[one_of("criterion", criterion, tuple(CRITERIA))](evidence, groups)
+    return _SCORERS[one_of("criterion", criterion, CRITERIA)](evidence, groups)
 
 
 def score_neurons(

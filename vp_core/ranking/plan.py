@@ -14,14 +14,10 @@ import torch
 from torch import Tensor
 
 from vp_core.ground.errors import VPError, number_or_nan, one_of
+from vp_core.ground.names import SCOPES
 from vp_core.ground.store import load_tensors, save_tensors
 from vp_core.model.projections import Projection
 from vp_core.model.units import UnitGroup, row_group
-
-SCOPES = ("per type", "per layer", "global", "scaled", "measured")
-"""Who competes with whom: see `rank`. `measured` is `global` on scores that `ranking.allocation` has made comparable."""
-BUDGETS = ("units", "parameters", "flops", "latency")
-"""What a sparsity is a share of: units of each competition, linear parameters, FLOPs, or measured time of a forward pass."""
 
 
 def check_sparsity(value: object) -> float:

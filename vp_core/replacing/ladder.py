@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import one_of
+from vp_core.ground.names import REPLACEMENTS
 from vp_core.ground.parallel import in_parallel
 from vp_core.measuring.covariance import READ_AT, Covariances
 from vp_core.measuring.statistics import Statistics
@@ -22,8 +23,6 @@ from vp_core.model.projections import CONSUMERS, Layer, Projection, linear_map, 
 from vp_core.model.units import UnitGroup, context_columns
 from vp_core.ranking.plan import Ranking
 from vp_core.replacing.solve import DEFAULT_RIDGE, HELD_OUT_DENSITY, RIDGES, Factor, choose, factorise, output_error
-
-REPLACEMENTS = ("mean", "zero", "least squares", "refit")
 
 
 def constants(replacement: str, statistics: Statistics, units: Sequence[UnitGroup] = ()) -> Mapping[str, Tensor]:

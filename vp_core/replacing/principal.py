@@ -25,7 +25,6 @@ from vp_core.measuring.covariance import CoMoments, Covariances
 from vp_core.model.projections import Layer, as_rows, find_layers, linear_map
 from vp_core.model.sharing import Model, share
 
-BASES = ("neurons", "principal")
 _FLOOR = 1e-9
 """Directions with less than this share of the largest variance are treated as if they had it: T stays invertible."""
 

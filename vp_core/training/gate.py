@@ -13,8 +13,9 @@ from torch.nn.functional import relu
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError, number_or_nan
+from vp_core.ground.names import KINDS
 from vp_core.measuring.function_norms import head_norms, live_heads
-from vp_core.model.blocks import KINDS, Sublayers
+from vp_core.model.blocks import Sublayers
 from vp_core.model.sharing import share
 
 SLOPE = 1e5

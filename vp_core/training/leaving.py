@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Mapping
 
+from vp_core.ground.names import MODES
 from vp_core.measuring.function_norms import FunctionNorms
-from vp_core.model.blocks import MODES, Block
+from vp_core.model.blocks import Block
 
 
 def estimate(norms: FunctionNorms, mode: str, k: tuple[int, int]) -> dict[str, float]:

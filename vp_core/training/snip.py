@@ -24,8 +24,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.evaluate import Question, Score, score
 from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.names import MODES
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
-from vp_core.model.blocks import MODES, Block, find_sublayers
+from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without, without
 from vp_core.squeezing.cost import cost

@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import TYPES, check_types
 from vp_core.measuring.covariance import CoMoments, Site, moments_at
-from vp_core.model.families import TYPES
-from vp_core.model.projections import check_types, find_projections
+from vp_core.model.projections import find_projections
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.ladder import weight_and_bias
 from vp_core.replacing.prune import Solved, prune

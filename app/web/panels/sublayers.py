@@ -15,8 +15,9 @@ from app.web.glossary import TERMS
 from app.web.panels.explore import FIRST_LOOK, preparing, show_score
 from app.web.settings import Settings
 from app.web.waiting import own_job, wait_for_news
+from vp_core.ground.names import MODES
 from vp_core.measuring.function_norms import FunctionNorms
-from vp_core.model.blocks import MODES, Block
+from vp_core.model.blocks import Block
 from vp_core.study import Study
 from vp_core.training.snip import THETA
 from vp_core.training.threshold import Threshold

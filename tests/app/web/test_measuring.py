@@ -9,7 +9,7 @@ from app.web.measuring import Measurements, Wanted
 from vp_core.asking.evaluate import score
 from vp_core.curves import CurveStore
 from vp_core.ground.errors import VPError
-from vp_core.model.precision import PRECISIONS
+from vp_core.ground.names import PRECISIONS
 from vp_core.recipes import Recipe
 
 RECIPE = Recipe()

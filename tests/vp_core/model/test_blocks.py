@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vp_core.ground.errors import VPError
-from vp_core.model.blocks import KINDS, MODES, Block, find_blocks, find_sublayers
+from vp_core.ground.names import KINDS, MODES
+from vp_core.model.blocks import Block, find_blocks, find_sublayers
 from vp_core.model.projections import as_rows, find_layers
 from vp_core.model.scatter import ScatterLinear
 from vp_core.squeezing.blocks_off import masked_without, plan_without, without

@@ -5,7 +5,8 @@ import tiny
 import torch
 
 from vp_core.ground.errors import VPError
-from vp_core.model.precision import PRECISIONS, bytes_of, in_precision
+from vp_core.ground.names import PRECISIONS
+from vp_core.model.precision import bytes_of, in_precision
 from vp_core.model.scatter import SCATTER_COST, ScatterLinear
 from vp_core.recipes import Recipe
 

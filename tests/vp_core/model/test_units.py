@@ -9,11 +9,12 @@ import torch
 from bench_models import KINDS
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import SCOPES, UNITS, check_units
 from vp_core.measuring.covariance import READ_AT, collect_covariances
 from vp_core.measuring.statistics import collect
 from vp_core.model.projections import find_layers
-from vp_core.model.units import UNITS, check_units, unit_groups
-from vp_core.ranking.plan import SCOPES, Plan, count_removed
+from vp_core.model.units import unit_groups
+from vp_core.ranking.plan import Plan, count_removed
 from vp_core.replacing.ladder import Consumers, constants
 from vp_core.replacing.prune import prune
 from vp_core.squeezing.cost import cost

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from torch.nn.utils import prune as torch_prune
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import SCOPES, TYPES
 from vp_core.measuring.moments import Moments
 from vp_core.measuring.statistics import Statistics
-from vp_core.model.families import TYPES
 from vp_core.model.projections import find_projections, weight_of
 from vp_core.ranking.criteria import score_neurons
-from vp_core.ranking.plan import SCOPES, rank
+from vp_core.ranking.plan import rank
 
 
 def statistics_of(projections, seed, ties):

@@ -10,9 +10,8 @@ import torch
 from bench_models import bench
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import CRITERIA, UNITS, WHOLE
 from vp_core.model.projections import weight_of
-from vp_core.model.units import UNITS, WHOLE
-from vp_core.ranking.criteria import CRITERIA
 from vp_core.ranking.plan import rank
 from vp_core.recipes import Recipe
 

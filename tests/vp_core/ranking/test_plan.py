@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vp_core.ground.errors import VPError
-from vp_core.model.families import TYPES
+from vp_core.ground.names import SCOPES, TYPES
 from vp_core.model.projections import Projection
-from vp_core.ranking.plan import SCOPES, Plan, check_sparsity, count_removed, rank
+from vp_core.ranking.plan import Plan, check_sparsity, count_removed, rank
 
 PROJECTIONS = [
     Projection(layer, type_, f"{layer}.{type_}", 4, 7 if type_ == "ffn_in" else 5, None, None)

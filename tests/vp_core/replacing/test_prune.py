@@ -8,8 +8,8 @@ import torch
 
 from vp_core.asking.batches import encode, make_batches
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import TYPES
 from vp_core.measuring.statistics import collect
-from vp_core.model.families import TYPES
 from vp_core.model.projections import find_projections
 from vp_core.model.sharing import share
 from vp_core.ranking.criteria import score_neurons

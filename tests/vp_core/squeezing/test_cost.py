@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
-from vp_core.model.families import TYPES
+from vp_core.ground.names import TYPES
 from vp_core.model.projections import find_layers, find_projections, weight_of
 from vp_core.model.scatter import SCATTER_COST
 from vp_core.ranking.plan import Plan, rank

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from transformers import XLNetConfig, XLNetForSequenceClassification
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import TYPES
 from vp_core.model import scatter
-from vp_core.model.families import TYPES
 from vp_core.model.projections import find_layers, find_projections, weight_of
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import prune

@@ -13,7 +13,8 @@ from transformers.pytorch_utils import Conv1D
 
 from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
-from vp_core.model.blocks import MODES, Block, find_blocks, find_sublayers
+from vp_core.ground.names import MODES
+from vp_core.model.blocks import Block, find_blocks, find_sublayers
 from vp_core.model.projections import find_projections
 from vp_core.squeezing.blocks_off import masked_without, plan_without, without
 from vp_core.squeezing.cost import parameters

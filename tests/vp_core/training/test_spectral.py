@@ -14,8 +14,8 @@ from torch.nn.utils import parametrize
 from transformers.pytorch_utils import Conv1D
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import TYPES
 from vp_core.model.blocks import Block
-from vp_core.model.families import TYPES
 from vp_core.model.projections import find_projections, linear_map, weight_of
 from vp_core.model.scatter import ScatterLinear
 from vp_core.model.sharing import share

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from vp_core.asking.batches import make_batches
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import TYPES
 from vp_core.measuring.covariance import CoMoments, Site, co_moments, moments_at
-from vp_core.model.families import TYPES
 from vp_core.model.projections import find_projections, weight_of
 from vp_core.replacing.ladder import weight_and_bias
 from vp_core.study import open_study

@@ -1,0 +1,59 @@
+"""Results by key, each computed once, in bounded memory."""
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+Found = TypeVar("Found")
+
+
+class Kept:
+    """Results by key, each computed once whatever the number of threads; of more than `most` those that came first go.
+
+    Who asks for what another thread is computing waits for it. What raised is not kept: the next who asks computes it again.
+
+    >>> kept = Kept(most=2)
+    >>> [kept.once(key, lambda: key * 10) for key in (1, 2, 1, 3)], len(kept)
+    ([10, 20, 10, 30], 2)
+    """
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._results: dict[Hashable, Any] = {}
+        self._locks: dict[Hashable, tuple[threading.RLock, int]] = {}  # only of keys that are asked for now, with how many ask
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def get(self, key: Hashable) -> Any:
+        """The result of a key, None if there is none (yet)."""
+        with self._lock:
+            return self._results.get(key)
+
+    def put(self, key: Hashable, result: Any) -> None:
+        """Keep a result that was computed elsewhere."""
+        with self._lock:
+            self._results[key] = result
+            while len(self._results) > self._most:
+                self._results.pop(next(iter(self._results)))
+
+    def once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
+        """The result of `key`; `compute()` makes it if there is none."""
+        with self._lock:
+            lock, asking = self._locks.get(key, (threading.RLock(), 0))
+            self._locks[key] = lock, asking + 1
+        try:
+            with lock:
+                with self._lock:
+                    if key in self._results:
+                        found: Found = self._results[key]
+                        return found
+                found = compute()
+                self.put(key, found)
+                return found
+        finally:
+            with self._lock:
+                lock, asking = self._locks.pop(key)
+                if asking > 1:
+                    self._locks[key] = lock, asking - 1

@@ -1,0 +1,102 @@
+"""Every vocabulary of the tool, declared once: what can be chosen, by the names that code, command line, page and files use.
+
+Nothing heavy is imported here, so that `vp --help` and `Recipe` cost nothing. What each word does stands where it is done
+(the column on the right); a test holds the tables there to these names.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from vp_core.ground.errors import VPError
+
+TYPES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+"""Projection types: W_Q, W_K, W_V, W_O, W_FF1, W_FF2 of the paper, in forward order (`vp_core.model.families`)."""
+UNITS = ("rows", "ffn", "values", "pairs", "heads", "attention", "feed-forward", "sublayers", "layers")
+"""What goes together (`vp_core.model.units`)."""
+WHOLE = ("attention", "feed-forward", "sublayers", "layers")
+"""Kinds of units that go with their outputs; a mean takes the place of these."""
+ESTIMATORS = ("exact", "ewmv")
+"""How a variance is taken over batches (`vp_core.measuring.statistics`)."""
+CRITERIA = (
+    "variance", "random", "magnitude", "weighted variance", "conditional variance", "surgeon", "wanda", "fisher",
+    "function norm",
+)  # fmt: skip
+"""What makes a unit worth keeping (`vp_core.ranking.criteria`)."""
+SCOPES = ("per type", "per layer", "global", "scaled", "measured")
+"""Who competes with whom (`vp_core.ranking.plan.rank`). `measured` is `global` on scores that `vp_core.ranking.allocation` has
+made comparable."""
+BUDGETS = ("units", "parameters", "flops", "latency")
+"""What a sparsity is a share of: units of each competition, linear parameters, FLOPs, or measured time of a forward pass."""
+REPLACEMENTS = ("mean", "zero", "least squares", "refit")
+"""What takes the place of what was removed (`vp_core.replacing.ladder`)."""
+BASES = ("neurons", "principal")
+"""The coordinates of heads (`vp_core.replacing.principal`)."""
+PRECISIONS = ("float32", "bfloat16", "int8")
+"""The arithmetic a model is run in (`vp_core.model.precision`)."""
+FORMATS = ("pruned", "transformers", "onnx")
+"""How a smaller model is written (`vp_core.squeezing.folder`, `vp_core.squeezing.onnx`)."""
+KINDS = ("head", "attention", "ffn")
+"""Kinds of blocks, residual mappings as a whole (`vp_core.model.blocks`)."""
+MODES: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "heads": ("head",),
+    "ffn": ("ffn",),
+    "joint": ("head", "ffn"),
+    "attention": ("attention",),
+    "layers": ("attention", "ffn"),
+    "separate": ("attention", "ffn"),
+})  # fmt: skip
+"""Which kinds of blocks a mode takes out. `layers` takes both of a layer at once, `separate` each by itself (fig. 5)."""
+MOST_STEPS = 64
+"""In so many steps at most is a model pruned and measured again."""
+_TOUCHES = {
+    "rows": {"rows", "attention", "ffn", "values", "pairs"},
+    "ffn": {"ffn"},
+    "values": {"values"},
+    "pairs": {"pairs"},
+    "heads": {"values", "pairs"},
+    "attention": {"attention", "values", "pairs"},
+    "feed-forward": {"ffn"},
+    "sublayers": {"attention", "ffn", "values", "pairs"},
+    "layers": {"attention", "ffn", "values", "pairs"},
+}
+
+
+def check_types(types: tuple[str, ...]) -> tuple[str, ...]:
+    """The chosen types in the order of TYPES, each once; VPError for an unknown or an empty choice.
+
+    >>> check_types(("ffn_in", "query"))
+    ('query', 'ffn_in')
+    """
+    unknown = [t for t in types if t not in TYPES]
+    if unknown or not types:
+        what = f"Unknown projection type {unknown[0]!r}" if unknown else "No projection type is chosen"
+        raise VPError(f"{what}: choose one or more of {', '.join(TYPES)}.")
+    return tuple(t for t in TYPES if t in types)
+
+
+def check_units(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The chosen kinds in the order of UNITS, each once; VPError for unknown kinds and for kinds that share rows.
+
+    >>> check_units(("values", "ffn"))
+    ('ffn', 'values')
+    """
+    unknown = [kind for kind in kinds if kind not in UNITS]
+    if unknown or not kinds:
+        what = f"Unknown kind of unit {unknown[0]!r}" if unknown else "No kind of unit is chosen"
+        raise VPError(f"{what}: choose one or more of {', '.join(UNITS)}.")
+    chosen = tuple(kind for kind in UNITS if kind in kinds)
+    for i, one in enumerate(chosen):
+        for other in chosen[i + 1 :]:
+            if _TOUCHES[one] & _TOUCHES[other]:
+                raise VPError(f"The units {one!r} and {other!r} have rows in common: choose one of them.")
+    return chosen
+
+
+def criteria_for(units: Sequence[str]) -> tuple[str, ...]:
+    """The criteria that can score units of these kinds.
+
+    >>> "function norm" in criteria_for(["heads"]), "function norm" in criteria_for(["rows"])
+    (True, False)
+    """
+    blocks = set(units) <= {"heads", *WHOLE}
+    return tuple(name for name in CRITERIA if blocks or name != "function norm")
