@@ -33,7 +33,7 @@ class ThresholdExplorer(ipywidgets.VBox):
 
     def __init__(self, study: Study, mode: str, theta: float) -> None:
         self.study, self.mode, self._scores = study, mode, dict[str, Score]()
-        self._norms = study.bench().norms()
+        self._norms = study.measured().norms()
         kinds = tuple(kind for kind in MODES[mode] if kind != "ffn")
         first = off.first_epsilon(self._norms, mode, theta)
         self.attention = _slider(f"ε of {KIND_NAMES[kinds[0]]}", self._norms, kinds, first[0]) if kinds else None

@@ -51,7 +51,7 @@ def _norms(options: argparse.Namespace) -> None:
     elif scale is not None:
         study, weights = _normalised(study, options, schedule, scale), "fine-tuned with SN"
     say(f"measuring function norms over {len(study.calibration):,} texts …")
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     if options.out:
         norms.save(options.out)
         say(f"written to {options.out}")

@@ -59,7 +59,7 @@ def measure(of: Study) -> Callable[[Callable[[], bool]], Iterator[Measured]]:
 
     def parts(_stopped: Callable[[], bool]) -> Iterator[Measured]:
         of.tell("measuring function norms")
-        yield from _parts(name_of(of.loaded.name), of.bench().norms(), of.model)
+        yield from _parts(name_of(of.loaded.name), of.measured().norms(), of.model)
 
     return parts
 
@@ -82,7 +82,7 @@ def measure_beside(of: Study, settings: Settings, which: str) -> Callable[[Calla
             TWINS[settings.model], settings.task, settings.data or None, text=columns, label=settings.label,
             calibration=int(settings.calibration),
         )  # fmt: skip
-        yield from _parts(name_of(twin.loaded.name), twin.bench().norms(), twin.model)
+        yield from _parts(name_of(twin.loaded.name), twin.measured().norms(), twin.model)
 
     return parts
 

@@ -52,7 +52,7 @@ class Threshold:
 def model_under(study: Study, threshold: Threshold) -> PreTrainedModel:
     """The study's model with what is off taken out, and the gates on the rest if they are asked for; nothing trained."""
     threshold = threshold.checked()
-    off = threshold.off(study.bench().norms())
+    off = threshold.off(study.measured().norms())
     model = masked_without(study.model, off)
     if not threshold.gate:
         return model
@@ -69,6 +69,6 @@ def running_scores(
 def key(study: Study, threshold: Threshold) -> str:
     """What such a score depends on: without gates the blocks that are off, and nothing else."""
     threshold = threshold.checked()
-    off = sorted(block.name for block in threshold.off(study.bench().norms()))
+    off = sorted(block.name for block in threshold.off(study.measured().norms()))
     gates = sorted(threshold.epsilon.items()) if threshold.gate else ()
     return digest("threshold 1", study.loaded.fingerprint, study.data_id, off, gates)

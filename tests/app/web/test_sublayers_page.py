@@ -44,7 +44,7 @@ def exact(at: AppTest) -> bool:
 
 
 def test_the_score_is_that_of_the_library_and_the_difference_to_dense(study, short_demo):
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     attention, ffn = off.first_epsilon(norms, "joint", 0.95)
     chosen = Threshold(float(attention), float(ffn))
     gone = chosen.off(norms)
@@ -84,7 +84,7 @@ def test_both_ends_of_the_slider_and_a_setting_that_is_known(study, monkeypatch,
 
 
 def test_theta_and_the_gate_count(study, short_demo):
-    norms, eps = study.bench().norms(), "0.7"
+    norms, eps = study.measured().norms(), "0.7"
     at = until(page(**short_demo, **FEW, beside="nothing", mode="heads", eps_attention=eps, theta="0.5"), exact)
     loose = len(Threshold(0.7, 1.0, 0.5, "heads").off(norms))
     strict = len(Threshold(0.7, 1.0, 1.0, "heads").off(norms))
@@ -153,7 +153,7 @@ def test_every_family_has_its_blocks(folders, data, family):
     address = {"model": str(folders[family]), "task": "sst2", "data": str(data), **FEW}
     at = until(page(**address, beside="rescaled"), exact)
     study = open_study(str(folders[family]), "sst2", data, calibration=64)
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     attention, ffn = off.first_epsilon(norms, "joint", 0.95)
     *_, score = threshold.running_scores(study, Threshold(float(attention), float(ffn)))
     assert at.metric[0].value == f"{100 * score.value:.1f} %"
@@ -241,5 +241,5 @@ def test_the_twin_of_the_demo_is_there_at_once(monkeypatch):
     monkeypatch.setattr(beside, "open_study", None)  # nothing is loaded
     (twin,) = beside.measure_beside(demo, Settings(), "twin")(lambda: False)
     assert twin.name == "spectrally normalised" and twin.norms.data == demo.calibration_id
-    assert twin.norms.blocks == demo.bench().norms().blocks
+    assert twin.norms.blocks == demo.measured().norms().blocks
     assert len(twin.sigmas) == 36 and twin.sigmas["sigma"].between(4.9, 5.1).all()
