@@ -50,7 +50,9 @@ class Recipe:
         if "rows" not in units:
             types = TYPES
         elif self.basis != "neurons":
-            raise VPError("Single rows are pruned as they are: the principal basis needs units such as ffn,values,pairs.")
+            raise VPError(
+                "Single rows are pruned as they are: the principal basis needs units such as ffn neurons,values,pairs."
+            )
         if not 1 <= self.steps <= MOST_STEPS:
             raise VPError(f"Pruning in {self.steps} steps is not possible: choose 1 to {MOST_STEPS}.")
         seed = self.seed if self.criterion == "random" else 0
@@ -75,7 +77,7 @@ class Recipe:
         return f"{what}{turned}, {self.criterion}, {self.scope}, {self.replacement}{steps}"
 
 
-STRUCTURED = ("ffn", "values", "pairs")
+STRUCTURED = ("ffn neurons", "values", "pairs")
 _UNITS = Recipe(units=STRUCTURED, budget="parameters", criterion="weighted variance")
 
 RECIPES: Mapping[str, Recipe] = {

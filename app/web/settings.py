@@ -25,10 +25,10 @@ from vp_core.training.snip import THETA
 
 UNIT_CHOICES = (
     "rows",
-    "ffn,values,pairs",
-    "ffn",
+    "ffn neurons,values,pairs",
+    "ffn neurons",
     "heads",
-    "ffn,heads",
+    "ffn neurons,heads",
     "heads,feed-forward",
     "sublayers",
     "attention",
@@ -170,7 +170,7 @@ _CHOICES = {
     "basis": BASES,
     "budget": ("", *BUDGETS),
     "lines": ("", *LINES),
-    "show": (*TYPES, "ffn", "values", "pairs", "heads", "attention", "feed-forward", "layer"),
+    "show": (*TYPES, "ffn neurons", "values", "pairs", "heads", "attention", "feed-forward", "layer"),
     "mode": tuple(MODES),
     "gate": ("", "on"),
     "beside": ("", *BESIDE),

@@ -27,8 +27,8 @@ def test_names_and_what_they_mean():
     assert name_of(Recipe(scope="global")) is None
     assert changed(RECIPES["rows refit"]) == {"criterion": "fisher", "replacement": "refit", "budget": "parameters"}
     assert [name for name, r in RECIPES.items() if r.plain] == ["paper"]
-    assert RECIPES["best"].describe() == "ffn + values + pairs, principal basis, surgeon, measured, least squares"
-    assert Recipe(units=("values", "ffn"), types=("key",)).checked() == Recipe(units=("ffn", "values"))
+    assert RECIPES["best"].describe() == "ffn neurons + values + pairs, principal basis, surgeon, measured, least squares"
+    assert Recipe(units=("values", "ffn neurons"), types=("key",)).checked() == Recipe(units=("ffn neurons", "values"))
     with pytest.raises(VPError, match="best"):
         find_recipe("worst")
 
@@ -42,7 +42,8 @@ def test_names_and_what_they_mean():
         ({"estimator": "guess"}, "Unknown estimator"),
         ({"basis": "acid"}, "Unknown basis 'acid'"),
         ({"budget": "money"}, "Unknown budget 'money'"),
-        ({"units": ("ffn", "noses")}, "Unknown kind of unit 'noses'"),
+        ({"units": ("ffn neurons", "noses")}, "Unknown kind of unit 'noses'"),
+        ({"units": ("ffn", "values")}, "The unit 'ffn' is now 'ffn neurons'"),
         ({"units": ("values", "heads")}, "'values' and 'heads' have rows in common"),
         ({"types": ("nose",)}, "Unknown projection type 'nose'"),
         ({"basis": "principal"}, "Single rows are pruned as they are"),
@@ -82,12 +83,12 @@ def test_every_recipe_on_every_family(studies, family, name):
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
-@pytest.mark.parametrize("kinds", [("ffn",), ("values",), ("heads",), ("rows",)])
+@pytest.mark.parametrize("kinds", [("ffn neurons",), ("values",), ("heads",), ("rows",)])
 def test_at_the_first_consumer_each_rung_is_better_on_the_calibration_tokens(family, kinds):
     """Inputs of the first consumer are those of the dense model, so its output error is what the solution minimises."""
     one = bench(family, 60)
     types = ("ffn_in",) if kinds == ("rows",) else ()
-    consumer = one.layers[0].projections["ffn_out" if kinds in (("ffn",), ("rows",)) else "attention_output"]
+    consumer = one.layers[0].projections["ffn_out" if kinds in (("ffn neurons",), ("rows",)) else "attention_output"]
     errors = []
     for replacement in ("zero", "mean", "least squares"):
         recipe = Recipe(units=kinds, replacement=replacement, criterion="variance", types=types or Recipe().types).checked()

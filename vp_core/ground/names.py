@@ -11,8 +11,8 @@ from vp_core.ground.errors import VPError
 
 TYPES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 """Projection types: W_Q, W_K, W_V, W_O, W_FF1, W_FF2 of the paper, in forward order (`vp_core.model.families`)."""
-UNITS = ("rows", "ffn", "values", "pairs", "heads", "attention", "feed-forward", "sublayers", "layers")
-"""What goes together (`vp_core.model.units`)."""
+UNITS = ("rows", "ffn neurons", "values", "pairs", "heads", "attention", "feed-forward", "sublayers", "layers")
+"""What goes together (`vp_core.model.units`). Bare `ffn` is a kind of block and a mode, the whole network."""
 WHOLE = ("attention", "feed-forward", "sublayers", "layers")
 """Kinds of units that go with their outputs; a mean takes the place of these."""
 ESTIMATORS = ("exact", "ewmv")
@@ -50,7 +50,7 @@ MOST_STEPS = 64
 """In so many steps at most is a model pruned and measured again."""
 _TOUCHES = {
     "rows": {"rows", "attention", "ffn", "values", "pairs"},
-    "ffn": {"ffn"},
+    "ffn neurons": {"ffn"},
     "values": {"values"},
     "pairs": {"pairs"},
     "heads": {"values", "pairs"},
@@ -77,9 +77,11 @@ def check_types(types: tuple[str, ...]) -> tuple[str, ...]:
 def check_units(kinds: Sequence[str]) -> tuple[str, ...]:
     """The chosen kinds in the order of UNITS, each once; VPError for unknown kinds and for kinds that share rows.
 
-    >>> check_units(("values", "ffn"))
-    ('ffn', 'values')
+    >>> check_units(("values", "ffn neurons"))
+    ('ffn neurons', 'values')
     """
+    if "ffn" in kinds:  # the name of the first in 0.4: taken for the other it would give a plausible wrong number
+        raise VPError("The unit 'ffn' is now 'ffn neurons' (one hidden neuron each); the whole network is 'feed-forward'.")
     unknown = [kind for kind in kinds if kind not in UNITS]
     if unknown or not kinds:
         what = f"Unknown kind of unit {unknown[0]!r}" if unknown else "No kind of unit is chosen"

@@ -108,12 +108,12 @@ def test_only_the_first_token_counts_in_the_last_layer_of_a_classifier_that_read
 def test_fisher_of_units_is_the_effect_where_they_are_read(family):
     one = benched(family)
     found = one.gradients()
-    names = ("ffn", "values") if family == "llama" else ("ffn", "values", "pairs")
+    names = ("ffn neurons", "values") if family == "llama" else ("ffn neurons", "values", "pairs")
     scores = one.scores(Recipe(criterion="fisher", units=names).checked())
     shared = one.layers[0].queries_per_key
     for number, layer in enumerate(one.layers):
         if "ffn_in" in layer.projections:
-            assert torch.equal(scores[f"{number}.ffn"], found.effect[f"{number}.activation"])
+            assert torch.equal(scores[f"{number}.ffn neurons"], found.effect[f"{number}.activation"])
         by_row = found.effect[f"{number}.context"].view(-1, shared, 12).sum(dim=1).flatten()
         torch.testing.assert_close(scores[f"{number}.values"], by_row)
         if family != "llama":

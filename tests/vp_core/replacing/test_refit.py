@@ -19,7 +19,7 @@ from vp_core.replacing.solve import RIDGES
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 ONCE = [family for family in bench_models.CLASSIFIERS if family != "albert"]
-UNITS = {family: ("ffn", "values") if family == "llama" else ("ffn", "values", "pairs") for family in ONCE}
+UNITS = {family: ("ffn neurons", "values") if family == "llama" else ("ffn neurons", "values", "pairs") for family in ONCE}
 
 
 def relative_error(model, other, batches):
@@ -173,8 +173,8 @@ def test_the_first_layers_projections_are_scikit_learns(family, weighted):
 def test_a_model_that_runs_a_layer_several_times_is_refused():
     one = bench("albert")
     for recipe, says in (
-        (Recipe(replacement="refit", units=("ffn",)), "same layer several times, so refit has no single input"),
-        (Recipe(scope="measured", units=("ffn",)), "same layer several times, so the measured allocation"),
+        (Recipe(replacement="refit", units=("ffn neurons",)), "same layer several times, so refit has no single input"),
+        (Recipe(scope="measured", units=("ffn neurons",)), "same layer several times, so the measured allocation"),
     ):
         with pytest.raises(VPError, match=says) as raised:
             one.pruned(recipe.checked(), 0.5)
