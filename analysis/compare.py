@@ -34,7 +34,7 @@ Lines = Mapping[str, Sequence[Recipe]]
 def lines_of(names: Sequence[str], own: Recipe | None = None, own_name: str = "my recipe") -> dict[str, list[Recipe]]:
     """The lines of named recipes, of RANDOM (three seeds), and of a recipe of one's own unless it has a name among them."""
     lines = {name: [find_recipe(name)] for name in names if name in RECIPES}
-    if own is not None and own.checked() not in [one.checked() for (one,) in lines.values()]:
+    if own is not None and own not in [one for (one,) in lines.values()]:
         lines[own_name] = [own]
     if RANDOM in names:
         units = RECIPES["units mean"]

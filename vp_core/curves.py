@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -17,7 +17,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import wait_turn
 from vp_core.ground.store import atomic
 from vp_core.ranking.plan import check_sparsity
-from vp_core.recipes import Recipe, name_of
+from vp_core.recipes import Recipe, recipe_name
 from vp_core.study import Study
 
 Row = dict[str, Any]
@@ -98,10 +98,9 @@ def _table(rows) -> pd.DataFrame:
 
 def point(study: Study, recipe: Recipe, sparsity: float, score: Score, dtype: str) -> Row:
     """One row of a curve."""
-    recipe = recipe.checked()
     cost = study.cost(recipe, sparsity)
     return {
-        "recipe": name_of(recipe) or recipe.describe(),
+        "recipe": recipe_name(recipe) or recipe.describe(),
         "criterion": recipe.criterion,
         "sparsity": sparsity,
         "metric": score.metric,
@@ -118,7 +117,7 @@ def point(study: Study, recipe: Recipe, sparsity: float, score: Score, dtype: st
         "replacement": recipe.replacement,
         "types": ",".join(recipe.types),
         "estimator": recipe.estimator,
-        "seed": recipe.seed,
+        "seed": recipe.facts()["seed"],
         "units": ",".join(recipe.units),
         "basis": recipe.basis,
         "budget": recipe.budget,
@@ -138,9 +137,8 @@ def known_point(study: Study, recipe: Recipe, sparsity: float, dtype: str, store
     row = store.get(study.key(recipe, sparsity, dtype))
     if row is None:
         return None
-    recipe = recipe.checked()
-    about = asdict(recipe) | {"types": ",".join(recipe.types), "units": ",".join(recipe.units)}
-    return row | about | {"recipe": name_of(recipe) or recipe.describe()}
+    about = recipe.facts() | {"types": ",".join(recipe.types), "units": ",".join(recipe.units)}
+    return row | about | {"recipe": recipe_name(recipe) or recipe.describe()}
 
 
 def score_of(row: Row) -> Score:

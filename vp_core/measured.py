@@ -253,4 +253,4 @@ def _measured_with(recipe: Recipe) -> str:
 
 def _scored(recipe: Recipe) -> tuple[object, ...]:
     """What scores depend on."""
-    return recipe.criterion, recipe.types, recipe.units, recipe.estimator, recipe.seed, recipe.steps
+    return recipe.criterion, recipe.types, recipe.units, recipe.estimator, recipe.facts()["seed"], recipe.steps

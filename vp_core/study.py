@@ -83,17 +83,14 @@ class Study:
 
     def scores(self, recipe: Recipe) -> Mapping[str, Tensor]:
         """The criterion's score of every unit: group name (of single rows: projection name) → (units,)."""
-        recipe = recipe.checked()
         return self.bench(recipe.basis).scores(recipe)
 
     def ranking(self, recipe: Recipe) -> Ranking:
         """The order in which a recipe removes units."""
-        recipe = recipe.checked()
         return self.bench(recipe.basis).ranking(recipe)
 
     def plan(self, recipe: Recipe, sparsity: float) -> Plan:
         """The rows that survive; at sparsity 0 all do, and nothing has to be measured."""
-        recipe = recipe.checked()
         if sparsity == 0:
             touched = {p for group in self.bench().groups(recipe) for p, _ in group.rows}
             keep = {p.name: torch.ones(p.d_out, dtype=torch.bool) for p in self.projections() if p in touched}
@@ -105,11 +102,10 @@ class Study:
 
         Interpolated from 65 plans where the budget is parameters or FLOPs; sparsities beyond what the units hold take all.
         """
-        recipe = recipe.checked()
         if recipe.budget == "units":
             return list(sparsities)
         shares = np.linspace(0, 1, 65)
-        key = ("costs", replace(recipe, replacement=""), self.calibration_id)
+        key = ("costs", replace(recipe, replacement="zero"), self.calibration_id)
         saved = self._kept.once(key, lambda: self._saved(recipe, shares))
         return [float(v) for v in np.interp(sparsities, np.maximum.accumulate(saved), shares)]
 
@@ -132,14 +128,13 @@ class Study:
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         """A new model pruned by the recipe; `self.model` stays as it is."""
-        recipe = recipe.checked()
         if sparsity == 0:
             return share(self.model)
         return self.bench(recipe.basis).pruned(recipe, sparsity)
 
     def warnings(self, recipe: Recipe) -> tuple[str, ...]:
         """What a user should know about the calibration: too few tokens for what the recipe solves."""
-        if recipe.checked().plain:
+        if recipe.plain:
             return ()
         tokens, width = sum(len(ids) for ids in self.calibration.ids), max(p.d_in for p in self.projections())
         if tokens > width:
@@ -171,8 +166,7 @@ class Study:
 
     def key(self, recipe: Recipe, sparsity: float, dtype: str = "float32") -> str:
         """What a score depends on, and nothing else: the same key is the same number."""
-        same = recipe.checked()
-        how = () if sparsity == 0 else (tuple(same.__dict__.items()), self.calibration_id, round(sparsity, 9))
+        how = () if sparsity == 0 else (tuple(recipe.facts().items()), self.calibration_id, round(sparsity, 9))
         return digest("score 3", self.loaded.fingerprint, self.data_id, dtype, how)
 
     def predict(self, model: PreTrainedModel, texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, bool]:

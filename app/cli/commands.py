@@ -177,7 +177,7 @@ def about_of(study: Study, recipe: Recipe, sparsity: float) -> dict[str, Any]:
     """What a pruned folder says about where it comes from."""
     task = study.question.task.name
     return {"model": study.loaded.name, "fingerprint": study.loaded.fingerprint, "task": task, "sparsity": sparsity} | {
-        key: value if isinstance(value, str | int) else ",".join(value) for key, value in recipe.__dict__.items()
+        key: value if isinstance(value, str | int) else ",".join(value) for key, value in recipe.facts().items()
     }
 
 

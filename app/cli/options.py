@@ -48,7 +48,7 @@ def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Re
     if options.units and not options.budget and not options.recipe:
         said["budget"] = "parameters" if options.units != "rows" else "units"
     base = find_recipe(options.recipe or "paper")
-    return replace(base, seed=options.seed, **{k: v for k, v in said.items() if v is not None}).checked()
+    return replace(base, seed=options.seed, **{k: v for k, v in said.items() if v is not None})
 
 
 def count(name: str, text: str) -> int:

@@ -100,7 +100,7 @@ def test_a_recipe_sets_every_choice_and_the_number_is_the_librarys(tiny_bert, st
     at = exact(widget(at, "recipe").set_value("units mean").run())
     assert not at.exception and not at.error
     recipe = RECIPES["units mean"]
-    assert at.session_state.settings.recipe.checked() == recipe.checked()
+    assert at.session_state.settings.recipe == recipe
     assert [widget(at, name).value for name in ("units", "criterion", "replacement")] == [
         "ffn neurons,values,pairs", "weighted variance", "mean",
     ]  # fmt: skip
