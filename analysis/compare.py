@@ -56,9 +56,9 @@ def points_of(study: Study, lines: Lines) -> list[tuple[str, Recipe, float]]:
     return [(names[recipe], recipe, sparsity) for recipe, sparsity in ordered if sparsity in grids[recipe]]
 
 
-def known(study: Study, lines: Lines, store: CurveStore, dtype: str = "float32") -> list[Row]:
+def known(study: Study, lines: Lines, store: CurveStore, precision: str = "float32") -> list[Row]:
     """The points that were finished before."""
-    found = ((name, known_point(study, recipe, s, dtype, store)) for name, recipe, s in points_of(study, lines))
+    found = ((name, known_point(study, recipe, s, precision, store)) for name, recipe, s in points_of(study, lines))
     return [row | {"line": name} for name, row in found if row is not None]
 
 
@@ -66,7 +66,7 @@ def measure(
     study: Study,
     lines: Lines,
     store: CurveStore,
-    dtype: str = "float32",
+    precision: str = "float32",
     background: bool = False,
     stopped: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda news: None,
@@ -76,7 +76,7 @@ def measure(
         if background:
             wait_turn()
         tell(f"{name} at {sparsity:.0%}")
-        for row in sweep(study, [recipe], [sparsity], None, store, dtype, background, stopped):
+        for row in sweep(study, [recipe], [sparsity], None, store, precision, background, stopped):
             yield row | {"line": name}
         if stopped():
             return

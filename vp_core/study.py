@@ -14,7 +14,7 @@ from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, label_order
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import TYPES, check_types
+from vp_core.ground.names import TYPES, check_types, units_in_0_4
 from vp_core.ground.store import digest
 from vp_core.load import EMBEDDED, LoadedModel, load_model
 from vp_core.measured import Bench, Kept
@@ -93,7 +93,7 @@ class Study:
         """The rows that survive; at sparsity 0 all do, and nothing has to be measured."""
         if sparsity == 0:
             touched = {p for group in self.bench().groups(recipe) for p, _ in group.rows}
-            keep = {p.name: torch.ones(p.d_out, dtype=torch.bool) for p in self.projections() if p in touched}
+            keep = {p.name: torch.ones(p.d_out, precision=torch.bool) for p in self.projections() if p in touched}
             return Plan(keep, recipe.criterion, recipe.scope, 0.0, self.loaded.fingerprint, recipe.budget)
         return self.bench(recipe.basis).plan(recipe, sparsity)
 
@@ -152,22 +152,23 @@ class Study:
         self,
         recipe: Recipe,
         sparsity: float,
-        dtype: str = "float32",
+        precision: str = "float32",
         background: bool = False,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Iterator[Score]:
         """Scores of the pruned model as they come, the last one exact (no fine-tuning)."""
-        return evaluate(self.pruned(recipe, sparsity), self.question, dtype, background, stopped)
+        return evaluate(self.pruned(recipe, sparsity), self.question, precision, background, stopped)
 
-    def score(self, recipe: Recipe, sparsity: float, dtype: str = "float32") -> Score:
+    def score(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Score:
         """The exact score of the pruned model."""
-        *_, last = self.running_scores(recipe, sparsity, dtype)
+        *_, last = self.running_scores(recipe, sparsity, precision)
         return last
 
-    def key(self, recipe: Recipe, sparsity: float, dtype: str = "float32") -> str:
+    def key(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> str:
         """What a score depends on, and nothing else: the same key is the same number."""
-        how = () if sparsity == 0 else (tuple(recipe.facts().items()), self.calibration_id, round(sparsity, 9))
-        return digest("score 3", self.loaded.fingerprint, self.data_id, dtype, how)
+        facts = recipe.facts() | {"units": units_in_0_4(recipe.units)}
+        how = () if sparsity == 0 else (tuple(facts.items()), self.calibration_id, round(sparsity, 9))
+        return digest("score 3", self.loaded.fingerprint, self.data_id, precision, how)
 
     def predict(self, model: PreTrainedModel, texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, bool]:
         """(probabilities (n, classes) in the task's order, or (n, 1) values of a regression; whether a text was cut)."""

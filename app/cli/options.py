@@ -33,7 +33,7 @@ def open_from(options: argparse.Namespace) -> Study:
 
 def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Recipe:
     """The named recipe (the paper's, if none is named) with whatever the options say otherwise."""
-    one_of("dtype", getattr(options, "dtype", "float32"), PRECISIONS)
+    one_of("precision", getattr(options, "precision", "float32"), PRECISIONS)
     said = {
         "criterion": criterion,
         "scope": options.scope,

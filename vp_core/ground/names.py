@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that `vp --help` and `Recipe` cost nothing. W
 (the column on the right); a test holds the tables there to these names.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -46,6 +47,8 @@ MODES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "separate": ("attention", "ffn"),
 })  # fmt: skip
 """Which kinds of blocks a mode takes out. `layers` takes both of a layer at once, `separate` each by itself (fig. 5)."""
+_NAMES_IN_0_4 = {"ffn neurons": "ffn"}
+"""Kinds of units that had another name in version 0.4."""
 MOST_STEPS = 64
 """In so many steps at most is a model pruned and measured again."""
 _TOUCHES = {
@@ -92,6 +95,24 @@ def check_units(kinds: Sequence[str]) -> tuple[str, ...]:
             if _TOUCHES[one] & _TOUCHES[other]:
                 raise VPError(f"The units {one!r} and {other!r} have rows in common: choose one of them.")
     return chosen
+
+
+def units_in_0_4(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The kinds as version 0.4 called them: the keys of finished points are made of these, so that points are found again.
+
+    >>> units_in_0_4(("ffn neurons", "values"))
+    ('ffn', 'values')
+    """
+    return tuple(_NAMES_IN_0_4.get(kind, kind) for kind in kinds)
+
+
+def units_today(text: str) -> str:
+    """Kinds of units as today, in a text that version 0.4 wrote; today's stay as they are.
+
+    >>> units_today("ffn,values"), units_today("ffn neurons + values, fisher")
+    ('ffn neurons,values', 'ffn neurons + values, fisher')
+    """
+    return re.sub(r"\bffn\b(?! neurons)", "ffn neurons", text)
 
 
 def criteria_for(units: Sequence[str]) -> tuple[str, ...]:
