@@ -24,7 +24,7 @@ from vp_core.model.sharing import share
 from vp_core.ranking.plan import Plan, Ranking
 from vp_core.recipes import Recipe
 from vp_core.replacing.principal import principal
-from vp_core.squeezing.budget import FLOPS_LENGTH, saved_flops
+from vp_core.squeezing.budget import most, saved, within
 from vp_core.squeezing.cost import Cost, cost
 from vp_core.squeezing.folder import task_of
 from vp_core.squeezing.squeeze import Squeezed, squeeze
@@ -111,10 +111,18 @@ class Study:
 
     def _saved(self, recipe: Recipe, shares: np.ndarray) -> np.ndarray:
         ranking, layers = self.ranking(recipe), find_layers(self.model)
-        costs = [cost(layers, ranking.plan(float(share))) for share in shares]
-        if recipe.budget == "parameters":
-            return np.array([one.share_removed for one in costs])
-        return np.array([saved_flops(one, min(FLOPS_LENGTH, self.loaded.max_length)) for one in costs])
+        plans = (ranking.plan(float(share)) for share in shares)
+        return np.array([saved(cost(layers, plan), recipe.budget, self.model) for plan in plans])
+
+    def most_saved(self, recipe: Recipe) -> float:
+        """The largest sparsity that the recipe's units can meet; nothing is measured for it."""
+        recipe, bench = recipe.checked(), self.bench()
+        return most(bench.layers, bench.groups(recipe), recipe.budget, self.model)
+
+    def reachable(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
+        """Those of the sparsities that the recipe's units can meet."""
+        reach = self.most_saved(recipe)
+        return [sparsity for sparsity in sparsities if within(sparsity, reach)]
 
     def cost(self, recipe: Recipe, sparsity: float) -> Cost:
         """Rows, weights and FLOPs that go by exact squeezing, of all six types whatever the recipe's types are."""
