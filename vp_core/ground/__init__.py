@@ -1,4 +1,4 @@
-"""What everything stands on, and knows nothing of models: words, files, cores, cancelling. Nothing heavy is imported.
+"""What everything stands on, and knows nothing of models: words, files, cores, cancelling.
 
 errors    the one exception that a user is meant to read
 names     every vocabulary: types, units, criteria, scopes, replacements, budgets
