@@ -16,7 +16,7 @@ from vp_core.asking.labels import check_order, label_order
 from vp_core.carry_out import Stage
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
-from vp_core.ground.names import TYPES, check_types
+from vp_core.ground.names import TYPES, check_types, units_in_0_4
 from vp_core.ground.store import digest
 from vp_core.load import EMBEDDED, LoadedModel, load_model
 from vp_core.measuring.measured import Measured
@@ -89,17 +89,14 @@ class Study:
 
     def scores(self, recipe: Recipe) -> Mapping[str, Tensor]:
         """The criterion's score of every unit: group name (of single rows: projection name) → (units,)."""
-        recipe = recipe.checked()
         return self.stage(recipe.basis).scores(recipe)
 
     def ranking(self, recipe: Recipe) -> Ranking:
         """The order in which a recipe removes units."""
-        recipe = recipe.checked()
         return self.stage(recipe.basis).ranking(recipe)
 
     def plan(self, recipe: Recipe, sparsity: float) -> Plan:
         """The rows that survive; at sparsity 0 all do, and nothing has to be measured."""
-        recipe = recipe.checked()
         if sparsity == 0:
             keep = masks((group, np.zeros(len(group), dtype=bool)) for group in self.stage().groups(recipe))
             return Plan(keep, recipe.criterion, recipe.scope, 0.0, self.loaded.fingerprint, recipe.budget)
@@ -107,12 +104,11 @@ class Study:
 
     def unit_shares(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
         """The share of units that each sparsity takes, without timing or measuring again: for figures that follow a slider."""
-        recipe = recipe.checked()
         return self.stage(recipe.basis).shares(recipe, sparsities)
 
     def most_saved(self, recipe: Recipe) -> float:
         """The largest sparsity that the recipe's units can meet; nothing is measured for it."""
-        recipe, stage = recipe.checked(), self.stage()
+        stage = self.stage()
         return most(stage.measured.layers, stage.groups(recipe), recipe.budget, self.model)
 
     def reachable(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
@@ -132,14 +128,13 @@ class Study:
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         """A new model pruned by the recipe; `self.model` stays as it is."""
-        recipe = recipe.checked()
         if sparsity == 0:
             return share(self.model)
         return self.stage(recipe.basis).pruned(recipe, sparsity)
 
     def warnings(self, recipe: Recipe) -> tuple[str, ...]:
         """What a user should know about the calibration: too few tokens for what the recipe solves."""
-        if recipe.checked().plain:
+        if recipe.plain:
             return ()
         tokens, width = sum(len(ids) for ids in self.calibration.ids), max(p.d_in for p in self.projections())
         if tokens > width:
@@ -157,23 +152,23 @@ class Study:
         self,
         recipe: Recipe,
         sparsity: float,
-        dtype: str = "float32",
+        precision: str = "float32",
         background: bool = False,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Iterator[Score]:
         """Scores of the pruned model as they come, the last one exact (no fine-tuning)."""
-        return evaluate(self.pruned(recipe, sparsity), self.question, dtype, background, stopped)
+        return evaluate(self.pruned(recipe, sparsity), self.question, precision, background, stopped)
 
-    def score(self, recipe: Recipe, sparsity: float, dtype: str = "float32") -> Score:
+    def score(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Score:
         """The exact score of the pruned model."""
-        *_, last = self.running_scores(recipe, sparsity, dtype)
+        *_, last = self.running_scores(recipe, sparsity, precision)
         return last
 
-    def key(self, recipe: Recipe, sparsity: float, dtype: str = "float32") -> str:
+    def key(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> str:
         """What a score depends on, and nothing else: the same key is the same number."""
-        same = recipe.checked()
-        how = () if sparsity == 0 else (tuple(same.__dict__.items()), self.calibration_id, round(sparsity, 9))
-        return digest("score 3", self.loaded.fingerprint, self.data_id, dtype, how)
+        facts = recipe.facts() | {"units": units_in_0_4(recipe.units)}
+        how = () if sparsity == 0 else (tuple(facts.items()), self.calibration_id, round(sparsity, 9))
+        return digest("score 3", self.loaded.fingerprint, self.data_id, precision, how)
 
     def predict(self, model: PreTrainedModel, texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, bool]:
         """(probabilities (n, classes) in the task's order, or (n, 1) values of a regression; whether a text was cut)."""
@@ -193,12 +188,14 @@ def open_study(
     label: str = "label",
     labels: Sequence[str] = (),
     calibration: int = CALIBRATION,
+    sentences: int | None = None,
 ) -> Study:
     """Load a model and a task's data and check that they belong together.
 
     `task` is a name from `asking.tasks.TASKS` (`data`: a folder in GLUE's TSV layout; the Hub without), or the path of a
     TSV, CSV or JSONL file with the columns `text` and `label`; such a file also serves for calibration. The demo model
-    has its own task. Raises VPError with one sentence for whatever is wrong.
+    has its own task. With `sentences`, a fixed random sample of at most so many is scored, for a quick look; the calibration
+    sentences are the same as without, and `notes` say so. Raises VPError with one sentence for whatever is wrong.
     """
     task = task or ("demo" if model in EMBEDDED else task_of(model))
     if task is None:
@@ -210,11 +207,16 @@ def open_study(
     loaded = load_model(model)
     evaluation = open_examples(task, "dev", data, text, label, labels)
     training = open_examples(task, "train", data, text, label, labels)
-    return make_study(loaded, evaluation, training.sample_like(evaluation, calibration))
+    asked = evaluation if sentences is None else evaluation.sample(sentences)
+    notes = (f"Scored on a random sample of {len(asked):,} of {len(evaluation):,} texts.",) if asked is not evaluation else ()
+    return make_study(loaded, asked, training.sample_like(evaluation, calibration), notes)
 
 
-def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples) -> Study:
-    """A Study from parts that are already loaded."""
+def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples, notes: tuple[str, ...] = ()) -> Study:
+    """A Study from parts that are already loaded. `notes` are what its user should know of them.
+
+    Raises VPError if the labels of model and data do not belong together.
+    """
     task = evaluation.task
     max_length = min(task.max_length, loaded.max_length)
     encoded = encode(loaded.tokenizer, evaluation.texts, max_length)
@@ -223,11 +225,9 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples)
     if order is None:
         check_order(loaded.model, question)
     measured = encode(loaded.tokenizer, calibration.texts, max_length)
-    notes = (
-        (f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end.",)
-        if encoded.truncated
-        else ()
-    )
+    if encoded.truncated:
+        lost = f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end."
+        notes = (*notes, lost)
     return Study(
         loaded=loaded,
         question=question,

@@ -59,9 +59,9 @@ def test_lines_of_names_of_seeds_and_of_ones_own():
 
 
 def test_sparsities_that_units_cannot_meet_are_left_out(studies):
-    study, ffn = studies["bert"], Recipe(units=("ffn",), budget="parameters")
+    study, ffn = studies["bert"], Recipe(units=("ffn neurons",), budget="parameters")
     most = study.most_saved(ffn)
-    assert 0.3 < most < 0.6 and most == pytest.approx(study.cost(Recipe(units=("ffn",)), 1.0).share_removed)
+    assert 0.3 < most < 0.6 and most == pytest.approx(study.cost(Recipe(units=("ffn neurons",)), 1.0).share_removed)
     assert study.reachable(ffn, [0.0, 0.3, most, 0.7]) == [0.0, 0.3, most]
     assert study.most_saved(Recipe()) == 1.0
     grids = {
