@@ -8,7 +8,6 @@ import plotly.graph_objects as go
 
 from analysis import theme
 from analysis.curves import METRIC_NAMES
-from analysis.reach import reachable
 from vp_core.curves import CurveStore, Row, known_point, order_of_points, sweep
 from vp_core.ground.parallel import wait_turn
 from vp_core.recipes import RECIPES, Recipe, find_recipe
@@ -44,7 +43,7 @@ def lines_of(names: Sequence[str], own: Recipe | None = None, own_name: str = "m
 
 def grid_of(study: Study, recipe: Recipe) -> list[float]:
     """The sparsities a recipe is measured at: what its units can meet."""
-    return reachable(study, recipe, COARSE if recipe.replacement == "refit" else GRID)
+    return study.reachable(recipe, COARSE if recipe.replacement == "refit" else GRID)
 
 
 def points_of(study: Study, lines: Lines) -> list[tuple[str, Recipe, float]]:

@@ -24,7 +24,7 @@ from vp_core.model.sharing import share
 from vp_core.ranking.plan import Plan, Ranking
 from vp_core.recipes import Recipe
 from vp_core.replacing.principal import principal
-from vp_core.squeezing.budget import FLOPS_LENGTH, saved_flops
+from vp_core.squeezing.budget import most, saved, within
 from vp_core.squeezing.cost import Cost, cost
 from vp_core.squeezing.folder import task_of
 from vp_core.squeezing.squeeze import Squeezed, squeeze
@@ -111,10 +111,18 @@ class Study:
 
     def _saved(self, recipe: Recipe, shares: np.ndarray) -> np.ndarray:
         ranking, layers = self.ranking(recipe), find_layers(self.model)
-        costs = [cost(layers, ranking.plan(float(share))) for share in shares]
-        if recipe.budget == "parameters":
-            return np.array([one.share_removed for one in costs])
-        return np.array([saved_flops(one, min(FLOPS_LENGTH, self.loaded.max_length)) for one in costs])
+        plans = (ranking.plan(float(share)) for share in shares)
+        return np.array([saved(cost(layers, plan), recipe.budget, self.model) for plan in plans])
+
+    def most_saved(self, recipe: Recipe) -> float:
+        """The largest sparsity that the recipe's units can meet; nothing is measured for it."""
+        recipe, bench = recipe.checked(), self.bench()
+        return most(bench.layers, bench.groups(recipe), recipe.budget, self.model)
+
+    def reachable(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
+        """Those of the sparsities that the recipe's units can meet."""
+        reach = self.most_saved(recipe)
+        return [sparsity for sparsity in sparsities if within(sparsity, reach)]
 
     def cost(self, recipe: Recipe, sparsity: float) -> Cost:
         """Rows, weights and FLOPs that go by exact squeezing, of all six types whatever the recipe's types are."""
@@ -188,12 +196,14 @@ def open_study(
     label: str = "label",
     labels: Sequence[str] = (),
     calibration: int = CALIBRATION,
+    sentences: int | None = None,
 ) -> Study:
     """Load a model and a task's data and check that they belong together.
 
     `task` is a name from `asking.tasks.TASKS` (`data`: a folder in GLUE's TSV layout; the Hub without), or the path of a
     TSV, CSV or JSONL file with the columns `text` and `label`; such a file also serves for calibration. The demo model
-    has its own task. Raises VPError with one sentence for whatever is wrong.
+    has its own task. With `sentences`, a fixed random sample of at most so many is scored, for a quick look; the calibration
+    sentences are the same as without, and `notes` say so. Raises VPError with one sentence for whatever is wrong.
     """
     task = task or ("demo" if model in EMBEDDED else task_of(model))
     if task is None:
@@ -205,11 +215,16 @@ def open_study(
     loaded = load_model(model)
     evaluation = open_examples(task, "dev", data, text, label, labels)
     training = open_examples(task, "train", data, text, label, labels)
-    return make_study(loaded, evaluation, training.sample_like(evaluation, calibration))
+    asked = evaluation if sentences is None else evaluation.sample(sentences)
+    notes = (f"Scored on a random sample of {len(asked):,} of {len(evaluation):,} texts.",) if asked is not evaluation else ()
+    return make_study(loaded, asked, training.sample_like(evaluation, calibration), notes)
 
 
-def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples) -> Study:
-    """A Study from parts that are already loaded."""
+def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples, notes: tuple[str, ...] = ()) -> Study:
+    """A Study from parts that are already loaded. `notes` are what its user should know of them.
+
+    Raises VPError if the labels of model and data do not belong together.
+    """
     task = evaluation.task
     max_length = min(task.max_length, loaded.max_length)
     encoded = encode(loaded.tokenizer, evaluation.texts, max_length)
@@ -218,11 +233,9 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples)
     if order is None:
         check_order(loaded.model, question)
     measured = encode(loaded.tokenizer, calibration.texts, max_length)
-    notes = (
-        (f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end.",)
-        if encoded.truncated
-        else ()
-    )
+    if encoded.truncated:
+        lost = f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end."
+        notes = (*notes, lost)
     return Study(
         loaded=loaded,
         question=question,

@@ -36,13 +36,13 @@ def attempt(write):
 
 WRITES = {
     "tensors": (
-        "from vp_core.store import save_tensors\n"
+        "from vp_core.ground.store import save_tensors\n"
         "save = lambda n: save_tensors(here / 'a', {'x': torch.full((n,), 1.0)}, 'tensors', {})\n"
         "save(10); limit(20_000); attempt(lambda: save(100_000))",
         "a",
     ),
     "text": (
-        "from vp_core.store import atomic\n"
+        "from vp_core.ground.store import atomic\n"
         "def save(n):\n"
         "    with atomic(here / 'a') as temporary: temporary.write_text('x' * n)\n"
         "save(10); limit(20_000); attempt(lambda: save(100_000))",
@@ -50,7 +50,7 @@ WRITES = {
     ),
     "chart": (
         "import plotly.graph_objects as go\n"
-        "from app.options import write_chart\n"
+        "from app.cli.options import write_chart\n"
         "(here / 'a').write_text('a chart of before'); limit(20_000)\n"
         "attempt(lambda: write_chart(go.Figure(), str(here / 'a')))",
         "a",

@@ -17,6 +17,7 @@ from vp_core.squeezing.folder import load_pruned
 from vp_core.training.run_folder import Checkpoint, read_log
 from vp_core.training.snip import run
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import json, sys
