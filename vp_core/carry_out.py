@@ -156,9 +156,9 @@ class Stage:
 
         losses: dict[str, allocation.Losses] = {}
         walk = Walk(self.measured.model, self.measured.some_batches(allocation.SENTENCES))
-        for name, lost in allocation.measure(walk, ranking.units, without):
+        for name, lost in allocation.measure_losses(walk, ranking.groups, without):
             losses[name] = lost
-            say(f"measuring what each layer loses: {len(losses)} of {len(ranking.units)}")
+            say(f"measuring what each layer loses: {len(losses)} of {len(ranking.groups)}")
         return losses
 
     def _with_gone_first(self, scores: Mapping[str, Tensor], groups: tuple[UnitGroup, ...]) -> Mapping[str, Tensor]:
