@@ -33,6 +33,20 @@ def test_names_and_what_they_mean():
         find_recipe("worst")
 
 
+def test_its_parts_are_what_scores_and_the_order_depend_on():
+    """Whatever a part leaves out changes nothing of it; whatever it holds makes another part."""
+    recipe = Recipe("random", "global", "zero", seed=3, budget="flops", steps=4)
+    for change in ({"replacement": "refit"}, {"budget": "units"}, {"steps": 1}):
+        assert replace(recipe, **change).scoring == recipe.scoring and replace(recipe, **change).ordering == recipe.ordering
+    for change in ({"criterion": "wanda"}, {"seed": 4}, {"types": ("key",)}, {"estimator": "ewmv"}, {"units": ("heads",)}):
+        assert replace(recipe, **change).scoring != recipe.scoring and replace(recipe, **change).ordering != recipe.ordering
+    scope = replace(recipe, scope="scaled")
+    assert scope.scoring == recipe.scoring and scope.ordering != recipe.ordering
+    orders = {name: replace(recipe, scope="measured", replacement=name).ordering for name in ("zero", "mean", "refit")}
+    assert len(set(orders.values())) == 3  # measured losses depend on the rung they were measured with
+    assert orders["refit"] == replace(recipe, scope="measured", replacement="least squares").ordering
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
