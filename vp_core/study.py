@@ -93,7 +93,7 @@ class Study:
         """The rows that survive; at sparsity 0 all do, and nothing has to be measured."""
         if sparsity == 0:
             touched = {p for group in self.bench().groups(recipe) for p, _ in group.rows}
-            keep = {p.name: torch.ones(p.d_out, precision=torch.bool) for p in self.projections() if p in touched}
+            keep = {p.name: torch.ones(p.d_out, dtype=torch.bool) for p in self.projections() if p in touched}
             return Plan(keep, recipe.criterion, recipe.scope, 0.0, self.loaded.fingerprint, recipe.budget)
         return self.bench(recipe.basis).plan(recipe, sparsity)
 
