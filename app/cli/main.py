@@ -13,6 +13,7 @@ from typing import Any
 
 from app.cli import identity_options
 from vp_core.ground.errors import VPError
+from vp_core.ground.work import work
 
 _CRITERIA = ("variance", "random", "magnitude")
 """What a curve compares unless told otherwise; `vp_core.ranking.criteria` has more."""
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             from app.cli import commands  # torch and transformers take seconds to import: not for --help
 
-            commands.COMMANDS[options.command](options)
+            with work(hear=commands.say):
+                commands.COMMANDS[options.command](options)
     except VPError as error:
         _complain(str(error))
         return 2

@@ -25,7 +25,6 @@ def open_from(options: argparse.Namespace) -> Study:
         options.model, options.task, options.data, text=listed(options.text), label=options.label,
         labels=listed(options.labels), calibration=calibration,
     )  # fmt: skip
-    study.listeners.append(say)
     for note in study.notes:
         say(note)
     return study
