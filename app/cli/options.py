@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import PRECISIONS
+from vp_core.ground.names import CALIBRATION, PRECISIONS
 from vp_core.ground.store import atomic
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, find_recipe
@@ -17,13 +17,18 @@ from vp_core.study import Study, open_study
 
 
 def open_from(options: argparse.Namespace) -> Study:
+    """The study that the options of the question name; what it has to note goes to stderr. Raises VPError."""
+    sentences = getattr(options, "sentences", None)
     try:
         calibration = int(options.calibration)
     except ValueError:
-        raise VPError(f"The number of calibration texts {options.calibration!r} is no whole number: use 512.") from None
+        raise VPError(
+            f"The number of calibration texts {options.calibration!r} is no whole number: use {CALIBRATION}."
+        ) from None
     study = open_study(
         options.model, options.task, options.data, text=listed(options.text), label=options.label,
         labels=listed(options.labels), calibration=calibration,
+        sentences=None if sentences is None else count("number of sentences", sentences),
     )  # fmt: skip
     for note in study.notes:
         say(note)
@@ -32,7 +37,7 @@ def open_from(options: argparse.Namespace) -> Study:
 
 def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Recipe:
     """The named recipe (the paper's, if none is named) with whatever the options say otherwise."""
-    one_of("dtype", getattr(options, "dtype", "float32"), PRECISIONS)
+    one_of("precision", getattr(options, "precision", "float32"), PRECISIONS)
     said = {
         "criterion": criterion,
         "scope": options.scope,
@@ -47,7 +52,7 @@ def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Re
     if options.units and not options.budget and not options.recipe:
         said["budget"] = "parameters" if options.units != "rows" else "units"
     base = find_recipe(options.recipe or "paper")
-    return replace(base, seed=options.seed, **{k: v for k, v in said.items() if v is not None}).checked()
+    return replace(base, seed=options.seed, **{k: v for k, v in said.items() if v is not None})
 
 
 def count(name: str, text: str) -> int:

@@ -43,12 +43,12 @@ class Question:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def chunks(self, dtype: str = "float32") -> list[tuple[np.ndarray, list[Batch]]]:
+    def chunks(self, precision: str = "float32") -> list[tuple[np.ndarray, list[Batch]]]:
         """The order of evaluation: random chunks of examples (see `running_chunks`), each with its batches."""
-        if dtype not in self._chunks:
+        if precision not in self._chunks:
             parts = running_chunks(len(self))
-            self._chunks[dtype] = [(part, make_batches(self.data, part, BATCH_TOKENS[dtype])) for part in parts]
-        return self._chunks[dtype]
+            self._chunks[precision] = [(part, make_batches(self.data, part, BATCH_TOKENS[precision])) for part in parts]
+        return self._chunks[precision]
 
 
 @dataclass(frozen=True)
@@ -133,18 +133,18 @@ def running_chunks(total: int, seed: int = 0) -> list[np.ndarray]:
     return [part for part in np.split(order, range(FIRST_ANSWER, total, NEXT_ANSWERS)) if len(part)]
 
 
-def evaluate(model: PreTrainedModel, question: Question, dtype: str = "float32") -> Iterator[Score]:
+def evaluate(model: PreTrainedModel, question: Question, precision: str = "float32") -> Iterator[Score]:
     """Running scores, the last one exact: iterate for a first answer early, or take `score` for the last.
 
     Every caller gets the same batches in the same order, so that the same question has the same answer everywhere.
     Between two batches it waits for its turn; once it is cancelled no more scores come (see `vp_core.ground.work`).
     """
     clock = Stopwatch()
-    model = in_precision(model, dtype)
+    model = in_precision(model, precision)
     predictions = np.zeros(len(question), dtype=float if question.task.regression else int)
     seen: list[np.ndarray] = []
     classes = torch.tensor(question.order)
-    chunks = question.chunks(dtype)
+    chunks = question.chunks(precision)
     left = [len(batches) for _, batches in chunks]
     everything = [batch for _, batches in chunks for batch in batches]
     for batch, logits in logits_by_batch(model, everything):
@@ -156,9 +156,9 @@ def evaluate(model: PreTrainedModel, question: Question, dtype: str = "float32")
             yield _score(question, predictions, np.concatenate(seen), clock.seconds)
 
 
-def score(model: PreTrainedModel, question: Question, dtype: str = "float32") -> Score:
+def score(model: PreTrainedModel, question: Question, precision: str = "float32") -> Score:
     """The exact score on all examples."""
-    *_, last = evaluate(model, question, dtype)
+    *_, last = evaluate(model, question, precision)
     return last
 
 

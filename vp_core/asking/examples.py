@@ -13,7 +13,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.hub import require_hub
 from vp_core.ground.store import DEMO_DIR
 
-Row = dict[str, str]
+ExampleRow = dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,18 @@ class Examples:
     def lengths(self) -> np.ndarray:
         """Words of each example (n,)."""
         return np.array([sum(len(part.split()) for part in text) for text in self.texts])
+
+    def sample(self, n: int, seed: int = 0) -> "Examples":
+        """`n` of them, a simple random sample in the old order: what it scores is an estimate of what all of them would.
+
+        All of them, if there are no more. VPError for a sample whose labels are all the same.
+        """
+        if n >= len(self):
+            return self
+        picked = np.sort(np.random.default_rng(seed).choice(len(self), max(n, 0), replace=False))
+        if len(np.unique(self.labels[picked])) < 2:
+            raise VPError(f"A sample of {n} of {self.source!r} has fewer than two different labels: ask for more sentences.")
+        return self._at(picked)
 
     def sample_like(self, other: "Examples", n: int, seed: int = 0) -> "Examples":
         """`n` of them without replacement (all, if there are no more), as long as those of `other` are.
@@ -52,8 +64,10 @@ class Examples:
             at = min(max(at, int(np.searchsorted(lengths, length))), len(lengths) - left)
             chosen.append(by_length[at])
             at += 1
-        picked = np.sort(chosen)
-        return Examples(self.task, [self.texts[i] for i in picked], self.labels[picked], self.source)
+        return self._at(np.sort(chosen))
+
+    def _at(self, places: np.ndarray) -> "Examples":
+        return Examples(self.task, [self.texts[i] for i in places], self.labels[places], self.source)
 
 
 def read_examples(task: Task, split: str, folder: str | Path | None = None) -> Examples:
@@ -89,7 +103,7 @@ def read_file(path: str | Path, text: Sequence[str], label: str, labels: Sequenc
     return from_rows(Task(path.stem, tuple(text), label, classes, metrics), rows, str(path))
 
 
-def read_table(path: Path, columns: Sequence[str] = ()) -> list[Row]:
+def read_table(path: Path, columns: Sequence[str] = ()) -> list[ExampleRow]:
     """The rows of a file by its ending: .tsv (never quoted), .csv (quoted as usual), .jsonl; a BOM is no part of it."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -102,7 +116,7 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> list[Row]:
         raise VPError(f"{str(path)!r} cannot be read ({error}): mend the file.") from None
 
 
-def _parse(file: Iterable[str], suffix: str, columns: Sequence[str]) -> list[Row]:
+def _parse(file: Iterable[str], suffix: str, columns: Sequence[str]) -> list[ExampleRow]:
     if suffix == ".tsv":
         lines = (line.rstrip("\r\n").split("\t") for line in file if line.strip())
         header = list(columns) or next(lines, [])
@@ -117,7 +131,7 @@ def _parse(file: Iterable[str], suffix: str, columns: Sequence[str]) -> list[Row
     raise VPError(f"Files ending in {suffix!r} are not read: use .tsv, .csv or .jsonl.")
 
 
-def from_rows(task: Task, rows: Sequence[Row], source: str) -> Examples:
+def from_rows(task: Task, rows: Sequence[ExampleRow], source: str) -> Examples:
     """Check rows and turn them into Examples; VPError for an empty or one-class set, missing columns, strange labels."""
     if not rows:
         raise VPError(f"{source!r} has no rows: give a file with at least two examples.")
@@ -131,7 +145,7 @@ def from_rows(task: Task, rows: Sequence[Row], source: str) -> Examples:
     return Examples(task, texts, labels, source)
 
 
-def _require_columns(rows: Sequence[Row], columns: Sequence[str], source: str) -> None:
+def _require_columns(rows: Sequence[ExampleRow], columns: Sequence[str], source: str) -> None:
     for i, row in enumerate(rows, start=1):
         for column in columns:
             if row.get(column) is None:

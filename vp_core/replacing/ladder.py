@@ -22,7 +22,7 @@ from vp_core.measuring.statistics import Statistics
 from vp_core.model.projections import CONSUMERS, Layer, Projection, linear_map, weight_of
 from vp_core.model.units import UnitGroup, context_columns
 from vp_core.ranking.plan import Ranking
-from vp_core.replacing.solve import DEFAULT_RIDGE, HELD_OUT_DENSITY, RIDGES, Factor, choose, factorise, output_error
+from vp_core.replacing.solve import DEFAULT_RIDGE, HELD_OUT_DENSITY, RIDGES, Factor, best_ridge, factorise, output_error
 
 
 def constants(replacement: str, statistics: Statistics, units: Sequence[UnitGroup] = ()) -> Mapping[str, Tensor]:
@@ -50,16 +50,16 @@ class Consumers:
         self._orders = _orders(layers, ranking)
         self._factors: dict[str, Factor] = {}
 
-    def solve(self, replacement: str, ranking: Ranking, sparsity: float) -> dict[str, tuple[Tensor, Tensor]]:
-        """Weights of the consumers when this share of the units goes: projection name → (W', b'), float64.
+    def solve(self, replacement: str, gone: Mapping[str, int]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Weights of the consumers when so many units of each group are gone: projection name → (W', b'), float64.
 
-        `replacement` is `zero`, `mean` or `least squares`. Consumers that lose nothing are left out.
+        `replacement` is `zero`, `mean` or `least squares`; `gone` is group name → units, the first in the group's order (0 of
+        a group that is not there). Consumers that lose nothing are left out.
         """
         wanted = []
         for consumer, group, order in self._orders:
-            gone = ranking.gone(group, sparsity) if group in ranking.place else 0
-            if gone:
-                wanted.append((consumer, order, order.numel() - gone * order.shape[1]))
+            if gone.get(group):
+                wanted.append((consumer, order, order.numel() - gone[group] * order.shape[1]))
         found = in_parallel(lambda one: self._solution(replacement, *one), wanted)
         return {consumer.name: solution for (consumer, _, _), solution in zip(wanted, found, strict=True)}
 
@@ -85,7 +85,7 @@ class Consumers:
                 factor = factorise(seen.matrix(), seen.mean, order, candidate)
                 return output_error(unseen.matrix(), unseen.mean, weight, bias, *factor.solve(weight, bias, kept))
 
-            ridge = choose(RIDGES, error)
+            ridge = best_ridge(RIDGES, error)
         moments = self._covariances[site]
         return factorise(moments.matrix(), moments.mean, order, ridge)
 
@@ -93,7 +93,7 @@ class Consumers:
 def _orders(layers: Sequence[Layer], ranking: Ranking) -> list[tuple[Projection, str, Tensor]]:
     """(consumer, group whose units it reads, columns (units, columns of a unit), those that stay longest first)."""
     found = []
-    for group in ranking.units:
+    for group in ranking.groups:
         consumer, columns = group.consumer, group.columns
         if group.kind in CONSUMERS:  # single rows that one matrix reads
             layer = layers[group.layer]

@@ -10,11 +10,10 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import REPEATS
 from vp_core.ground.parallel import WORKERS
 from vp_core.ground.work import TURNS, checkpoint
 from vp_core.model.families import longest_input
-
-REPEATS = 7
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,14 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.evaluate import Score, evaluate
 from vp_core.ground.errors import one_of
-from vp_core.ground.names import MODES
+from vp_core.ground.names import MODES, THETA
 from vp_core.ground.store import digest
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.squeezing.blocks_off import masked_without
 from vp_core.study import Study
 from vp_core.training.gate import check_epsilon, check_theta, gated
-from vp_core.training.leaving import choose
-from vp_core.training.snip import THETA
+from vp_core.training.leaving import blocks_that_leave
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Threshold:
 
     A block is the identity in a mini-batch where no token's function norm is above ε: `attention` for heads or attention
     blocks, `ffn` for feed-forward networks. With `gate` those that stay are shut token by token (S_ε); else they run as they
-    are.
+    are. VPError with one sentence for ε ≤ 0, θ outside 0..1, and an unknown mode.
     """
 
     attention: float
@@ -33,11 +32,12 @@ class Threshold:
     mode: str = "joint"
     gate: bool = False
 
-    def checked(self) -> "Threshold":
-        """The same; VPError with one sentence for ε ≤ 0, θ outside 0..1, and an unknown mode."""
-        check_epsilon(self.attention), check_epsilon(self.ffn), check_theta(self.theta)
+    def __post_init__(self) -> None:
+        """Check every field; numbers become floats."""
         one_of("mode", self.mode, tuple(MODES))
-        return self
+        numbers = {"attention": check_epsilon(self.attention), "ffn": check_epsilon(self.ffn), "theta": check_theta(self.theta)}
+        for name, value in numbers.items():
+            object.__setattr__(self, name, value)
 
     @property
     def epsilon(self) -> dict[str, float]:
@@ -46,12 +46,11 @@ class Threshold:
 
     def off(self, norms: FunctionNorms) -> list[Block]:
         """The blocks that are off, those that are the identity most often first."""
-        return choose(norms, self.epsilon, self.mode, self.theta)
+        return blocks_that_leave(norms, self.epsilon, self.mode, self.theta)
 
 
 def model_under(study: Study, threshold: Threshold) -> PreTrainedModel:
     """The study's model with what is off taken out, and the gates on the rest if they are asked for; nothing trained."""
-    threshold = threshold.checked()
     off = threshold.off(study.bench().norms())
     model = masked_without(study.model, off)
     if not threshold.gate:
@@ -66,7 +65,6 @@ def running_scores(study: Study, threshold: Threshold) -> Iterator[Score]:
 
 def key(study: Study, threshold: Threshold) -> str:
     """What such a score depends on: without gates the blocks that are off, and nothing else."""
-    threshold = threshold.checked()
     off = sorted(block.name for block in threshold.off(study.bench().norms()))
     gates = sorted(threshold.epsilon.items()) if threshold.gate else ()
     return digest("threshold 1", study.loaded.fingerprint, study.data_id, off, gates)

@@ -21,8 +21,8 @@ from vp_core.squeezing.cost import cost
 from vp_core.squeezing.squeeze import squeeze
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
-STRUCTURED = ("ffn", "values", "pairs")
-COLUMNED = ("ffn", "values", "heads")
+STRUCTURED = ("ffn neurons", "values", "pairs")
+COLUMNED = ("ffn neurons", "values", "heads")
 
 
 @cache
@@ -61,7 +61,7 @@ def overwritten(model, ranking, share, replacement, statistics, covariances, giv
 
         handles.append(model.get_submodule(p.path).register_forward_pre_hook(hook))
 
-    for group in ranking.units:
+    for group in ranking.groups:
         goes = torch.from_numpy(ranking.order(group.name)[: round(share * len(group))].copy())
         if not len(goes):
             continue
@@ -80,7 +80,7 @@ def overwritten(model, ranking, share, replacement, statistics, covariances, giv
     found = tiny.logits(model, given)
     for handle in handles:
         handle.remove()
-    assert len(layers) > max(g.layer for g in ranking.units)
+    assert len(layers) > max(g.layer for g in ranking.groups)
     return found
 
 
@@ -92,10 +92,10 @@ def test_pruned_is_overwritten_and_squeezed_is_pruned(family, kinds):
     for replacement in ("mean", "zero", "least squares"):
         for share in (0.3, 0.6, 1.0):
             plan = ranking.plan(share)
-            values = constants(replacement, statistics, ranking.units)
+            values = constants(replacement, statistics, ranking.groups)
             if not {"sublayers", "layers"} & set(kinds):
-                assert all(values[p.name].eq(0).all() for g in ranking.units for p, _ in g.rows)
-            solved = Consumers(model, layers, ranking, covariances).solve(replacement, ranking, share)
+                assert all(values[p.name].eq(0).all() for g in ranking.groups for p, _ in g.rows)
+            solved = Consumers(model, layers, ranking, covariances).solve(replacement, ranking.counts(share))
             pruned = prune(model, plan, values, solved)
             found = tiny.logits(pruned, batch.inputs)
             squeezed = squeeze(pruned, plan)
@@ -111,14 +111,18 @@ def test_pruned_is_overwritten_and_squeezed_is_pruned(family, kinds):
 
 def counted(plan, ranking, share, layers, squeezed):
     """Exactly the units' rows are gone, and the cost is that of the squeezed model and of the units' weights."""
-    gone = {g.name: count_removed(share, len(g)) for g in ranking.units}
-    rows = sum(gone[g.name] * sum(r.shape[1] for _, r in g.rows) for g in ranking.units)
+    gone = {g.name: count_removed(share, len(g)) for g in ranking.groups}
+    rows = sum(gone[g.name] * sum(r.shape[1] for _, r in g.rows) for g in ranking.groups)
     assert plan.rows_removed == rows and all(ranking.gone(name, share) == n for name, n in gone.items())
     found = cost(layers, plan, [torch.zeros(layer.projections["query"].d_out) for layer in layers])
     # what squeezing finds on its own: a head whose last value is gone takes its queries and keys along
-    assert found.parameters_removed >= sum(gone[g.name] * g.weights_of_a_unit for g in ranking.units)
-    if share < 0.5 and ranking.units[0].kind in ("ffn", "heads", "pairs") and len({g.kind for g in ranking.units}) == 1:
-        assert found.parameters_removed == sum(gone[g.name] * g.weights_of_a_unit for g in ranking.units)
+    assert found.parameters_removed >= sum(gone[g.name] * g.weights_of_a_unit for g in ranking.groups)
+    if (
+        share < 0.5
+        and ranking.groups[0].kind in ("ffn neurons", "heads", "pairs")
+        and len({g.kind for g in ranking.groups}) == 1
+    ):
+        assert found.parameters_removed == sum(gone[g.name] * g.weights_of_a_unit for g in ranking.groups)
     assert squeezed.squeezed.cost.parameters_left == found.parameters_left
 
 
@@ -144,11 +148,11 @@ def test_what_belongs_to_a_unit(family):
         assert heads.weights_of_a_unit == (24 + 12 + 12) * 48 + 24 * 48
         with pytest.raises(VPError, match="rotary positions"):
             unit_groups(layers, ("pairs",))
-        assert next(iter(unit_groups(layers, ("ffn",)))).weights_of_a_unit == 3 * 48  # up, gate and down
+        assert next(iter(unit_groups(layers, ("ffn neurons",)))).weights_of_a_unit == 3 * 48  # up, gate and down
     elif family == "bert":
         sizes = {g.kind: (len(g), g.weights_of_a_unit) for kind in UNITS[1:] for g in unit_groups(layers[:1], (kind,))[:1]}
         assert sizes == {
-            "ffn": (56, 2 * 48), "values": (48, 2 * 48), "pairs": (48, 2 * 48), "heads": (4, 4 * 12 * 48),
+            "ffn neurons": (56, 2 * 48), "values": (48, 2 * 48), "pairs": (48, 2 * 48), "heads": (4, 4 * 12 * 48),
             "attention": (1, 4 * 48 * 48), "feed-forward": (1, 2 * 48 * 56),
             "sublayers": (1, 4 * 48 * 48), "layers": (1, 4 * 48 * 48 + 2 * 48 * 56),
         }  # fmt: skip
@@ -158,7 +162,13 @@ def test_what_belongs_to_a_unit(family):
 
 
 def test_which_kinds_go_together():
-    fine = {("ffn", "heads"), ("ffn", "values"), ("ffn", "pairs"), ("values", "pairs"), ("ffn", "attention")}
+    fine = {
+        ("ffn neurons", "heads"),
+        ("ffn neurons", "values"),
+        ("ffn neurons", "pairs"),
+        ("values", "pairs"),
+        ("ffn neurons", "attention"),
+    }
     fine |= {(kind, "feed-forward") for kind in ("values", "pairs", "heads", "attention")}
     pairs = {(a, b) for i, a in enumerate(UNITS) for b in UNITS[i + 1 :]}
     for a, b in pairs:
@@ -168,8 +178,9 @@ def test_which_kinds_go_together():
             with pytest.raises(VPError, match=f"'{a}' and '{b}' have rows in common") as raised:
                 check_units((b, a))
             assert str(raised.value).endswith(".") and "\n" not in str(raised.value)
-    assert check_units(("pairs", "ffn", "values")) == STRUCTURED
-    for bad, says in (((), "No kind of unit is chosen"), (("ffn", "noses"), "Unknown kind of unit 'noses'")):
+    assert check_units(("pairs", "ffn neurons", "values")) == STRUCTURED
+    for bad, says in (((), "No kind of unit is chosen"), (("ffn neurons", "noses"), "Unknown kind of unit 'noses'"),
+                      (("heads", "ffn"), r"is now 'ffn neurons' .* the whole network is 'feed-forward'\.$")):  # fmt: skip
         with pytest.raises(VPError, match=says):
             check_units(bad)
 
@@ -179,12 +190,12 @@ def test_which_kinds_go_together():
 def test_masks_are_nested_and_counts_exact(kinds, scope):
     model = measured("bert")[0]
     ranking = bench_models.random_ranking(model, kinds, scope=scope)
-    before = {p.name: torch.ones(p.d_out, dtype=torch.bool) for g in ranking.units for p, _ in g.rows}
+    before = {p.name: torch.ones(p.d_out, dtype=torch.bool) for g in ranking.groups for p, _ in g.rows}
     for percent in range(0, 101, 5):
         plan = ranking.plan(percent / 100)
         assert all((keep & ~before[name]).sum() == 0 for name, keep in plan.keep.items())
-        units = sum(ranking.gone(g.name, percent / 100) for g in ranking.units)
-        competitions = {ranking.group[g.name]: ranking.group_size[g.name] for g in ranking.units}
+        units = sum(ranking.gone(g.name, percent / 100) for g in ranking.groups)
+        competitions = {ranking.pool[g.name]: ranking.pool_size[g.name] for g in ranking.groups}
         assert units == sum(round(percent / 100 * size) for size in competitions.values())
         before = plan.keep
     assert not any(keep.any() for keep in before.values())
@@ -194,9 +205,9 @@ def test_masks_are_nested_and_counts_exact(kinds, scope):
 def test_sparsity_0_is_bit_equal_and_a_plan_is_kept(kinds, tmp_path):
     model, batch, statistics, covariances = measured("bert")
     ranking = bench_models.random_ranking(model, kinds, scope="global")
-    solved = Consumers(model, find_layers(model), ranking, covariances).solve("least squares", ranking, 0)
+    solved = Consumers(model, find_layers(model), ranking, covariances).solve("least squares", ranking.counts(0))
     assert not solved
-    pruned = prune(model, ranking.plan(0), constants("mean", statistics, ranking.units), solved)
+    pruned = prune(model, ranking.plan(0), constants("mean", statistics, ranking.groups), solved)
     assert torch.equal(tiny.logits(pruned, batch.inputs), tiny.logits(model, batch.inputs))
     plan = Plan(ranking.plan(0.4).keep, "c", "global", 0.4, "m", "parameters")
     plan.save(tmp_path / "plan")
