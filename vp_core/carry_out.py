@@ -61,12 +61,13 @@ def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_
 class Stage:
     """A measured model, what earlier steps removed from it (`gone`), and what recipes make of it from here on.
 
-    Every result is kept by the part of the recipe that it depends on. Any number of threads may use one Stage.
+    Every result is kept by the part of the recipe that it depends on. Any number of threads may use one Stage. What is kept
+    for everybody goes to its end, whoever asked for it; a refit, for one sparsity alone, can be cancelled.
     """
 
     def __init__(self, measured: Measured, gone: Plan | None = None) -> None:
         self.measured, self.gone = measured, gone
-        self._kept, self._refitted, self._later = Kept(), Kept(most=4), Kept(most=1)
+        self._kept, self._refitted, self._later = Kept(), Kept(most=4, cancellable=True), Kept(most=1)
 
     def groups(self, recipe: Recipe) -> tuple[UnitGroup, ...]:
         """The units that the recipe chooses from."""

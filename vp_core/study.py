@@ -1,6 +1,6 @@
 """One model, one task: everything the app, the notebooks and the command line ask, in one place, so they agree."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,17 +46,11 @@ class Study:
     calibration_id: str
     source: str
     notes: tuple[str, ...] = ()
-    listeners: list[Callable[[str], None]] = field(default_factory=list, repr=False)
     _kept: Kept = field(default_factory=Kept, repr=False)
 
     @property
     def model(self) -> PreTrainedModel:
         return self.loaded.model
-
-    def tell(self, news: str) -> None:
-        """What a long computation is at, to whoever listens."""
-        for listener in list(self.listeners):
-            listener(news)
 
     def measured(self, basis: str = "neurons") -> Measured:
         """All that the calibration texts say of the model in this basis, each thing measured when it is first asked for."""
@@ -145,16 +139,9 @@ class Study:
         """The smaller dense model with the outputs of `pruned` (see `vp_core.squeezing.squeeze`)."""
         return squeeze(self.pruned(recipe, sparsity), self.plan(recipe, sparsity))
 
-    def running_scores(
-        self,
-        recipe: Recipe,
-        sparsity: float,
-        precision: str = "float32",
-        background: bool = False,
-        stopped: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Score]:
+    def running_scores(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Iterator[Score]:
         """Scores of the pruned model as they come, the last one exact (no fine-tuning)."""
-        return evaluate(self.pruned(recipe, sparsity), self.question, precision, background, stopped)
+        return evaluate(self.pruned(recipe, sparsity), self.question, precision)
 
     def score(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Score:
         """The exact score of the pruned model."""
