@@ -163,8 +163,8 @@ def test_bad_questions(folders, data):
     with pytest.raises(VPError, match="at least 2"):
         open_study(bert, "sst2", data, calibration=1)
     study = open_study(bert, "sst2", data)
-    for recipe in (Recipe("luck"), Recipe(scope="x"), Recipe(replacement="x"), Recipe(types=("x",)), Recipe(estimator="x")):
+    for bad in ({"criterion": "luck"}, {"scope": "x"}, {"replacement": "x"}, {"types": ("x",)}, {"estimator": "x"}):
         with pytest.raises(VPError):
-            study.score(recipe, 0.3)
+            study.score(Recipe(**bad), 0.3)
     with pytest.raises(VPError, match="between 0 and 1"):
         study.score(Recipe(), 1.2)
