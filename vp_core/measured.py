@@ -75,8 +75,11 @@ class Bench:
         model_id, data_id = self._ids
         return self._kept.once(
             ("statistics", estimator),
-            lambda: collect(self.model, self._batches_of(estimator), estimator, model_id=model_id, data_id=data_id),
-        )
+            lambda: collect(
+                self.model, self._batches_of(estimator), estimator,
+                model_id=model_id, data_id=data_id, layers=self.layers,
+            ),
+        )  # fmt: skip
 
     def covariances(self) -> Covariances:
         """Second moments where units are read; over every fifth sentence apart, to choose λ on."""
@@ -224,12 +227,12 @@ class Bench:
         self._tell(f"measuring covariances ({bytes_needed(self.layers) / 1e6:,.0f} MB)")
         everything = np.arange(len(self.calibration))
         held_out = everything % HELD_OUT == HELD_OUT - 1
-        parts = (make_batches(self.calibration, everything[where], COVARIANCE_TOKENS) for where in (~held_out, held_out))
-        return collect_covariances(self.model, *parts)
+        fit, apart = (make_batches(self.calibration, everything[where], COVARIANCE_TOKENS) for where in (~held_out, held_out))
+        return collect_covariances(self.model, fit, apart, self.layers)
 
     def _collect_gradients(self) -> Gradients:
         self._tell("measuring gradients")
-        return collect_gradients(self.model, self._solving_batches(), self.statistics(), self.covariances())
+        return collect_gradients(self.model, self._solving_batches(), self.statistics(), self.covariances(), self.layers)
 
     def _solving_batches(self) -> list[Batch]:
         """Those of gradients and of refit, which takes its token weights from them."""

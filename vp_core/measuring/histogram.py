@@ -39,7 +39,7 @@ def bins_of(values: Tensor) -> Tensor:
 
 
 @dataclass
-class Sketch:
+class Histogram:
     """Histograms of n variables: `counts` (n, BINS) int64; `total` (n,) float64, `low` and `high` (n,) float32."""
 
     counts: Tensor
@@ -48,7 +48,7 @@ class Sketch:
     high: Tensor
 
     @classmethod
-    def empty(cls, n: int) -> "Sketch":
+    def empty(cls, n: int) -> "Histogram":
         counts = torch.zeros(n, BINS, dtype=torch.long)
         return cls(counts, torch.zeros(n, dtype=torch.float64), torch.full((n,), torch.inf), torch.zeros(n))
 
@@ -63,7 +63,7 @@ class Sketch:
         self.low[index] = torch.minimum(self.low[index], values.amin(dim=1))
         self.high[index] = torch.maximum(self.high[index], values.amax(dim=1))
 
-    def merge(self, other: "Sketch") -> None:
+    def merge(self, other: "Histogram") -> None:
         """Add what another one has seen."""
         self.counts, self.total = self.counts + other.counts, self.total + other.total
         self.low, self.high = torch.minimum(self.low, other.low), torch.maximum(self.high, other.high)

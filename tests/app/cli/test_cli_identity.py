@@ -39,9 +39,9 @@ def test_norms_are_the_librarys(capsys, tmp_path, task, study):
     found = printed(capsys, "norms", *task, "--out", out, "--plot", plot)
     norms = study.bench().norms()
     same(found["blocks"], norms)
-    assert found["tokens"] == int(norms.sketch.count[0]) and found["texts"] == len(study.calibration)
+    assert found["tokens"] == int(norms.histogram.count[0]) and found["texts"] == len(study.calibration)
     assert (found["weights"], found["sn"], found["model"]) == ("as given", None, task[0])
-    assert torch.equal(FunctionNorms.load(out).sketch.counts, norms.sketch.counts)
+    assert torch.equal(FunctionNorms.load(out).histogram.counts, norms.histogram.counts)
     html = plot.read_text()
     assert "<script src" not in html and KIND_NAMES["ffn"] in html
     row = found["blocks"][-1]
