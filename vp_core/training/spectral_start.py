@@ -17,9 +17,8 @@ from vp_core.ground.names import TYPES, check_types
 from vp_core.measuring.covariance import CoMoments, moments_at
 from vp_core.model.projections import find_projections
 from vp_core.model.sites import input_site
-from vp_core.ranking.plan import Plan
 from vp_core.replacing.ladder import weight_and_bias
-from vp_core.replacing.prune import Solved, prune
+from vp_core.replacing.prune import Solved, rewritten
 from vp_core.training.spectral import LAMBDA, check_lambda
 
 
@@ -35,7 +34,7 @@ def nearest(
     nothing = "There are no tokens to start spectral normalisation from: give at least one sentence."
     found = moments_at(model, {input_site(p): 1 for p in projections}, batches, nothing)
     solved: Solved = {p.name: with_norm(*weight_and_bias(model, p), found[p.name], scale) for p in projections}
-    return prune(model, Plan({}, "", "", 0.0), {}, solved)
+    return rewritten(model, solved)
 
 
 def with_norm(weight: Tensor, bias: Tensor, inputs: CoMoments, scale: float) -> tuple[Tensor, Tensor]:
