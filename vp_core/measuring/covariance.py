@@ -32,7 +32,7 @@ class CoMoments:
     m2: Tensor
 
     def merge(self, other: "CoMoments") -> None:
-        """Add what another one has seen (the matrix form of Chan, Golub and LeVeque's formula)."""
+        """Add what another one has seen of the same coordinates (the matrix form of Chan, Golub and LeVeque's formula)."""
         count = self.count + other.count
         if count == 0:
             return
@@ -174,7 +174,7 @@ def moments_at(
 
 
 def check_finite(name: str, values: Tensor) -> None:
-    """VPError that names the layer if a statistic is NaN or infinite; `name` as in `3.context`."""
+    """VPError that names the layer if a statistic of any shape is NaN or infinite; `name` as in `3.context`."""
     if not torch.isfinite(values.sum()):  # a sum is finite if all are, and takes no memory
         layer, what = name.split(".")
         raise VPError(

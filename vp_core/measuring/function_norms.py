@@ -142,18 +142,20 @@ def collect_norms(
     """
     places = tuple(find_sublayers(model) if sublayers is None else sublayers)
     blocks = tuple(block for one in places for block in one.blocks)
-    at = {site: found for one in places for site, found in _sites(one)}
+    at = {site: there for one in places for site, there in _sites(one)}
+    decoder = {block: site.decoder for site, there in at.items() for block in there}
 
     def one(copy: PreTrainedModel, batch: Batch) -> _OfBatch:
         uses: dict[Block, list[Tensor]] = {}
 
         def see(site: Site, values: Tensor) -> None:
-            for block, norms in zip(at[site], _norms(copy.get_submodule(site.path), site, values, len(at[site])), strict=True):
-                uses.setdefault(block, []).append(norms)
+            norms = _norms(copy.get_submodule(site.path), site, values, len(at[site]))
+            for block, row in zip(at[site], norms, strict=True):
+                uses.setdefault(block, []).append(row)
 
         with torch.inference_mode(), observed(copy, at, see):
             copy(**batch.inputs)
-        return _of_batch(batch, blocks, {block: site.decoder for site, found in at.items() for block in found}, uses)
+        return _of_batch(batch, blocks, decoder, uses)
 
     total, parts, texts = Histogram.empty(len(blocks)), [], []
     for found in each_batch(model, batches, one):
@@ -177,10 +179,10 @@ class _OfBatch:
 
 def _sites(one: Sublayers) -> Iterator[tuple[Site, tuple[Block, ...]]]:
     """Where the blocks of a layer are seen: its heads in what W_O reads, the others in what their last module puts out."""
+    if one.attention and one.heads:
+        heads = tuple(Block(one.layer, "head", head) for head in one.heads)
+        yield Site(f"{one.layer}.head", one.attention, inputs=True, decoder=one.decoder), heads
     for path, kind in ((one.attention, "attention"), (one.ffn, "ffn")):
-        if path and kind == "attention" and one.heads:
-            heads = tuple(Block(one.layer, "head", head) for head in one.heads)
-            yield Site(f"{one.layer}.head", path, inputs=True, decoder=one.decoder), heads
         if path:
             yield Site(f"{one.layer}.{kind}", path, inputs=False, decoder=one.decoder), (Block(one.layer, kind),)
 
@@ -198,7 +200,7 @@ def _of_batch(
 ) -> _OfBatch:
     """What `uses` add up to: for each block its norms (examples·tokens,), once for each use; those of padding are left out.
 
-    Raises VPError for norms that are NaN or infinite.
+    `decoder` says of each block whether its tokens are a decoder's. Raises VPError for norms that are NaN or infinite.
     """
     histogram, maxima = Histogram.empty(len(blocks)), torch.zeros(len(batch.examples), len(blocks))
     for side in sorted(set(decoder.values())):

@@ -49,11 +49,12 @@ class Histogram:
 
     @classmethod
     def empty(cls, n: int) -> "Histogram":
+        """Of n variables of which nothing was seen."""
         counts = torch.zeros(n, BINS, dtype=torch.long)
         return cls(counts, torch.zeros(n, dtype=torch.float64), torch.full((n,), torch.inf), torch.zeros(n))
 
     def add(self, which: Sequence[int], values: Tensor) -> None:
-        """Add `values` (len(which), tokens), all ≥ 0, to these variables."""
+        """Add `values` (len(which), tokens), all ≥ 0 and finite, to the variables at these positions."""
         if values.shape[1] == 0:
             return
         rows, index = len(which), torch.tensor(which)
@@ -64,7 +65,7 @@ class Histogram:
         self.high[index] = torch.maximum(self.high[index], values.amax(dim=1))
 
     def merge(self, other: "Histogram") -> None:
-        """Add what another one has seen."""
+        """Add what another one has seen of the same n variables."""
         self.counts, self.total = self.counts + other.counts, self.total + other.total
         self.low, self.high = torch.minimum(self.low, other.low), torch.maximum(self.high, other.high)
 
@@ -74,7 +75,7 @@ class Histogram:
         return self.counts.sum(dim=1)
 
     def mean(self) -> Tensor:
-        """(n,), exact; 0 where nothing was seen."""
+        """Mean of the values seen (n,), float64, exact; 0 where nothing was seen."""
         return self.total / self.count.clamp_min(1)
 
     def quantile(self, q: float) -> Tensor:

@@ -40,7 +40,10 @@ def check_once(model: PreTrainedModel, what: str) -> None:
 
 
 class Walk:
-    """A model and batches, and a place in the model: before the layer at `paths[position]`."""
+    """A model and batches, and a place in the model: before the layer at `paths[position]`.
+
+    `model` may be replaced by one that is equal up to this place.
+    """
 
     def __init__(self, model: PreTrainedModel, batches: Sequence[Batch]) -> None:
         self.model = model
@@ -52,9 +55,9 @@ class Walk:
 
     @contextmanager
     def look(self, sites: Sequence[Site]) -> Iterator[Callable[[int], dict[str, Tensor]]]:
-        """A function from a batch's number to what is seen of it: site name → (examples, tokens, n). Any thread may call it.
+        """While open, a function from a batch's number to what is seen of it: site name → (examples, tokens, n).
 
-        Each site must lie at or behind this place, and be used once in a pass.
+        Any thread may call it. Every site must lie at this place or behind it, and be used once in a pass.
         """
         by_name = {site.name: site for site in sites}
         with self._seen(sites) as seen:
