@@ -1,7 +1,7 @@
 """Recipes × sparsities → a tidy table of scores that can be stopped and resumed; no point is computed twice."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -15,8 +15,8 @@ from filelock import FileLock
 from vp_core.asking.evaluate import Score
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import units_today
-from vp_core.ground.parallel import wait_turn
 from vp_core.ground.store import atomic
+from vp_core.ground.work import checkpoint
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, recipe_name
 from vp_core.study import Study
@@ -190,27 +190,20 @@ def sweep(
     recipe: Recipe | None = None,
     store: CurveStore | None = None,
     precision: str = "float32",
-    background: bool = False,
-    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Row]:
     """Points of criteria (or whole recipes) × sparsities as they are finished; those the store has come at once.
 
-    Every finished point is in the store before it is yielded, so an interrupted sweep loses the running point only.
+    Every finished point is in the store before it is yielded, so a sweep that is interrupted or cancelled (`Cancelled`) loses
+    the running point only.
     """
     recipe, store = recipe or Recipe(), store or CurveStore()
     for chosen, sparsity in order_of_points(criteria, [check_sparsity(s) for s in sparsities], recipe):
-        if background:
-            wait_turn()  # what somebody waits for may be this very point
+        checkpoint()  # what somebody waits for may be this very point
         row = known_point(study, chosen, sparsity, precision, store)
         if row is None:
-            scores = list(study.running_scores(chosen, sparsity, precision, background, stopped))
-            if not scores or not scores[-1].final:
-                return
-            row = point(study, chosen, sparsity, scores[-1], precision)
+            row = point(study, chosen, sparsity, study.score(chosen, sparsity, precision), precision)
             store.add(row)
         yield row
-        if stopped():
-            return
 
 
 def curve(rows: Sequence[Row]) -> Curve:

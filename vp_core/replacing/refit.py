@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
 from vp_core.ground.parallel import in_parallel
+from vp_core.ground.work import checkpoint
 from vp_core.measuring.covariance import READ_AT, check_finite
 from vp_core.measuring.layerwise import Walk, check_once, layer_modules
 from vp_core.model.projections import Layer, Projection, find_layers, layer_paths, weight_of
@@ -63,6 +64,7 @@ def refit(
     layers, stacks = find_layers(model), [stack for stack, _ in layer_paths(model)]
     work = _Refit(model, plan, batches, dict(start), rows_put_out_means, weights)
     for path, numbers in layer_modules(model).items():
+        checkpoint()
         for stages in (ATTENTION, FFN):  # a decoder layer has two attention blocks before its feed-forward network
             for number in numbers:
                 for members in _sharing(stages, layers[number]):

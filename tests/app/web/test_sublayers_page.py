@@ -239,7 +239,7 @@ def test_a_squeezed_model_gets_its_sentence(tmp_path, study):
 def test_the_twin_of_the_demo_is_there_at_once(monkeypatch):
     demo = open_study("demo")
     monkeypatch.setattr(beside, "open_study", None)  # nothing is loaded
-    (twin,) = beside.measure_beside(demo, Settings(), "twin")(lambda: False)
+    (twin,) = beside.measure_beside(demo, Settings(), "twin")
     assert twin.name == "spectrally normalised" and twin.norms.data == demo.calibration_id
     assert twin.norms.blocks == demo.bench().norms().blocks
     assert len(twin.sigmas) == 36 and twin.sigmas["sigma"].between(4.9, 5.1).all()
