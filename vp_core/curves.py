@@ -1,4 +1,7 @@
-"""Recipes × sparsities → a tidy table of scores that can be stopped and resumed; no point is computed twice."""
+"""Recipes × sparsities → a tidy table of scores that can be stopped and resumed; no point is computed twice.
+
+pandas is imported where a table is made, not before: a single score (`point`) needs none.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -6,10 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock
 
 from vp_core.asking.evaluate import Score
@@ -19,6 +21,9 @@ from vp_core.ground.store import atomic
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, name_of
 from vp_core.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -33,7 +38,7 @@ COLUMNS = (
 class Curve:
     """A tidy table, one row a point, with the columns COLUMNS (`right` holds packed bits: which examples were right)."""
 
-    table: pd.DataFrame
+    table: "pd.DataFrame"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Curve) and self.table.equals(other.table)
@@ -49,6 +54,8 @@ class Curve:
     @classmethod
     def load(cls, path: str | Path) -> "Curve":
         """Read what `save` wrote; VPError if the file is broken or something else."""
+        import pandas as pd
+
         try:
             # in one go: a reader that opens the path twice meets two files when another process replaces it in between
             table = pd.read_parquet(BytesIO(Path(path).read_bytes()))
@@ -92,7 +99,9 @@ class CurveStore:
             self._rows.setdefault(str(row["key"]), {str(k): v for k, v in row.items()})
 
 
-def _table(rows) -> pd.DataFrame:
+def _table(rows) -> "pd.DataFrame":
+    import pandas as pd
+
     return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
