@@ -2,6 +2,8 @@
 
 import argparse
 
+from vp_core.ground.names import AUTO, TRAINING_PRECISIONS
+
 _SN = "λ of spectral normalisation, 5 in the paper"
 
 
@@ -48,7 +50,11 @@ def _training(parser: argparse.ArgumentParser, examples: str | None = None) -> N
     parser.add_argument("--examples", default=examples, help=f"training examples of each pass (default: {shown})")
     parser.add_argument("--batch", default="32", help="texts in a mini-batch (default: 32)")
     parser.add_argument("--lr", default="5e-5", help="learning rate of AdamW (default: 5e-5)")
-    parser.add_argument("--precision", default="bfloat16", help="bfloat16 (mixed) or float32 (default: bfloat16)")
+    parser.add_argument(
+        "--precision", default=AUTO,
+        help=f"of products: {', '.join(TRAINING_PRECISIONS)}; auto is what this machine is fast in, or a run was begun with "
+        f"(default: {AUTO})",
+    )  # fmt: skip
     parser.add_argument("--seed", default="0", help="seed of order and dropout (default: 0)")
 
 

@@ -34,6 +34,10 @@ BASES = ("neurons", "principal")
 """The coordinates of heads (`vp_core.replacing.principal`)."""
 PRECISIONS = ("float32", "bfloat16", "int8")
 """The arithmetic a model is run in (`vp_core.model.precision`)."""
+AUTO = "auto"
+TRAINING_PRECISIONS = (AUTO, "float32", "bfloat16")
+"""The arithmetic a model is trained in (`vp_core.training.loop`): bfloat16 is for products only, weights stay float32; `auto` is
+bfloat16 where the processor is made for it, else float32."""
 FORMATS = ("pruned", "transformers", "onnx")
 """How a smaller model is written (`vp_core.squeezing.folder`, `vp_core.squeezing.onnx`)."""
 KINDS = ("head", "attention", "ffn")
