@@ -87,7 +87,8 @@ def test_every_training_is_seeded_by_itself(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("family", ["bert"])
 def test_in_bfloat16_and_with_dropout(family, tmp_path):
-    """As runs are by default where the processor is made for it; the model is handed over in training mode, which nothing that is measured may see."""
+    """As runs are by default where it is fast; the model is handed over in training mode, which nothing that is measured may
+    see."""
     given = material(family)
     model = copy.deepcopy(given.model)
     for module in model.modules():
