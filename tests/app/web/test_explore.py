@@ -5,14 +5,8 @@ from pages import open_page, until
 from streamlit.testing.v1 import AppTest
 
 from vp_core.recipes import RECIPES, Recipe
-from vp_core.study import open_study
 
 pytestmark = pytest.mark.usefixtures("fresh_app")
-
-
-@pytest.fixture(scope="module")
-def demo():
-    return open_study("demo")
 
 
 def page(**query: str) -> AppTest:

@@ -76,8 +76,7 @@ def test_what_the_model_cannot_take_is_said():
 
 
 @pytest.mark.parametrize("view", ["speed", "explore"])
-def test_a_squeezed_model_is_one_sentence(view, tmp_path):
-    demo = open_study("demo")
+def test_a_squeezed_model_is_one_sentence(view, tmp_path, demo):
     save_pruned(demo.squeezed(Recipe(), 0.3), tmp_path / "small", demo.loaded.tokenizer)
     at = page(view, model=str(tmp_path / "small"))
     assert not at.exception

@@ -236,8 +236,7 @@ def test_a_squeezed_model_gets_its_sentence(tmp_path, study):
     assert not at.exception and "squeezed already" in at.error[0].value
 
 
-def test_the_twin_of_the_demo_is_there_at_once(monkeypatch):
-    demo = open_study("demo")
+def test_the_twin_of_the_demo_is_there_at_once(monkeypatch, demo):
     monkeypatch.setattr(beside, "open_study", None)  # nothing is loaded
     (twin,) = beside.measure_beside(demo, Settings(), "twin")(lambda: False)
     assert twin.name == "spectrally normalised" and twin.norms.data == demo.calibration_id
