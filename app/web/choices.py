@@ -166,7 +166,7 @@ def picked(name: str, in_panel: bool) -> None:
     value, settings = st.session_state[f"pick-{name}"], st.session_state.settings
     try:
         new = _chosen(settings, name, value)
-        new.recipe.checked()
+        _ = new.recipe  # refused here if it cannot be
     except VPError as error:
         st.session_state.refused = f"{str(error).rstrip('.')}; the last choice is kept."
         return

@@ -10,7 +10,7 @@ TERMS = {
     "**Best**: what loses least without fine-tuning. The others change one thing at a time; any choice below makes a recipe "
     "of your own.",
     "units": "What goes as one. **single rows** of any of the six matrices, as in the paper; or rows together with the columns "
-    "that read them, so that a matrix shrinks on both sides: **ffn** neurons, **values** (a value's coordinate), **pairs** "
+    "that read them, so that a matrix shrinks on both sides: **ffn neurons**, **values** (a value's coordinate), **pairs** "
     "(a coordinate of query and key), **heads**, **sublayers**, **layers**.",
     "basis": "**neurons**: units as they are. **principal**: value and query/key coordinates are turned within each head to "
     "their principal axes first, which changes nothing the dense model says.",

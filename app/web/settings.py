@@ -18,17 +18,17 @@ from vp_core.ground.names import (
     check_units,
 )
 from vp_core.ranking.plan import check_sparsity
-from vp_core.recipes import RECIPES, Recipe, name_of
+from vp_core.recipes import RECIPES, Recipe, recipe_name
 from vp_core.study import CALIBRATION
 from vp_core.training.gate import check_epsilon, check_theta
 from vp_core.training.snip import THETA
 
 UNIT_CHOICES = (
     "rows",
-    "ffn,values,pairs",
-    "ffn",
+    "ffn neurons,values,pairs",
+    "ffn neurons",
     "heads",
-    "ffn,heads",
+    "ffn neurons,heads",
     "heads,feed-forward",
     "sublayers",
     "attention",
@@ -98,7 +98,7 @@ class Settings:
     @property
     def recipe_name(self) -> str | None:
         """The name of the recipe that is set, if it has one."""
-        return name_of(self.recipe)
+        return recipe_name(self.recipe)
 
     def with_recipe(self, name: str) -> "Settings":
         """All fields of a named recipe."""
@@ -153,7 +153,7 @@ def from_query(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
             problems.append(f"In the address: {str(error)[:-1]}. The default, {field.default}, is used instead.")
     settings = Settings(**chosen)
     try:
-        settings.recipe.checked()
+        _ = settings.recipe
     except VPError as error:
         problems.append(f"In the address: {str(error)[:-1]}. The defaults of units and basis are used instead.")
         settings = replace(settings, units="rows", basis="neurons")
@@ -170,7 +170,7 @@ _CHOICES = {
     "basis": BASES,
     "budget": ("", *BUDGETS),
     "lines": ("", *LINES),
-    "show": (*TYPES, "ffn", "values", "pairs", "heads", "attention", "feed-forward", "layer"),
+    "show": (*TYPES, "ffn neurons", "values", "pairs", "heads", "attention", "feed-forward", "layer"),
     "mode": tuple(MODES),
     "gate": ("", "on"),
     "beside": ("", *BESIDE),

@@ -31,7 +31,7 @@ def test_eval_prints_one_object_with_the_librarys_number(capsys, demo):
 
 def test_eval_takes_every_choice(capsys, task, study):
     choices = ["--criterion", "magnitude", "--scope", "per layer", "--replacement", "zero", "--types", "ffn_in,query"]
-    assert main(["eval", *task, "--sparsity", "0.4", "--dtype", "bfloat16", "--json", *choices]) == 0
+    assert main(["eval", *task, "--sparsity", "0.4", "--precision", "bfloat16", "--json", *choices]) == 0
     printed = json.loads(capsys.readouterr().out)
     recipe = Recipe("magnitude", "per layer", "zero", ("query", "ffn_in"))
     assert printed["value"] == study.score(recipe, 0.4, "bfloat16").value
@@ -77,7 +77,7 @@ def test_stats_writes_what_the_library_collects(capsys, tmp_path, task, study):
         (["eval", "demo", "--sparsity", "abc"], "'abc' is not a number between 0 and 1"),
         (["eval", "demo", "--criterion", "luck"], "Unknown criterion 'luck'"),
         (["eval", "demo", "--types", "query,nose"], "Unknown projection type 'nose'"),
-        (["eval", "demo", "--dtype", "float8"], "Unknown dtype 'float8'"),
+        (["eval", "demo", "--precision", "float8"], "Unknown precision 'float8'"),
         (["eval", "../../x", "--task", "sst2"], "There is no model '../../x'"),
         (["eval", "demo", "--task", "sst9"], "Unknown task 'sst9'"),
         (["eval", "demo", "--task", "sst2", "--data", "/nowhere"], "There is no dev.tsv for sst2"),

@@ -44,7 +44,8 @@ def test_a_curve_of_two_recipes_has_the_librarys_numbers(capsys, folders, data):
     ("arguments", "says"),
     [
         (["--recipe", "worst"], "Unknown recipe 'worst'"),
-        (["--units", "ffn,noses"], "Unknown kind of unit 'noses'"),
+        (["--units", "ffn neurons,noses"], "Unknown kind of unit 'noses'"),
+        (["--units", "ffn"], "The unit 'ffn' is now 'ffn neurons'"),
         (["--units", "values,heads"], "have rows in common"),
         (["--basis", "principal"], "Single rows are pruned as they are"),
         (["--budget", "money"], "Unknown budget 'money'"),

@@ -58,20 +58,8 @@ def test_the_first_fine_tuning_may_be_longer(capsys, tmp_path, task):
 
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task, vp):
-    command = [
-        "snip",
-        *task,
-        "--iterations",
-        "3",
-        "--at-least",
-        "1",
-        "--examples",
-        "40",
-        "--batch",
-        "4",
-        "--precision",
-        "float32",
-    ]
+    schedule = ["--examples", "40", "--batch", "4", "--precision", "float32"]
+    command = ["snip", *task, "--iterations", "3", "--at-least", "1", *schedule]
     stopped = vp(*command, "--out", tmp_path / "stopped")
     for line in stopped.stderr:
         if "iteration 2: training" in line:  # its first iteration is kept, the second has begun

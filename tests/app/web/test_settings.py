@@ -34,7 +34,8 @@ def test_what_is_measured_is_sorted_once_each_and_with_the_sliders():
         ("criterion", "varience", "Unknown criterion 'varience': choose one of variance, random, magnitude"),
         ("types", "query,foo", "Unknown projection type 'foo'"),
         ("types", "", "No projection type is chosen"),
-        ("units", "ffn,heads,values", "The units 'values' and 'heads' have rows in common"),
+        ("units", "ffn neurons,heads,values", "The units 'values' and 'heads' have rows in common"),
+        ("units", "ffn,heads", "The unit 'ffn' is now 'ffn neurons'"),
         ("basis", "rotated", "Unknown basis 'rotated'"),
         ("basis", "principal", "Single rows are pruned as they are"),
         ("budget", "latency", "Unknown budget 'latency'"),
@@ -57,7 +58,7 @@ def test_a_bad_value_is_named_and_the_default_taken(name, value, says):
 def test_a_named_recipe_sets_all_of_its_fields_and_is_recognised(name):
     before = Settings(units="heads", criterion="wanda", types="query", budget="flops", sparsity="0.4")
     chosen = before.with_recipe(name)
-    assert chosen.recipe.checked() == RECIPES[name].checked() and chosen.recipe_name == name
+    assert chosen.recipe == RECIPES[name] and chosen.recipe_name == name
     assert from_query(chosen.to_query()) == (chosen, []) and chosen.sparsity == "0.4"
     assert replace(chosen, criterion="magnitude").recipe_name is None
 
@@ -67,7 +68,7 @@ def test_the_budget_follows_the_units():
     assert (Settings().recipe.budget, heads.recipe.budget) == ("units", "parameters")
     assert "budget" not in heads.to_query()  # it goes without saying
     turned = replace(heads, basis="principal")
-    assert turned.with_units("rows").recipe.checked().basis == "neurons"
+    assert turned.with_units("rows").recipe.basis == "neurons"
 
 
 def test_the_paper_is_drawn_by_criteria_and_what_solves_by_replacement():

@@ -37,7 +37,7 @@ keep = run_folder.Log.keep
 run_folder.Log.keep = lambda self, name, *rest: writes.append(name) or keep(self, name, *rest)
 
 out = Path(sys.argv[1])
-job = snip._Run(t.material("bert"), t.settings(sn=4.0, iterations=2).checked(), out / "run", print, lambda *news: None)
+job = snip._Run(t.material("bert"), t.settings(sn=4.0, iterations=2), out / "run", print, lambda *news: None)
 rows, hashes = [], []
 while (row := job.next()) is not None:
     rows.append(row)
