@@ -2,8 +2,9 @@
 
 import pytest
 import streamlit as st
+from pages import STARTED
 
-from app.web import jobs
+from app.web.jobs import Job
 from benchmarks.browser import running_app
 
 
@@ -12,9 +13,22 @@ def fresh_app(tmp_path_factory):
     """Nothing was computed before: no files, and nothing that earlier test files left in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VP_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(jobs, "ABANDONED_AFTER", 10.0)  # what a test began and left should not slow the next ones down
         st.cache_resource.clear()
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_job_outlives_its_test(monkeypatch):
+    """What a page began would slow the next tests down."""
+    start = Job.start
+
+    def noted(job, watcher):
+        STARTED.add(job)
+        return start(job, watcher)
+
+    monkeypatch.setattr(Job, "start", noted)
+    yield
+    STARTED.cancel()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +47,13 @@ def own_app(tmp_path):
         yield url
 
 
+@pytest.fixture(scope="session")
+def tiny_bert(folders, data):
+    """What names the tiny BERT and its task in the address of a page."""
+    return {"model": str(folders["bert"]), "task": "sst2", "data": str(data)}
+
+
 @pytest.fixture
 def task(folders, data):
-    """The arguments that name the tiny BERT and its task."""
+    """The arguments that name the same on the command line."""
     return [str(folders["bert"]), "--task", "sst2", "--data", str(data)]
