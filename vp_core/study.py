@@ -14,7 +14,7 @@ from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, label_order
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import TYPES, check_types, units_in_0_4
+from vp_core.ground.names import CALIBRATION, TYPES, check_types, units_in_0_4
 from vp_core.ground.store import digest
 from vp_core.load import EMBEDDED, LoadedModel, load_model
 from vp_core.measured import Bench, Kept
@@ -28,9 +28,6 @@ from vp_core.squeezing.budget import most, saved, within
 from vp_core.squeezing.cost import Cost, cost
 from vp_core.squeezing.folder import task_of
 from vp_core.squeezing.squeeze import Squeezed, squeeze
-
-CALIBRATION = 512
-"""Training sentences that statistics are collected on, unless asked otherwise. Their labels are never looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +90,7 @@ class Study:
         """The rows that survive; at sparsity 0 all do, and nothing has to be measured."""
         if sparsity == 0:
             touched = {p for group in self.bench().groups(recipe) for p, _ in group.rows}
-            keep = {p.name: torch.ones(p.d_out, precision=torch.bool) for p in self.projections() if p in touched}
+            keep = {p.name: torch.ones(p.d_out, dtype=torch.bool) for p in self.projections() if p in touched}
             return Plan(keep, recipe.criterion, recipe.scope, 0.0, self.loaded.fingerprint, recipe.budget)
         return self.bench(recipe.basis).plan(recipe, sparsity)
 
@@ -116,7 +113,7 @@ class Study:
 
     def most_saved(self, recipe: Recipe) -> float:
         """The largest sparsity that the recipe's units can meet; nothing is measured for it."""
-        recipe, bench = recipe.checked(), self.bench()
+        bench = self.bench()
         return most(bench.layers, bench.groups(recipe), recipe.budget, self.model)
 
     def reachable(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:

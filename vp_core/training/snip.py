@@ -24,22 +24,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.evaluate import Question, Score, score
 from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import MODES
+from vp_core.ground.names import ITERATIONS, L1, MODES, THETA
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without, without
 from vp_core.squeezing.cost import cost
 from vp_core.training.gate import check_theta, gated, ungate
-from vp_core.training.leaving import choose, estimate, units
+from vp_core.training.leaving import blocks_that_leave, estimate, leaving_together
 from vp_core.training.loop import Lessons, Schedule, Watch, new_accelerator, on_all, train
 from vp_core.training.run_folder import Checkpoint, Log
 from vp_core.training.spectral import check_lambda, fold, normalise_left
 from vp_core.training.spectral_start import nearest
 from vp_core.training.write_back import freeze_new_biases, write_back
 
-THETA, L1 = 0.95, 0.01
-"""The paper's threshold of identity and factor of the L1 term (sections 4.1 and A.2)."""
 Tell = Callable[[str], None]
 
 
@@ -55,7 +53,7 @@ class SnipSettings:
     """
 
     mode: str = "joint"
-    iterations: int = 10
+    iterations: int = ITERATIONS
     theta: float = THETA
     k: tuple[int, int] = (1, 1)
     l1: float = L1
@@ -131,7 +129,7 @@ class _Run:
     def next(self) -> dict[str, Any] | None:
         """The next row; None at the end: enough iterations, or nothing that could leave."""
         number, started = len(self.log.rows), time.perf_counter()
-        if number > self.settings.iterations or (number and not units(self.settings.mode, self._blocks())):
+        if number > self.settings.iterations or (number and not leaving_together(self.settings.mode, self._blocks())):
             return None
         row: dict[str, Any] = {"iteration": number, "went": []}
         if number == 0:
@@ -181,7 +179,7 @@ class _Run:
         """Steps 3 and 4."""
         assert self.epsilon is not None
         norms, settings = self._norms(), self.settings
-        went = choose(
+        went = blocks_that_leave(
             norms, self.epsilon, settings.mode, settings.theta, settings.at_least, settings.least_share, self._shares()
         )
         shares = norms.identity_share(self.epsilon).tolist()
