@@ -1,21 +1,20 @@
 """What the identity prior would take out right now, nothing trained: thresholds ε and θ on a model as it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
 from vp_core.asking.evaluate import Score, evaluate
 from vp_core.ground.errors import one_of
-from vp_core.ground.names import MODES
+from vp_core.ground.names import MODES, THETA
 from vp_core.ground.store import digest
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.squeezing.blocks_off import masked_without
 from vp_core.study import Study
 from vp_core.training.gate import check_epsilon, check_theta, gated
-from vp_core.training.leaving import choose
-from vp_core.training.snip import THETA
+from vp_core.training.leaving import blocks_that_leave
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Threshold:
 
     def off(self, norms: FunctionNorms) -> list[Block]:
         """The blocks that are off, those that are the identity most often first."""
-        return choose(norms, self.epsilon, self.mode, self.theta)
+        return blocks_that_leave(norms, self.epsilon, self.mode, self.theta)
 
 
 def model_under(study: Study, threshold: Threshold) -> PreTrainedModel:
@@ -59,11 +58,9 @@ def model_under(study: Study, threshold: Threshold) -> PreTrainedModel:
     return gated(model, find_sublayers(model), threshold.epsilon)  # what is off puts out zeros: its gates are shut
 
 
-def running_scores(
-    study: Study, threshold: Threshold, background: bool = False, stopped: Callable[[], bool] = lambda: False
-) -> Iterator[Score]:
+def running_scores(study: Study, threshold: Threshold) -> Iterator[Score]:
     """Scores as they come, the last one exact."""
-    return evaluate(model_under(study, threshold), study.question, "float32", background, stopped)
+    return evaluate(model_under(study, threshold), study.question)
 
 
 def key(study: Study, threshold: Threshold) -> str:
