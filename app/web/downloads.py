@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 from app.cli.commands import about_of
+from app.web import caching
 from app.web.settings import Settings
 from vp_core.squeezing.folder import save_pruned
 from vp_core.study import Study
@@ -21,7 +22,7 @@ def folder_name(study: Study) -> str:
 def squeezed_zip(study: Study, settings: Settings) -> bytes:
     """A zip file of the folder that `save_pruned` writes, with the model squeezed at the slider's sparsity."""
     recipe, sparsity = settings.recipe, float(settings.sparsity)
-    with tempfile.TemporaryDirectory() as base:
+    with caching.said(study).hearing(object()), tempfile.TemporaryDirectory() as base:
         folder = Path(base) / folder_name(study)
         save_pruned(study.squeezed(recipe, sparsity), folder, study.loaded.tokenizer, about_of(study, recipe, sparsity))
         content = io.BytesIO()

@@ -26,7 +26,7 @@ def own_job(name: str, question: Hashable, start: Callable[[], Job[Item]], go_on
     return job
 
 
-def wait_for_news(name: str, seconds: float) -> None:
+def wait_for_items(name: str, seconds: float) -> None:
     """Until this visitor's job of that name has more than was shown before, or that many seconds."""
     job: Job = st.session_state[f"{name}_job"]
     job.wait(st.session_state[f"{name}_seen"], seconds)

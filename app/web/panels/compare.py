@@ -81,7 +81,7 @@ def _controls(study: Study, settings: Settings, lines: compare.Lines, known: int
 def _progress(study: Study, job: Job[Row], known: int, total: int) -> str:
     left = job.seconds_left()
     when = "" if left is None or known < 2 else f", about {left:.0f} s left"
-    doing = " · ".join(part for part in (job.doing, caching.news(study).of(job)) if part)
+    doing = " · ".join(part for part in (job.doing, caching.said(study).of(job)) if part)
     return f"{known} of {total} points{when} · {doing or 'starting'}"
 
 

@@ -10,7 +10,7 @@ from app.web.choices import offer, panel, slider_released, watcher
 from app.web.glossary import TERMS
 from app.web.jobs import Job
 from app.web.settings import LINES, Settings
-from app.web.waiting import own_job, wait_for_news
+from app.web.waiting import own_job, wait_for_items
 from vp_core.asking.evaluate import Score
 from vp_core.asking.metrics import CLASSIFICATION, paired_interval
 from vp_core.curves import Row
@@ -40,7 +40,7 @@ def score_panel(study: Study) -> None:
     asked = st.session_state.get("sentence_job")
     going_on = components.ticket(job, ready, *([asked] if asked else []))
     components.slider("slider", name, settings.position, slider_released, going_on, poll)
-    wait_for_news("score", FIRST_LOOK)
+    wait_for_items("score", FIRST_LOOK)
     with st.container(key="score"):
         if job.error:
             st.error(job.error, icon=":material/error:")
@@ -59,8 +59,8 @@ def score_panel(study: Study) -> None:
 
 def preparing(study: Study, job: Job) -> str:
     """What a job is at before it has anything to show."""
-    news = caching.news(study).about(job)
-    return f"{news[0].upper()}{news[1:]} …" if news else "Measuring …"
+    said = caching.said(study).about(job)
+    return f"{said[0].upper()}{said[1:]} …" if said else "Measuring …"
 
 
 def _live_job(study: Study, settings: Settings) -> Job[Score]:
@@ -173,8 +173,7 @@ def curve_panel(study: Study) -> None:
     elif not job.done:
         left = job.seconds_left()
         when = "" if left is None else f", about {left:.0f} s left"
-        news = caching.news(study).of(job)
-        doing = ": ".join(part for part in (job.doing, news) if part)
+        doing = ": ".join(part for part in (job.doing, caching.said(study).of(job)) if part)
         progress.progress(len(rows) / job.total, f"{len(rows)} of {job.total} points{when}{doing and f' · {doing}'}")
         if button.button("Cancel", width="stretch"):
             job.cancel(watcher())

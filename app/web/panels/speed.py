@@ -105,7 +105,7 @@ def _controls(wanted: Wanted, found: Found, row: Sequence[DeltaGenerator]) -> st
     busy = job is not None and not job.done
     if button.button(title, type="primary", width="stretch", disabled=busy or bool(problem), help=TERMS["measure"]):
         # Somebody else may have been faster: then the next run says so.
-        caching.measurements().start(wanted, caching.store(wanted.study), watcher())
+        caching.measurements().start(wanted, caching.store(wanted.study), watcher(), caching.said(wanted.study))
         st.session_state.speed_left = None
         st.rerun(scope="fragment")
     if problem:

@@ -14,7 +14,8 @@ from app.web.choices import offer, panel, slide, switch, watcher
 from app.web.glossary import TERMS
 from app.web.panels.explore import FIRST_LOOK, preparing, show_score
 from app.web.settings import Settings
-from app.web.waiting import own_job, wait_for_news
+from app.web.waiting import own_job, wait_for_items
+from vp_core.ground.kept import Kept
 from vp_core.ground.names import MODES
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block
@@ -86,7 +87,7 @@ def score_panel(study: Study, threshold: Threshold) -> None:
     """The score of the model without what is off, nothing trained: a first answer, then the exact one."""
     key = threshold_key(study, threshold)  # of what is off: other thresholds for the same blocks are the same question
     job = own_job("threshold", key, lambda: caching.threshold_job(study, threshold, watcher()))
-    wait_for_news("threshold", FIRST_LOOK)
+    wait_for_items("threshold", FIRST_LOOK)
     with st.container(key="score"):
         if job.error:
             st.error(job.error, icon=":material/error:")
@@ -145,13 +146,13 @@ def _distributions(models: list[Measured], threshold: Threshold) -> go.Figure:
     """The figure of the norms: drawn once for the same models and kinds, after that only its ε moves."""
     kinds = ("attention", "ffn") if "attention" in MODES[threshold.mode] else ("head", "ffn")
     key = (*(id(one.norms) for one in models), *MODES[threshold.mode])
-    kept = st.session_state.get("norms_figure")
-    if kept is None or kept[0] != key:
-        drawn = function_norms.draw({one.name: one.norms for one in models}, kinds, threshold.epsilon)
-        # the norms stay with it, so that no other gets their address
-        kept = st.session_state.norms_figure = (key, drawn, models)
-    function_norms.move(kept[1], threshold.epsilon)
-    return kept[1]
+    figures: Kept = st.session_state.setdefault("norms_figure", Kept(most=1))
+    # the models stay with it, so that no other's norms get their address
+    drawn, _ = figures.once(
+        key, lambda: (function_norms.draw({one.name: one.norms for one in models}, kinds, threshold.epsilon), models)
+    )
+    function_norms.move(drawn, threshold.epsilon)
+    return drawn
 
 
 def _sigma_panel(models: list[Measured]) -> None:
