@@ -18,7 +18,7 @@ from vp_core.ground.errors import VPError
 from vp_core.study import Study
 
 FIRST_LOOK = 0.25
-"""Seconds a script run waits for news of a score before it leaves the rest to the browser's polling."""
+"""Seconds a script run waits for a new score before it leaves the rest to the browser's polling."""
 SENTENCE_LOOK = 1.0
 """The same for the answers to a sentence, which are hardly ever long in coming."""
 _SCORE_POLL_MS, _PREPARING_POLL_MS, _CURVE_POLL_MS = 60, 700, 1000
