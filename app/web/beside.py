@@ -77,10 +77,9 @@ def measure_beside(of: Study, settings: Settings, which: str) -> Callable[[Calla
         if kept is not None:  # the demo's own texts: nothing has to be loaded
             yield Measured(name_of(TWINS[settings.model]), kept[0], as_table(kept[1]))
             return
-        columns = tuple(column.strip() for column in settings.text.split(",") if column.strip())
         twin = open_study(
-            TWINS[settings.model], settings.task, settings.data or None, text=columns, label=settings.label,
-            calibration=int(settings.calibration),
+            TWINS[settings.model], settings.task, settings.data or None, text=settings.columns,
+            label=settings.label, calibration=settings.calibration,
         )  # fmt: skip
         yield from _parts(name_of(twin.loaded.name), twin.bench().norms(), twin.model)
 

@@ -45,12 +45,11 @@ KEPT_SCORES = 4096
 
 def study(settings: Settings) -> Study:
     """The study of a model, a task and a number of calibration sentences, loaded once for all visitors."""
-    return _study(settings.model, settings.task, settings.data, settings.text, settings.label, int(settings.calibration))
+    return _study(settings.model, settings.task, settings.data, settings.columns, settings.label, settings.calibration)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model and its data …")
-def _study(model: str, task: str, data: str, text: str, label: str, calibration: int) -> Study:
-    columns = tuple(column.strip() for column in text.split(",") if column.strip())
+def _study(model: str, task: str, data: str, columns: tuple[str, ...], label: str, calibration: int) -> Study:
     opened = open_study(model, task, data or None, text=columns, label=label, calibration=calibration)
     opened.listeners.append(News())
     opened.statistics()  # now, under the spinner, rather than at the first slide

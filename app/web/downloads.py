@@ -20,7 +20,7 @@ def folder_name(study: Study) -> str:
 
 def squeezed_zip(study: Study, settings: Settings) -> bytes:
     """A zip file of the folder that `save_pruned` writes, with the model squeezed at the slider's sparsity."""
-    recipe, sparsity = settings.recipe, float(settings.sparsity)
+    recipe, sparsity = settings.recipe, settings.sparsity
     with tempfile.TemporaryDirectory() as base:
         folder = Path(base) / folder_name(study)
         save_pruned(study.squeezed(recipe, sparsity), folder, study.loaded.tokenizer, about_of(study, recipe, sparsity))

@@ -1,16 +1,18 @@
 """The parts of the page `Explore`, from top to bottom. Each lays out what others compute."""
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from analysis import curves, ladder, theme
 from app.web import caching, components
 from app.web.caching import Answers
-from app.web.choices import offer, panel, slider_released, watcher
+from app.web.choices import offer, panel, slider_released
 from app.web.glossary import TERMS
 from app.web.jobs import Job
 from app.web.settings import LINES, Settings
-from app.web.waiting import own_job, wait_for_news
+from app.web.visitor import Followed, visitor
+from app.web.waiting import follow, forget, leave, progress_line
 from vp_core.asking.evaluate import Score
 from vp_core.asking.metrics import CLASSIFICATION, paired_interval
 from vp_core.curves import Row
@@ -32,15 +34,16 @@ SLIDER_NAMES = {
 @panel
 def score_panel(study: Study) -> None:
     """Slider, the score now against dense, what goes, and a sentence to try."""
-    settings: Settings = st.session_state.settings
-    job = _live_job(study, settings)
-    ready = caching.prepared(study, settings.recipe, watcher())
+    me = visitor()
+    settings, score = me.settings, _score(study, me.settings)
+    job = score.job
+    ready = caching.prepared(study, settings.recipe, visitor().name)
     poll = _SCORE_POLL_MS if job.items else _PREPARING_POLL_MS
     name = SLIDER_NAMES[settings.recipe.budget]
-    asked = st.session_state.get("sentence_job")
-    going_on = components.ticket(job, ready, *([asked] if asked else []))
+    asked = me.followed.get("sentence")
+    going_on = components.ticket(job, ready, *([asked.job] if asked else []))
     components.slider("slider", name, settings.position, slider_released, going_on, poll)
-    wait_for_news("score", FIRST_LOOK)
+    score.wait(FIRST_LOOK)
     with st.container(key="score"):
         if job.error:
             st.error(job.error, icon=":material/error:")
@@ -63,12 +66,12 @@ def preparing(study: Study, job: Job) -> str:
     return f"{news[0].upper()}{news[1:]} …" if news else "Measuring …"
 
 
-def _live_job(study: Study, settings: Settings) -> Job[Score]:
+def _score(study: Study, settings: Settings) -> Followed[Score]:
     """This visitor's running score."""
-    recipe, sparsity, precision = settings.recipe, float(settings.sparsity), settings.precision
-    return own_job(
+    recipe, sparsity, precision = settings.recipe, settings.sparsity, settings.precision
+    return follow(
         "score", study.key(recipe, sparsity, precision),
-        lambda: caching.live_job(study, recipe, sparsity, precision, watcher()),
+        lambda: caching.live_job(study, recipe, sparsity, precision, visitor().name),
     )  # fmt: skip
 
 
@@ -99,7 +102,7 @@ def _points(value: float, percent: bool) -> str:
 
 def _show_cost(study: Study, settings: Settings) -> None:
     try:
-        cost = study.cost(settings.recipe, float(settings.sparsity))
+        cost = study.cost(settings.recipe, settings.sparsity)
     except VPError:  # more than these units hold: the score says so
         return
     million = 1e6
@@ -134,11 +137,11 @@ def _sentence(study: Study, settings: Settings) -> None:
 
 def _sentence_job(study: Study, settings: Settings, text: tuple[str, ...]) -> Job[Answers]:
     """What both models say. A job, since the pruned one may have to be refitted first."""
-    recipe, sparsity = settings.recipe, float(settings.sparsity)
-    return own_job(
+    recipe, sparsity = settings.recipe, settings.sparsity
+    return follow(
         "sentence", (study.key(recipe, sparsity), text),
-        lambda: caching.sentence_job(study, recipe, sparsity, text, watcher()),
-    )  # fmt: skip
+        lambda: caching.sentence_job(study, recipe, sparsity, text, visitor().name),
+    ).job  # fmt: skip
 
 
 def _answer(study: Study, output: np.ndarray) -> str:
@@ -149,58 +152,51 @@ def _answer(study: Study, output: np.ndarray) -> str:
 @panel
 def curve_panel(study: Study) -> None:
     """Score against sparsity for several criteria or replacements, filling in by itself."""
-    settings: Settings = st.session_state.settings
-    offer("Lines", "lines", LINES, settings.curve_lines, label_visibility="collapsed")
-    settings = st.session_state.settings
+    settings = visitor().settings
     by = settings.curve_lines
+    offer("lines", LINES, by, label_visibility="collapsed")
     try:
-        job = _curve_job(study, settings)
+        curve = _curve(study, settings)
     except VPError as error:  # units that this model does not have
         st.error(str(error), icon=":material/error:")
-        st.session_state.now.pop("curve", None)
+        forget("curve")
         return
-    rows = list(job.items)
+    job, rows = curve.job, list(curve.job.items)
     removed = theme.SHARE_NAMES[settings.recipe.budget]
     drawn = curves.draw(
         ladder.table(rows), study.question.task.metric, settings.position / 100, ladder.chosen(settings.recipe, by), "line",
         removed,
     )  # fmt: skip
     components.figure("curve", drawn, "score-against-sparsity", settings.position, components.ticket(job), _CURVE_POLL_MS)
-    st.session_state.now["curve"] = job
     progress, button = st.columns([5, 1.2], vertical_alignment="center")
     if job.error:
         progress.error(job.error, icon=":material/error:")
     elif not job.done:
-        left = job.seconds_left()
-        when = "" if left is None else f", about {left:.0f} s left"
-        news = caching.news(study).of(job)
-        doing = ": ".join(part for part in (job.doing, news) if part)
-        progress.progress(len(rows) / job.total, f"{len(rows)} of {job.total} points{when}{doing and f' · {doing}'}")
+        line = progress_line(job, len(rows), "points", job.doing, caching.news(study).of(job))
+        progress.progress(len(rows) / job.total, line)
         if button.button("Cancel", width="stretch"):
-            job.cancel(watcher())
-            st.session_state.curve_cancelled = st.session_state.curve_question
+            leave("curve")
             st.rerun(scope="fragment")
-    elif st.session_state.get("curve_cancelled") == st.session_state.curve_question:
+    elif curve.left:
         progress.caption(f"Stopped after {len(rows)} points; they are kept.")
         if button.button("Go on", width="stretch"):
-            st.session_state.curve_cancelled = None
-            st.session_state.curve_question = None
+            forget("curve")
             st.rerun(scope="fragment")
 
 
 def curve_csv() -> None:
     """The curve's points so far. No part of the curve's fragment: each poll would renew the button."""
-    now = st.session_state.now
-    components.csv_button(
-        "curve", lambda: ladder.table(now["curve"].items if "curve" in now else []).drop(columns=["right", "key"])
-    )
+    followed = visitor().followed
+
+    def table() -> pd.DataFrame:
+        curve = followed.get("curve")
+        return ladder.table(curve.job.items if curve else []).drop(columns=["right", "key"])
+
+    components.csv_button("curve", table)
 
 
-def _curve_job(study: Study, settings: Settings) -> Job[Row]:
+def _curve(study: Study, settings: Settings) -> Followed[Row]:
     """The curve of this visitor's question; a cancelled one stays as it was until asked to go on."""
     recipe, by = settings.recipe, settings.curve_lines
     key = caching.lines_key(study, ladder.lines(recipe, by), settings.precision)
-    if st.session_state.get("curve_cancelled") not in (None, key):
-        st.session_state.curve_cancelled = None  # that was another curve
-    start = lambda: caching.curve_job(study, recipe, by, settings.precision, watcher())  # noqa: E731
-    return own_job("curve", key, start, go_on=st.session_state.get("curve_cancelled") != key)
+    return follow("curve", key, lambda: caching.curve_job(study, recipe, by, settings.precision, visitor().name))

@@ -5,6 +5,7 @@ import streamlit as st
 
 from analysis.curves import METRIC_NAMES
 from app.web.glossary import TERMS
+from app.web.settings import FIELDS
 from vp_core.asking.metrics import CLASSIFICATION
 
 
@@ -25,7 +26,7 @@ def show_speeds(table: pd.DataFrame) -> None:
         }
     )
     columns = {
-        "removed": _number("%.0f %%", "sparsities"),
+        "removed": st.column_config.NumberColumn(format="%.0f %%", help=FIELDS["sparsities"].help),
         "form": st.column_config.TextColumn(help=TERMS["form"]),
         "parameters": _number("%.2f M", "parameters"),
         "megabytes": _number("%.1f MB", "megabytes"),
@@ -56,7 +57,7 @@ def show_precisions(table: pd.DataFrame, metric: str) -> None:
     )
     columns = {
         "form": st.column_config.TextColumn(help=TERMS["form"]),
-        "precision": st.column_config.TextColumn(help=TERMS["precision"]),
+        "precision": st.column_config.TextColumn(help=FIELDS["precision"].help),
         name: st.column_config.TextColumn(help=TERMS["precisions"]),
         "95 % interval": st.column_config.TextColumn(help=TERMS["interval"]),
         "megabytes": _number("%.1f MB", "megabytes"),

@@ -8,8 +8,9 @@ from streamlit.testing.v1 import AppTest
 
 from analysis import off, theme
 from app.web import beside, caching
+from app.web.address import from_query
 from app.web.panels import sublayer_runs
-from app.web.settings import Settings, from_query
+from app.web.settings import Settings
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import save_pruned
 from vp_core.study import open_study
