@@ -4,8 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from analysis import compare
-from analysis.curves import METRIC_NAMES
 from analysis.live import LiveFigure
+from analysis.names import METRIC_NAMES, score_format
 from app.web import caching, components
 from app.web.choices import offer, panel
 from app.web.glossary import TERMS
@@ -13,7 +13,6 @@ from app.web.jobs import Job
 from app.web.settings import OWN, Settings
 from app.web.visitor import visitor
 from app.web.waiting import begin, following, leave, progress_line
-from vp_core.asking.metrics import CLASSIFICATION
 from vp_core.curves import Row
 from vp_core.ground.errors import VPError
 from vp_core.study import Study
@@ -76,8 +75,7 @@ def _controls(study: Study, settings: Settings, lines: compare.Lines, known: int
 
 
 def _show_summary(summary: pd.DataFrame, metric: str) -> None:
-    name, percent = METRIC_NAMES[metric], metric in CLASSIFICATION
-    scale, format_ = (100, "%.1f %%") if percent else (1, "%.3f")
+    name, (scale, format_) = METRIC_NAMES[metric], score_format(metric)
     shown = pd.DataFrame({"recipe": summary["line"]})
     columns = {"recipe": st.column_config.TextColumn(help=TERMS["recipe"])}
     for at in compare.AT:

@@ -3,10 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from analysis.curves import METRIC_NAMES
+from analysis.names import METRIC_NAMES, score_text
 from app.web.glossary import TERMS
 from app.web.settings import FIELDS
-from vp_core.asking.metrics import CLASSIFICATION
 
 
 def show_speeds(table: pd.DataFrame) -> None:
@@ -81,6 +80,4 @@ def _span(low: str, high: str) -> str:
 
 
 def _score(value: float, metric: str) -> str:
-    if pd.isna(value):
-        return ""
-    return f"{100 * value:.1f} %" if metric in CLASSIFICATION else f"{value:.3f}"
+    return "" if pd.isna(value) else score_text(value, metric)

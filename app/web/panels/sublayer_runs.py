@@ -7,14 +7,13 @@ import pandas as pd
 import streamlit as st
 
 from analysis import identity
-from analysis.curves import METRIC_NAMES
+from analysis.names import METRIC_NAMES, score_format
 from app.web import components
 from app.web.beside import TWINS
 from app.web.choices import offer, panel, typed
 from app.web.glossary import TERMS
 from app.web.settings import Settings
 from app.web.visitor import remember
-from vp_core.asking.metrics import CLASSIFICATION
 from vp_core.ground.errors import VPError
 from vp_core.ground.store import DEMO_DIR
 from vp_core.study import Study
@@ -72,8 +71,7 @@ def _metric(logs: Mapping[str, identity.Log]) -> str:
 
 
 def _show_summary(summary: pd.DataFrame, metric: str) -> None:
-    name, percent = METRIC_NAMES[metric], metric in CLASSIFICATION
-    scale, format_ = (100, "%.1f %%") if percent else (1, "%.3f")
+    name, (scale, format_) = METRIC_NAMES[metric], score_format(metric)
     score = st.column_config.NumberColumn(format=format_)
     titles = {f"{name} given": "given", "… of that model": "its score"} | {f"{name} at {at:.0%}": at for at in identity.AT}
     shares = {"within a point": "within a point", "pruned to": "pruned to"}

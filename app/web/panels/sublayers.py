@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import function_norms, off, spectral, theme
-from analysis.curves import METRIC_NAMES
+from analysis.names import KIND_NAMES, METRIC_NAMES
 from app.web import beside, caching, components
 from app.web.beside import Measured
 from app.web.choices import offer, panel
@@ -109,7 +109,7 @@ def _off_panel(study: Study, norms: FunctionNorms, threshold: Threshold) -> None
 
 def _count(table: pd.DataFrame, kind: str) -> str:
     part = table.loc[table["kind"] == kind, "off"]
-    return f"{part.sum()} of {len(part)} {function_norms.KIND_NAMES[kind]}"
+    return f"{part.sum()} of {len(part)} {KIND_NAMES[kind]}"
 
 
 @panel

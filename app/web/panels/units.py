@@ -3,6 +3,7 @@
 import streamlit as st
 
 from analysis import masks, theme, variance
+from analysis.names import split_name
 from app.web import caching, components
 from app.web.choices import offer, panel
 from app.web.glossary import TERMS
@@ -24,7 +25,7 @@ def mask_panel(study: Study) -> None:
     st.markdown("##### Where rows go" if settings.recipe.single_rows else "##### Where units go", help=TERMS["heat"])
     job = _prepared(study, settings)
     if not job.items:
-        _wait(study, job, "heat-map", masks.height(study.loaded.layers))
+        _wait(study, job, "heat-map", theme.map_height(study.loaded.layers))
         return
     found = job.items[0]
     drawn = masks.draw(found.ranking, settings.sparsity, found.shares)
@@ -54,7 +55,7 @@ def neuron_panel(study: Study) -> None:
 
 
 def _show_units(settings: Settings, found: Prepared) -> None:
-    there = list(dict.fromkeys(masks.split_name(name)[1] for name in found.ranking.place))
+    there = list(dict.fromkeys(split_name(name)[1] for name in found.ranking.place))
     shown = settings.show if settings.show in there else there[0]
     if len(there) > 1:
         offer("show", there, shown)
