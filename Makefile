@@ -3,14 +3,19 @@ PYTHON ?= python3
 VENV := .venv/bin
 PORT ?= 8501
 
-.PHONY: app test lint types bench setup setup-dev
+.PHONY: app test test-slow lint types bench setup setup-dev
 
 app: setup
 	PORT=$(PORT) $(VENV)/vp app
 
+# Each prints at its end how many tests there were and its slowest ten; together they are all of them.
+PYTEST := $(VENV)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=10
+
 test: setup-dev
-	$(VENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore-glob='tests/app/test_browser*'
-	$(VENV)/python -m pytest tests/app/test_browser*.py
+	$(PYTEST) -m "not slow"
+
+test-slow: setup-dev
+	$(PYTEST) -m slow
 
 lint: setup-dev
 	$(VENV)/ruff check .

@@ -8,7 +8,6 @@ import plotly.graph_objects as go
 
 from analysis import theme
 from analysis.names import METRIC_NAMES, titled
-from analysis.reach import reachable
 from vp_core.curves import CurveStore, Row, known_point, order_of_points, sweep
 from vp_core.ground.parallel import wait_turn
 from vp_core.recipes import RECIPES, Recipe, find_recipe
@@ -34,7 +33,7 @@ Lines = Mapping[str, Sequence[Recipe]]
 def lines_of(names: Sequence[str], own: Recipe | None = None, own_name: str = "my recipe") -> dict[str, list[Recipe]]:
     """The lines of named recipes, of RANDOM (three seeds), and of a recipe of one's own unless it has a name among them."""
     lines = {name: [find_recipe(name)] for name in names if name in RECIPES}
-    if own is not None and own.checked() not in [one.checked() for (one,) in lines.values()]:
+    if own is not None and own not in [one for (one,) in lines.values()]:
         lines[own_name] = [own]
     if RANDOM in names:
         units = RECIPES["units mean"]
@@ -44,7 +43,7 @@ def lines_of(names: Sequence[str], own: Recipe | None = None, own_name: str = "m
 
 def grid_of(study: Study, recipe: Recipe) -> list[float]:
     """The sparsities a recipe is measured at: what its units can meet."""
-    return reachable(study, recipe, COARSE if recipe.replacement == "refit" else GRID)
+    return study.reachable(recipe, COARSE if recipe.replacement == "refit" else GRID)
 
 
 def points_of(study: Study, lines: Lines) -> list[tuple[str, Recipe, float]]:
@@ -56,9 +55,9 @@ def points_of(study: Study, lines: Lines) -> list[tuple[str, Recipe, float]]:
     return [(names[recipe], recipe, sparsity) for recipe, sparsity in ordered if sparsity in grids[recipe]]
 
 
-def known(study: Study, lines: Lines, store: CurveStore, dtype: str = "float32") -> list[Row]:
+def known(study: Study, lines: Lines, store: CurveStore, precision: str = "float32") -> list[Row]:
     """The points that were finished before."""
-    found = ((name, known_point(study, recipe, s, dtype, store)) for name, recipe, s in points_of(study, lines))
+    found = ((name, known_point(study, recipe, s, precision, store)) for name, recipe, s in points_of(study, lines))
     return [row | {"line": name} for name, row in found if row is not None]
 
 
@@ -66,7 +65,7 @@ def measure(
     study: Study,
     lines: Lines,
     store: CurveStore,
-    dtype: str = "float32",
+    precision: str = "float32",
     background: bool = False,
     stopped: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda news: None,
@@ -76,7 +75,7 @@ def measure(
         if background:
             wait_turn()
         tell(f"{name} at {sparsity:.0%}")
-        for row in sweep(study, [recipe], [sparsity], None, store, dtype, background, stopped):
+        for row in sweep(study, [recipe], [sparsity], None, store, precision, background, stopped):
             yield row | {"line": name}
         if stopped():
             return

@@ -7,7 +7,6 @@ import pandas as pd
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure
-from analysis.reach import reachable
 from vp_core.model.projections import find_layers
 from vp_core.recipes import Recipe
 from vp_core.speed import Row, compare, forms_of
@@ -71,7 +70,7 @@ def limit(study: Study, recipe: Recipe, length: int, sparsities: Sequence[float]
     if recipe.budget == "units":
         values = [study.cost(recipe, sparsity).speed_limit(length) for sparsity in sparsities]
         return pd.DataFrame({"sparsity": list(sparsities), "speedup": values})
-    sparsities = reachable(study, recipe, sparsities)
+    sparsities = study.reachable(recipe, sparsities)
     layers, ranking = find_layers(study.model), study.ranking(recipe)
     plans = (ranking.plan(share) for share in study.unit_shares(recipe, sparsities))
     values = [cost(layers, plan).speed_limit(length) for plan in plans]

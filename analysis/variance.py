@@ -41,7 +41,9 @@ def unit_name(type_: str) -> str:
     """
     if type_ in TYPES:
         return f"{type_} neuron"
-    return {"ffn": "ffn neuron", "values": "value coordinate", "pairs": "query/key pair", "heads": "head"}.get(type_, type_)
+    return {"ffn neurons": "ffn neuron", "values": "value coordinate", "pairs": "query/key pair", "heads": "head"}.get(
+        type_, type_
+    )
 
 
 def layer_table(statistics: Statistics) -> pd.DataFrame:

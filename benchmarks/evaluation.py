@@ -11,8 +11,8 @@ def run(study: Study, texts: list[str]) -> None:
     peer = pipeline("text-classification", model=study.model, tokenizer=study.loaded.tokenizer, device="cpu")
     answers: dict[str, object] = {}
 
-    def ours(dtype: str) -> None:
-        answers[dtype] = score(study.model, study.question, dtype).value
+    def ours(precision: str) -> None:
+        answers[precision] = score(study.model, study.question, precision).value
 
     def theirs() -> None:
         names = [study.model.config.id2label[i] for i in range(study.model.config.num_labels)]

@@ -21,7 +21,7 @@ from vp_core.study import open_study
 from vp_core.training.finetune import lessons_of
 from vp_core.training.loop import Schedule
 from vp_core.training.run_folder import LOG, read_log
-from vp_core.training.snip import Material, Settings, run
+from vp_core.training.snip import Material, SnipSettings, run
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "identity_results.md"
@@ -37,11 +37,11 @@ SHIPPED = ("demo-joint", "demo-joint-sn")
 """Runs whose logs come with the demo, for the page Sub-layers."""
 
 
-def settings(task: str, mode: str, variants: Collection[str] = ()) -> Settings:
+def settings(task: str, mode: str, variants: Collection[str] = ()) -> SnipSettings:
     """Those of one run of the table. Variants: `sn`; `few` heads at a time; `long`, which on SST-2 begins as `sn` does."""
     heads = FEW if "few" in variants else 12 if mode in ("joint", "heads", "ffn") else 1
     schedule = PAIRS if task == "mrpc" else SHORT
-    one = Settings(mode=mode, iterations=ITERATIONS[mode], k=(heads, 1), least_share=0.05, schedule=schedule)
+    one = SnipSettings(mode=mode, iterations=ITERATIONS[mode], k=(heads, 1), least_share=0.05, schedule=schedule)
     if task == "mrpc":
         one = replace(one, begin=replace(SHORT, examples=None))
     if task == "sst2" and {"sn", "long"} & {*variants}:

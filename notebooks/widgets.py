@@ -29,7 +29,7 @@ from vp_core.study import Study
 REST = 0.15
 """Seconds without a move after which the thumb counts as resting."""
 
-DTYPE = "float32"
+PRECISION = "float32"
 WIDTH, HEIGHT = 900, 310
 """Pixels of the whole and of each figure: slider and figures stay in sight together, and wrap in a narrower window."""
 
@@ -126,7 +126,7 @@ class Explorer(ipywidgets.VBox):
         self.score.value = score_html(kept, dense) if kept else f"<i>the score at {position} % comes when the thumb rests</i>"
 
     def _kept(self, sparsity: float) -> Score | None:
-        row = known_point(self.study, self.recipe, sparsity, DTYPE, self.store)
+        row = known_point(self.study, self.recipe, sparsity, PRECISION, self.store)
         return None if row is None else score_of(row)
 
     def _compute(self, position: int, superseded: Callable[[], bool]) -> None:
@@ -141,9 +141,9 @@ class Explorer(ipywidgets.VBox):
 
     def _compute_one(self, sparsity: float, position: int, superseded: Callable[[], bool]) -> None:
         with served_first():
-            for score in self.study.running_scores(self.recipe, sparsity, DTYPE, stopped=superseded):
+            for score in self.study.running_scores(self.recipe, sparsity, PRECISION, stopped=superseded):
                 if score.final:
-                    self.store.add(point(self.study, self.recipe, sparsity, score, DTYPE))
+                    self.store.add(point(self.study, self.recipe, sparsity, score, PRECISION))
                 if sparsity == position / 100:
                     self._main_thread(self._say, position, score_html(score))
 
@@ -163,7 +163,7 @@ class Explorer(ipywidgets.VBox):
 
     def _draw_curve(self) -> LiveFigure:
         points = order_of_points(criteria_for(self.recipe.units), STEPS, self.recipe)
-        rows = [row for chosen, s in points if (row := known_point(self.study, chosen, s, DTYPE, self.store)) is not None]
+        rows = [row for chosen, s in points if (row := known_point(self.study, chosen, s, PRECISION, self.store)) is not None]
         return curves.draw(curve(rows).table, self.study.question.task.metric, 0.0, self.recipe.criterion)
 
 

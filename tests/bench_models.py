@@ -14,7 +14,7 @@ from vp_core.ranking.plan import rank
 
 CLASSIFIERS = (*tiny.FAMILIES, "llama")
 ROWS = ("rows",)
-KINDS = ("ffn", "values", "pairs", "heads", "sublayers", "layers")
+KINDS = ("ffn neurons", "values", "pairs", "heads", "sublayers", "layers")
 
 
 @cache

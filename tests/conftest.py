@@ -31,12 +31,16 @@ settings.register_profile("vp", deadline=None, derandomize=True, suppress_health
 settings.load_profile("vp")
 
 
-LONG = ("notebooks", "real", "app")
+LONG = ("web", "notebooks", "real", "cli")
 """Folders whose tests take longest: with several processes they begin first, so that none waits for the last of them."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONG.index(name) if (name := item.path.parent.name) in LONG else len(LONG))
+    for item in items:
+        if not any(item.iter_markers("xdist_group")):  # what a file's fixtures make is made once, by one process
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
 
 
 @pytest.fixture(scope="session")

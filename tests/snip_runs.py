@@ -21,7 +21,7 @@ from vp_core.squeezing.blocks_off import masked_without
 from vp_core.squeezing.folder import load_pruned
 from vp_core.training.loop import Lessons, Schedule
 from vp_core.training.run_folder import Checkpoint, read_log
-from vp_core.training.snip import Material, Settings
+from vp_core.training.snip import Material, SnipSettings
 
 QUICK = Schedule(examples=24, batch=12, lr=3e-4, precision="float32")
 FAMILIES = bench_models.CLASSIFIERS
@@ -39,7 +39,7 @@ def material(family):
 
 
 def settings(**others):
-    return Settings(**{"iterations": 2, "at_least": 1, "schedule": QUICK} | others)
+    return SnipSettings(**{"iterations": 2, "at_least": 1, "schedule": QUICK} | others)
 
 
 def plain_rows(rows):

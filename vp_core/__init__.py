@@ -1,1 +1,72 @@
-"""Variance pruning: watch every output neuron of a Transformer's projections, remove what hardly varies."""
+"""See what the neurons of a Transformer do, and take out what hardly varies, without training.
+
+    import vp_core as vp
+
+    study = vp.open_study("demo")            # a model, the sentences it is scored on, and some to measure it on
+    study.score(vp.RECIPES["best"], 0.5)     # its accuracy with an interval when half of its parameters are gone
+
+A `Study` is all that the app, the notebooks and the command line ask. Below it lie the steps it takes, each a function of
+values that changes nothing it is given, and each a folder here, in this order; a file imports from earlier ones only:
+
+    model      what a model is made of, by family     find_projections, find_layers, find_blocks, share
+    asking     what it is asked, and how well it does open_examples, encode, make_batches, evaluate, score
+    measuring  what its neurons do on texts           collect, collect_norms, spectral_norms
+    ranking    which rows go, exactly                 score_neurons, rank, Ranking.plan, Plan
+    replacing  what takes their place                 constants, prune
+    squeezing  the rows leave the matrices            squeeze, cost, save_pruned, load_pruned, time_forward
+
+`ground` carries them all (names, files, cores), `demo` is the model that comes along, `recipes.py` says all choices in one
+value, `load.py` loads, `study.py` puts it together, `curves.py` and `speed.py` ask it many times, and `training` goes on.
+
+What is public is named in `__all__`; docs/library.md has an example of each. A name is loaded when it is first used, so
+`import vp_core` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "ground.errors": ("VPError",),
+    "ground.names": ("TYPES", "UNITS", "CRITERIA", "SCOPES", "BUDGETS", "REPLACEMENTS", "BASES"),
+    "recipes": ("Recipe", "RECIPES", "find_recipe"),
+    "model.projections": ("Projection", "Layer", "find_projections", "find_layers"),
+    "model.blocks": ("Block", "find_blocks"),
+    "model.sharing": ("share",),
+    "asking.examples": ("Examples", "open_examples"),
+    "asking.batches": ("encode", "make_batches"),
+    "asking.evaluate": ("Question", "Score", "evaluate", "score"),
+    "asking.metrics": ("paired_interval",),
+    "measuring.statistics": ("Statistics", "collect"),
+    "measuring.function_norms": ("FunctionNorms", "collect_norms"),
+    "measuring.spectral_norms": ("spectral_norms",),
+    "ranking.criteria": ("score_neurons",),
+    "ranking.plan": ("Plan", "Ranking", "rank"),
+    "replacing.ladder": ("constants",),
+    "replacing.prune": ("prune",),
+    "squeezing.squeeze": ("squeeze",),
+    "squeezing.cost": ("Cost", "cost", "parameters", "flops_per_token"),
+    "squeezing.blocks_off": ("without",),
+    "squeezing.folder": ("save_pruned", "load_pruned", "export_transformers"),
+    "squeezing.timing": ("time_forward",),
+    "load": ("LoadedModel", "load_model"),
+    "study": ("Study", "open_study", "make_study"),
+    "curves": ("Curve", "CurveStore", "sweep", "curve", "score_of"),
+    "training.loop": ("Lessons", "Schedule"),
+    "training.finetune": ("lessons_of", "fine_tune"),
+    "training.snip": ("Material", "Settings", "run"),
+}
+"""Module → its public names, in the order of the rooms: the one place that says what is public."""
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from its module, which is imported now."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

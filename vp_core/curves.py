@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -14,17 +14,18 @@ from filelock import FileLock
 
 from vp_core.asking.evaluate import Score
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import units_today
 from vp_core.ground.parallel import wait_turn
 from vp_core.ground.store import atomic
 from vp_core.ranking.plan import check_sparsity
-from vp_core.recipes import Recipe, name_of
+from vp_core.recipes import Recipe, recipe_name
 from vp_core.study import Study
 
 Row = dict[str, Any]
 COLUMNS = (
     "recipe", "criterion", "sparsity", "metric", "value", "low", "high", "n", "seconds", "rows_removed", "rows",
     "parameters_removed", "parameters", "scope", "replacement", "types", "estimator", "seed", "units", "basis",
-    "budget", "steps", "calibration", "dtype", "others",
+    "budget", "steps", "calibration", "precision", "others",
     "model", "task", "key", "right",
 )  # fmt: skip
 
@@ -48,13 +49,14 @@ class Curve:
 
     @classmethod
     def load(cls, path: str | Path) -> "Curve":
-        """Read what `save` wrote; VPError if the file is broken or something else."""
+        """Read what `save` wrote, also that of version 0.4; VPError if the file is broken or something else."""
         try:
             # in one go: a reader that opens the path twice meets two files when another process replaces it in between
             table = pd.read_parquet(BytesIO(Path(path).read_bytes()))
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise VPError(f"{str(path)!r} cannot be read as a curve ({reason}): move it away and run again.") from error
+        table = _today(table)
         if not set(COLUMNS) <= set(table.columns):
             raise VPError(f"{str(path)!r} is a table, but no curve of this tool: choose another file.")
         return cls(table[list(COLUMNS)])
@@ -96,12 +98,19 @@ def _table(rows) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
-def point(study: Study, recipe: Recipe, sparsity: float, score: Score, dtype: str) -> Row:
+def _today(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of version 0.4 in today's words: `precision` was `dtype`, and the unit `ffn neurons` was `ffn`."""
+    if "dtype" not in table.columns or not {"recipe", "units"} <= set(table.columns):
+        return table
+    words = {name: table[name].astype(str).map(units_today) for name in ("recipe", "units")}
+    return table.rename(columns={"dtype": "precision"}).assign(**words)
+
+
+def point(study: Study, recipe: Recipe, sparsity: float, score: Score, precision: str) -> Row:
     """One row of a curve."""
-    recipe = recipe.checked()
     cost = study.cost(recipe, sparsity)
     return {
-        "recipe": name_of(recipe) or recipe.describe(),
+        "recipe": recipe_name(recipe) or recipe.describe(),
         "criterion": recipe.criterion,
         "sparsity": sparsity,
         "metric": score.metric,
@@ -118,29 +127,28 @@ def point(study: Study, recipe: Recipe, sparsity: float, score: Score, dtype: st
         "replacement": recipe.replacement,
         "types": ",".join(recipe.types),
         "estimator": recipe.estimator,
-        "seed": recipe.seed,
+        "seed": recipe.facts()["seed"],
         "units": ",".join(recipe.units),
         "basis": recipe.basis,
         "budget": recipe.budget,
         "steps": recipe.steps,
         "calibration": len(study.calibration),
-        "dtype": dtype,
+        "precision": precision,
         "others": json.dumps(dict(score.others)),
         "model": study.loaded.name,
         "task": study.question.task.name,
-        "key": study.key(recipe, sparsity, dtype),
+        "key": study.key(recipe, sparsity, precision),
         "right": np.packbits(score.right).tobytes() if score.right is not None else None,
     }
 
 
-def known_point(study: Study, recipe: Recipe, sparsity: float, dtype: str, store: CurveStore) -> Row | None:
+def known_point(study: Study, recipe: Recipe, sparsity: float, precision: str, store: CurveStore) -> Row | None:
     """A finished point, if there is one. At sparsity 0 every recipe has the same: the dense model's."""
-    row = store.get(study.key(recipe, sparsity, dtype))
+    row = store.get(study.key(recipe, sparsity, precision))
     if row is None:
         return None
-    recipe = recipe.checked()
-    about = asdict(recipe) | {"types": ",".join(recipe.types), "units": ",".join(recipe.units)}
-    return row | about | {"recipe": name_of(recipe) or recipe.describe()}
+    about = recipe.facts() | {"types": ",".join(recipe.types), "units": ",".join(recipe.units)}
+    return row | about | {"recipe": recipe_name(recipe) or recipe.describe()}
 
 
 def score_of(row: Row) -> Score:
@@ -181,7 +189,7 @@ def sweep(
     sparsities: Sequence[float],
     recipe: Recipe | None = None,
     store: CurveStore | None = None,
-    dtype: str = "float32",
+    precision: str = "float32",
     background: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Row]:
@@ -193,12 +201,12 @@ def sweep(
     for chosen, sparsity in order_of_points(criteria, [check_sparsity(s) for s in sparsities], recipe):
         if background:
             wait_turn()  # what somebody waits for may be this very point
-        row = known_point(study, chosen, sparsity, dtype, store)
+        row = known_point(study, chosen, sparsity, precision, store)
         if row is None:
-            scores = list(study.running_scores(chosen, sparsity, dtype, background, stopped))
+            scores = list(study.running_scores(chosen, sparsity, precision, background, stopped))
             if not scores or not scores[-1].final:
                 return
-            row = point(study, chosen, sparsity, scores[-1], dtype)
+            row = point(study, chosen, sparsity, scores[-1], precision)
             store.add(row)
         yield row
         if stopped():

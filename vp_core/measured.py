@@ -135,7 +135,7 @@ class Bench:
         return self._closed_form(recipe, self.ranking(recipe), share)
 
     def _closed_form(self, recipe: Recipe, ranking: Ranking, share: float) -> PreTrainedModel:
-        return prune(self.model, ranking.plan(share), self._constants(recipe), self._solved(recipe, ranking, share))
+        return prune(self.model, ranking.plan(share), self._constants(recipe), self._solved(recipe, ranking.counts(share)))
 
     def last(self, recipe: Recipe, sparsity: float) -> "tuple[Bench, float]":
         """(where the last of the recipe's steps is measured, the share of units that is gone after it)."""
@@ -169,9 +169,8 @@ class Bench:
 
     def _without(self, recipe: Recipe, own: Ranking, group: UnitGroup, n: int) -> PreTrainedModel:
         """The model without the first n units of one group."""
-        places = np.where(own.place[group.name] < n, 0, 1)
-        alone = Ranking({group.name: places}, {group.name: ""}, {group.name: 1}, (group,), "", "")
-        return prune(self.model, alone.plan(1.0), self._constants(recipe), self._solved(recipe, alone, 1.0))
+        solved = self._solved(recipe, {group.name: n})
+        return prune(self.model, own.only(group.name, n), self._constants(recipe), solved)
 
     def _cumulative(self, scores: Mapping[str, Tensor], groups: Sequence[UnitGroup]) -> Mapping[str, Tensor]:
         """What went in an earlier step stays gone: it comes first."""
@@ -181,7 +180,7 @@ class Bench:
         dead = {g.name: torch.stack([~keep[p.name][rows].any(dim=1) for p, rows in g.rows]).all(dim=0) for g in groups}
         return {name: values.masked_fill(dead[name], -torch.inf) for name, values in scores.items()}
 
-    def _solved(self, recipe: Recipe, ranking: Ranking, share: float) -> Solved:
+    def _solved(self, recipe: Recipe, gone: Mapping[str, int]) -> Solved:
         """New weights of consumers; for single rows only from least squares on, since zero and mean leave them alone."""
         if recipe.single_rows and recipe.replacement in ("zero", "mean"):
             return {}
@@ -190,7 +189,7 @@ class Bench:
         consumers = self._kept.once(
             ("consumers", *_scored(recipe)), lambda: Consumers(self.model, self.layers, self.ranking(own), self.covariances())
         )
-        return consumers.solve(_rung(recipe), ranking, share)
+        return consumers.solve(_rung(recipe), gone)
 
     def _constants(self, recipe: Recipe) -> Mapping[str, Tensor]:
         if recipe.single_rows or set(WHOLE) & set(recipe.units):
@@ -253,4 +252,4 @@ def _measured_with(recipe: Recipe) -> str:
 
 def _scored(recipe: Recipe) -> tuple[object, ...]:
     """What scores depend on."""
-    return recipe.criterion, recipe.types, recipe.units, recipe.estimator, recipe.seed, recipe.steps
+    return recipe.criterion, recipe.types, recipe.units, recipe.estimator, recipe.facts()["seed"], recipe.steps

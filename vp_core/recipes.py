@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import (
@@ -18,13 +19,16 @@ from vp_core.ground.names import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recipe:
-    """How to prune: the defaults are the paper's.
+    """How to prune: the defaults are the paper's. What cannot be is refused with a VPError of one sentence.
 
     `units` and `basis`: see `model.units` and `replacing.principal`; `scope` and `budget`: `ranking.plan`; `criterion`:
-    `ranking.criteria`; `replacement`: `replacing.ladder`. `types` and `estimator` matter to single rows only, `seed` to
-    `random`. In `steps` the model is measured again after each of so many equal parts of the sparsity.
+    `ranking.criteria`; `replacement`: `replacing.ladder`. `types` and `estimator` matter to single rows only: others have
+    their defaults. In `steps` the model is measured again after each of so many equal parts of the sparsity.
+
+    `seed` matters to `random` only. It is kept, since `replace` may change the criterion, but two recipes that differ in a
+    seed that nothing depends on are equal.
     """
 
     criterion: str = "variance"
@@ -38,8 +42,8 @@ class Recipe:
     budget: str = "units"
     steps: int = 1
 
-    def checked(self) -> "Recipe":
-        """The same recipe in its one way of writing; VPError with one sentence for what cannot be."""
+    def __post_init__(self) -> None:
+        """Check every field, and write it in its one way."""
         one_of("criterion", self.criterion, CRITERIA)
         one_of("scope", self.scope, SCOPES)
         one_of("replacement", self.replacement, REPLACEMENTS)
@@ -50,12 +54,24 @@ class Recipe:
         if "rows" not in units:
             types = TYPES
         elif self.basis != "neurons":
-            raise VPError("Single rows are pruned as they are: the principal basis needs units such as ffn,values,pairs.")
+            raise VPError(
+                "Single rows are pruned as they are: the principal basis needs units such as ffn neurons,values,pairs."
+            )
         if not 1 <= self.steps <= MOST_STEPS:
             raise VPError(f"Pruning in {self.steps} steps is not possible: choose 1 to {MOST_STEPS}.")
-        seed = self.seed if self.criterion == "random" else 0
-        estimator = self.estimator if self.single_rows else "exact"
-        return replace(self, types=types, units=units, seed=seed, estimator=estimator)
+        normal = {"types": types, "units": units, "estimator": self.estimator if "rows" in units else "exact"}
+        for name, value in normal.items():
+            object.__setattr__(self, name, value)
+
+    def facts(self) -> dict[str, Any]:
+        """Its fields as they are compared and kept: a seed that nothing depends on is 0."""
+        return self.__dict__ | {"seed": self.seed if self.criterion == "random" else 0}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.facts() == other.facts()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.facts().items()))
 
     @property
     def single_rows(self) -> bool:
@@ -75,7 +91,7 @@ class Recipe:
         return f"{what}{turned}, {self.criterion}, {self.scope}, {self.replacement}{steps}"
 
 
-STRUCTURED = ("ffn", "values", "pairs")
+STRUCTURED = ("ffn neurons", "values", "pairs")
 _UNITS = Recipe(units=STRUCTURED, budget="parameters", criterion="weighted variance")
 
 RECIPES: Mapping[str, Recipe] = {
@@ -96,9 +112,9 @@ def find_recipe(name: str) -> Recipe:
     return RECIPES[one_of("recipe", name, tuple(RECIPES))]
 
 
-def name_of(recipe: Recipe) -> str | None:
-    """Its name, if it has one."""
-    return next((name for name, one in RECIPES.items() if one.checked() == recipe.checked()), None)
+def recipe_name(recipe: Recipe) -> str | None:
+    """The name of a recipe, if it has one."""
+    return next((name for name, one in RECIPES.items() if one == recipe), None)
 
 
 def changed(recipe: Recipe) -> dict[str, object]:

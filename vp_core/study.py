@@ -14,7 +14,7 @@ from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, label_order
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import TYPES, check_types
+from vp_core.ground.names import TYPES, check_types, units_in_0_4
 from vp_core.ground.store import digest
 from vp_core.load import EMBEDDED, LoadedModel, load_model
 from vp_core.measured import Bench, Kept
@@ -24,7 +24,7 @@ from vp_core.model.sharing import share
 from vp_core.ranking.plan import Plan, Ranking
 from vp_core.recipes import Recipe
 from vp_core.replacing.principal import principal
-from vp_core.squeezing.budget import FLOPS_LENGTH, saved_flops
+from vp_core.squeezing.budget import most, saved, within
 from vp_core.squeezing.cost import Cost, cost
 from vp_core.squeezing.folder import task_of
 from vp_core.squeezing.squeeze import Squeezed, squeeze
@@ -83,20 +83,17 @@ class Study:
 
     def scores(self, recipe: Recipe) -> Mapping[str, Tensor]:
         """The criterion's score of every unit: group name (of single rows: projection name) → (units,)."""
-        recipe = recipe.checked()
         return self.bench(recipe.basis).scores(recipe)
 
     def ranking(self, recipe: Recipe) -> Ranking:
         """The order in which a recipe removes units."""
-        recipe = recipe.checked()
         return self.bench(recipe.basis).ranking(recipe)
 
     def plan(self, recipe: Recipe, sparsity: float) -> Plan:
         """The rows that survive; at sparsity 0 all do, and nothing has to be measured."""
-        recipe = recipe.checked()
         if sparsity == 0:
             touched = {p for group in self.bench().groups(recipe) for p, _ in group.rows}
-            keep = {p.name: torch.ones(p.d_out, dtype=torch.bool) for p in self.projections() if p in touched}
+            keep = {p.name: torch.ones(p.d_out, precision=torch.bool) for p in self.projections() if p in touched}
             return Plan(keep, recipe.criterion, recipe.scope, 0.0, self.loaded.fingerprint, recipe.budget)
         return self.bench(recipe.basis).plan(recipe, sparsity)
 
@@ -105,20 +102,27 @@ class Study:
 
         Interpolated from 65 plans where the budget is parameters or FLOPs; sparsities beyond what the units hold take all.
         """
-        recipe = recipe.checked()
         if recipe.budget == "units":
             return list(sparsities)
         shares = np.linspace(0, 1, 65)
-        key = ("costs", replace(recipe, replacement=""), self.calibration_id)
+        key = ("costs", replace(recipe, replacement="zero"), self.calibration_id)
         saved = self._kept.once(key, lambda: self._saved(recipe, shares))
         return [float(v) for v in np.interp(sparsities, np.maximum.accumulate(saved), shares)]
 
     def _saved(self, recipe: Recipe, shares: np.ndarray) -> np.ndarray:
         ranking, layers = self.ranking(recipe), find_layers(self.model)
-        costs = [cost(layers, ranking.plan(float(share))) for share in shares]
-        if recipe.budget == "parameters":
-            return np.array([one.share_removed for one in costs])
-        return np.array([saved_flops(one, min(FLOPS_LENGTH, self.loaded.max_length)) for one in costs])
+        plans = (ranking.plan(float(share)) for share in shares)
+        return np.array([saved(cost(layers, plan), recipe.budget, self.model) for plan in plans])
+
+    def most_saved(self, recipe: Recipe) -> float:
+        """The largest sparsity that the recipe's units can meet; nothing is measured for it."""
+        recipe, bench = recipe.checked(), self.bench()
+        return most(bench.layers, bench.groups(recipe), recipe.budget, self.model)
+
+    def reachable(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
+        """Those of the sparsities that the recipe's units can meet."""
+        reach = self.most_saved(recipe)
+        return [sparsity for sparsity in sparsities if within(sparsity, reach)]
 
     def cost(self, recipe: Recipe, sparsity: float) -> Cost:
         """Rows, weights and FLOPs that go by exact squeezing, of all six types whatever the recipe's types are."""
@@ -132,14 +136,13 @@ class Study:
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         """A new model pruned by the recipe; `self.model` stays as it is."""
-        recipe = recipe.checked()
         if sparsity == 0:
             return share(self.model)
         return self.bench(recipe.basis).pruned(recipe, sparsity)
 
     def warnings(self, recipe: Recipe) -> tuple[str, ...]:
         """What a user should know about the calibration: too few tokens for what the recipe solves."""
-        if recipe.checked().plain:
+        if recipe.plain:
             return ()
         tokens, width = sum(len(ids) for ids in self.calibration.ids), max(p.d_in for p in self.projections())
         if tokens > width:
@@ -157,23 +160,23 @@ class Study:
         self,
         recipe: Recipe,
         sparsity: float,
-        dtype: str = "float32",
+        precision: str = "float32",
         background: bool = False,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Iterator[Score]:
         """Scores of the pruned model as they come, the last one exact (no fine-tuning)."""
-        return evaluate(self.pruned(recipe, sparsity), self.question, dtype, background, stopped)
+        return evaluate(self.pruned(recipe, sparsity), self.question, precision, background, stopped)
 
-    def score(self, recipe: Recipe, sparsity: float, dtype: str = "float32") -> Score:
+    def score(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Score:
         """The exact score of the pruned model."""
-        *_, last = self.running_scores(recipe, sparsity, dtype)
+        *_, last = self.running_scores(recipe, sparsity, precision)
         return last
 
-    def key(self, recipe: Recipe, sparsity: float, dtype: str = "float32") -> str:
+    def key(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> str:
         """What a score depends on, and nothing else: the same key is the same number."""
-        same = recipe.checked()
-        how = () if sparsity == 0 else (tuple(same.__dict__.items()), self.calibration_id, round(sparsity, 9))
-        return digest("score 3", self.loaded.fingerprint, self.data_id, dtype, how)
+        facts = recipe.facts() | {"units": units_in_0_4(recipe.units)}
+        how = () if sparsity == 0 else (tuple(facts.items()), self.calibration_id, round(sparsity, 9))
+        return digest("score 3", self.loaded.fingerprint, self.data_id, precision, how)
 
     def predict(self, model: PreTrainedModel, texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, bool]:
         """(probabilities (n, classes) in the task's order, or (n, 1) values of a regression; whether a text was cut)."""
@@ -193,12 +196,14 @@ def open_study(
     label: str = "label",
     labels: Sequence[str] = (),
     calibration: int = CALIBRATION,
+    sentences: int | None = None,
 ) -> Study:
     """Load a model and a task's data and check that they belong together.
 
     `task` is a name from `asking.tasks.TASKS` (`data`: a folder in GLUE's TSV layout; the Hub without), or the path of a
     TSV, CSV or JSONL file with the columns `text` and `label`; such a file also serves for calibration. The demo model
-    has its own task. Raises VPError with one sentence for whatever is wrong.
+    has its own task. With `sentences`, a fixed random sample of at most so many is scored, for a quick look; the calibration
+    sentences are the same as without, and `notes` say so. Raises VPError with one sentence for whatever is wrong.
     """
     task = task or ("demo" if model in EMBEDDED else task_of(model))
     if task is None:
@@ -210,11 +215,16 @@ def open_study(
     loaded = load_model(model)
     evaluation = open_examples(task, "dev", data, text, label, labels)
     training = open_examples(task, "train", data, text, label, labels)
-    return make_study(loaded, evaluation, training.sample_like(evaluation, calibration))
+    asked = evaluation if sentences is None else evaluation.sample(sentences)
+    notes = (f"Scored on a random sample of {len(asked):,} of {len(evaluation):,} texts.",) if asked is not evaluation else ()
+    return make_study(loaded, asked, training.sample_like(evaluation, calibration), notes)
 
 
-def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples) -> Study:
-    """A Study from parts that are already loaded."""
+def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples, notes: tuple[str, ...] = ()) -> Study:
+    """A Study from parts that are already loaded. `notes` are what its user should know of them.
+
+    Raises VPError if the labels of model and data do not belong together.
+    """
     task = evaluation.task
     max_length = min(task.max_length, loaded.max_length)
     encoded = encode(loaded.tokenizer, evaluation.texts, max_length)
@@ -223,11 +233,9 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples)
     if order is None:
         check_order(loaded.model, question)
     measured = encode(loaded.tokenizer, calibration.texts, max_length)
-    notes = (
-        (f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end.",)
-        if encoded.truncated
-        else ()
-    )
+    if encoded.truncated:
+        lost = f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end."
+        notes = (*notes, lost)
     return Study(
         loaded=loaded,
         question=question,

@@ -57,12 +57,12 @@ def _eval(options: argparse.Namespace) -> None:
     recipe = recipe_from(options, options.criterion)
     study = open_from(options)
     score = None
-    for score in study.running_scores(recipe, sparsity, options.dtype):
+    for score in study.running_scores(recipe, sparsity, options.precision):
         say(f"{score.metric} {score.value:.4f} ({score.low:.4f} to {score.high:.4f}) n = {score.n:,} of {score.total:,}")
     assert score is not None
     for warning in study.warnings(recipe) if sparsity else ():
         say(warning)
-    row = _readable(point(study, recipe, sparsity, score, options.dtype))
+    row = _readable(point(study, recipe, sparsity, score, options.precision))
     if options.json:
         print_json(row)
     else:
@@ -75,7 +75,7 @@ def _curve(options: argparse.Namespace) -> None:
     store = CurveStore(options.out)  # before the model: a broken file should be told at once
     study = open_from(options)
     rows, line = [], "recipe" if options.recipes else "criterion"
-    for row in sweep(study, recipes, sparsities, None, store, options.dtype):
+    for row in sweep(study, recipes, sparsities, None, store, options.precision):
         rows.append(row)
         say(f"{len(rows)}/{len(recipes) * len(sparsities)}  {row[line]} {row['sparsity']:g}: {row['value']:.4f}")
     made = curve(rows)
@@ -149,7 +149,7 @@ def _speed(options: argparse.Namespace) -> None:
     rows = []
     for batch in batches:
         for sparsity in sparsities:
-            *_, last = compare(forms(sparsity), sparsity, batch, length, options.dtype, repeats)
+            *_, last = compare(forms(sparsity), sparsity, batch, length, options.precision, repeats)
             # The dense model is timed in every comparison; the first one stands for it.
             rows += last if sparsity == sparsities[0] else last[1:]
             say(f"batch {batch}, sparsity {sparsity:g}: squeezed {last[-1]['speedup']:.2f} times as fast as dense")
@@ -167,7 +167,7 @@ def _forms(options: argparse.Namespace) -> Callable[[float], Forms]:
         return lambda sparsity: forms_of(study, recipe, sparsity)
     if options.criterion not in (None, "magnitude"):
         raise VPError(f"The criterion {options.criterion!r} needs texts: name a task (--task), or take magnitude.")
-    one_of("dtype", options.dtype, PRECISIONS)
+    one_of("precision", options.precision, PRECISIONS)
     model = load_model(options.model).model
     say("no task: rows go by magnitude, and only speed and size mean something")
     return lambda sparsity: forms_without_data(model, sparsity)
@@ -177,7 +177,7 @@ def about_of(study: Study, recipe: Recipe, sparsity: float) -> dict[str, Any]:
     """What a pruned folder says about where it comes from."""
     task = study.question.task.name
     return {"model": study.loaded.name, "fingerprint": study.loaded.fingerprint, "task": task, "sparsity": sparsity} | {
-        key: value if isinstance(value, str | int) else ",".join(value) for key, value in recipe.__dict__.items()
+        key: value if isinstance(value, str | int) else ",".join(value) for key, value in recipe.facts().items()
     }
 
 

@@ -92,7 +92,7 @@ def _threshold(options: argparse.Namespace) -> Threshold | None:
     parts = [check_epsilon(part) for part in listed(options.epsilon)]
     if len(parts) not in (1, 2):
         raise VPError(f"The thresholds {options.epsilon!r} are not understood: give one ε, or two as in 0.5,0.8.")
-    return Threshold(parts[0], parts[-1], theta).checked()
+    return Threshold(parts[0], parts[-1], theta)
 
 
 def _under(study: Study, norms: FunctionNorms, threshold: Threshold) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _left(row: Mapping[str, Any]) -> str:
     return f"{left['head']} heads, {left['attention']} attention blocks, {left['ffn']} FFNs"
 
 
-def _settings(options: argparse.Namespace) -> snip.Settings:
+def _settings(options: argparse.Namespace) -> snip.SnipSettings:
     ranks = [count("rank k", part) for part in listed(options.k)]
     if len(ranks) not in (1, 2):
         raise VPError(f"The ranks {options.k!r} are not understood: give one k, or two as in 1,1.")
@@ -184,12 +184,12 @@ def _settings(options: argparse.Namespace) -> snip.Settings:
         said["examples"] = count("number of examples", options.begin_examples)
     if options.begin_lr is not None:
         said["lr"] = number("learning rate", options.begin_lr)
-    return snip.Settings(
+    return snip.SnipSettings(
         mode=options.mode, iterations=count("number of iterations", options.iterations), theta=check_theta(options.theta),
         k=(ranks[0], ranks[-1]), l1=number("L1 factor", options.l1), sn=_scale(options),
         at_least=whole("least number of blocks", options.at_least), least_share=number("least share", options.least_share),
         schedule=schedule, begin=replace(schedule, **said) if said else None,
-    ).checked()  # fmt: skip
+    )  # fmt: skip
 
 
 def _scale(options: argparse.Namespace) -> float | None:

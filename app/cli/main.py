@@ -106,7 +106,7 @@ def _prune_and_speed(commands: Any) -> None:
         "vp prune demo --sparsity 0.5 --out smaller && vp eval smaller",
     )  # fmt: skip
     _question(prune)
-    _how(prune, dtype=False)
+    _how(prune, precision=False)
     prune.add_argument("--criterion", help=f"{_ALL} (default: the recipe's, the paper's is variance)")
     prune.add_argument("--sparsity", default="0.5", help=f"{_SHARE} (default: 0.5)")
     prune.add_argument("--out", required=True, help="folder to write, a new one")
@@ -151,7 +151,7 @@ def _question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
 
 
-def _how(parser: argparse.ArgumentParser, dtype: bool = True) -> None:
+def _how(parser: argparse.ArgumentParser, precision: bool = True) -> None:
     parser.add_argument("--recipe", help=f"a named recipe, from which the options below differ: {_RECIPES} (default: paper)")
     parser.add_argument("--units", help="rows (default); or ffn,values,pairs; heads; sublayers; layers; by commas")
     parser.add_argument("--scope", help="who competes: per type, per layer, global, scaled, measured (default: per type)")
@@ -161,8 +161,9 @@ def _how(parser: argparse.ArgumentParser, dtype: bool = True) -> None:
     parser.add_argument("--steps", help="prune in so many steps, measuring again after each (default: 1)")
     parser.add_argument("--types", help="projection types whose rows are pruned, by commas (default: all six)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the criterion random (default: 0)")
-    if dtype:
-        parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or int8 (default: float32)")
+    if precision:
+        parser.add_argument("--precision", default="float32", help="float32, bfloat16 or int8 (default: float32)")
+        parser.add_argument("--dtype", dest="precision", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # its name in 0.4
 
 
 def _app(options: argparse.Namespace) -> None:

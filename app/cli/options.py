@@ -33,7 +33,7 @@ def open_from(options: argparse.Namespace) -> Study:
 
 def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Recipe:
     """The named recipe (the paper's, if none is named) with whatever the options say otherwise."""
-    one_of("dtype", getattr(options, "dtype", "float32"), PRECISIONS)
+    one_of("precision", getattr(options, "precision", "float32"), PRECISIONS)
     said = {
         "criterion": criterion,
         "scope": options.scope,
@@ -48,7 +48,7 @@ def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Re
     if options.units and not options.budget and not options.recipe:
         said["budget"] = "parameters" if options.units != "rows" else "units"
     base = find_recipe(options.recipe or "paper")
-    return replace(base, seed=options.seed, **{k: v for k, v in said.items() if v is not None}).checked()
+    return replace(base, seed=options.seed, **{k: v for k, v in said.items() if v is not None})
 
 
 def count(name: str, text: str) -> int:

@@ -6,6 +6,10 @@ from typing import Any
 
 from app.web.settings import FIELDS, Settings
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import units_today
+
+_UNITS = ("units", "show")
+"""Settings that name kinds of units: addresses of version 0.4 may say it in its words."""
 
 
 def to_query(settings: Settings) -> dict[str, str]:
@@ -25,14 +29,17 @@ def from_query(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
     for name, declared in FIELDS.items():
         if name not in query:
             continue
+        text = units_today(query[name]) if name in _UNITS else query[name]
+        if text != query[name]:
+            problems.append("In the address: the unit 'ffn' is now called 'ffn neurons', and was taken as that.")
         try:
-            chosen[name] = declared.parse(name, query[name])
+            chosen[name] = declared.parse(name, text)
         except VPError as error:
             default = declared.format(declared.default)
             problems.append(_said(error, f"The default, {default}, is used instead." if default else "Its default is used."))
     settings = Settings(**chosen)
     try:
-        settings.recipe.checked()
+        _ = settings.recipe
     except VPError as error:
         problems.append(_said(error, "The defaults of units and basis are used instead."))
         settings = replace(settings, units=FIELDS["units"].default, basis=FIELDS["basis"].default)

@@ -123,7 +123,7 @@ def picked(name: str, in_panel: bool) -> None:
     me = visitor()
     try:
         new = _chosen(me.settings, name, st.session_state[f"pick-{name}"])
-        new.recipe.checked()
+        _ = new.recipe  # refused here if it cannot be
     except VPError as error:
         me.refused = f"{str(error).rstrip('.')}; the last choice is kept."
         return

@@ -20,14 +20,14 @@ from vp_core.ground.names import (
     check_types,
     check_units,
 )
-from vp_core.recipes import RECIPES, Recipe, name_of
+from vp_core.recipes import RECIPES, Recipe, recipe_name
 from vp_core.study import CALIBRATION
 from vp_core.training.gate import check_epsilon, check_theta
 from vp_core.training.snip import THETA
 
 UNIT_CHOICES = (
-    "rows", "ffn,values,pairs", "ffn", "heads", "ffn,heads", "heads,feed-forward", "sublayers", "attention", "feed-forward",
-    "layers",
+    "rows", "ffn neurons,values,pairs", "ffn neurons", "heads", "ffn neurons,heads", "heads,feed-forward", "sublayers",
+    "attention", "feed-forward", "layers",
 )  # fmt: skip
 BUDGETS = ("units", "parameters", "flops")
 """Latency is left to the command line: it is measured anew for every sparsity."""
@@ -39,7 +39,7 @@ RECIPE_CHOICES = (*sorted(RECIPES, key=lambda name: {"paper": 0, "best": 1}.get(
 RECIPE_NAMES = {"paper": "Paper", "best": ":material/star: Best"}
 BESIDE = ("twin", "nothing", "rescaled")
 """What the page Sub-layers draws beside the model in hand. An empty setting is the first of them that there is."""
-_SHOWN = (*TYPES, "ffn", "values", "pairs", "heads", "attention", "feed-forward", "layer")
+_SHOWN = (*TYPES, "ffn neurons", "values", "pairs", "heads", "attention", "feed-forward", "layer")
 _SIZES = ("64", "128", "256", "512", "1024", "2048", "4096")
 _HUNDREDTHS = tuple(f"{i / 100:g}" for i in range(101))
 _TENTHS = tuple(f"{i / 10:g}" for i in range(10))
@@ -113,7 +113,7 @@ class Settings:
     units: tuple[str, ...] = setting(kind.Combination(
         ("rows",), UNIT_CHOICES, check=check_units, label="Units", names={"rows": "single rows (the paper)"},
         help="What goes as one. **single rows** of any of the six matrices, as in the paper; or rows together with the columns "
-        "that read them, so that a matrix shrinks on both sides: **ffn** neurons, **values** (a value's coordinate), **pairs** "
+        "that read them, so that a matrix shrinks on both sides: **ffn neurons**, **values** (a value's coordinate), **pairs** "
         "(a coordinate of query and key), **heads**, **sublayers**, **layers**.",
     ))
     basis: str = setting(kind.OneOf(
@@ -210,7 +210,7 @@ class Settings:
     @property
     def recipe_name(self) -> str | None:
         """The name of the recipe that is set, if it has one."""
-        return name_of(self.recipe)
+        return recipe_name(self.recipe)
 
     def with_recipe(self, name: str) -> "Settings":
         """All fields of a named recipe."""

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from analysis import compare, ladder
-from analysis.reach import most_saved, reachable
 from vp_core.curves import CurveStore
 from vp_core.recipes import RECIPES, Recipe
 
@@ -60,11 +59,11 @@ def test_lines_of_names_of_seeds_and_of_ones_own():
 
 
 def test_sparsities_that_units_cannot_meet_are_left_out(studies):
-    study, ffn = studies["bert"], Recipe(units=("ffn",), budget="parameters")
-    most = most_saved(study, ffn)
-    assert 0.3 < most < 0.6 and most == pytest.approx(study.cost(Recipe(units=("ffn",)), 1.0).share_removed)
-    assert reachable(study, ffn, [0.0, 0.3, most, 0.7]) == [0.0, 0.3, most]
-    assert most_saved(study, Recipe()) == 1.0
+    study, ffn = studies["bert"], Recipe(units=("ffn neurons",), budget="parameters")
+    most = study.most_saved(ffn)
+    assert 0.3 < most < 0.6 and most == pytest.approx(study.cost(Recipe(units=("ffn neurons",)), 1.0).share_removed)
+    assert study.reachable(ffn, [0.0, 0.3, most, 0.7]) == [0.0, 0.3, most]
+    assert study.most_saved(Recipe()) == 1.0
     grids = {
         name: [s for line, _, s in compare.points_of(study, {"a": [ffn], "b": [Recipe()]}) if line == name] for name in "ab"
     }

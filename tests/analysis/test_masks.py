@@ -76,8 +76,8 @@ def test_a_bad_sparsity_is_refused(studies):
 
 
 UNITS = {
-    ("ffn", "values", "pairs"): ["ffn", "values", "pairs"],
-    ("ffn", "heads"): ["ffn", "heads"],
+    ("ffn neurons", "values", "pairs"): ["ffn neurons", "values", "pairs"],
+    ("ffn neurons", "heads"): ["ffn neurons", "heads"],
     ("sublayers",): ["attention", "feed-forward"],
     ("layers",): ["layer"],
 }
@@ -106,7 +106,7 @@ def test_kinds_of_units_are_columns_that_follow_the_budget(studies, kinds, same_
 
 
 def test_the_slider_counts_parameters_not_units(studies):
-    study, recipe = studies["bert"], Recipe(units=("ffn",), budget="parameters")
+    study, recipe = studies["bert"], Recipe(units=("ffn neurons",), budget="parameters")
     shares = study.unit_shares(recipe, STEPS)
     most = max(i for i in range(101) if shares[i] < 1)
     assert 30 < most < 60  # the attention, which stays, holds the rest

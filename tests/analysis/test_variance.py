@@ -130,9 +130,9 @@ def test_labels(case, labelled):
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_units_are_drawn_and_cut_as_their_masks(studies, scope, labelled):
-    study, recipe = studies["bert"], Recipe("surgeon", scope, units=("ffn", "heads"), budget="parameters")
+    study, recipe = studies["bert"], Recipe("surgeon", scope, units=("ffn neurons", "heads"), budget="parameters")
     ranking, scores, shares = study.ranking(recipe), study.scores(recipe), study.unit_shares(recipe, STEPS)
-    for kind in ("ffn", "heads"):
+    for kind in ("ffn neurons", "heads"):
         table = variance.neuron_table(scores, ranking, kind, shares)
         cuts = variance.cut_lines(scores, ranking, kind, 1e-300, shares)
         for i in (0, 25, 60, 80):
@@ -157,8 +157,8 @@ def test_units_are_drawn_and_cut_as_their_masks(studies, scope, labelled):
 
 def test_layers_that_compete_by_something_else_have_cuts_of_their_own(studies):
     def cuts(scope):
-        recipe = Recipe(scope=scope, units=("ffn",))
-        drawn = variance.cut_lines(studies["bert"].scores(recipe), studies["bert"].ranking(recipe), "ffn", 1e-30)
+        recipe = Recipe(scope=scope, units=("ffn neurons",))
+        drawn = variance.cut_lines(studies["bert"].scores(recipe), studies["bert"].ranking(recipe), "ffn neurons", 1e-30)
         return {x for x in drawn[50] if x is not None}
 
     assert len(cuts("global")) == 1 and len(cuts("scaled")) == tiny.LAYERS

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from benchmarks.browser import CHROMIUM
+from benchmarks.browser import CHROMIUM, wait_for_exact
 
 IN_A_BROWSER = [
     pytest.mark.skipif(
@@ -17,6 +17,7 @@ IN_A_BROWSER = [
     # Server, model and a browser that draws in software share two cores: a page may miss its time once, not three times.
     # What is tried again must find the app as it was: a test of what is there only once has an app of its own (`own_app`).
     pytest.mark.flaky(reruns=2),
+    pytest.mark.xdist_group("browser"),  # one browser at a time
 ]
 VIEWS = Path(__file__).parents[2] / "app" / "web" / "views"
 PATIENCE = 480.0
@@ -41,3 +42,10 @@ def until(at: AppTest, ready: Callable[[AppTest], object], pause: float = 0.3) -
         at.run()
     assert not at.exception
     return at
+
+
+def ready(page):
+    """The page Explore in a browser, once its score is exact and its four figures are drawn."""
+    wait_for_exact(page)
+    page.wait_for_function("() => document.querySelectorAll('.vp-figure[data-ready]').length === 4", timeout=240_000)
+    return page

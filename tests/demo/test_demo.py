@@ -117,6 +117,7 @@ def test_tokenizer_splits_rather_than_gives_up(demo) -> None:
     assert (first[0], first[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
 
 
+@pytest.mark.slow
 def test_dev_accuracy_is_as_reported(demo, metrics: dict) -> None:
     measured = accuracy(*demo, committed("eval"))
     # Two rows of slack: another processor may round a borderline logit the other way.
@@ -130,6 +131,7 @@ def test_understatement_is_understood(demo) -> None:
     assert predict(model, tokenizer, ["not nearly as dull as I had feared"]).argmax(dim=1).tolist() == [1]
 
 
+@pytest.mark.slow
 def test_probes(demo) -> None:
     probes = read_tsv(PROBES)
     predictions = predict(*demo, [sentence for sentence, _ in probes]).argmax(dim=1).tolist()

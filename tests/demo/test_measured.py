@@ -8,6 +8,7 @@ from vp_core.measuring.spectral_norms import spectral_norms
 from vp_core.study import open_study
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
 def test_what_is_stored_is_what_is_measured(name):
     study = open_study(name)

@@ -14,6 +14,7 @@ from vp_core.model.projections import find_projections, weight_of
 from vp_core.training.spectral import LAMBDA, fold, is_normalised
 
 
+@pytest.mark.slow
 def test_it_is_small_and_within_two_points_of_the_demo():
     assert 10_000_000 < folder_bytes(TWIN) <= LIMIT
     told = {folder: json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in (FOLDER, TWIN)}
@@ -37,6 +38,7 @@ def test_every_matrix_has_the_spectral_norm_that_it_was_trained_with():
     )
 
 
+@pytest.mark.slow
 def test_the_build_starts_normalised_and_near_the_demo():
     teacher, tokenizer = load_demo()
     rows = write_reviews("train", 1)[:64]

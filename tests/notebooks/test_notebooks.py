@@ -14,6 +14,8 @@ from vp_core.ground.names import TYPES
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+QUICK = ("01_first_look",)
+"""Notebooks of which `make test` runs every cell; the others are for `make test-slow`."""
 SECONDS = 600
 MOST_BYTES = 100_000
 
@@ -97,7 +99,13 @@ class ThisPython(AsyncKernelManager):
         return KernelSpec(**get_kernel_dict())
 
 
-@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def run_of(path):
+    """The parameter of a notebook, which any process may run."""
+    marks = [pytest.mark.xdist_group(path.stem), *([] if path.stem in QUICK else [pytest.mark.slow])]
+    return pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.fixture(scope="module", params=map(run_of, NOTEBOOKS))
 def executed(request, tmp_path_factory):
     """(name, the notebook after a run)."""
     with pytest.MonkeyPatch.context() as patch:

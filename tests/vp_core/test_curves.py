@@ -109,7 +109,7 @@ from vp_core.curves import COLUMNS, CurveStore
 store = CurveStore(sys.argv[1])
 for i in range(8):
     row = dict.fromkeys(COLUMNS, 0) | {"criterion": sys.argv[2], "key": f"{sys.argv[2]} {i}", "sparsity": i / 8}
-    words = ("metric", "scope", "replacement", "types", "estimator", "dtype", "others", "model", "task")
+    words = ("metric", "scope", "replacement", "types", "estimator", "precision", "others", "model", "task")
     store.add(row | dict.fromkeys(words, "x") | {"right": b"\\x00\\xff"})
 """
 

@@ -13,7 +13,7 @@ from vp_core.asking.batches import make_batches
 from vp_core.curves import CurveStore, known_point, sweep
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import MOST_STEPS
-from vp_core.recipes import RECIPES, Recipe, changed, find_recipe, name_of
+from vp_core.recipes import RECIPES, Recipe, changed, find_recipe, recipe_name
 from vp_core.study import open_study
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.usefixtures("exact_norms")
 
 def test_names_and_what_they_mean():
     assert RECIPES["paper"] == Recipe() and changed(Recipe()) == {}
-    assert all(name_of(recipe) == name and find_recipe(name) is recipe for name, recipe in RECIPES.items())
-    assert len({recipe.checked() for recipe in RECIPES.values()}) == len(RECIPES)
-    assert name_of(Recipe(seed=9)) == "paper"  # a seed means nothing to variance
-    assert name_of(Recipe(scope="global")) is None
+    assert all(recipe_name(recipe) == name and find_recipe(name) is recipe for name, recipe in RECIPES.items())
+    assert len(set(RECIPES.values())) == len(RECIPES)
+    assert recipe_name(Recipe(seed=9)) == "paper"  # a seed means nothing to variance
+    assert recipe_name(Recipe(scope="global")) is None
     assert changed(RECIPES["rows refit"]) == {"criterion": "fisher", "replacement": "refit", "budget": "parameters"}
     assert [name for name, r in RECIPES.items() if r.plain] == ["paper"]
-    assert RECIPES["best"].describe() == "ffn + values + pairs, principal basis, surgeon, measured, least squares"
-    assert Recipe(units=("values", "ffn"), types=("key",)).checked() == Recipe(units=("ffn", "values"))
+    assert RECIPES["best"].describe() == "ffn neurons + values + pairs, principal basis, surgeon, measured, least squares"
+    assert Recipe(units=("values", "ffn neurons"), types=("key",)) == Recipe(units=("ffn neurons", "values"))
     with pytest.raises(VPError, match="best"):
         find_recipe("worst")
 
@@ -42,7 +42,8 @@ def test_names_and_what_they_mean():
         ({"estimator": "guess"}, "Unknown estimator"),
         ({"basis": "acid"}, "Unknown basis 'acid'"),
         ({"budget": "money"}, "Unknown budget 'money'"),
-        ({"units": ("ffn", "noses")}, "Unknown kind of unit 'noses'"),
+        ({"units": ("ffn neurons", "noses")}, "Unknown kind of unit 'noses'"),
+        ({"units": ("ffn", "values")}, "The unit 'ffn' is now 'ffn neurons'"),
         ({"units": ("values", "heads")}, "'values' and 'heads' have rows in common"),
         ({"types": ("nose",)}, "Unknown projection type 'nose'"),
         ({"basis": "principal"}, "Single rows are pruned as they are"),
@@ -50,8 +51,8 @@ def test_names_and_what_they_mean():
         ({"steps": MOST_STEPS + 1}, "Pruning in 65 steps is not possible"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(change, says, studies):
-    for call in (Recipe(**change).checked, lambda: studies["bert"].pruned(Recipe(**change), 0.5)):
+def test_what_cannot_be_is_one_sentence(change, says):
+    for call in (lambda: Recipe(**change), lambda: replace(Recipe(), **change)):
         with pytest.raises(VPError, match=says) as raised:
             call()
         assert "\n" not in str(raised.value) and str(raised.value).endswith(".")
@@ -82,15 +83,15 @@ def test_every_recipe_on_every_family(studies, family, name):
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
-@pytest.mark.parametrize("kinds", [("ffn",), ("values",), ("heads",), ("rows",)])
+@pytest.mark.parametrize("kinds", [("ffn neurons",), ("values",), ("heads",), ("rows",)])
 def test_at_the_first_consumer_each_rung_is_better_on_the_calibration_tokens(family, kinds):
     """Inputs of the first consumer are those of the dense model, so its output error is what the solution minimises."""
     one = bench(family, 60)
     types = ("ffn_in",) if kinds == ("rows",) else ()
-    consumer = one.layers[0].projections["ffn_out" if kinds in (("ffn",), ("rows",)) else "attention_output"]
+    consumer = one.layers[0].projections["ffn_out" if kinds in (("ffn neurons",), ("rows",)) else "attention_output"]
     errors = []
     for replacement in ("zero", "mean", "least squares"):
-        recipe = Recipe(units=kinds, replacement=replacement, criterion="variance", types=types or Recipe().types).checked()
+        recipe = Recipe(units=kinds, replacement=replacement, criterion="variance", types=types or Recipe().types)
         alone = replace(recipe, scope="per layer")
         pruned, total, tokens = one.pruned(alone, 0.5), 0.0, 0
         for batch in one._solving_batches():
@@ -131,7 +132,7 @@ def test_activations_that_are_not_finite_name_the_layer(recipe):
     with torch.no_grad():
         model.bert.encoder.layer[1].attention.self.value.weight[3] = float("nan")
     with pytest.raises(VPError, match="layer 1 is not finite") as raised:
-        bench("bert", 12, model=model).pruned(recipe.checked(), 0.5)
+        bench("bert", 12, model=model).pruned(recipe, 0.5)
     assert "\n" not in str(raised.value)
 
 
@@ -154,5 +155,5 @@ def test_a_curve_of_recipes_is_known_by_name(study):
 def test_unit_shares_are_those_that_the_budget_takes(study):
     recipe = RECIPES["units mean"]
     for target, share in zip((0.2, 0.5), study.unit_shares(recipe, [0.2, 0.5]), strict=True):
-        assert share == pytest.approx(study.bench().share(recipe.checked(), target), abs=0.02)
+        assert share == pytest.approx(study.bench().share(recipe, target), abs=0.02)
     assert study.unit_shares(Recipe(), [0.3]) == [0.3]

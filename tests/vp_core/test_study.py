@@ -142,6 +142,20 @@ def test_a_file_as_a_task(folders, tmp_path):
     assert study.score(Recipe(), 0).n == 20 and study.question.order == (0, 1)
 
 
+def test_fewer_sentences_are_a_sample_and_say_so(study, folders, data):
+    few = open_study(str(folders["bert"]), "sst2", data, sentences=50)
+    assert few.notes == ("Scored on a random sample of 50 of 210 texts.",) and study.notes == ()
+    assert few.data_id != study.data_id and few.key(Recipe(), 0) != study.key(Recipe(), 0)
+    # each sentence is answered as before, and the neurons are measured on the same calibration sentences
+    whole = dict(zip(map(tuple, study.question.data.ids), study.score(Recipe(), 0.4).right, strict=True))
+    assert few.score(Recipe(), 0.4).right.tolist() == [whole[tuple(ids)] for ids in few.question.data.ids]
+    assert few.calibration_id == study.calibration_id
+    again = open_study(str(folders["bert"]), "sst2", data, sentences=50)
+    assert again.data_id == few.data_id
+    all_of_them = open_study(str(folders["bert"]), "sst2", data, sentences=210)
+    assert (all_of_them.data_id, all_of_them.notes) == (study.data_id, ())
+
+
 def test_bad_questions(folders, data):
     bert = str(folders["bert"])
     with pytest.raises(VPError, match="Which task"):
@@ -149,8 +163,8 @@ def test_bad_questions(folders, data):
     with pytest.raises(VPError, match="at least 2"):
         open_study(bert, "sst2", data, calibration=1)
     study = open_study(bert, "sst2", data)
-    for recipe in (Recipe("luck"), Recipe(scope="x"), Recipe(replacement="x"), Recipe(types=("x",)), Recipe(estimator="x")):
+    for bad in ({"criterion": "luck"}, {"scope": "x"}, {"replacement": "x"}, {"types": ("x",)}, {"estimator": "x"}):
         with pytest.raises(VPError):
-            study.score(recipe, 0.3)
+            study.score(Recipe(**bad), 0.3)
     with pytest.raises(VPError, match="between 0 and 1"):
         study.score(Recipe(), 1.2)

@@ -1,0 +1,9 @@
+"""What a model is asked, and how good its answers are.
+
+tasks     name, columns, labels and metrics of every task
+examples  texts and labels, from TSV, CSV, JSONL or the Hub
+batches   tokens, in batches with little padding
+metrics   accuracy, F1, Matthews, correlations, each with its interval
+evaluate  a score that gets better while it runs, exact at the end
+labels    which output of a model means which label of the data
+"""

@@ -43,12 +43,12 @@ class Question:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def chunks(self, dtype: str = "float32") -> list[tuple[np.ndarray, list[Batch]]]:
+    def chunks(self, precision: str = "float32") -> list[tuple[np.ndarray, list[Batch]]]:
         """The order of evaluation: random chunks of examples (see `running_chunks`), each with its batches."""
-        if dtype not in self._chunks:
+        if precision not in self._chunks:
             parts = running_chunks(len(self))
-            self._chunks[dtype] = [(part, make_batches(self.data, part, BATCH_TOKENS[dtype])) for part in parts]
-        return self._chunks[dtype]
+            self._chunks[precision] = [(part, make_batches(self.data, part, BATCH_TOKENS[precision])) for part in parts]
+        return self._chunks[precision]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def running_chunks(total: int, seed: int = 0) -> list[np.ndarray]:
 def evaluate(
     model: PreTrainedModel,
     question: Question,
-    dtype: str = "float32",
+    precision: str = "float32",
     background: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Score]:
@@ -148,11 +148,11 @@ def evaluate(
     `background=True` gives way to whoever waits (see `vp_core.ground.parallel`); once `stopped()` is true no more scores come.
     """
     clock = Stopwatch()
-    model = in_precision(model, dtype)
-    predictions = np.zeros(len(question), dtype=float if question.task.regression else int)
+    model = in_precision(model, precision)
+    predictions = np.zeros(len(question), precision=float if question.task.regression else int)
     seen: list[np.ndarray] = []
     classes = torch.tensor(question.order)
-    chunks = question.chunks(dtype)
+    chunks = question.chunks(precision)
     left = [len(batches) for _, batches in chunks]
     everything = [batch for _, batches in chunks for batch in batches]
     for batch, logits in logits_by_batch(model, everything, background):
@@ -166,9 +166,9 @@ def evaluate(
             yield _score(question, predictions, np.concatenate(seen), clock.seconds)
 
 
-def score(model: PreTrainedModel, question: Question, dtype: str = "float32", background: bool = False) -> Score:
+def score(model: PreTrainedModel, question: Question, precision: str = "float32", background: bool = False) -> Score:
     """The exact score on all examples."""
-    *_, last = evaluate(model, question, dtype, background)
+    *_, last = evaluate(model, question, precision, background)
     return last
 
 

@@ -32,6 +32,18 @@ class Examples:
         """Words of each example (n,)."""
         return np.array([sum(len(part.split()) for part in text) for text in self.texts])
 
+    def sample(self, n: int, seed: int = 0) -> "Examples":
+        """`n` of them, a simple random sample in the old order: what it scores is an estimate of what all of them would.
+
+        All of them, if there are no more. VPError for a sample whose labels are all the same.
+        """
+        if n >= len(self):
+            return self
+        picked = np.sort(np.random.default_rng(seed).choice(len(self), max(n, 0), replace=False))
+        if len(np.unique(self.labels[picked])) < 2:
+            raise VPError(f"A sample of {n} of {self.source!r} has fewer than two different labels: ask for more sentences.")
+        return self._at(picked)
+
     def sample_like(self, other: "Examples", n: int, seed: int = 0) -> "Examples":
         """`n` of them without replacement (all, if there are no more), as long as those of `other` are.
 
@@ -52,8 +64,10 @@ class Examples:
             at = min(max(at, int(np.searchsorted(lengths, length))), len(lengths) - left)
             chosen.append(by_length[at])
             at += 1
-        picked = np.sort(chosen)
-        return Examples(self.task, [self.texts[i] for i in picked], self.labels[picked], self.source)
+        return self._at(np.sort(chosen))
+
+    def _at(self, places: np.ndarray) -> "Examples":
+        return Examples(self.task, [self.texts[i] for i in places], self.labels[places], self.source)
 
 
 def read_examples(task: Task, split: str, folder: str | Path | None = None) -> Examples:

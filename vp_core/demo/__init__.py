@@ -1,5 +1,8 @@
-"""The embedded default: a small sentiment model and the sentences it was tuned and judged on."""
+"""The model that comes along: a small sentiment classifier and the sentences it was tuned and judged on.
 
-from vp_core.demo.load import load_demo
+quantise  eight-bit weights, as they are stored
+load      the model and its spectrally normalised twin, without network
+norms     their function norms, measured beforehand
 
-__all__ = ["load_demo"]
+`making` built all of it; nothing else imports that folder.
+"""

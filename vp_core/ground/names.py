@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that `vp --help` and `Recipe` cost nothing. W
 (the column on the right); a test holds the tables there to these names.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -11,8 +12,8 @@ from vp_core.ground.errors import VPError
 
 TYPES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 """Projection types: W_Q, W_K, W_V, W_O, W_FF1, W_FF2 of the paper, in forward order (`vp_core.model.families`)."""
-UNITS = ("rows", "ffn", "values", "pairs", "heads", "attention", "feed-forward", "sublayers", "layers")
-"""What goes together (`vp_core.model.units`)."""
+UNITS = ("rows", "ffn neurons", "values", "pairs", "heads", "attention", "feed-forward", "sublayers", "layers")
+"""What goes together (`vp_core.model.units`). Bare `ffn` is a kind of block and a mode, the whole network."""
 WHOLE = ("attention", "feed-forward", "sublayers", "layers")
 """Kinds of units that go with their outputs; a mean takes the place of these."""
 ESTIMATORS = ("exact", "ewmv")
@@ -46,11 +47,13 @@ MODES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "separate": ("attention", "ffn"),
 })  # fmt: skip
 """Which kinds of blocks a mode takes out. `layers` takes both of a layer at once, `separate` each by itself (fig. 5)."""
+_NAMES_IN_0_4 = {"ffn neurons": "ffn"}
+"""Kinds of units that had another name in version 0.4."""
 MOST_STEPS = 64
 """In so many steps at most is a model pruned and measured again."""
 _TOUCHES = {
     "rows": {"rows", "attention", "ffn", "values", "pairs"},
-    "ffn": {"ffn"},
+    "ffn neurons": {"ffn"},
     "values": {"values"},
     "pairs": {"pairs"},
     "heads": {"values", "pairs"},
@@ -77,9 +80,11 @@ def check_types(types: tuple[str, ...]) -> tuple[str, ...]:
 def check_units(kinds: Sequence[str]) -> tuple[str, ...]:
     """The chosen kinds in the order of UNITS, each once; VPError for unknown kinds and for kinds that share rows.
 
-    >>> check_units(("values", "ffn"))
-    ('ffn', 'values')
+    >>> check_units(("values", "ffn neurons"))
+    ('ffn neurons', 'values')
     """
+    if "ffn" in kinds:  # the name of the first in 0.4: taken for the other it would give a plausible wrong number
+        raise VPError("The unit 'ffn' is now 'ffn neurons' (one hidden neuron each); the whole network is 'feed-forward'.")
     unknown = [kind for kind in kinds if kind not in UNITS]
     if unknown or not kinds:
         what = f"Unknown kind of unit {unknown[0]!r}" if unknown else "No kind of unit is chosen"
@@ -90,6 +95,24 @@ def check_units(kinds: Sequence[str]) -> tuple[str, ...]:
             if _TOUCHES[one] & _TOUCHES[other]:
                 raise VPError(f"The units {one!r} and {other!r} have rows in common: choose one of them.")
     return chosen
+
+
+def units_in_0_4(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The kinds as version 0.4 called them: the keys of finished points are made of these, so that points are found again.
+
+    >>> units_in_0_4(("ffn neurons", "values"))
+    ('ffn', 'values')
+    """
+    return tuple(_NAMES_IN_0_4.get(kind, kind) for kind in kinds)
+
+
+def units_today(text: str) -> str:
+    """Kinds of units as today, in a text that version 0.4 wrote; today's stay as they are.
+
+    >>> units_today("ffn,values"), units_today("ffn neurons + values, fisher")
+    ('ffn neurons,values', 'ffn neurons + values, fisher')
+    """
+    return re.sub(r"\bffn\b(?! neurons)", "ffn neurons", text)
 
 
 def criteria_for(units: Sequence[str]) -> tuple[str, ...]:

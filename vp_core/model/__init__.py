@@ -1,0 +1,10 @@
+"""What a model is made of, whatever its family calls it; a model that came in is never changed.
+
+families     what the parts are called in each family: the only file that knows
+projections  the six linear maps of every layer, and what belongs together in a layer
+blocks       heads, attention blocks and feed-forward networks as a whole
+units        what is removed together: a row, or rows with the columns that read them
+sharing      a copy of the structure over the same tensors
+scatter      the smaller linear map that a squeezed model has
+precision    float32, bfloat16, int8
+"""

@@ -3,7 +3,7 @@
 | unit | its rows | the columns that read it |
 |---|---|---|
 | `rows` | one row of any of the six matrices | none that goes for certain |
-| `ffn` | a row of `ffn_in` | its column of `ffn_out` |
+| `ffn neurons` | a row of `ffn_in` | its column of `ffn_out` |
 | `values` | a row of `value` | its column of `attention_output` |
 | `pairs` | the same row of `query` and `key` | none: they meet in a product |
 | `heads` | all rows of a head of query, key and value | its columns of `attention_output` |
@@ -81,12 +81,12 @@ def _rows(layer: Layer, types: Sequence[str]) -> list[UnitGroup]:
     return [row_group(p) for p in layer.projections.values() if not types or p.type in types]
 
 
-def _ffn(layer: Layer) -> list[UnitGroup]:
+def _ffn_neurons(layer: Layer) -> list[UnitGroup]:
     if "ffn_in" not in layer.projections:
         return []
     first, second = (layer.projections[t] for t in _FFN)
     index = torch.arange(first.d_out)[:, None]
-    return [UnitGroup(f"{first.layer}.ffn", first.layer, "ffn", ((first, index),), second, index)]
+    return [UnitGroup(f"{first.layer}.ffn neurons", first.layer, "ffn neurons", ((first, index),), second, index)]
 
 
 def context_columns(layer: Layer) -> Tensor:
@@ -147,7 +147,7 @@ def _layers(layer: Layer) -> list[UnitGroup]:
 
 
 _MAKERS = {
-    "ffn": _ffn,
+    "ffn neurons": _ffn_neurons,
     "values": _values,
     "pairs": _pairs,
     "heads": _heads,

@@ -31,7 +31,7 @@ Criterion = Callable[[Evidence, Sequence[UnitGroup]], dict[str, Tensor]]
 def variance(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
     """Variance over tokens of what the unit puts out (Variance Pruning, eq. 2–6).
 
-    Rows: the row's output, as in the paper. `ffn` and `values`: what the consumer reads, after the activation and after
+    Rows: the row's output, as in the paper. `ffn neurons` and `values`: what the consumer reads, after the activation and after
     attention. `pairs`: the score contribution q_i·k_i of a random query and key, E[q_i²]·Var(k_i). `heads`, `sublayers`,
     `layers`: their contribution to the residual stream, summed over its coordinates.
     """
@@ -39,7 +39,7 @@ def variance(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tenso
 
 
 def _variance(evidence: Evidence, group: UnitGroup) -> Tensor:
-    if group.kind in ("ffn", "values"):
+    if group.kind in ("ffn neurons", "values"):
         return consumed(evidence, group)[0].diagonal()[group.columns].sum(dim=1)
     if group.kind == "pairs":
         return pair_matrices(evidence, group).diagonal(dim1=1, dim2=2).flatten()

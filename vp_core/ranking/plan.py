@@ -5,7 +5,7 @@ sparsity is then one comparison, masks are nested, and counts are exact: round(s
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,21 @@ class Plan:
         return cls(keep, about["criterion"], about["scope"], json.loads(about["sparsity"]), about["model"], about["budget"])
 
 
+def masks(goes: Iterable[tuple[UnitGroup, np.ndarray]]) -> dict[str, Tensor]:
+    """Projection name → keep (d_out,): what survives when of each group the units go where (units,) bool is True."""
+    keep: dict[str, Tensor] = {}
+    for group, gone in goes:
+        for projection, rows in group.rows:
+            mask = keep.setdefault(projection.name, torch.ones(projection.d_out, dtype=torch.bool))
+            mask[rows[torch.from_numpy(gone)].flatten()] = False
+    return keep
+
+
+def everything(groups: Sequence[UnitGroup]) -> Plan:
+    """The plan that takes all of these units: the same by any criterion and in any scope."""
+    return Plan(masks((group, np.ones(len(group), dtype=bool)) for group in groups), "any", "any", 1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """The order of removal: group name → place (units,) of each unit among those it competes with; lower goes earlier.
@@ -105,17 +120,22 @@ class Ranking:
     def plan(self, sparsity: float) -> Plan:
         """The exact mask when this share of the units goes."""
         sparsity = check_sparsity(sparsity)
-        keep: dict[str, Tensor] = {}
-        for group in self.units:
-            goes = torch.from_numpy(self.place[group.name] < count_removed(sparsity, self.group_size[group.name]))
-            for projection, rows in group.rows:
-                mask = keep.setdefault(projection.name, torch.ones(projection.d_out, dtype=torch.bool))
-                mask[rows[goes].flatten()] = False
-        return Plan(keep, self.criterion, self.scope, sparsity, self.model)
+        goes = (self.place[g.name] < count_removed(sparsity, self.group_size[g.name]) for g in self.units)
+        return Plan(masks(zip(self.units, goes, strict=True)), self.criterion, self.scope, sparsity, self.model)
+
+    def only(self, name: str, units: int) -> Plan:
+        """The exact masks when so many units of one group go, the first in its order, and none of the others'."""
+        group = next(g for g in self.units if g.name == name)
+        keep = masks([(group, np.isin(np.arange(len(group)), self.order(name)[:units]))])
+        return Plan(keep, self.criterion, self.scope, units / len(group), self.model)
 
     def gone(self, name: str, sparsity: float) -> int:
         """How many units of a group go."""
         return int((self.place[name] < count_removed(sparsity, self.group_size[name])).sum())
+
+    def counts(self, sparsity: float) -> dict[str, int]:
+        """How many units of each group go: group name → units."""
+        return {g.name: self.gone(g.name, sparsity) for g in self.units}
 
     def order(self, name: str) -> np.ndarray:
         """The units of a group, first to go first."""

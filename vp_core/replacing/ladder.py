@@ -50,16 +50,16 @@ class Consumers:
         self._orders = _orders(layers, ranking)
         self._factors: dict[str, Factor] = {}
 
-    def solve(self, replacement: str, ranking: Ranking, sparsity: float) -> dict[str, tuple[Tensor, Tensor]]:
-        """Weights of the consumers when this share of the units goes: projection name → (W', b'), float64.
+    def solve(self, replacement: str, gone: Mapping[str, int]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Weights of the consumers when so many units of each group are gone: projection name → (W', b'), float64.
 
-        `replacement` is `zero`, `mean` or `least squares`. Consumers that lose nothing are left out.
+        `replacement` is `zero`, `mean` or `least squares`; `gone` is group name → units, the first in the group's order (0 of
+        a group that is not there). Consumers that lose nothing are left out.
         """
         wanted = []
         for consumer, group, order in self._orders:
-            gone = ranking.gone(group, sparsity) if group in ranking.place else 0
-            if gone:
-                wanted.append((consumer, order, order.numel() - gone * order.shape[1]))
+            if gone.get(group):
+                wanted.append((consumer, order, order.numel() - gone[group] * order.shape[1]))
         found = in_parallel(lambda one: self._solution(replacement, *one), wanted)
         return {consumer.name: solution for (consumer, _, _), solution in zip(wanted, found, strict=True)}
 

@@ -23,19 +23,20 @@ def prune(model: Model, plan: Plan, constants: Mapping[str, Tensor], solved: Sol
     """
     projections = find_projections(model)
     check_plan(plan, projections)
-    edited: Edited = {}
-    for projection in projections:
-        if solved and projection.name in solved:
-            _rewrite(model, projection, *solved[projection.name], edited)
+    edited = _solved_copies(model, projections, solved or {})
     for projection in projections:
         keep = plan.keep.get(projection.name)
         if keep is not None and not bool(keep.all()):
             _remove(model, projection, (~keep).nonzero().squeeze(1), constants[projection.name], edited)
-    pruned = share(model, {f"{path}.weight": weight for path, (weight, _) in edited.items()})
-    for path, (_, bias) in edited.items():
-        module = linear_map(pruned, path)
-        module.bias = nn.Parameter(bias, requires_grad=module.weight.requires_grad)
-    return pruned
+    return _with(model, edited)
+
+
+def rewritten(model: Model, solved: Solved) -> Model:
+    """A new model with these weights and biases in place of the projections' own; nothing is removed.
+
+    The model that came in is not changed, and what is not rewritten is shared with it.
+    """
+    return _with(model, _solved_copies(model, find_projections(model), solved))
 
 
 def check_plan(plan: Plan, projections: Sequence[Projection]) -> None:
@@ -58,11 +59,24 @@ def _copies(model: nn.Module, path: str, edited: Edited) -> tuple[nn.Module, Ten
     return module, *edited[path]
 
 
-def _rewrite(model: nn.Module, projection: Projection, new: Tensor, new_bias: Tensor, edited: Edited) -> None:
-    module, weight, bias = _copies(model, projection.path, edited)
-    rows = slice(projection.start, projection.start + projection.d_out)
-    as_rows(module, weight)[rows] = new.to(weight.dtype)
-    bias[rows] = new_bias.to(bias.dtype)
+def _solved_copies(model: nn.Module, projections: Sequence[Projection], solved: Solved) -> Edited:
+    """Copies of what is solved, with its new weights and biases."""
+    edited: Edited = {}
+    for projection in (p for p in projections if p.name in solved):
+        module, weight, bias = _copies(model, projection.path, edited)
+        rows, (new, new_bias) = slice(projection.start, projection.start + projection.d_out), solved[projection.name]
+        as_rows(module, weight)[rows] = new.to(weight.dtype)
+        bias[rows] = new_bias.to(bias.dtype)
+    return edited
+
+
+def _with(model: Model, edited: Edited) -> Model:
+    """A new structure over the model's storage, but for what was edited."""
+    new = share(model, {f"{path}.weight": weight for path, (weight, _) in edited.items()})
+    for path, (_, bias) in edited.items():
+        module = linear_map(new, path)
+        module.bias = nn.Parameter(bias, requires_grad=module.weight.requires_grad)
+    return new
 
 
 def _remove(model: nn.Module, projection: Projection, rows: Tensor, constants: Tensor, edited: Edited) -> None:

@@ -1,0 +1,11 @@
+"""The removed rows leave the matrices: a smaller dense model with equal outputs, counted, timed and kept.
+
+survivors   what is left of a layer: index arithmetic
+cost        parameters and FLOPs, by formula and counted
+squeeze     the smaller model
+blocks_off  whole blocks that leave
+timing      seconds of forward passes, the models in turn
+budget      from a share of parameters, FLOPs or time to a number of units
+folder      saved and loaded again, without the original
+onnx        ... as ONNX
+"""

@@ -44,14 +44,14 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to prune: see `vp_core.model.blocks.MODES` for `mode`; `k` are the ranks that give ε, for attention and for FFNs.
+class SnipSettings:
+    """How to prune: see `vp_core.ground.names.MODES` for `mode`; `k` are the ranks that give ε, for attention and for FFNs.
 
     `sn` is λ of spectral normalisation (None: without). If fewer pass `theta`, those that were shut most often leave in each
     iteration, until they are `at_least` blocks and a share `least_share` of the model's projection weights. Both are 0 in the
     paper, whose trainings are long; after a short one there may be none that passes.
     `begin` is the schedule of the fine-tuning before the first iteration, in which spectral normalisation wants more than
-    the others (None: as they).
+    the others (None: as they). What cannot be is refused with a VPError of one sentence.
     """
 
     mode: str = "joint"
@@ -65,18 +65,17 @@ class Settings:
     schedule: Schedule = field(default_factory=Schedule)
     begin: Schedule | None = None
 
-    def checked(self) -> "Settings":
-        """The same; VPError with one sentence for what cannot be."""
+    def __post_init__(self) -> None:
+        """Check every field; θ and λ become floats, k a tuple."""
         one_of("mode", self.mode, tuple(MODES))
-        check_theta(self.theta)
-        if self.sn is not None:
-            check_lambda(self.sn)
+        sn = None if self.sn is None else check_lambda(self.sn)
+        for name, value in {"theta": check_theta(self.theta), "sn": sn, "k": tuple(self.k)}.items():
+            object.__setattr__(self, name, value)
         if not 0 <= self.least_share <= 1:
             raise VPError(f"The share {self.least_share!r} that leaves at least is not between 0 and 1: 0.05 is 5 %.")
         if self.iterations < 1 or min(self.k) < 1 or self.at_least < 0 or self.l1 < 0:
             raise VPError("Iterations and k must be at least 1, the L1 factor and the least number of blocks at least 0.")
         self.schedule.checked(), (self.begin or self.schedule).checked()
-        return self
 
     def as_json(self) -> dict[str, Any]:
         """Everything the weights depend on; more iterations of the same run are the same run."""
@@ -96,15 +95,15 @@ class Material:
 
 
 def run(
-    material: Material, settings: Settings, folder: str | Path, tell: Tell = lambda news: None, watch: Watch | None = None
+    material: Material, settings: SnipSettings, folder: str | Path, tell: Tell = lambda news: None, watch: Watch | None = None
 ) -> Iterator[dict[str, Any]]:
     """Rows of the log, one an iteration (the first, 0, is the model before anything leaves), those already there first.
 
     `folder` gets the log (`run.json`), a checkpoint after each training, the model of the last iteration (`model`) and the
     smallest within a point of the given model's score (`within`). The same call goes on where a stopped run was. Raises
-    VPError for settings that cannot be, a folder of another run, and a disk that is full (what was written stays whole).
+    VPError for a folder of another run and a disk that is full (what was written stays whole).
     """
-    job = _Run(material, settings.checked(), Path(folder), tell, watch or (lambda step, steps, loss: None))
+    job = _Run(material, settings, Path(folder), tell, watch or (lambda step, steps, loss: None))
     yield from job.log.rows
     while (row := job.next()) is not None:
         yield row
@@ -113,7 +112,7 @@ def run(
 class _Run:
     """The state between two trainings: `dense`, the weights in their old shapes, and the blocks that are `gone`."""
 
-    def __init__(self, material: Material, settings: Settings, folder: Path, tell: Tell, watch: Watch) -> None:
+    def __init__(self, material: Material, settings: SnipSettings, folder: Path, tell: Tell, watch: Watch) -> None:
         self.accelerator = new_accelerator()
         self.material, self.settings, self.tell, self.watch = material, settings, tell, watch
         self.main = self.accelerator.is_main_process

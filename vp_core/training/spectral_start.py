@@ -17,9 +17,8 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES, check_types
 from vp_core.measuring.covariance import CoMoments, Site, moments_at
 from vp_core.model.projections import find_projections
-from vp_core.ranking.plan import Plan
 from vp_core.replacing.ladder import weight_and_bias
-from vp_core.replacing.prune import Solved, prune
+from vp_core.replacing.prune import Solved, rewritten
 from vp_core.training.spectral import LAMBDA, check_lambda
 
 
@@ -37,7 +36,7 @@ def nearest(
     if not found:
         raise VPError("There are no tokens to start spectral normalisation from: give at least one sentence.")
     solved: Solved = {p.name: with_norm(*weight_and_bias(model, p), found[p.name], scale) for p in projections}
-    return prune(model, Plan({}, "", "", 0.0), {}, solved)
+    return rewritten(model, solved)
 
 
 def with_norm(weight: Tensor, bias: Tensor, inputs: CoMoments, scale: float) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ class Threshold:
 
     A block is the identity in a mini-batch where no token's function norm is above ε: `attention` for heads or attention
     blocks, `ffn` for feed-forward networks. With `gate` those that stay are shut token by token (S_ε); else they run as they
-    are.
+    are. VPError with one sentence for ε ≤ 0, θ outside 0..1, and an unknown mode.
     """
 
     attention: float
@@ -33,11 +33,12 @@ class Threshold:
     mode: str = "joint"
     gate: bool = False
 
-    def checked(self) -> "Threshold":
-        """The same; VPError with one sentence for ε ≤ 0, θ outside 0..1, and an unknown mode."""
-        check_epsilon(self.attention), check_epsilon(self.ffn), check_theta(self.theta)
+    def __post_init__(self) -> None:
+        """Check every field; numbers become floats."""
         one_of("mode", self.mode, tuple(MODES))
-        return self
+        numbers = {"attention": check_epsilon(self.attention), "ffn": check_epsilon(self.ffn), "theta": check_theta(self.theta)}
+        for name, value in numbers.items():
+            object.__setattr__(self, name, value)
 
     @property
     def epsilon(self) -> dict[str, float]:
@@ -51,7 +52,6 @@ class Threshold:
 
 def model_under(study: Study, threshold: Threshold) -> PreTrainedModel:
     """The study's model with what is off taken out, and the gates on the rest if they are asked for; nothing trained."""
-    threshold = threshold.checked()
     off = threshold.off(study.bench().norms())
     model = masked_without(study.model, off)
     if not threshold.gate:
@@ -68,7 +68,6 @@ def running_scores(
 
 def key(study: Study, threshold: Threshold) -> str:
     """What such a score depends on: without gates the blocks that are off, and nothing else."""
-    threshold = threshold.checked()
     off = sorted(block.name for block in threshold.off(study.bench().norms()))
     gates = sorted(threshold.epsilon.items()) if threshold.gate else ()
     return digest("threshold 1", study.loaded.fingerprint, study.data_id, off, gates)

@@ -1,0 +1,10 @@
+"""The parts of the pages, from top to bottom of each: they lay out what others compute.
+
+explore        the page Explore: score, curve, heat map, sentences
+units          its panels that wait for the order of removal
+compare        the page Compare
+speed_tables   the two tables of the page Speed
+speed          the page Speed
+sublayer_runs  finished runs of identity pruning
+sublayers      the page Sub-layers
+"""

@@ -36,7 +36,7 @@ def test_eval_prints_one_object_with_the_librarys_number(capsys, demo):
 
 def test_eval_takes_every_choice(capsys, demo):
     choices = ["--criterion", "magnitude", "--scope", "per layer", "--replacement", "zero", "--types", "ffn_in,query"]
-    assert main(["eval", "demo", "--sparsity", "0.4", "--dtype", "bfloat16", "--json", *choices]) == 0
+    assert main(["eval", "demo", "--sparsity", "0.4", "--precision", "bfloat16", "--json", *choices]) == 0
     printed = json.loads(capsys.readouterr().out)
     recipe = Recipe("magnitude", "per layer", "zero", ("query", "ffn_in"))
     assert printed["value"] == demo.score(recipe, 0.4, "bfloat16").value
@@ -45,7 +45,7 @@ def test_eval_takes_every_choice(capsys, demo):
 
 def test_curve_is_resumed_and_drawn(capsys, tmp_path, demo, monkeypatch):
     out, plot = tmp_path / "curve.parquet", tmp_path / "curve.html"
-    command = ["curve", "demo", "--criteria", "variance,random", "--sparsities", "0,0.5", "--dtype", "bfloat16"]
+    command = ["curve", "demo", "--criteria", "variance,random", "--sparsities", "0,0.5", "--precision", "bfloat16"]
     assert main([*command, "--out", str(out), "--plot", str(plot), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert [(p["criterion"], p["sparsity"]) for p in printed] == [
@@ -82,7 +82,7 @@ def test_stats_writes_what_the_library_collects(capsys, tmp_path, demo):
         (["eval", "demo", "--sparsity", "abc"], "'abc' is not a number between 0 and 1"),
         (["eval", "demo", "--criterion", "luck"], "Unknown criterion 'luck'"),
         (["eval", "demo", "--types", "query,nose"], "Unknown projection type 'nose'"),
-        (["eval", "demo", "--dtype", "float8"], "Unknown dtype 'float8'"),
+        (["eval", "demo", "--precision", "float8"], "Unknown precision 'float8'"),
         (["eval", "../../x", "--task", "sst2"], "There is no model '../../x'"),
         (["eval", "demo", "--task", "sst9"], "Unknown task 'sst9'"),
         (["eval", "demo", "--task", "sst2", "--data", "/nowhere"], "There is no dev.tsv for sst2"),
@@ -103,7 +103,18 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, arguments, says):
 
 def test_an_interrupted_curve_says_what_is_kept(capsys, tmp_path, monkeypatch):
     out = tmp_path / "curve.parquet"
-    command = ["curve", "demo", "--criteria", "variance", "--sparsities", "0,0.2,0.4", "--dtype", "bfloat16", "--out", str(out)]
+    command = [
+        "curve",
+        "demo",
+        "--criteria",
+        "variance",
+        "--sparsities",
+        "0,0.2,0.4",
+        "--precision",
+        "bfloat16",
+        "--out",
+        str(out),
+    ]
     monkeypatch.setattr("app.cli.commands.say", interrupt_at_second_point)
     assert main(command) == 2
     assert "Interrupted. What is finished is kept" in capsys.readouterr().err

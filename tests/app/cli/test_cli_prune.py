@@ -53,6 +53,7 @@ def test_the_transformers_form_is_loaded_by_transformers(capsys, tmp_path, demo)
     assert evaluated(capsys, folder, "--task", "demo")["value"] == demo.score(Recipe("magnitude"), 0.4).value
 
 
+@pytest.mark.slow
 def test_onnx_is_written_beside_the_tokeniser(capsys, tmp_path):
     pytest.importorskip("onnxruntime")
     prune(capsys, "--sparsity", 0.5, "--out", tmp_path / "onnx", "--format", "onnx")

@@ -17,7 +17,7 @@ def own_cache(tmp_path, monkeypatch):
 
 def test_the_best_recipe_meets_its_budget(capsys, short_demo):
     where = ["demo", "--task", short_demo["task"], "--data", short_demo["data"], "--calibration", "64"]
-    assert main(["eval", *where, "--recipe", "best", "--sparsity", "0.5", "--dtype", "bfloat16", "--json"]) == 0
+    assert main(["eval", *where, "--recipe", "best", "--sparsity", "0.5", "--precision", "bfloat16", "--json"]) == 0
     output = capsys.readouterr()
     printed = json.loads(output.out)
     assert printed["recipe"] == "best" and printed["n"] == 200
@@ -43,7 +43,8 @@ def test_a_curve_of_two_recipes_has_the_librarys_numbers(capsys, folders, data):
     ("arguments", "says"),
     [
         (["--recipe", "worst"], "Unknown recipe 'worst'"),
-        (["--units", "ffn,noses"], "Unknown kind of unit 'noses'"),
+        (["--units", "ffn neurons,noses"], "Unknown kind of unit 'noses'"),
+        (["--units", "ffn"], "The unit 'ffn' is now 'ffn neurons'"),
         (["--units", "values,heads"], "have rows in common"),
         (["--basis", "principal"], "Single rows are pruned as they are"),
         (["--budget", "money"], "Unknown budget 'money'"),

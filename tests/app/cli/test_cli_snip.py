@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 import torch
 from commands import SHORT, printed
 from safetensors.torch import load_file
@@ -55,6 +56,7 @@ def test_the_first_fine_tuning_may_be_longer(capsys, tmp_path, task):
     assert (settings["schedule"]["epochs"], settings["schedule"]["lr"]) == (1, 0.001)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task):
     command = [*task, "--iterations", "3", "--at-least", "1", "--examples", "40", "--batch", "4", "--precision", "float32"]
 
@@ -89,6 +91,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task):
         assert mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in mine)
 
 
+@pytest.mark.slow
 def test_two_processes_speak_with_one_voice(tmp_path, task):
     out = tmp_path / "run"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "app.cli"]

@@ -8,11 +8,11 @@ import sys
 from urllib.parse import urlencode
 
 import pytest
-from pages import IN_A_BROWSER
+from pages import IN_A_BROWSER, ready
 
-from benchmarks.browser import CHROMIUM, browser_page, drag_slider, wait_for_exact
+from benchmarks.browser import browser_page, drag_slider, wait_for_exact
 
-pytestmark = IN_A_BROWSER
+pytestmark = [*IN_A_BROWSER, pytest.mark.slow]
 
 # What a figure shows now; undefined while it is not there.
 _HEAT = """() => [...document.querySelectorAll('.vp-canvas')]
@@ -23,12 +23,6 @@ _REMOVED = """() => [...document.querySelectorAll('.vp-canvas')]
     .find(c => c.data?.some(t => t.name === 'removed'))?.data
     .filter(t => t.name === 'removed').flatMap(t => [...t.y]).filter(y => y !== null).length"""
 _ALL_AT = "(position) => [...document.querySelectorAll('.vp-canvas')].every(c => c.dataset.position === position)"
-
-
-def ready(page):
-    wait_for_exact(page)
-    page.wait_for_function("() => document.querySelectorAll('.vp-figure[data-ready]').length === 4", timeout=240_000)
-    return page
 
 
 def figures_at(page, position: int) -> None:
@@ -85,22 +79,6 @@ def test_the_curve_fills_in_by_itself_and_can_be_stopped(own_app, short_demo):
             f"() => {{ const t = document.body.innerText.match(/(\\d+) of 30 points/); return t && Number(t[1]) > {count} }}",
             timeout=180_000,
         )
-
-
-def test_nothing_leaves_the_machine(app):
-    from playwright.sync_api import sync_playwright
-
-    from benchmarks import browser
-
-    asked: list[str] = []
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=browser._FLAGS)
-        page = chromium.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(app)
-        ready(page)
-        chromium.close()
-    assert asked and all(url.startswith((app, "data:", "blob:")) for url in asked), set(asked)
 
 
 def test_every_figure_can_be_had_as_png_svg_and_csv(app):

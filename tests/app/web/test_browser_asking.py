@@ -1,10 +1,11 @@
 """How the page asks Python for what is going on: nobody's question is lost."""
 
+import pytest
 from pages import IN_A_BROWSER
 
 from benchmarks.browser import browser_page, wait_for_exact
 
-pytestmark = IN_A_BROWSER
+pytestmark = [*IN_A_BROWSER, pytest.mark.slow]
 
 _BUSY = "(ms) => { const end = performance.now() + ms; while (performance.now() < end) {} }"
 _FORGOTTEN = "Multiple different fragmentIds"

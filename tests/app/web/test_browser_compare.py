@@ -5,11 +5,12 @@ import io
 import re
 from urllib.parse import urlencode
 
+import pytest
 from pages import IN_A_BROWSER
 
 from benchmarks.browser import browser_page
 
-pytestmark = IN_A_BROWSER
+pytestmark = [*IN_A_BROWSER, pytest.mark.slow]
 
 _DRAWN = "() => document.querySelectorAll('.vp-figure[data-ready]').length === 1"
 _POINTS = """() => Object.fromEntries(document.querySelector('.vp-canvas')._fullData

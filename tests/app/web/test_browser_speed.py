@@ -18,7 +18,7 @@ from vp_core.squeezing.folder import load_pruned
 from vp_core.squeezing.timing import random_texts
 from vp_core.study import open_study
 
-pytestmark = IN_A_BROWSER
+pytestmark = [*IN_A_BROWSER, pytest.mark.slow]
 
 SMALL = "batch=1&length=4&sparsities=0.5&sparsity=0.3"
 _DRAWN = "() => document.querySelectorAll('.vp-figure[data-ready]').length === 2"

@@ -3,11 +3,12 @@
 import csv
 import io
 
+import pytest
 from pages import IN_A_BROWSER
 
 from benchmarks.browser import browser_page, wait_for_exact
 
-pytestmark = IN_A_BROWSER
+pytestmark = [*IN_A_BROWSER, pytest.mark.slow]
 
 # Figures are found by what is in them: a trace `off`, four drawings with shared axes, heat maps of σ.
 _FIGURES = "[...document.querySelectorAll('.vp-canvas')].filter((c) => c._fullData)"

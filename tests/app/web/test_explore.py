@@ -102,19 +102,19 @@ def test_a_recipe_sets_every_choice_and_the_number_is_the_librarys(tiny_bert, st
     at = exact(widget(at, "recipe").set_value("units mean").run())
     assert not at.exception and not at.error
     recipe = RECIPES["units mean"]
-    assert at.session_state.visitor.settings.recipe.checked() == recipe.checked()
+    assert at.session_state.visitor.settings.recipe == recipe
     assert [widget(at, name).value for name in ("units", "criterion", "replacement")] == [
-        "ffn,values,pairs", "weighted variance", "mean",
+        "ffn neurons,values,pairs", "weighted variance", "mean",
     ]  # fmt: skip
     assert at.metric[0].value == f"{100 * bert.score(recipe, 0.5).value:.1f} %"
-    assert at.query_params["units"] == ["ffn,values,pairs"] or at.query_params["units"] == "ffn,values,pairs"
+    assert at.query_params["units"] == ["ffn neurons,values,pairs"] or at.query_params["units"] == "ffn neurons,values,pairs"
     at = exact(widget(at, "recipe").set_value("paper").run())
     assert at.metric[0].value == f"{100 * bert.score(Recipe(), 0.5).value:.1f} %"
     assert at.session_state.visitor.settings.recipe == Recipe()
 
 
 def test_types_are_for_rows_and_the_basis_for_the_others():
-    at = page(units="ffn")
+    at = page(units="ffn neurons")
     assert "Basis" in labels(at) and "Projection types" not in labels(at)
     at = widget(at, "basis").set_value("principal").run()
     at = widget(at, "units").set_value("rows").run()
@@ -132,7 +132,7 @@ def test_no_type_at_all_is_refused_and_the_last_choice_kept():
 
 
 def test_more_than_the_units_hold_is_one_sentence():
-    at = page(units="ffn", sparsity="0.9")
+    at = page(units="ffn neurons", sparsity="0.9")
     until(at, lambda at: at.error)
     (message,) = at.error
     assert "These units can save 66.7% of the encoder's linear parameters, not 90.0%" in message.value
@@ -142,7 +142,7 @@ def test_calibration_is_a_choice():
     at = exact(page(calibration="64"))
     assert any("of 64 training texts" in c.value for c in at.caption)
     assert not at.info
-    at = page(calibration="64", units="ffn", replacement="least squares")
+    at = page(calibration="64", units="ffn neurons", replacement="least squares")
     assert any("cannot tell" in i.value for i in at.info)  # 64 short sentences, 1,536 inputs
 
 
@@ -150,7 +150,7 @@ def test_while_it_measures_the_page_says_what_at(short_demo):
     at = page(
         **short_demo,
         calibration="64",
-        units="ffn",
+        units="ffn neurons",
         scope="measured",
         criterion="surgeon",
         replacement="least squares",

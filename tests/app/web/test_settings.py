@@ -41,9 +41,13 @@ def test_a_setting_is_declared_whole(name):
     assert (bool(declared.label) and bool(declared.help)) or name in ("sparsity", "budget", "steps")  # no widget of these
 
 
-def test_a_bookmark_of_an_earlier_version_opens():
-    settings, problems = from_query({"sparsity": "0.3", "units": "ffn,values,pairs", "gate": "on"})
-    assert problems == [] and settings == Settings(sparsity=0.3, units=("ffn", "values", "pairs"), gate=True)
+def test_a_bookmark_of_an_earlier_version_opens_and_its_word_for_a_unit_is_told():
+    settings, (problem,) = from_query({"sparsity": "0.3", "units": "ffn,values,pairs", "gate": "on"})
+    assert settings == Settings(sparsity=0.3, units=("ffn neurons", "values", "pairs"), gate=True)
+    assert "the unit 'ffn' is now called 'ffn neurons'" in problem and problem.count("\n") == 0
+    settings, (problem,) = from_query({"show": "ffn"})
+    assert settings == Settings(show="ffn neurons") and "'ffn neurons'" in problem
+    assert from_query({"units": "ffn neurons,values,pairs", "mode": "ffn", "show": "ffn_in"})[1] == []
 
 
 def test_what_is_measured_is_sorted_once_each_and_with_the_sliders():
@@ -63,7 +67,7 @@ def test_what_is_measured_is_sorted_once_each_and_with_the_sliders():
         ("criterion", "varience", "Unknown criterion 'varience': choose one of variance, random, magnitude"),
         ("types", "query,foo", "Unknown projection type 'foo'"),
         ("types", "", "No projection type is chosen"),
-        ("units", "ffn,heads,values", "The units 'values' and 'heads' have rows in common"),
+        ("units", "ffn neurons,heads,values", "The units 'values' and 'heads' have rows in common"),
         ("basis", "rotated", "Unknown basis 'rotated'"),
         ("basis", "principal", "Single rows are pruned as they are"),
         ("budget", "latency", "Unknown budget 'latency'"),
@@ -86,7 +90,7 @@ def test_a_bad_value_is_named_and_the_default_taken(name, value, says):
 def test_a_named_recipe_sets_all_of_its_fields_and_is_recognised(name):
     before = Settings(units=("heads",), criterion="wanda", types=("query",), budget="flops", sparsity=0.4)
     chosen = before.with_recipe(name)
-    assert chosen.recipe.checked() == RECIPES[name].checked() and chosen.recipe_name == name
+    assert chosen.recipe == RECIPES[name] and chosen.recipe_name == name
     assert from_query(to_query(chosen)) == (chosen, []) and chosen.sparsity == 0.4
     assert replace(chosen, criterion="magnitude").recipe_name is None
 
@@ -96,7 +100,7 @@ def test_the_budget_follows_the_units():
     assert (Settings().recipe.budget, heads.recipe.budget) == ("units", "parameters")
     assert "budget" not in to_query(heads)  # it goes without saying
     turned = replace(heads, basis="principal")
-    assert turned.with_units(("rows",)).recipe.checked().basis == "neurons"
+    assert turned.with_units(("rows",)).recipe.basis == "neurons"
 
 
 def test_the_paper_is_drawn_by_criteria_and_what_solves_by_replacement():

@@ -167,3 +167,20 @@ def test_sample_like_never_takes_one_twice(have, want, data):
     other = Examples(task, [("w " * n,) for n in want], np.arange(len(want)), "other")
     n = data.draw(st.integers(1, len(have)))
     assert len(set(there.sample_like(other, n).texts)) == n
+
+
+def test_a_sample_takes_each_once_with_its_label_in_the_old_order(tmp_path):
+    whole = sst2(tmp_path, "sentence\tlabel\n" + "".join(f"text {i}\t{i % 2}\n" for i in range(100)))
+    part = whole.sample(30)
+    places = [whole.texts.index(text) for text in part.texts]
+    assert len(part) == 30 and places == sorted(set(places)) and places != list(range(30))
+    assert part.labels.tolist() == whole.labels[places].tolist() and part.task == whole.task
+    assert part.texts == whole.sample(30).texts != whole.sample(30, seed=1).texts
+    assert whole.sample(100) is whole.sample(101) is whole
+
+
+@pytest.mark.parametrize("n", [-1, 0, 1, 5])
+def test_a_sample_has_different_labels(tmp_path, n):
+    rare = sst2(tmp_path, "sentence\tlabel\n" + "".join(f"text {i}\t{int(i == 0)}\n" for i in range(1000)))
+    with pytest.raises(VPError, match="two different labels: ask for more"):
+        rare.sample(n)

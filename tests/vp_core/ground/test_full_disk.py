@@ -36,13 +36,13 @@ def attempt(write):
 
 WRITES = {
     "tensors": (
-        "from vp_core.store import save_tensors\n"
+        "from vp_core.ground.store import save_tensors\n"
         "save = lambda n: save_tensors(here / 'a', {'x': torch.full((n,), 1.0)}, 'tensors', {})\n"
         "save(10); limit(20_000); attempt(lambda: save(100_000))",
         "a",
     ),
     "text": (
-        "from vp_core.store import atomic\n"
+        "from vp_core.ground.store import atomic\n"
         "def save(n):\n"
         "    with atomic(here / 'a') as temporary: temporary.write_text('x' * n)\n"
         "save(10); limit(20_000); attempt(lambda: save(100_000))",
@@ -50,7 +50,7 @@ WRITES = {
     ),
     "chart": (
         "import plotly.graph_objects as go\n"
-        "from app.options import write_chart\n"
+        "from app.cli.options import write_chart\n"
         "(here / 'a').write_text('a chart of before'); limit(20_000)\n"
         "attempt(lambda: write_chart(go.Figure(), str(here / 'a')))",
         "a",
@@ -103,7 +103,7 @@ def test_a_run_keeps_what_it_had(python, tmp_path, folders, data):
 import torch
 torch.set_num_threads(1)  # sums in one order, whatever else the machine does
 from vp_core.training.loop import Schedule
-from vp_core.training.snip import Material, Settings, run
+from vp_core.training.snip import Material, SnipSettings, run
 from vp_core.study import open_study
 from vp_core.training.finetune import lessons_of
 study = open_study(sys.argv[2], "sst2", sys.argv[3])
@@ -111,7 +111,7 @@ lessons = lessons_of(study, "sst2", sys.argv[3])
 material = Material(study.model, lessons, study.calibration, study.question, "m", study.loaded.tokenizer)
 schedule = Schedule(examples=16, batch=8, precision="float32")
 def go(folder, iterations):
-    for row in run(material, Settings("joint", iterations, at_least=2, schedule=schedule), folder):
+    for row in run(material, SnipSettings("joint", iterations, at_least=2, schedule=schedule), folder):
         print(row["iteration"], row["value"])
 here = Path(sys.argv[1])
 """

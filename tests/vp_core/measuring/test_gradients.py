@@ -108,24 +108,24 @@ def test_only_the_first_token_counts_in_the_last_layer_of_a_classifier_that_read
 def test_fisher_of_units_is_the_effect_where_they_are_read(family):
     one = benched(family)
     found = one.gradients()
-    names = ("ffn", "values") if family == "llama" else ("ffn", "values", "pairs")
-    scores = one.scores(Recipe(criterion="fisher", units=names).checked())
+    names = ("ffn neurons", "values") if family == "llama" else ("ffn neurons", "values", "pairs")
+    scores = one.scores(Recipe(criterion="fisher", units=names))
     shared = one.layers[0].queries_per_key
     for number, layer in enumerate(one.layers):
         if "ffn_in" in layer.projections:
-            assert torch.equal(scores[f"{number}.ffn"], found.effect[f"{number}.activation"])
+            assert torch.equal(scores[f"{number}.ffn neurons"], found.effect[f"{number}.activation"])
         by_row = found.effect[f"{number}.context"].view(-1, shared, 12).sum(dim=1).flatten()
         torch.testing.assert_close(scores[f"{number}.values"], by_row)
         if family != "llama":
             assert torch.equal(scores[f"{number}.pairs"], found.effect[f"{number}.query"])
-    whole = one.scores(Recipe(criterion="fisher", units=("layers",)).checked())
-    parts = one.scores(Recipe(criterion="fisher", units=("sublayers",)).checked())
+    whole = one.scores(Recipe(criterion="fisher", units=("layers",)))
+    parts = one.scores(Recipe(criterion="fisher", units=("sublayers",)))
     for number, layer in enumerate(one.layers):
         both = [parts[f"{number}.{part}"] for part in ("attention", "feed-forward") if f"{number}.{part}" in parts]
         assert whole[f"{number}.layer"].item() == pytest.approx(sum(both).item())
         assert len(both) == (2 if "ffn_in" in layer.projections else 1)
         assert both[0].item() == found.whole[f"{number}.attention_output"].item()
-    rows = one.scores(Recipe(criterion="fisher").checked())
+    rows = one.scores(Recipe(criterion="fisher"))
     gated = family == "llama"
     assert torch.equal(rows["0.ffn_in"], found.effect["0.activation" if gated else "0.ffn_in"])
     assert torch.equal(rows["0.value"], found.effect["0.value"])

@@ -21,8 +21,8 @@ from vp_core.squeezing.cost import cost
 from vp_core.squeezing.squeeze import squeeze
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
-STRUCTURED = ("ffn", "values", "pairs")
-COLUMNED = ("ffn", "values", "heads")
+STRUCTURED = ("ffn neurons", "values", "pairs")
+COLUMNED = ("ffn neurons", "values", "heads")
 
 
 @cache
@@ -95,7 +95,7 @@ def test_pruned_is_overwritten_and_squeezed_is_pruned(family, kinds):
             values = constants(replacement, statistics, ranking.units)
             if not {"sublayers", "layers"} & set(kinds):
                 assert all(values[p.name].eq(0).all() for g in ranking.units for p, _ in g.rows)
-            solved = Consumers(model, layers, ranking, covariances).solve(replacement, ranking, share)
+            solved = Consumers(model, layers, ranking, covariances).solve(replacement, ranking.counts(share))
             pruned = prune(model, plan, values, solved)
             found = tiny.logits(pruned, batch.inputs)
             squeezed = squeeze(pruned, plan)
@@ -117,7 +117,7 @@ def counted(plan, ranking, share, layers, squeezed):
     found = cost(layers, plan, [torch.zeros(layer.projections["query"].d_out) for layer in layers])
     # what squeezing finds on its own: a head whose last value is gone takes its queries and keys along
     assert found.parameters_removed >= sum(gone[g.name] * g.weights_of_a_unit for g in ranking.units)
-    if share < 0.5 and ranking.units[0].kind in ("ffn", "heads", "pairs") and len({g.kind for g in ranking.units}) == 1:
+    if share < 0.5 and ranking.units[0].kind in ("ffn neurons", "heads", "pairs") and len({g.kind for g in ranking.units}) == 1:
         assert found.parameters_removed == sum(gone[g.name] * g.weights_of_a_unit for g in ranking.units)
     assert squeezed.squeezed.cost.parameters_left == found.parameters_left
 
@@ -144,11 +144,11 @@ def test_what_belongs_to_a_unit(family):
         assert heads.weights_of_a_unit == (24 + 12 + 12) * 48 + 24 * 48
         with pytest.raises(VPError, match="rotary positions"):
             unit_groups(layers, ("pairs",))
-        assert next(iter(unit_groups(layers, ("ffn",)))).weights_of_a_unit == 3 * 48  # up, gate and down
+        assert next(iter(unit_groups(layers, ("ffn neurons",)))).weights_of_a_unit == 3 * 48  # up, gate and down
     elif family == "bert":
         sizes = {g.kind: (len(g), g.weights_of_a_unit) for kind in UNITS[1:] for g in unit_groups(layers[:1], (kind,))[:1]}
         assert sizes == {
-            "ffn": (56, 2 * 48), "values": (48, 2 * 48), "pairs": (48, 2 * 48), "heads": (4, 4 * 12 * 48),
+            "ffn neurons": (56, 2 * 48), "values": (48, 2 * 48), "pairs": (48, 2 * 48), "heads": (4, 4 * 12 * 48),
             "attention": (1, 4 * 48 * 48), "feed-forward": (1, 2 * 48 * 56),
             "sublayers": (1, 4 * 48 * 48), "layers": (1, 4 * 48 * 48 + 2 * 48 * 56),
         }  # fmt: skip
@@ -158,7 +158,13 @@ def test_what_belongs_to_a_unit(family):
 
 
 def test_which_kinds_go_together():
-    fine = {("ffn", "heads"), ("ffn", "values"), ("ffn", "pairs"), ("values", "pairs"), ("ffn", "attention")}
+    fine = {
+        ("ffn neurons", "heads"),
+        ("ffn neurons", "values"),
+        ("ffn neurons", "pairs"),
+        ("values", "pairs"),
+        ("ffn neurons", "attention"),
+    }
     fine |= {(kind, "feed-forward") for kind in ("values", "pairs", "heads", "attention")}
     pairs = {(a, b) for i, a in enumerate(UNITS) for b in UNITS[i + 1 :]}
     for a, b in pairs:
@@ -168,8 +174,9 @@ def test_which_kinds_go_together():
             with pytest.raises(VPError, match=f"'{a}' and '{b}' have rows in common") as raised:
                 check_units((b, a))
             assert str(raised.value).endswith(".") and "\n" not in str(raised.value)
-    assert check_units(("pairs", "ffn", "values")) == STRUCTURED
-    for bad, says in (((), "No kind of unit is chosen"), (("ffn", "noses"), "Unknown kind of unit 'noses'")):
+    assert check_units(("pairs", "ffn neurons", "values")) == STRUCTURED
+    for bad, says in (((), "No kind of unit is chosen"), (("ffn neurons", "noses"), "Unknown kind of unit 'noses'"),
+                      (("heads", "ffn"), r"is now 'ffn neurons' .* the whole network is 'feed-forward'\.$")):  # fmt: skip
         with pytest.raises(VPError, match=says):
             check_units(bad)
 
@@ -194,7 +201,7 @@ def test_masks_are_nested_and_counts_exact(kinds, scope):
 def test_sparsity_0_is_bit_equal_and_a_plan_is_kept(kinds, tmp_path):
     model, batch, statistics, covariances = measured("bert")
     ranking = bench_models.random_ranking(model, kinds, scope="global")
-    solved = Consumers(model, find_layers(model), ranking, covariances).solve("least squares", ranking, 0)
+    solved = Consumers(model, find_layers(model), ranking, covariances).solve("least squares", ranking.counts(0))
     assert not solved
     pruned = prune(model, ranking.plan(0), constants("mean", statistics, ranking.units), solved)
     assert torch.equal(tiny.logits(pruned, batch.inputs), tiny.logits(model, batch.inputs))

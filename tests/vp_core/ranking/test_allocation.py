@@ -25,8 +25,8 @@ from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import cost
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
-STRUCTURED = ("ffn", "values", "pairs")
-UNITS = Recipe(units=STRUCTURED, budget="parameters", criterion="weighted variance").checked()
+STRUCTURED = ("ffn neurons", "values", "pairs")
+UNITS = Recipe(units=STRUCTURED, budget="parameters", criterion="weighted variance")
 
 
 @given(
@@ -91,15 +91,15 @@ def direct(one, batches, group, n, replacement, order):
     return found
 
 
-SITE = {"ffn": "activation", "values": "context", "heads": "context"}
+SITE = {"ffn neurons": "activation", "values": "context", "heads": "context"}
 
 
 @pytest.mark.parametrize("family", [f for f in bench_models.CLASSIFIERS if f != "albert"])
 @pytest.mark.parametrize("replacement", ["mean", "zero"])
 def test_a_measured_loss_is_that_of_a_whole_forward_pass(family, replacement):
     one = bench(family, 70)  # more than the losses are measured on
-    kinds = ("ffn", "values")
-    recipe = Recipe(units=kinds, replacement=replacement, scope="measured", budget="parameters").checked()
+    kinds = ("ffn neurons", "values")
+    recipe = Recipe(units=kinds, replacement=replacement, scope="measured", budget="parameters")
     groups = unit_groups(one.layers, kinds)
     own = one.ranking(replace(recipe, scope="per layer"))
     before, batches = tiny.sha(one.model), make_batches(one.calibration, range(70), 200)
@@ -125,16 +125,16 @@ def test_measured_allocation_takes_where_it_costs_least():
         model.bert.encoder.layer[0].output.dense.weight.mul_(1e-4)
         model.bert.encoder.layer[1].output.dense.weight.mul_(3)
     one = bench("bert", model=model)
-    ranking = one.ranking(Recipe(units=("ffn",), scope="measured", budget="parameters").checked())
-    assert ranking.gone("0.ffn", 0.5) == tiny.FFN and ranking.gone("1.ffn", 0.5) == 0
-    assert ranking.group_size["0.ffn"] == 2 * tiny.FFN
+    ranking = one.ranking(Recipe(units=("ffn neurons",), scope="measured", budget="parameters"))
+    assert ranking.gone("0.ffn neurons", 0.5) == tiny.FFN and ranking.gone("1.ffn neurons", 0.5) == 0
+    assert ranking.group_size["0.ffn neurons"] == 2 * tiny.FFN
 
 
 @pytest.mark.parametrize("budget", ["parameters", "flops"])
 @pytest.mark.parametrize(
     ("units", "scope"),
     [(units, scope) for units in (STRUCTURED, ("heads",), ("rows",)) for scope in ("per type", "global")]
-    + [(STRUCTURED, "measured"), (("ffn",), "measured")],
+    + [(STRUCTURED, "measured"), (("ffn neurons",), "measured")],
 )
 def test_a_budget_is_met_to_the_unit(budget, units, scope, studies):
     study = studies["bert"]
@@ -185,15 +185,15 @@ def test_a_budget_of_time_is_met_by_halving(monkeypatch, studies):
     study = studies["bert"]
     recipe = Recipe(units=STRUCTURED, budget="latency", scope="global", criterion="magnitude")
     for target in (0.2, 0.4):
-        share = study.bench().share(recipe.checked(), target)
+        share = study.bench().share(recipe, target)
         assert 0 < share < 1 and share * 64 == round(share * 64)
         saved = 1 - weights(study.squeezed(recipe, target)) / weights(study.model)
         assert target <= saved < target + 0.08  # heads are padded to multiples of 8
     # the allocation that is timed is the recipe's own, whatever rung its losses were measured with
     measured = replace(recipe, scope="measured", replacement="least squares")
-    assert 0 < study.bench().share(measured.checked(), 0.3) < 1
+    assert 0 < study.bench().share(measured, 0.3) < 1
     with pytest.raises(VPError, match=r"of the time of a forward pass, not 99\.0%"):
-        study.plan(replace(recipe, units=("ffn",)), 0.99)
+        study.plan(replace(recipe, units=("ffn neurons",)), 0.99)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_steps_are_cumulative_and_counts_exact(steps, scope, monkeypatch):
 
     monkeypatch.setattr(vp_core.measured, "Bench", Watched)
     one = bench("bert", 16)
-    recipe = Recipe(units=STRUCTURED, scope=scope, criterion="surgeon", replacement="least squares", steps=steps).checked()
+    recipe = Recipe(units=STRUCTURED, scope=scope, criterion="surgeon", replacement="least squares", steps=steps)
     before = tiny.sha(one.model)
     plan = one.plan(recipe, 0.5)
     assert len(made) == steps - 1

@@ -40,13 +40,17 @@ def caught(one, p, at_input):
 
 
 def scores(one, criterion, *kinds):
-    return one.scores(Recipe(criterion=criterion, units=kinds).checked())
+    return one.scores(Recipe(criterion=criterion, units=kinds))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_by_hand_at_the_consumers_inputs(family):
     one = benched(family)
-    for kind, type_, fed_by in (("ffn", "ffn_out", "ffn_in"), ("values", "attention_output", "value"), ("heads",) * 2 + ("",)):
+    for kind, type_, fed_by in (
+        ("ffn neurons", "ffn_out", "ffn_in"),
+        ("values", "attention_output", "value"),
+        ("heads",) * 2 + ("",),
+    ):
         found = {name: scores(one, name, kind) for name in ("variance", "weighted variance", "wanda", "magnitude")}
         for number, layer in enumerate(one.layers):
             consumer = layer.projections.get("attention_output" if kind == "heads" else type_)
@@ -72,8 +76,8 @@ def test_by_hand_at_the_consumers_inputs(family):
                 for name, value in expected.items():
                     assert found[name][group.name][unit].item() == pytest.approx(value, rel=1e-6), (name, kind, unit)
             if kind != "heads":  # single rows of the projection that feeds it count by the same columns
-                rows = one.scores(Recipe(criterion="weighted variance", types=(fed_by,)).checked())
-                if family != "llama" or kind == "ffn":
+                rows = one.scores(Recipe(criterion="weighted variance", types=(fed_by,)))
+                if family != "llama" or kind == "ffn neurons":
                     torch.testing.assert_close(rows[f"{number}.{fed_by}"], found["weighted variance"][group.name])
 
 
@@ -94,7 +98,7 @@ def test_a_pairs_variance_is_that_of_its_products_over_queries_and_keys(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_wanda_of_rows_weighs_what_they_read(family):
     one = benched(family)
-    found = one.scores(Recipe(criterion="wanda").checked())
+    found = one.scores(Recipe(criterion="wanda"))
     for layer in one.layers:
         for p in layer.projections.values():
             norms = np.sqrt((caught(one, p, True) ** 2).mean(0))
@@ -126,10 +130,10 @@ def test_every_criterion_scores_every_kind(family, criterion):
 @pytest.mark.parametrize("scope", ["per type", "per layer", "global", "scaled"])
 def test_random_takes_as_many_of_every_group_as_variance(scope):
     one = benched("bert")
-    for kinds in (("ffn", "values", "pairs"), ("heads",), ("rows",)):
+    for kinds in (("ffn neurons", "values", "pairs"), ("heads",), ("rows",)):
         groups = one.groups(Recipe(units=kinds))
         mine = rank(scores(one, "variance", *kinds), groups, scope)
-        seeds = [rank(one.scores(Recipe("random", units=kinds, seed=s).checked()), groups, scope) for s in (0, 1)]
+        seeds = [rank(one.scores(Recipe("random", units=kinds, seed=s)), groups, scope) for s in (0, 1)]
         for share in (0.1, 0.5, 0.8):
             for g in groups:
                 assert mine.gone(g.name, share) == seeds[0].gone(g.name, share) == seeds[1].gone(g.name, share)
@@ -146,14 +150,14 @@ def test_dead_and_identical_units_go_first(criterion):
         first.weight[9], first.bias[9] = first.weight[8], first.bias[8]
         second.weight[:, 7] = 1
     one = bench("bert", 60, model=model)
-    order = one.ranking(Recipe(criterion=criterion, units=("ffn",), scope="per layer").checked()).order("0.ffn")
+    order = one.ranking(Recipe(criterion=criterion, units=("ffn neurons",), scope="per layer")).order("0.ffn neurons")
     if criterion == "surgeon":  # λ makes both cost a little
         assert set(order[:2].tolist()) in ({7, 8}, {7, 9})
     else:
         assert order[0] == 7
         assert criterion != "conditional variance" or order[1] in (8, 9)
     pruned = one.pruned(
-        Recipe(criterion=criterion, units=("ffn",), scope="per layer", replacement="least squares").checked(), 2 / 56
+        Recipe(criterion=criterion, units=("ffn neurons",), scope="per layer", replacement="least squares"), 2 / 56
     )
     found, dense = (bench_models.outputs(m, one._some_batches()) for m in (pruned, one.model))
     if criterion in ("conditional variance", "surgeon"):

@@ -40,7 +40,7 @@ def test_the_criterion_orders_by_mean_norm(family):
         assert np.array_equal(np.argsort(places), np.argsort(np.concatenate(list(values.values())), kind="stable"))
 
 
-@pytest.mark.parametrize("kind", ["rows", "ffn", "values", "pairs"])
+@pytest.mark.parametrize("kind", ["rows", "ffn neurons", "values", "pairs"])
 def test_other_units_have_no_function_norm(kind):
     with pytest.raises(VPError, match="whole blocks") as raised:
         bench_models.bench("bert").scores(Recipe(units=(kind,), criterion="function norm"))

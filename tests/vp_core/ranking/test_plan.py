@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import SCOPES, TYPES
 from vp_core.model.projections import Projection
-from vp_core.ranking.plan import Plan, check_sparsity, count_removed, rank
+from vp_core.model.units import row_group
+from vp_core.ranking.plan import Plan, check_sparsity, count_removed, everything, rank
 
 PROJECTIONS = [
     Projection(layer, type_, f"{layer}.{type_}", 4, 7 if type_ == "ffn_in" else 5, None, None)
@@ -93,6 +94,26 @@ def test_all_equal_scores_go_by_index(scope):
     assert ranking.group_size["0.query"] == together
     if together == 96:
         assert plan.rows_removed == round(0.4 * 96)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_first_units_of_one_group(scope):
+    """Those that go first in its own order, by numpy, and nothing of another group; as many as any plan takes of it."""
+    scores = random_scores(5, ties=False)
+    ranking = rank(scores, PROJECTIONS, scope)
+    for name, units in scores.items():
+        lowest_first = np.argsort(units.numpy(), kind="stable")
+        for n in range(len(units) + 1):
+            plan = ranking.only(name, n)
+            assert removed(plan) == {(name, i) for i in lowest_first[:n].tolist()}
+            assert (plan.sparsity, plan.rows) == (n / len(units), len(units))
+    counts = ranking.counts(0.4)
+    assert set().union(*(removed(ranking.only(name, n)) for name, n in counts.items())) == removed(ranking.plan(0.4))
+
+
+def test_everything_is_what_any_ranking_takes_in_the_end():
+    plan = everything([row_group(p) for p in PROJECTIONS])
+    assert removed(plan) == removed(rank(random_scores(0, False), PROJECTIONS).plan(1)) and plan.rows == 96
 
 
 def test_shares_at_every_slider_position_are_the_plans():

@@ -15,7 +15,7 @@ from vp_core.model.sharing import share
 from vp_core.ranking.criteria import score_neurons
 from vp_core.ranking.plan import Plan, rank
 from vp_core.replacing.ladder import constants
-from vp_core.replacing.prune import prune
+from vp_core.replacing.prune import prune, rewritten
 
 
 def padded_batch(tok):
@@ -165,6 +165,23 @@ def test_shared_copy_keeps_ties_flags_and_trainable_state(loaded):
     assert (made.classifier.weight == 0).all() and not (model.classifier.weight == 0).all()
     model.bert.embeddings.word_embeddings.weight.data[5, 0] = 123.0
     assert made.bert.embeddings.word_embeddings.weight[5, 0] == 123.0  # one storage, no copy
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_rewritten_weights_are_read_and_the_rest_is_shared(loaded, family):
+    model = copy.deepcopy(loaded[family].model)
+    chosen = [p for p in find_projections(model) if p.type in ("key", "ffn_out")]
+    solved = {p.name: (torch.rand(p.d_out, p.d_in).double(), torch.rand(p.d_out).double()) for p in chosen}
+    before, new = tiny.sha(model), rewritten(model, solved)
+    for p in find_projections(model):
+        weight, bias = solved[p.name] if p in chosen else rows_of(model, p)
+        found, found_bias = rows_of(new, p)
+        assert torch.equal(found, weight.float()) and torch.equal(found_bias, bias.float()), p.name
+    rewrote = {f"{p.path}.{part}" for p in chosen for part in ("weight", "bias")}
+    shared = dict(new.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert (shared[name].data_ptr() == parameter.data_ptr()) == (name not in rewrote), name
+    assert tiny.sha(model) == before
 
 
 def test_a_plan_of_another_model_is_refused(loaded):

@@ -19,7 +19,7 @@ from vp_core.replacing.solve import RIDGES
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 ONCE = [family for family in bench_models.CLASSIFIERS if family != "albert"]
-UNITS = {family: ("ffn", "values") if family == "llama" else ("ffn", "values", "pairs") for family in ONCE}
+UNITS = {family: ("ffn neurons", "values") if family == "llama" else ("ffn neurons", "values", "pairs") for family in ONCE}
 
 
 def relative_error(model, other, batches):
@@ -61,10 +61,10 @@ def test_with_nothing_removed_the_target_is_the_dense_output(family):
 def test_refit_is_nearer_to_the_dense_model_than_what_it_began_with(family, kinds):
     one = bench(family, 200)
     chosen = ("rows",) if kinds == "rows" else UNITS[family]
-    recipe = Recipe(criterion="variance", units=chosen, replacement="refit").checked()
+    recipe = Recipe(criterion="variance", units=chosen, replacement="refit")
     before, errors = tiny.sha(one.model), {}
     for replacement in ("zero", "mean", "least squares", "refit"):
-        pruned = one.pruned(Recipe(criterion="variance", units=chosen, replacement=replacement).checked(), 0.3)
+        pruned = one.pruned(Recipe(criterion="variance", units=chosen, replacement=replacement), 0.3)
         errors[replacement] = relative_error(one.model, pruned, one._solving_batches())
         plan = one.plan(recipe, 0.3)
         for p in (p for layer in one.layers for p in layer.projections.values()):
@@ -173,10 +173,10 @@ def test_the_first_layers_projections_are_scikit_learns(family, weighted):
 def test_a_model_that_runs_a_layer_several_times_is_refused():
     one = bench("albert")
     for recipe, says in (
-        (Recipe(replacement="refit", units=("ffn",)), "same layer several times, so refit has no single input"),
-        (Recipe(scope="measured", units=("ffn",)), "same layer several times, so the measured allocation"),
+        (Recipe(replacement="refit", units=("ffn neurons",)), "same layer several times, so refit has no single input"),
+        (Recipe(scope="measured", units=("ffn neurons",)), "same layer several times, so the measured allocation"),
     ):
         with pytest.raises(VPError, match=says) as raised:
-            one.pruned(recipe.checked(), 0.5)
+            one.pruned(recipe, 0.5)
         assert "\n" not in str(raised.value) and str(raised.value).endswith(".")
     assert find_layers(one.model)[0].uses == 2

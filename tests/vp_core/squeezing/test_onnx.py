@@ -10,6 +10,7 @@ from vp_core.squeezing import onnx
 from vp_core.squeezing.onnx import export_onnx
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
 def test_onnxruntime_answers_like_torch(studies, family, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -31,6 +32,7 @@ def test_without_the_extra(monkeypatch, studies, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_file_that_answers_otherwise_is_not_kept(monkeypatch, studies, tmp_path):
     pytest.importorskip("onnxruntime")
     monkeypatch.setattr(onnx, "TOLERANCE", -1.0)

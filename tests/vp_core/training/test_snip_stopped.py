@@ -27,6 +27,7 @@ print("not killed")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path, python):
     """SIGKILL in the middle of training with the gate, and of retraining; then the same call again."""
     cases = (

@@ -134,22 +134,19 @@ def test_epsilon_by_kind():
 
 
 @pytest.mark.parametrize(
-    ("threshold", "says"),
+    ("values", "says"),
     [
-        (Threshold(0, 1.0), "ε must be a number above 0"),
-        (Threshold(1.0, -2.0), "ε must be a number above 0"),
-        (Threshold(1.0, float("nan")), "ε must be a number above 0"),
-        (Threshold(1.0, 1.0, theta=1.5), "θ must be between 0 and 1"),
-        (Threshold(1.0, 1.0, theta=-0.1), "θ must be between 0 and 1"),
-        (Threshold(1.0, 1.0, mode="noses"), "Unknown mode"),
+        ((0, 1.0), "ε must be a number above 0"),
+        ((1.0, -2.0), "ε must be a number above 0"),
+        ((1.0, float("nan")), "ε must be a number above 0"),
+        ((1.0, 1.0, 1.5), "θ must be between 0 and 1"),
+        ((1.0, 1.0, -0.1), "θ must be between 0 and 1"),
+        ((1.0, 1.0, 0.95, "noses"), "Unknown mode"),
     ],
 )
-def test_bad_input(studies, threshold, says):
-    for refused in (
-        threshold.checked,
-        lambda: model_under(studies["bert"], threshold),
-        lambda: key(studies["bert"], threshold),
-    ):
+def test_bad_input(values, says):
+    changed = dict(zip(("attention", "ffn", "theta", "mode"), values, strict=False))
+    for refused in (lambda: Threshold(*values), lambda: replace(Threshold(1.0, 1.0), **changed)):
         with pytest.raises(VPError, match=says) as raised:
             refused()
         assert "\n" not in str(raised.value)
