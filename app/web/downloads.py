@@ -7,7 +7,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from app.cli.commands import about_of
 from app.web.settings import Settings
 from vp_core.squeezing.folder import save_pruned
 from vp_core.study import Study
@@ -23,7 +22,7 @@ def squeezed_zip(study: Study, settings: Settings) -> bytes:
     recipe, sparsity = settings.recipe, settings.sparsity
     with tempfile.TemporaryDirectory() as base:
         folder = Path(base) / folder_name(study)
-        save_pruned(study.squeezed(recipe, sparsity), folder, study.loaded.tokenizer, about_of(study, recipe, sparsity))
+        save_pruned(study.squeezed(recipe, sparsity), folder, study.loaded.tokenizer, study.about(recipe, sparsity))
         content = io.BytesIO()
         # Stored as they are: weights hardly get smaller by packing.
         with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as file:

@@ -5,30 +5,24 @@ import pandas as pd
 import streamlit as st
 
 from analysis import curves, ladder, theme
+from analysis.names import METRIC_NAMES
 from app.web import caching, components
 from app.web.caching import Answers
 from app.web.choices import offer, panel, slider_released
 from app.web.glossary import TERMS
 from app.web.jobs import Job
+from app.web.panels.score_view import FIRST_LOOK, SLIDER_NAMES, preparing, show_score
 from app.web.settings import LINES, Settings
 from app.web.visitor import Followed, visitor
 from app.web.waiting import follow, forget, leave, progress_line
 from vp_core.asking.evaluate import Score
-from vp_core.asking.metrics import CLASSIFICATION, paired_interval
 from vp_core.curves import Row
 from vp_core.ground.errors import VPError
 from vp_core.study import Study
 
-FIRST_LOOK = 0.25
-"""Seconds a script run waits for news of a score before it leaves the rest to the browser's polling."""
 SENTENCE_LOOK = 1.0
-"""The same for the answers to a sentence, which are hardly ever long in coming."""
+"""Seconds a script run waits for the answers to a sentence, which are hardly ever long in coming."""
 _SCORE_POLL_MS, _PREPARING_POLL_MS, _CURVE_POLL_MS = 60, 700, 1000
-SLIDER_NAMES = {
-    "units": "Sparsity: share of rows removed",
-    "parameters": "Sparsity: share of linear parameters removed",
-    "flops": "Sparsity: share of FLOPs removed",
-}
 
 
 @panel
@@ -50,7 +44,7 @@ def score_panel(study: Study) -> None:
         elif job.items:
             show_score(job.items[-1], caching.dense_score(study, settings.precision))
         else:
-            st.metric(curves.METRIC_NAMES[study.question.task.metric], "…", help=TERMS["score"])
+            st.metric(METRIC_NAMES[study.question.task.metric], "…", help=TERMS["score"])
             st.caption(preparing(study, job))
     for warning in study.warnings(settings.recipe):
         st.info(warning, icon=":material/data_alert:")
@@ -60,12 +54,6 @@ def score_panel(study: Study) -> None:
         _sentence(study, settings)
 
 
-def preparing(study: Study, job: Job) -> str:
-    """What a job is at before it has anything to show."""
-    news = caching.news(study).about(job)
-    return f"{news[0].upper()}{news[1:]} …" if news else "Measuring …"
-
-
 def _score(study: Study, settings: Settings) -> Followed[Score]:
     """This visitor's running score."""
     recipe, sparsity, precision = settings.recipe, settings.sparsity, settings.precision
@@ -73,31 +61,6 @@ def _score(study: Study, settings: Settings) -> Followed[Score]:
         "score", study.key(recipe, sparsity, precision),
         lambda: caching.live_job(study, recipe, sparsity, precision, visitor().name),
     )  # fmt: skip
-
-
-def show_score(score: Score, dense: Score | None) -> None:
-    percent = score.metric in CLASSIFICATION
-    delta = None
-    if dense is not None and score.final:
-        delta = _points(score.value - dense.value, percent) + f" against dense {_value(dense.value, percent)}"
-    name = curves.METRIC_NAMES[score.metric]
-    st.metric(f"{name} without fine-tuning", _value(score.value, percent), delta, help=TERMS["score"])
-    interval = f"95 % interval {_value(score.low, percent)} to {_value(score.high, percent)}"
-    if dense is not None and score.right is not None and dense.right is not None and score.metric == "accuracy":
-        paired = paired_interval(score.right, dense.right)
-        interval += f"; the difference {_points(paired['low'], True)} to {_points(paired['high'], True)}"
-    seen = f"n = {score.n:,}" if score.final else f"n = {score.n:,} of {score.total:,}, going on"
-    st.markdown(f":small[{interval} · {seen} · {score.seconds:.2f} s]", help=TERMS["interval"])
-    if score.others:
-        st.caption(" · ".join(f"{curves.METRIC_NAMES[m]} {_value(v, m in CLASSIFICATION)}" for m, v in score.others.items()))
-
-
-def _value(value: float, percent: bool) -> str:
-    return f"{100 * value:.1f} %" if percent else f"{value:.3f}"
-
-
-def _points(value: float, percent: bool) -> str:
-    return f"{100 * value:+.1f} points" if percent else f"{value:+.3f}"
 
 
 def _show_cost(study: Study, settings: Settings) -> None:

@@ -12,7 +12,7 @@ from app.web.glossary import TERMS
 from app.web.jobs import Job
 from app.web.measuring import Found, Wanted
 from app.web.panels import speed_tables
-from app.web.panels.explore import FIRST_LOOK, SLIDER_NAMES
+from app.web.panels.score_view import FIRST_LOOK, SLIDER_NAMES
 from app.web.settings import Settings
 from app.web.visitor import visitor
 from app.web.waiting import follow, forget, leave, progress_line

@@ -12,7 +12,7 @@ from app.web import beside, caching, components
 from app.web.beside import Measured
 from app.web.choices import offer, panel
 from app.web.glossary import TERMS
-from app.web.panels.explore import FIRST_LOOK, preparing, show_score
+from app.web.panels.score_view import FIRST_LOOK, preparing, show_score
 from app.web.settings import Settings
 from app.web.visitor import visitor
 from app.web.waiting import follow

@@ -8,7 +8,7 @@ from app.web import caching, components
 from app.web.choices import offer, panel
 from app.web.glossary import TERMS
 from app.web.jobs import Job
-from app.web.panels.explore import FIRST_LOOK, preparing
+from app.web.panels.score_view import FIRST_LOOK, preparing
 from app.web.preparing import Prepared
 from app.web.settings import Settings
 from app.web.visitor import visitor
