@@ -34,10 +34,10 @@ _LEFT_SCALE = ((0.0, "#DDEAF3"), (1.0, "#0072B2"))
 _MOST_TICKS = 16
 
 
-def name_of(log: Log) -> str:
+def log_name(log: Log) -> str:
     """What a run is called: its mode, and whether weights were spectrally normalised.
 
-    >>> name_of({"settings": {"mode": "joint", "sn": 5.0}}), name_of({"settings": {"mode": "ffn", "sn": None}})
+    >>> log_name({"settings": {"mode": "joint", "sn": 5.0}}), log_name({"settings": {"mode": "ffn", "sn": None}})
     ('joint + SN', 'ffn')
     """
     settings = log["settings"]
@@ -48,7 +48,7 @@ def named(logs: Sequence[Log]) -> dict[str, Log]:
     """Runs by their names; a second one of a name is numbered."""
     found: dict[str, Log] = {}
     for log in logs:
-        name = base = name_of(log)
+        name = base = log_name(log)
         number = 1
         while name in found:
             number += 1
@@ -166,7 +166,7 @@ def draw_map(log: Log) -> go.Figure:
     What is blank has gone. The left axis tells the share pruned after each iteration.
     """
     cells = map_table(log)
-    title = f"Pruning map of {name_of(log)}: what is blank has gone"
+    title = f"Pruning map of {log_name(log)}: what is blank has gone"
     if not len(cells):
         return theme.placeholder(title, "no iteration finished yet")
     heads, ffns = cells[cells["kind"] == "head"], cells[cells["kind"] == "ffn"]

@@ -23,7 +23,7 @@ class Restyle:
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Reveal:
     """At slider position i, trace number `trace` shows those points of `y` whose `gone_at` is at most i."""
 
     trace: int
@@ -36,7 +36,7 @@ class LiveFigure:
     """A plotly figure with its changes along the slider."""
 
     figure: go.Figure
-    changes: tuple[Restyle | Threshold, ...] = ()
+    changes: tuple[Restyle | Reveal, ...] = ()
 
     def update(self, figure: go.Figure, position: int) -> None:
         """Bring `figure` (this one, or a widget made of it) to a slider position 0..100."""

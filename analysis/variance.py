@@ -7,7 +7,7 @@ import pandas as pd
 from torch import Tensor
 
 from analysis import theme
-from analysis.live import STEPS, LiveFigure, Restyle, Threshold
+from analysis.live import STEPS, LiveFigure, Restyle, Reveal
 from analysis.names import split_name, titled
 from vp_core.ground.names import TYPES
 from vp_core.measuring.statistics import Statistics
@@ -73,7 +73,7 @@ def neuron_table(scores: Mapping[str, Tensor], ranking: Ranking, type_: str, sha
         layer, its_type = split_name(name)
         if its_type != type_:
             continue
-        cuts = [count_removed(s, ranking.group_size[name]) for s in shares]
+        cuts = [count_removed(s, ranking.pool_size[name]) for s in shares]
         values = scores[name].numpy()
         order = np.argsort(values, kind="stable")
         gone_at = np.searchsorted(cuts, place, side="right") / 100  # first position whose cut exceeds the place
@@ -98,7 +98,7 @@ def draw_sorted(table: pd.DataFrame, criterion: str, type_: str, sparsity: float
     figure = theme.figure(f"{titled(name)}: every {unit}, sorted", f"{unit.split()[-1]} of the layer, lowest first", name)
     layers = sorted(table["layer"].unique())
     colours = theme.layer_colours(len(layers))
-    changes: list[Restyle | Threshold] = []
+    changes: list[Restyle | Reveal] = []
     thinned = [_thin(table[table["layer"] == layer]) for layer in layers]
     for layer, part, colour in zip(layers, thinned, colours, strict=True):
         figure.add_scatter(
@@ -114,7 +114,7 @@ def draw_sorted(table: pd.DataFrame, criterion: str, type_: str, sparsity: float
             legendgroup="removed", showlegend=number == 0, line={"color": theme.PRUNED, "width": 5},
             marker={"color": theme.PRUNED, "size": 5},
         )  # fmt: skip
-        changes.append(Threshold(len(layers) + number, part["score"].tolist(), gone_at))
+        changes.append(Reveal(len(layers) + number, part["score"].tolist(), gone_at))
     ticks = _decades(table["score"].clip(lower=_floor(table["score"])))
     figure.update_yaxes(type="log", tickvals=[10.0**t for t in ticks], ticktext=[f"10<sup>{t}</sup>" for t in ticks])
     return LiveFigure(figure, tuple(changes))
@@ -165,16 +165,16 @@ def cut_lines(
     if ranking.scope in ("scaled", "measured"):
         by_name = {name: _own_cuts(scores[name].numpy(), ranking, name, floor, shares) for name in names}
     else:
-        by_group = {group: _shared_cuts(scores, ranking, group, floor, shares) for group in {ranking.group[n] for n in names}}
-        by_name = {name: by_group[ranking.group[name]] for name in names}
+        by_pool = {pool: _shared_cuts(scores, ranking, pool, floor, shares) for pool in {ranking.pool[n] for n in names}}
+        by_name = {name: by_pool[ranking.pool[name]] for name in names}
     return [[x for name in names for x in (by_name[name][i],) * 2 + (None,)] for i in range(len(shares))]
 
 
 def _shared_cuts(
-    scores: Mapping[str, Tensor], ranking: Ranking, group: str, floor: float, shares: Sequence[float]
+    scores: Mapping[str, Tensor], ranking: Ranking, pool: str, floor: float, shares: Sequence[float]
 ) -> list[float | None]:
     """Of all who compete with each other."""
-    rivals = np.concatenate([scores[name].numpy() for name in ranking.place if ranking.group[name] == group])
+    rivals = np.concatenate([scores[name].numpy() for name in ranking.place if ranking.pool[name] == pool])
     return _cuts(_logs(rivals, floor), [count_removed(share, len(rivals)) for share in shares])
 
 

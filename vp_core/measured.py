@@ -159,7 +159,7 @@ class Bench:
         if recipe.scope != "measured":
             return own
         found: dict[str, allocation.Losses] = {}
-        for name, losses in allocation.measure(
+        for name, losses in allocation.measure_losses(
             Walk(self.model, self._some_batches()), groups, lambda group, n: self._without(recipe, own, group, n)
         ):
             found[name] = losses

@@ -94,7 +94,7 @@ class Study:
         """The rows that survive; at sparsity 0 all do, and nothing has to be measured."""
         if sparsity == 0:
             touched = {p for group in self.bench().groups(recipe) for p, _ in group.rows}
-            keep = {p.name: torch.ones(p.d_out, precision=torch.bool) for p in self.projections() if p in touched}
+            keep = {p.name: torch.ones(p.d_out, dtype=torch.bool) for p in self.projections() if p in touched}
             return Plan(keep, recipe.criterion, recipe.scope, 0.0, self.loaded.fingerprint, recipe.budget)
         return self.bench(recipe.basis).plan(recipe, sparsity)
 
@@ -117,7 +117,7 @@ class Study:
 
     def most_saved(self, recipe: Recipe) -> float:
         """The largest sparsity that the recipe's units can meet; nothing is measured for it."""
-        recipe, bench = recipe.checked(), self.bench()
+        bench = self.bench()
         return most(bench.layers, bench.groups(recipe), recipe.budget, self.model)
 
     def reachable(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:

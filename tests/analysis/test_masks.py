@@ -95,7 +95,7 @@ def test_kinds_of_units_are_columns_that_follow_the_budget(studies, kinds, same_
         table = masks.table(ranking, shares[i]).set_index(["layer", "type"])
         plan = ranking.plan(shares[i])
         drawn = np.array(live.at(i).data[0].z, dtype=float)
-        for group in ranking.units:
+        for group in ranking.groups:
             column = group.name.split(".")[1]
             p, rows = group.rows[0]
             gone = int((~plan.keep[p.name])[rows].all(dim=1).sum())

@@ -138,7 +138,7 @@ def test_units_are_drawn_and_cut_as_their_masks(studies, scope, labelled):
         for i in (0, 25, 60, 80):
             for layer in range(tiny.LAYERS):
                 name = f"{layer}.{kind}"
-                gone = ranking.place[name] < round(shares[i] * ranking.group_size[name])
+                gone = ranking.place[name] < round(shares[i] * ranking.pool_size[name])
                 part = table[table["layer"] == layer].set_index("neuron").sort_index()
                 assert (part["gone_at"] <= i / 100).tolist() == gone.tolist()
                 x = cuts[i][3 * layer]

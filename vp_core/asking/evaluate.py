@@ -149,7 +149,7 @@ def evaluate(
     """
     clock = Stopwatch()
     model = in_precision(model, precision)
-    predictions = np.zeros(len(question), precision=float if question.task.regression else int)
+    predictions = np.zeros(len(question), dtype=float if question.task.regression else int)
     seen: list[np.ndarray] = []
     classes = torch.tensor(question.order)
     chunks = question.chunks(precision)

@@ -13,7 +13,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.hub import require_hub
 from vp_core.ground.store import DEMO_DIR
 
-Row = dict[str, str]
+ExampleRow = dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def read_file(path: str | Path, text: Sequence[str], label: str, labels: Sequenc
     return from_rows(Task(path.stem, tuple(text), label, classes, metrics), rows, str(path))
 
 
-def read_table(path: Path, columns: Sequence[str] = ()) -> list[Row]:
+def read_table(path: Path, columns: Sequence[str] = ()) -> list[ExampleRow]:
     """The rows of a file by its ending: .tsv (never quoted), .csv (quoted as usual), .jsonl; a BOM is no part of it."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -116,7 +116,7 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> list[Row]:
         raise VPError(f"{str(path)!r} cannot be read ({error}): mend the file.") from None
 
 
-def _parse(file: Iterable[str], suffix: str, columns: Sequence[str]) -> list[Row]:
+def _parse(file: Iterable[str], suffix: str, columns: Sequence[str]) -> list[ExampleRow]:
     if suffix == ".tsv":
         lines = (line.rstrip("\r\n").split("\t") for line in file if line.strip())
         header = list(columns) or next(lines, [])
@@ -131,7 +131,7 @@ def _parse(file: Iterable[str], suffix: str, columns: Sequence[str]) -> list[Row
     raise VPError(f"Files ending in {suffix!r} are not read: use .tsv, .csv or .jsonl.")
 
 
-def from_rows(task: Task, rows: Sequence[Row], source: str) -> Examples:
+def from_rows(task: Task, rows: Sequence[ExampleRow], source: str) -> Examples:
     """Check rows and turn them into Examples; VPError for an empty or one-class set, missing columns, strange labels."""
     if not rows:
         raise VPError(f"{source!r} has no rows: give a file with at least two examples.")
@@ -145,7 +145,7 @@ def from_rows(task: Task, rows: Sequence[Row], source: str) -> Examples:
     return Examples(task, texts, labels, source)
 
 
-def _require_columns(rows: Sequence[Row], columns: Sequence[str], source: str) -> None:
+def _require_columns(rows: Sequence[ExampleRow], columns: Sequence[str], source: str) -> None:
     for i, row in enumerate(rows, start=1):
         for column in columns:
             if row.get(column) is None:

@@ -42,7 +42,7 @@ def counts(units: int) -> list[int]:
     return sorted({round(share * units) for share in SHARES} - {0})
 
 
-def measure(
+def measure_losses(
     walk: Walk, groups: Sequence[UnitGroup], pruned: Callable[[UnitGroup, int], PreTrainedModel]
 ) -> Iterator[tuple[str, Losses]]:
     """Losses of every group, as they are found. `pruned(group, n)` is the model without the group's first n units."""
@@ -64,7 +64,7 @@ def measure(
 def scores(ranking: Ranking, losses: Mapping[str, Losses]) -> dict[str, Tensor]:
     """Loss per parameter at each unit's place in its group's own order: group name → (units,)."""
     found = {}
-    for group in ranking.units:
+    for group in ranking.groups:
         slopes = marginal(losses[group.name], len(group)) / group.weights_of_a_unit
         by_unit = np.empty(len(group))
         rising = slopes + np.arange(len(group)) * 1e-12 * max(slopes.max(), 1e-30)  # no ties: the group keeps its own order

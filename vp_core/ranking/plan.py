@@ -105,52 +105,52 @@ def everything(groups: Sequence[UnitGroup]) -> Plan:
 class Ranking:
     """The order of removal: group name → place (units,) of each unit among those it competes with; lower goes earlier.
 
-    By group name, `group` says with whom its units compete, and `group_size` how many those are. `units` are the groups of
+    By group name, `pool` says with whom its units compete, and `pool_size` how many those are. `groups` are the groups of
     units (`vp_core.model.units`); those of single rows have the name of their projection.
     """
 
     place: Mapping[str, np.ndarray]
-    group: Mapping[str, str]
-    group_size: Mapping[str, int]
-    units: Sequence[UnitGroup]
+    pool: Mapping[str, str]
+    pool_size: Mapping[str, int]
+    groups: Sequence[UnitGroup]
     criterion: str
     scope: str
     model: str = ""
 
-    def plan(self, sparsity: float) -> Plan:
-        """The exact mask when this share of the units goes."""
-        sparsity = check_sparsity(sparsity)
-        goes = (self.place[g.name] < count_removed(sparsity, self.group_size[g.name]) for g in self.units)
-        return Plan(masks(zip(self.units, goes, strict=True)), self.criterion, self.scope, sparsity, self.model)
+    def plan(self, share: float) -> Plan:
+        """The exact mask when this share of the units goes; the plan's `sparsity` is this share."""
+        share = check_sparsity(share)
+        goes = (self.place[g.name] < count_removed(share, self.pool_size[g.name]) for g in self.groups)
+        return Plan(masks(zip(self.groups, goes, strict=True)), self.criterion, self.scope, share, self.model)
 
     def only(self, name: str, units: int) -> Plan:
         """The exact masks when so many units of one group go, the first in its order, and none of the others'."""
-        group = next(g for g in self.units if g.name == name)
+        group = next(g for g in self.groups if g.name == name)
         keep = masks([(group, np.isin(np.arange(len(group)), self.order(name)[:units]))])
         return Plan(keep, self.criterion, self.scope, units / len(group), self.model)
 
-    def gone(self, name: str, sparsity: float) -> int:
-        """How many units of a group go."""
-        return int((self.place[name] < count_removed(sparsity, self.group_size[name])).sum())
+    def gone(self, name: str, share: float) -> int:
+        """How many units of a group go with this share of all."""
+        return int((self.place[name] < count_removed(share, self.pool_size[name])).sum())
 
-    def counts(self, sparsity: float) -> dict[str, int]:
+    def counts(self, share: float) -> dict[str, int]:
         """How many units of each group go: group name → units."""
-        return {g.name: self.gone(g.name, sparsity) for g in self.units}
+        return {g.name: self.gone(g.name, share) for g in self.groups}
 
     def order(self, name: str) -> np.ndarray:
         """The units of a group, first to go first."""
         return np.argsort(self.place[name])
 
-    def sparsity_by_group(self, sparsities: Sequence[float]) -> dict[str, np.ndarray]:
-        """The share of removed units in every group at each sparsity: name → (len(sparsities),), values 0..1.
+    def sparsity_by_group(self, shares: Sequence[float]) -> dict[str, np.ndarray]:
+        """The part of every group that goes at each share of all units: group name → (len(shares),), values 0..1.
 
         This is the data of the paper's fig. 3 for a whole slider at once.
         """
-        shares = {}
+        parts = {}
         for name, place in self.place.items():
-            cuts = [count_removed(check_sparsity(s), self.group_size[name]) for s in sparsities]
-            shares[name] = np.searchsorted(np.sort(place), cuts) / len(place)
-        return shares
+            cuts = [count_removed(check_sparsity(share), self.pool_size[name]) for share in shares]
+            parts[name] = np.searchsorted(np.sort(place), cuts) / len(place)
+        return parts
 
 
 def rank(
@@ -167,21 +167,21 @@ def rank(
     sum (`scaled`), so that layers whose numbers are large are not spared for that alone.
     """
     one_of("scope", scope, SCOPES)
-    units = [row_group(g) if isinstance(g, Projection) else g for g in groups]
-    competition: dict[str, list[UnitGroup]] = {}
-    for one in units:
-        competition.setdefault({"per type": one.kind, "per layer": one.name}.get(scope, "all"), []).append(one)
+    ranked = [row_group(g) if isinstance(g, Projection) else g for g in groups]
+    pools: dict[str, list[UnitGroup]] = {}
+    for group in ranked:
+        pools.setdefault({"per type": group.kind, "per layer": group.name}.get(scope, "all"), []).append(group)
     place: dict[str, np.ndarray] = {}
-    group: dict[str, str] = {}
+    pool: dict[str, str] = {}
     size: dict[str, int] = {}
-    for label, members in competition.items():
+    for label, members in pools.items():
         values = np.concatenate([_comparable(scores[m.name].double().numpy(), scope) for m in members])
         places = np.empty(len(values), dtype=np.int64)
         places[np.argsort(values, kind="stable")] = np.arange(len(values))
         splits = np.split(places, np.cumsum([len(m) for m in members])[:-1])
         for member, part in zip(members, splits, strict=True):
-            place[member.name], group[member.name], size[member.name] = part, label, len(values)
-    return Ranking({u.name: place[u.name] for u in units}, group, size, tuple(units), criterion, scope, model)
+            place[member.name], pool[member.name], size[member.name] = part, label, len(values)
+    return Ranking({g.name: place[g.name] for g in ranked}, pool, size, tuple(ranked), criterion, scope, model)
 
 
 def _comparable(scores: np.ndarray, scope: str) -> np.ndarray:

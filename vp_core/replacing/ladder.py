@@ -22,7 +22,7 @@ from vp_core.measuring.statistics import Statistics
 from vp_core.model.projections import CONSUMERS, Layer, Projection, linear_map, weight_of
 from vp_core.model.units import UnitGroup, context_columns
 from vp_core.ranking.plan import Ranking
-from vp_core.replacing.solve import DEFAULT_RIDGE, HELD_OUT_DENSITY, RIDGES, Factor, choose, factorise, output_error
+from vp_core.replacing.solve import DEFAULT_RIDGE, HELD_OUT_DENSITY, RIDGES, Factor, best_ridge, factorise, output_error
 
 
 def constants(replacement: str, statistics: Statistics, units: Sequence[UnitGroup] = ()) -> Mapping[str, Tensor]:
@@ -85,7 +85,7 @@ class Consumers:
                 factor = factorise(seen.matrix(), seen.mean, order, candidate)
                 return output_error(unseen.matrix(), unseen.mean, weight, bias, *factor.solve(weight, bias, kept))
 
-            ridge = choose(RIDGES, error)
+            ridge = best_ridge(RIDGES, error)
         moments = self._covariances[site]
         return factorise(moments.matrix(), moments.mean, order, ridge)
 
@@ -93,7 +93,7 @@ class Consumers:
 def _orders(layers: Sequence[Layer], ranking: Ranking) -> list[tuple[Projection, str, Tensor]]:
     """(consumer, group whose units it reads, columns (units, columns of a unit), those that stay longest first)."""
     found = []
-    for group in ranking.units:
+    for group in ranking.groups:
         consumer, columns = group.consumer, group.columns
         if group.kind in CONSUMERS:  # single rows that one matrix reads
             layer = layers[group.layer]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vp_core.measuring.covariance import add_gram
-from vp_core.replacing.solve import DEFAULT_RIDGE, RIDGES, cholesky, choose
+from vp_core.replacing.solve import DEFAULT_RIDGE, RIDGES, best_ridge, cholesky
 
 
 class Sums:
@@ -98,4 +98,4 @@ class Regression:
         """The candidate whose solution on these tokens errs least on those held out."""
         if not held_out.weight or not self.weight:
             return DEFAULT_RIDGE
-        return choose(RIDGES, lambda ridge: held_out.error(*self.ridge(weight, ridge)))
+        return best_ridge(RIDGES, lambda ridge: held_out.error(*self.ridge(weight, ridge)))

@@ -69,6 +69,6 @@ def output_error(covariance: Tensor, mean: Tensor, weight: Tensor, bias: Tensor,
     return float(((difference @ covariance) * difference).sum() + shift.square().sum())
 
 
-def choose(candidates: Sequence[float], error: Callable[[float], float]) -> float:
+def best_ridge(candidates: Sequence[float], error: Callable[[float], float]) -> float:
     """The candidate with the smallest error; the larger one (more cautious) where two are equal."""
     return min(sorted(candidates, reverse=True), key=error)

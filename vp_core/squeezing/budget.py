@@ -59,7 +59,7 @@ def unit_share(
     """
     if budget == "latency":
         return _by_time(ranking, target, model, masked)
-    units = max(ranking.group_size.values())
+    units = max(ranking.pool_size.values())
 
     def saved_by(count: int) -> float:
         return saved(cost(layers, ranking.plan(count / units)), budget, model)

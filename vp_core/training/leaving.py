@@ -25,7 +25,7 @@ def estimate(norms: FunctionNorms, mode: str, k: tuple[int, int]) -> dict[str, f
     return {kind: norms.smallest_mean((kind,), k[kind == "ffn"]) for kind in MODES[mode] if kind in there}
 
 
-def units(mode: str, blocks: Collection[Block]) -> list[tuple[Block, ...]]:
+def leaving_together(mode: str, blocks: Collection[Block]) -> list[tuple[Block, ...]]:
     """What leaves together in a mode, out of these blocks: single blocks, or both of a layer."""
     if mode != "layers":
         return [(block,) for block in blocks if block.kind in MODES[mode]]
@@ -33,7 +33,7 @@ def units(mode: str, blocks: Collection[Block]) -> list[tuple[Block, ...]]:
     return [found for n in layers if (found := tuple(b for b in blocks if b.layer == n and b.kind in MODES[mode]))]
 
 
-def choose(
+def blocks_that_leave(
     norms: FunctionNorms, epsilon: Mapping[str, float], mode: str, theta: float, at_least: int = 0,
     least_share: float = 0.0, shares: Mapping[Block, float] | None = None,
 ) -> list[Block]:  # fmt: skip
@@ -46,13 +46,13 @@ def choose(
     tokens = norms.closed_share(epsilon)
     place = {block: i for i, block in enumerate(norms.blocks)}
     found = []
-    for unit in units(mode, norms.blocks):
+    for unit in leaving_together(mode, norms.blocks):
         index = [place[block] for block in unit]
         found.append((float(shut[:, index].all(dim=1).double().mean()), float(tokens[index].mean()), unit))
     found.sort(key=lambda one: (-one[0], -one[1], one[2]))
-    chosen: list[Block] = []
+    leaving: list[Block] = []
     for number, (share, _, unit) in enumerate(found):
-        if share < theta and number >= at_least and sum((shares or {}).get(b, 0) for b in chosen) >= least_share:
+        if share < theta and number >= at_least and sum((shares or {}).get(b, 0) for b in leaving) >= least_share:
             break
-        chosen += unit
-    return chosen
+        leaving += unit
+    return leaving

@@ -31,7 +31,7 @@ from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without, without
 from vp_core.squeezing.cost import cost
 from vp_core.training.gate import check_theta, gated, ungate
-from vp_core.training.leaving import choose, estimate, units
+from vp_core.training.leaving import blocks_that_leave, estimate, leaving_together
 from vp_core.training.loop import Lessons, Schedule, Watch, new_accelerator, on_all, train
 from vp_core.training.run_folder import Checkpoint, Log
 from vp_core.training.spectral import check_lambda, fold, normalise_left
@@ -131,7 +131,7 @@ class _Run:
     def next(self) -> dict[str, Any] | None:
         """The next row; None at the end: enough iterations, or nothing that could leave."""
         number, started = len(self.log.rows), time.perf_counter()
-        if number > self.settings.iterations or (number and not units(self.settings.mode, self._blocks())):
+        if number > self.settings.iterations or (number and not leaving_together(self.settings.mode, self._blocks())):
             return None
         row: dict[str, Any] = {"iteration": number, "went": []}
         if number == 0:
@@ -181,7 +181,7 @@ class _Run:
         """Steps 3 and 4."""
         assert self.epsilon is not None
         norms, settings = self._norms(), self.settings
-        went = choose(
+        went = blocks_that_leave(
             norms, self.epsilon, settings.mode, settings.theta, settings.at_least, settings.least_share, self._shares()
         )
         shares = norms.identity_share(self.epsilon).tolist()

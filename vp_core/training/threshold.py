@@ -14,7 +14,7 @@ from vp_core.model.blocks import Block, find_sublayers
 from vp_core.squeezing.blocks_off import masked_without
 from vp_core.study import Study
 from vp_core.training.gate import check_epsilon, check_theta, gated
-from vp_core.training.leaving import choose
+from vp_core.training.leaving import blocks_that_leave
 from vp_core.training.snip import THETA
 
 
@@ -47,7 +47,7 @@ class Threshold:
 
     def off(self, norms: FunctionNorms) -> list[Block]:
         """The blocks that are off, those that are the identity most often first."""
-        return choose(norms, self.epsilon, self.mode, self.theta)
+        return blocks_that_leave(norms, self.epsilon, self.mode, self.theta)
 
 
 def model_under(study: Study, threshold: Threshold) -> PreTrainedModel:

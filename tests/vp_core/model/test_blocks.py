@@ -17,7 +17,7 @@ from vp_core.model.scatter import ScatterLinear
 from vp_core.squeezing.blocks_off import masked_without, plan_without, without
 from vp_core.squeezing.cost import parameters
 from vp_core.squeezing.folder import load_pruned, save_pruned
-from vp_core.training.snip import units
+from vp_core.training.leaving import leaving_together
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 DTYPES = [(torch.float64, 1e-10), (torch.float32, 1e-4)]
@@ -198,12 +198,12 @@ def test_units_of_the_modes():
         "heads": 6 * 4, "ffn": 4, "joint": 6 * 4 + 4, "attention": 6, "separate": 10, "layers": 6,
     }  # fmt: skip
     for mode, count in expected.items():
-        found = units(mode, blocks)
+        found = leaving_together(mode, blocks)
         assert len(found) == count and {b for unit in found for b in unit} == {b for b in blocks if b.kind in MODES[mode]}
         assert all(len(unit) == 1 for unit in found) or mode == "layers"
-    assert units("layers", blocks)[1] == (Block(1, "attention"), Block(1, "ffn"))
-    assert units("layers", blocks)[5] == (Block(5, "attention"),)  # cross attention has no network behind it
-    assert units("layers", []) == units("joint", []) == []
+    assert leaving_together("layers", blocks)[1] == (Block(1, "attention"), Block(1, "ffn"))
+    assert leaving_together("layers", blocks)[5] == (Block(5, "attention"),)  # cross attention has no network behind it
+    assert leaving_together("layers", []) == leaving_together("joint", []) == []
 
 
 def test_what_is_shared_is_not_copied():

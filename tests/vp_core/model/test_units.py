@@ -61,7 +61,7 @@ def overwritten(model, ranking, share, replacement, statistics, covariances, giv
 
         handles.append(model.get_submodule(p.path).register_forward_pre_hook(hook))
 
-    for group in ranking.units:
+    for group in ranking.groups:
         goes = torch.from_numpy(ranking.order(group.name)[: round(share * len(group))].copy())
         if not len(goes):
             continue
@@ -80,7 +80,7 @@ def overwritten(model, ranking, share, replacement, statistics, covariances, giv
     found = tiny.logits(model, given)
     for handle in handles:
         handle.remove()
-    assert len(layers) > max(g.layer for g in ranking.units)
+    assert len(layers) > max(g.layer for g in ranking.groups)
     return found
 
 
@@ -92,9 +92,9 @@ def test_pruned_is_overwritten_and_squeezed_is_pruned(family, kinds):
     for replacement in ("mean", "zero", "least squares"):
         for share in (0.3, 0.6, 1.0):
             plan = ranking.plan(share)
-            values = constants(replacement, statistics, ranking.units)
+            values = constants(replacement, statistics, ranking.groups)
             if not {"sublayers", "layers"} & set(kinds):
-                assert all(values[p.name].eq(0).all() for g in ranking.units for p, _ in g.rows)
+                assert all(values[p.name].eq(0).all() for g in ranking.groups for p, _ in g.rows)
             solved = Consumers(model, layers, ranking, covariances).solve(replacement, ranking.counts(share))
             pruned = prune(model, plan, values, solved)
             found = tiny.logits(pruned, batch.inputs)
@@ -111,14 +111,18 @@ def test_pruned_is_overwritten_and_squeezed_is_pruned(family, kinds):
 
 def counted(plan, ranking, share, layers, squeezed):
     """Exactly the units' rows are gone, and the cost is that of the squeezed model and of the units' weights."""
-    gone = {g.name: count_removed(share, len(g)) for g in ranking.units}
-    rows = sum(gone[g.name] * sum(r.shape[1] for _, r in g.rows) for g in ranking.units)
+    gone = {g.name: count_removed(share, len(g)) for g in ranking.groups}
+    rows = sum(gone[g.name] * sum(r.shape[1] for _, r in g.rows) for g in ranking.groups)
     assert plan.rows_removed == rows and all(ranking.gone(name, share) == n for name, n in gone.items())
     found = cost(layers, plan, [torch.zeros(layer.projections["query"].d_out) for layer in layers])
     # what squeezing finds on its own: a head whose last value is gone takes its queries and keys along
-    assert found.parameters_removed >= sum(gone[g.name] * g.weights_of_a_unit for g in ranking.units)
-    if share < 0.5 and ranking.units[0].kind in ("ffn neurons", "heads", "pairs") and len({g.kind for g in ranking.units}) == 1:
-        assert found.parameters_removed == sum(gone[g.name] * g.weights_of_a_unit for g in ranking.units)
+    assert found.parameters_removed >= sum(gone[g.name] * g.weights_of_a_unit for g in ranking.groups)
+    if (
+        share < 0.5
+        and ranking.groups[0].kind in ("ffn neurons", "heads", "pairs")
+        and len({g.kind for g in ranking.groups}) == 1
+    ):
+        assert found.parameters_removed == sum(gone[g.name] * g.weights_of_a_unit for g in ranking.groups)
     assert squeezed.squeezed.cost.parameters_left == found.parameters_left
 
 
@@ -186,12 +190,12 @@ def test_which_kinds_go_together():
 def test_masks_are_nested_and_counts_exact(kinds, scope):
     model = measured("bert")[0]
     ranking = bench_models.random_ranking(model, kinds, scope=scope)
-    before = {p.name: torch.ones(p.d_out, dtype=torch.bool) for g in ranking.units for p, _ in g.rows}
+    before = {p.name: torch.ones(p.d_out, dtype=torch.bool) for g in ranking.groups for p, _ in g.rows}
     for percent in range(0, 101, 5):
         plan = ranking.plan(percent / 100)
         assert all((keep & ~before[name]).sum() == 0 for name, keep in plan.keep.items())
-        units = sum(ranking.gone(g.name, percent / 100) for g in ranking.units)
-        competitions = {ranking.group[g.name]: ranking.group_size[g.name] for g in ranking.units}
+        units = sum(ranking.gone(g.name, percent / 100) for g in ranking.groups)
+        competitions = {ranking.pool[g.name]: ranking.pool_size[g.name] for g in ranking.groups}
         assert units == sum(round(percent / 100 * size) for size in competitions.values())
         before = plan.keep
     assert not any(keep.any() for keep in before.values())
@@ -203,7 +207,7 @@ def test_sparsity_0_is_bit_equal_and_a_plan_is_kept(kinds, tmp_path):
     ranking = bench_models.random_ranking(model, kinds, scope="global")
     solved = Consumers(model, find_layers(model), ranking, covariances).solve("least squares", ranking.counts(0))
     assert not solved
-    pruned = prune(model, ranking.plan(0), constants("mean", statistics, ranking.units), solved)
+    pruned = prune(model, ranking.plan(0), constants("mean", statistics, ranking.groups), solved)
     assert torch.equal(tiny.logits(pruned, batch.inputs), tiny.logits(model, batch.inputs))
     plan = Plan(ranking.plan(0.4).keep, "c", "global", 0.4, "m", "parameters")
     plan.save(tmp_path / "plan")

@@ -66,8 +66,8 @@ def test_marginal_losses_of_a_parabola_are_its_differences(units):
 def test_scores_are_slopes_per_parameter_in_the_groups_own_order():
     model = bench_models.classifier("bert")
     ranking = bench_models.random_ranking(model, STRUCTURED)
-    losses = {g.name: Losses(np.array([0, len(g)]), np.array([0.0, 3.0])) for g in ranking.units}
-    for group in ranking.units:
+    losses = {g.name: Losses(np.array([0, len(g)]), np.array([0.0, 3.0])) for g in ranking.groups}
+    for group in ranking.groups:
         found = allocation.scores(ranking, losses)[group.name]
         ordered = found[torch.from_numpy(ranking.order(group.name).copy())]
         assert (ordered.diff() > 0).all()
@@ -104,7 +104,7 @@ def test_a_measured_loss_is_that_of_a_whole_forward_pass(family, replacement):
     own = one.ranking(replace(recipe, scope="per layer"))
     before, batches = tiny.sha(one.model), make_batches(one.calibration, range(70), 200)
     assert len(batches) > 3
-    found = dict(allocation.measure(Walk(one.model, batches), groups, lambda g, n: one._without(recipe, own, g, n)))
+    found = dict(allocation.measure_losses(Walk(one.model, batches), groups, lambda g, n: one._without(recipe, own, g, n)))
     assert found.keys() == {g.name for g in groups} and sum(len(b.examples) for b in one._some_batches()) == 64
     dense = bench_models.outputs(one.model, batches)
     scale = dense.var(dim=0, unbiased=False).sum()
@@ -127,7 +127,7 @@ def test_measured_allocation_takes_where_it_costs_least():
     one = bench("bert", model=model)
     ranking = one.ranking(Recipe(units=("ffn neurons",), scope="measured", budget="parameters"))
     assert ranking.gone("0.ffn neurons", 0.5) == tiny.FFN and ranking.gone("1.ffn neurons", 0.5) == 0
-    assert ranking.group_size["0.ffn neurons"] == 2 * tiny.FFN
+    assert ranking.pool_size["0.ffn neurons"] == 2 * tiny.FFN
 
 
 @pytest.mark.parametrize("budget", ["parameters", "flops"])
@@ -144,8 +144,8 @@ def test_a_budget_is_met_to_the_unit(budget, units, scope, studies):
     whole = sum(p.d_in * p.d_out for p in projections)
     ranking = study.ranking(recipe)
     # `per type` and `per layer` remove a unit of every competition at once
-    at_once = len(set(ranking.group.values()))
-    unit = at_once * max(g.weights_of_a_unit for g in ranking.units) / whole
+    at_once = len(set(ranking.pool.values()))
+    unit = at_once * max(g.weights_of_a_unit for g in ranking.groups) / whole
     if units == ("rows",):  # the column that goes with it; a head's last value takes the whole head along
         unit = unit * 2 + (4 * tiny.HIDDEN * tiny.HIDDEN // tiny.HEADS) / whole
     reach = study.cost(replace(recipe, budget="units"), 1.0).share_removed

@@ -91,7 +91,7 @@ def test_all_equal_scores_go_by_index(scope):
         keep = plan.keep[p.name].tolist()
         assert keep == sorted(keep)  # the removed ones come first
     together = {"per layer": 5, "per type": 15}.get(scope, 96)
-    assert ranking.group_size["0.query"] == together
+    assert ranking.pool_size["0.query"] == together
     if together == 96:
         assert plan.rows_removed == round(0.4 * 96)
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 
 from vp_core.measuring.covariance import co_moments
 from vp_core.replacing.regression import Sums
-from vp_core.replacing.solve import DEFAULT_RIDGE, RIDGES, choose, factorise, output_error
+from vp_core.replacing.solve import DEFAULT_RIDGE, RIDGES, best_ridge, factorise, output_error
 
 
 def problem(seed, tokens=80, n=7, d=4):
@@ -88,8 +88,8 @@ def test_identical_dead_and_no_coordinates_at_all_have_finite_solutions():
 
 
 def test_choose_takes_the_smallest_error_and_of_equals_the_more_cautious():
-    assert choose((1e-3, 1e-2, 1e-1), lambda ridge: abs(ridge - 1e-2)) == 1e-2
-    assert choose(RIDGES, lambda ridge: 1.0) == max(RIDGES)
+    assert best_ridge((1e-3, 1e-2, 1e-1), lambda ridge: abs(ridge - 1e-2)) == 1e-2
+    assert best_ridge(RIDGES, lambda ridge: 1.0) == max(RIDGES)
 
 
 def sums(x, y, w, parts):

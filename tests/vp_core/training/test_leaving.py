@@ -6,7 +6,7 @@ import torch
 from vp_core.measuring.function_norms import MINI_BATCH, FunctionNorms
 from vp_core.measuring.histogram import Sketch
 from vp_core.model.blocks import Block
-from vp_core.training.snip import choose, estimate
+from vp_core.training.leaving import blocks_that_leave, estimate
 
 
 def made(**values):
@@ -50,20 +50,20 @@ def test_choose_by_hand():
     )  # fmt: skip
     h00, h01, a0, f0, h10, h11, a1, f1 = norms.blocks
     one = dict.fromkeys(("head", "attention", "ffn"), 1.0)
-    assert choose(norms, one, "heads", 0.95) == [h00]
-    assert choose(norms, one, "heads", 0.75) == [h00, h01]
-    assert choose(norms, one, "heads", 1, at_least=3) == [h00, h01, h10]  # then by tokens: h11 is never shut
+    assert blocks_that_leave(norms, one, "heads", 0.95) == [h00]
+    assert blocks_that_leave(norms, one, "heads", 0.75) == [h00, h01]
+    assert blocks_that_leave(norms, one, "heads", 1, at_least=3) == [h00, h01, h10]  # then by tokens: h11 is never shut
     never_first = made(h0_0=np.full(4 * MINI_BATCH, 3.0), h0_1=batches_with())
-    assert choose(never_first, one, "heads", 1, at_least=1) == [never_first.blocks[1]]
-    assert choose(norms, one, "heads", 1, at_least=99) == [h00, h01, h10, h11]
-    assert choose(norms, one, "joint", 0.75) == [h00, f0, h01]  # f0 and h01 are equal: by layer, then kind
-    assert choose(norms, one, "ffn", 0.9) == []
-    assert choose(norms, one, "separate", 0.5) == [a1, f0, a0]
+    assert blocks_that_leave(never_first, one, "heads", 1, at_least=1) == [never_first.blocks[1]]
+    assert blocks_that_leave(norms, one, "heads", 1, at_least=99) == [h00, h01, h10, h11]
+    assert blocks_that_leave(norms, one, "joint", 0.75) == [h00, f0, h01]  # f0 and h01 are equal: by layer, then kind
+    assert blocks_that_leave(norms, one, "ffn", 0.9) == []
+    assert blocks_that_leave(norms, one, "separate", 0.5) == [a1, f0, a0]
     # a layer: mini-batches in which both are shut, {1} of layer 0 and {2} of layer 1
-    assert choose(norms, one, "layers", 0.26) == []
-    assert choose(norms, one, "layers", 0.25) == [a0, f0, a1, f1]
-    assert choose(norms, {"head": 5.0}, "joint", 0.95) == [h00, h01, h10, h11]  # no ε for networks: they never leave
-    assert choose(norms, one, "joint", 0) == [h00, f0, h01, f1, h10, h11]
+    assert blocks_that_leave(norms, one, "layers", 0.26) == []
+    assert blocks_that_leave(norms, one, "layers", 0.25) == [a0, f0, a1, f1]
+    assert blocks_that_leave(norms, {"head": 5.0}, "joint", 0.95) == [h00, h01, h10, h11]  # no ε for networks: they never leave
+    assert blocks_that_leave(norms, one, "joint", 0) == [h00, f0, h01, f1, h10, h11]
     shares = {h00: 0.1, h01: 0.1, h10: 0.1, h11: 0.1, f0: 0.3, f1: 0.3}
-    assert choose(norms, one, "joint", 1, 0, 0.1, shares) == [h00]
-    assert choose(norms, one, "joint", 1, 0, 0.3, shares) == [h00, f0]
+    assert blocks_that_leave(norms, one, "joint", 1, 0, 0.1, shares) == [h00]
+    assert blocks_that_leave(norms, one, "joint", 1, 0, 0.3, shares) == [h00, f0]

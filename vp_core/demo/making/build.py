@@ -19,7 +19,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from vp_core.demo.load import FOLDER, MODEL_FILE, TWIN, load_model
 from vp_core.demo.making.grammar import write_reviews
-from vp_core.demo.making.train import Rows, Settings, accuracy, fine_tune
+from vp_core.demo.making.train import Rows, TrainSettings, accuracy, fine_tune
 from vp_core.demo.making.vocabulary import OPINIONS, cut, nearest_words, needed_tokens, read_vocabulary, write_tokenizer
 from vp_core.demo.making.words import opinion_words
 from vp_core.demo.quantise import pack
@@ -96,9 +96,9 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **libraries}
 
 
-def measure(
-    folder: Path, model: BertForSequenceClassification, tokenizer: PreTrainedTokenizerBase, reviews: Rows, settings: Settings,
-    started: float, about: Mapping[str, object],
+def measure_demo(
+    folder: Path, model: BertForSequenceClassification, tokenizer: PreTrainedTokenizerBase, reviews: Rows,
+    settings: TrainSettings, started: float, about: Mapping[str, object],
 ) -> dict[str, object]:  # fmt: skip
     """Writes metrics.json (accuracy as trained and as stored, then `about`), prints it and refuses a folder over its limit."""
     metrics: dict[str, object] = {
@@ -119,7 +119,7 @@ def measure(
     return metrics
 
 
-def begin(folder: Path, settings: Settings) -> dict[str, Rows]:
+def begin(folder: Path, settings: TrainSettings) -> dict[str, Rows]:
     """Seeds and threads are set, the folder is made; gives the reviews of every split."""
     torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(True)
@@ -128,7 +128,7 @@ def begin(folder: Path, settings: Settings) -> dict[str, Rows]:
     return {split: write_reviews(split, SENTENCE_SEED) for split in FILES}
 
 
-def build(folder: Path, settings: Settings) -> dict[str, object]:
+def build(folder: Path, settings: TrainSettings) -> dict[str, object]:
     """Sentences, vocabulary, tuning, storage, measurement; gives the figures that metrics.json keeps."""
     started = time.perf_counter()
     rows = begin(folder, settings)
@@ -138,14 +138,14 @@ def build(folder: Path, settings: Settings) -> dict[str, object]:
     fine_tune(model, tokenizer, rows["train"], settings)
     store(model, folder)
     about = {"rows": {name: len(rows[split]) for split, name in FILES.items()}, "vocabulary": len(tokenizer)}
-    return measure(folder, model, tokenizer, rows["eval"], settings, started, about | {"sentence_seed": SENTENCE_SEED})
+    return measure_demo(folder, model, tokenizer, rows["eval"], settings, started, about | {"sentence_seed": SENTENCE_SEED})
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Rebuild the embedded demo model and its sentences.")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to (default: the package's own)")
-    build(parser.parse_args().out, Settings())
+    build(parser.parse_args().out, TrainSettings())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ AVERAGE_EVERY = 5  # steps between two weights that go into the average
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainSettings:
     """How the model is tuned."""
 
     seed: int = 20
@@ -80,7 +80,9 @@ def groups_of(parameters: list[torch.nn.Parameter]) -> list[dict[str, Any]]:
     ]
 
 
-def fine_tune(model: BertForSequenceClassification, tokenizer: PreTrainedTokenizerBase, rows: Rows, settings: Settings) -> None:
+def fine_tune(
+    model: BertForSequenceClassification, tokenizer: PreTrainedTokenizerBase, rows: Rows, settings: TrainSettings
+) -> None:
     """Tunes the model in place: AdamW, linear warm-up and decay, the dropout of its config, bfloat16 products.
 
     The result is the mean of the late weights (Izmailov et al. 2018): it reads words and turns of phrase that training
@@ -100,7 +102,7 @@ def fine_tune(model: BertForSequenceClassification, tokenizer: PreTrainedTokeniz
 
 
 def descend(
-    model: BertForSequenceClassification, rows: Rows, settings: Settings,
+    model: BertForSequenceClassification, rows: Rows, settings: TrainSettings,
     loss_of: Callable[[Rows, torch.Generator], Tensor], name: str,
 ) -> None:  # fmt: skip
     """Every step of a training, in place, on a model that is in training mode; it ends with the mean of the late weights.

@@ -26,8 +26,8 @@ from transformers import (
 from vp_core.asking.batches import encode as encode_all
 from vp_core.asking.batches import make_batches
 from vp_core.demo.load import TWIN, load_demo
-from vp_core.demo.making.build import begin, measure, store
-from vp_core.demo.making.train import Rows, Settings, descend, encode
+from vp_core.demo.making.build import begin, measure_demo, store
+from vp_core.demo.making.train import Rows, TrainSettings, descend, encode
 from vp_core.training.spectral import LAMBDA, fold, normalise
 from vp_core.training.spectral_start import nearest
 
@@ -74,7 +74,7 @@ def lesson(model: BertForSequenceClassification, teacher: BertForSequenceClassif
 
 def learn(
     model: BertForSequenceClassification, teacher: BertForSequenceClassification, tokenizer: PreTrainedTokenizerBase,
-    rows: Rows, settings: Settings,
+    rows: Rows, settings: TrainSettings,
 ) -> None:  # fmt: skip
     """Trains `model` in place as `vp_core.demo.making.train.fine_tune` does, but towards the teacher.
 
@@ -93,7 +93,7 @@ def learn(
     descend(model, rows, settings, loss_of, "learning")
 
 
-def build(folder: Path, settings: Settings) -> dict[str, object]:
+def build(folder: Path, settings: TrainSettings) -> dict[str, object]:
     """Start, training, storage, measurement; gives the figures that metrics.json keeps."""
     started = time.perf_counter()
     rows = begin(folder, settings)
@@ -104,14 +104,14 @@ def build(folder: Path, settings: Settings) -> dict[str, object]:
     fold(model)
     model.config.save_pretrained(folder)
     store(model, folder)
-    return measure(folder, model, tokenizer, rows["eval"], settings, started, {"lambda": LAMBDA})
+    return measure_demo(folder, model, tokenizer, rows["eval"], settings, started, {"lambda": LAMBDA})
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Rebuild the demo's spectrally normalised twin.")
     parser.add_argument("--out", type=Path, default=TWIN, help="folder to write to (default: the package's own)")
-    build(parser.parse_args().out, replace(Settings(), epochs=4))
+    build(parser.parse_args().out, replace(TrainSettings(), epochs=4))
 
 
 if __name__ == "__main__":
