@@ -8,6 +8,7 @@ from typing import Any, ParamSpec
 
 import streamlit as st
 
+from app.web import components
 from app.web import settings_fields as kind
 from app.web.settings import FIELDS, Settings
 from app.web.settings_fields import Setting
@@ -15,6 +16,12 @@ from app.web.visitor import keep, remember, visitor
 from vp_core.ground.errors import VPError
 
 Drawn = ParamSpec("Drawn")
+_SHARES = {
+    "units": "Sparsity: share of rows removed",
+    "parameters": "Sparsity: share of linear parameters removed",
+    "flops": "Sparsity: share of FLOPs removed",
+}
+"""What a sparsity is a share of, by the budget of the recipe."""
 _IN_PANEL: ContextVar[bool] = ContextVar("in_panel", default=False)
 
 
@@ -43,8 +50,13 @@ def page_behind() -> None:
     visitor().page_behind = True
 
 
-def slider_released() -> None:
-    """The sparsity slider was let go somewhere else."""
+def sparsity_slider(poll: str = "", after_ms: int = 0) -> None:
+    """The slider of the sparsity: the figures follow its thumb in the browser, Python hears where it is let go."""
+    settings = visitor().settings
+    components.slider("slider", _SHARES[settings.recipe.budget], settings.position, _released, poll, after_ms)
+
+
+def _released() -> None:
     remember(sparsity=st.session_state.slider.position / 100)
 
 

@@ -8,10 +8,10 @@ from analysis import curves, ladder, theme
 from analysis.names import METRIC_NAMES
 from app.web import caching, components
 from app.web.caching import Answers
-from app.web.choices import offer, panel, slider_released
+from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
 from app.web.jobs import Job
-from app.web.panels.score_view import FIRST_LOOK, SLIDER_NAMES, preparing, show_score
+from app.web.panels.score_view import FIRST_LOOK, preparing, show_score
 from app.web.settings import LINES, Settings
 from app.web.visitor import Followed, visitor
 from app.web.waiting import follow, forget, leave, progress_line
@@ -33,10 +33,8 @@ def score_panel(study: Study) -> None:
     job = score.job
     ready = caching.prepared(study, settings.recipe, visitor().name)
     poll = _SCORE_POLL_MS if job.items else _PREPARING_POLL_MS
-    name = SLIDER_NAMES[settings.recipe.budget]
     asked = me.followed.get("sentence")
-    going_on = components.ticket(job, ready, *([asked.job] if asked else []))
-    components.slider("slider", name, settings.position, slider_released, going_on, poll)
+    sparsity_slider(components.ticket(job, ready, *([asked.job] if asked else [])), poll)
     score.wait(FIRST_LOOK)
     with st.container(key="score"):
         if job.error:

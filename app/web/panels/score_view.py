@@ -12,12 +12,6 @@ from vp_core.study import Study
 
 FIRST_LOOK = 0.25
 """Seconds a script run waits for something new before it leaves the rest to the browser's polling."""
-SLIDER_NAMES = {
-    "units": "Sparsity: share of rows removed",
-    "parameters": "Sparsity: share of linear parameters removed",
-    "flops": "Sparsity: share of FLOPs removed",
-}
-"""What the slider says, by the budget of the recipe."""
 
 
 def preparing(study: Study, job: Job) -> str:

@@ -7,12 +7,12 @@ from streamlit.delta_generator import DeltaGenerator
 
 from analysis import precision, speed, theme
 from app.web import caching, components, downloads
-from app.web.choices import offer, panel, slider_released
+from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
 from app.web.jobs import Job
 from app.web.measuring import Found, Wanted
 from app.web.panels import speed_tables
-from app.web.panels.score_view import FIRST_LOOK, SLIDER_NAMES
+from app.web.panels.score_view import FIRST_LOOK
 from app.web.settings import Settings
 from app.web.visitor import visitor
 from app.web.waiting import follow, forget, leave, progress_line
@@ -42,7 +42,7 @@ def wanted_by(study: Study, settings: Settings) -> Wanted:
 @panel
 def speed_panel(study: Study) -> None:
     """What to measure, the measurement under way, and what was found so far."""
-    settings, row = visitor().settings, _inputs(visitor().settings)
+    settings, row = visitor().settings, _inputs()
     wanted = wanted_by(study, settings)
     found = caching.measurements().found(wanted)
     going_on = _controls(wanted, found, row)
@@ -78,11 +78,11 @@ def speed_panel(study: Study) -> None:
         st.caption("Not measured yet at this sparsity.")
 
 
-def _inputs(settings: Settings) -> Sequence[DeltaGenerator]:
+def _inputs() -> Sequence[DeltaGenerator]:
     """The slider, and how to measure; returns the places beside it."""
     slider, sparsities = st.columns([4, 7], gap="medium")
     with slider:
-        components.slider("slider", SLIDER_NAMES[settings.recipe.budget], settings.position, slider_released, "", 0)
+        sparsity_slider()
     with sparsities:
         offer("sparsities")
     batch, length, repeats, *row = st.columns([1, 1, 1, 1.4, 4.6, 1], gap="small", vertical_alignment="bottom")
