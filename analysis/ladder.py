@@ -6,10 +6,9 @@ from dataclasses import replace
 import pandas as pd
 
 from vp_core.curves import COLUMNS, Row
+from vp_core.ground.names import PAPER_CRITERIA
 from vp_core.recipes import Recipe
 
-CRITERIA = ("variance", "random", "magnitude")
-"""Drawn beside the chosen one: the paper's, and its two baselines."""
 RUNGS = ("zero", "mean", "least squares", "refit")
 
 
@@ -20,7 +19,7 @@ def lines(recipe: Recipe, by: str) -> dict[str, list[Recipe]]:
     (['variance', 'random', 'magnitude', 'fisher'], ['zero', 'mean', 'least squares', 'refit', 'random'])
     """
     if by == "criteria":
-        return {name: [replace(recipe, criterion=name)] for name in dict.fromkeys((*CRITERIA, recipe.criterion))}
+        return {name: [replace(recipe, criterion=name)] for name in dict.fromkeys((*PAPER_CRITERIA, recipe.criterion))}
     ladder = {rung: [replace(recipe, replacement=rung)] for rung in RUNGS}
     return ladder if recipe.criterion == "random" else ladder | {"random": [_random(recipe)]}
 

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import json
 import pydoc
 from importlib import import_module
@@ -44,7 +45,7 @@ def described_values():
     texts = {}
     for module in ("ground.names", "recipes"):
         body = ast.parse((FOLDER / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")).body
-        for assigned, after in zip(body, body[1:], strict=False):
+        for assigned, after in itertools.pairwise(body):
             if isinstance(assigned, ast.Assign | ast.AnnAssign) and isinstance(after, ast.Expr):
                 target = assigned.targets[0] if isinstance(assigned, ast.Assign) else assigned.target
                 texts[ast.unparse(target)] = ast.literal_eval(after.value)

@@ -15,7 +15,7 @@ from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, label_order
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import TYPES, check_types, units_in_0_4
+from vp_core.ground.names import CALIBRATION, TYPES, check_types, units_in_0_4
 from vp_core.ground.store import digest
 from vp_core.load import EMBEDDED, LoadedModel, load_model
 from vp_core.measured import Bench, Kept
@@ -29,9 +29,6 @@ from vp_core.squeezing.budget import most, saved, within
 from vp_core.squeezing.cost import Cost, cost
 from vp_core.squeezing.folder import task_of
 from vp_core.squeezing.squeeze import Squeezed, squeeze
-
-CALIBRATION = 512
-"""Training sentences that statistics are collected on, unless asked otherwise. Their labels are never looked at."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 import argparse
 
+from vp_core.ground.names import BATCH, ITERATIONS, L1, LEARNING_RATE, MODES, THETA, TRAINING_PRECISIONS
+
 _SN = "λ of spectral normalisation, 5 in the paper"
 
 
@@ -12,7 +14,9 @@ def _norms(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--rescaled", action="store_true", help="with --sn: only rescale the weights, train nothing")
     parser.add_argument("--epsilon", help="thresholds ε for heads and FFNs, by a comma: how often would each be the identity?")
-    parser.add_argument("--theta", default="0.95", help="share θ of mini-batches from which a block is off (default: 0.95)")
+    parser.add_argument(
+        "--theta", default=str(THETA), help=f"share θ of mini-batches from which a block is off (default: {THETA})"
+    )
     _training(parser, examples="4096")
     parser.add_argument("--out", help="safetensors file for the norms' histograms")
     parser.add_argument("--plot", help="HTML file to write the distributions to; it needs no network")
@@ -26,12 +30,14 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
 
 
 def _snip(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--iterations", default="10", help="how often blocks may leave (default: 10)")
-    parser.add_argument("--mode", default="joint", help="heads, ffn, joint, attention, layers or separate (default: joint)")
+    parser.add_argument("--iterations", default=str(ITERATIONS), help=f"how often blocks may leave (default: {ITERATIONS})")
+    parser.add_argument("--mode", default="joint", help=f"what may leave: {', '.join(MODES)} (default: joint)")
     parser.add_argument("--sn", metavar="λ", help=f"{_SN}: train under it (default: without)")
     parser.add_argument("--k", default="1", help="ε is the k-th smallest mean norm; two for attention,FFN (default: 1)")
-    parser.add_argument("--theta", default="0.95", help="a block leaves that is the identity in this share (default: 0.95)")
-    parser.add_argument("--l1", default="0.01", help="factor of the L1 term on the norms (default: 0.01)")
+    parser.add_argument(
+        "--theta", default=str(THETA), help=f"a block leaves that is the identity in this share (default: {THETA})"
+    )
+    parser.add_argument("--l1", default=str(L1), help=f"factor of the L1 term on the norms (default: {L1})")
     parser.add_argument("--at-least", default="0", help="blocks that leave in each iteration, θ or not (default: 0)")
     parser.add_argument("--least-share", default="0", help="share of the weights that leaves in each iteration (default: 0)")
     _training(parser)
@@ -46,9 +52,11 @@ def _training(parser: argparse.ArgumentParser, examples: str | None = None) -> N
     shown = f"{examples} examples" if examples else "all"
     parser.add_argument("--epochs", default="1", help="passes of each training (default: 1)")
     parser.add_argument("--examples", default=examples, help=f"training examples of each pass (default: {shown})")
-    parser.add_argument("--batch", default="32", help="texts in a mini-batch (default: 32)")
-    parser.add_argument("--lr", default="5e-5", help="learning rate of AdamW (default: 5e-5)")
-    parser.add_argument("--precision", default="bfloat16", help="bfloat16 (mixed) or float32 (default: bfloat16)")
+    parser.add_argument("--batch", default=str(BATCH), help=f"texts in a mini-batch (default: {BATCH})")
+    parser.add_argument("--lr", default=str(LEARNING_RATE), help=f"learning rate of AdamW (default: {LEARNING_RATE:g})")
+    parser.add_argument(
+        "--precision", default="bfloat16", help=f"{' or '.join(TRAINING_PRECISIONS)} (mixed) (default: bfloat16)"
+    )
     parser.add_argument("--seed", default="0", help="seed of order and dropout (default: 0)")
 
 

@@ -1,29 +1,46 @@
 """The command `vp`: its options. What the commands do is in `app.cli.commands`.
 
-Results on stdout, progress on stderr, exit code 2 for what the user can mend.
+Results on stdout, progress on stderr, exit code 2 for what the user can mend. Nothing heavy is imported before a command runs:
+what can be chosen stands in `vp_core.ground.names`, `vp_core.recipes` and `vp_core.asking.tasks`, which cost nothing.
 """
 
 import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from app.cli import identity_options
+from vp_core.asking.tasks import TASKS
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import (
+    BASES,
+    BUDGETS,
+    CALIBRATION,
+    CRITERIA,
+    ESTIMATORS,
+    FORMATS,
+    MOST_STEPS,
+    PAPER_CRITERIA,
+    PRECISIONS,
+    REPEATS,
+    REPLACEMENTS,
+    SCOPES,
+    TYPES,
+    UNITS,
+)
+from vp_core.recipes import RECIPES, Recipe
 
-_CRITERIA = ("variance", "random", "magnitude")
-"""What a curve compares unless told otherwise; `vp_core.ranking.criteria` has more."""
-_ALL = "variance, weighted variance, conditional variance, surgeon, magnitude, wanda, fisher, random"
+_PAPER = Recipe()
 _SHARE = "share to remove, 0 to 1: of rows for the paper's recipe, of the encoder's linear parameters for the others"
-_RECIPES = "paper, rows refit, units zero, units mean, units least squares, units refit, best"
-
+_FORMATS = dict(zip(FORMATS, ("squeezed: load_pruned, vp eval", "same shapes: from_pretrained", "squeezed"), strict=True))
+_CRITERION = f"{', '.join(CRITERIA)} (default: the recipe's, the paper's is {_PAPER.criterion})"
 _COMMANDS = "app | stats | curve | eval | prune | speed | norms | finetune | snip"
 
 _MODEL_HELP = "'demo', a folder written by save_pretrained, or a Hub id"
-_TASK_HELP = "a GLUE task (sst2, mrpc, …), 'demo', or a TSV/CSV/JSONL file (with --text and --label)"
+_TASK_HELP = f"{', '.join(TASKS)}, or a TSV/CSV/JSONL file (with --text and --label)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,25 +94,26 @@ def _parser() -> argparse.ArgumentParser:
         commands, "eval", "score a model, pruned or dense, without fine-tuning",
         "vp eval demo --criterion variance --sparsity 0.3 --json",
     )  # fmt: skip
-    _question(one)
+    _question(one, asks=True)
     _how(one)
-    one.add_argument("--criterion", help=f"{_ALL} (default: the recipe's, the paper's is variance)")
+    one.add_argument("--criterion", help=_CRITERION)
     one.add_argument("--sparsity", default="0", help=f"{_SHARE} (default: 0, the dense model)")
     many = _command(
         commands, "curve", "score against sparsity for several criteria",
         "vp curve demo --criteria variance,random --sparsities 0:0.9:0.3 --out curve.parquet --plot curve.html",
     )  # fmt: skip
-    _question(many)
+    _question(many, asks=True)
     _how(many)
     many.add_argument("--recipes", help="named recipes to compare, by commas, instead of criteria")
-    many.add_argument("--criteria", default=",".join(_CRITERIA), help=f"by commas (default: {','.join(_CRITERIA)})")
+    compared = ",".join(PAPER_CRITERIA)
+    many.add_argument("--criteria", default=compared, help=f"by commas, of {', '.join(CRITERIA)} (default: {compared})")
     many.add_argument("--sparsities", default="0:0.9:0.1", help="FROM:TO:STEP or a list 0,0.3,0.5 (default: 0:0.9:0.1)")
     many.add_argument("--out", help="parquet file; if it is there, its points are not computed again")
     many.add_argument("--plot", help="HTML file to write a chart to; it needs no network")
     _prune_and_speed(commands)
     for name, about, example, add_options in identity_options.COMMANDS:
         made = _command(commands, name, about, example)
-        _question(made)
+        _question(made, asks=True)
         add_options(made)
     return parser
 
@@ -107,12 +125,12 @@ def _prune_and_speed(commands: Any) -> None:
     )  # fmt: skip
     _question(prune)
     _how(prune, precision=False)
-    prune.add_argument("--criterion", help=f"{_ALL} (default: the recipe's, the paper's is variance)")
+    prune.add_argument("--criterion", help=_CRITERION)
     prune.add_argument("--sparsity", default="0.5", help=f"{_SHARE} (default: 0.5)")
     prune.add_argument("--out", required=True, help="folder to write, a new one")
     prune.add_argument(
-        "--format", default="pruned",
-        help="pruned (squeezed: load_pruned, vp eval), transformers (same shapes, from_pretrained) or onnx (default: pruned)",
+        "--format", default=FORMATS[0],
+        help=", ".join(f"{name} ({about})" for name, about in _FORMATS.items()) + f" (default: {FORMATS[0]})",
     )  # fmt: skip
     speed = _command(
         commands, "speed", "time a model on this machine: dense, masked, squeezed",
@@ -120,11 +138,13 @@ def _prune_and_speed(commands: Any) -> None:
     )  # fmt: skip
     _question(speed)
     _how(speed)
-    speed.add_argument("--criterion", help="default: variance with a task, magnitude (which needs no texts) without")
+    speed.add_argument("--criterion", help=f"{', '.join(CRITERIA)} (default: the recipe's with a task, magnitude without)")
     speed.add_argument("--sparsities", default="0.3,0.5,0.7", help="FROM:TO:STEP or a list (default: 0.3,0.5,0.7)")
     speed.add_argument("--batch", default="1,8", help="texts in a batch, by commas (default: 1,8)")
     speed.add_argument("--length", default="128", help="tokens in a text (default: 128)")
-    speed.add_argument("--repeats", default="7", help="timed rounds of each batch size and sparsity (default: 7)")
+    speed.add_argument(
+        "--repeats", default=str(REPEATS), help=f"timed rounds of each batch size and sparsity (default: {REPEATS})"
+    )
 
 
 def _command(commands: Any, name: str, about: str, example: str) -> argparse.ArgumentParser:
@@ -139,30 +159,45 @@ def _app_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", default=os.environ.get("PORT") or "8501", help="port on 127.0.0.1 (default: PORT or 8501)")
 
 
-def _question(parser: argparse.ArgumentParser) -> None:
+def _question(parser: argparse.ArgumentParser, asks: bool = False) -> None:
+    """The model and its texts; `asks`: whether the command scores it on the evaluation sentences."""
     parser.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
     parser.add_argument("--task", help=_TASK_HELP)
     parser.add_argument("--data", help="folder in GLUE's TSV layout (default: the Hub; the demo needs none)")
     parser.add_argument("--text", default="", help="text column, or two separated by a comma, of a file of your own")
     parser.add_argument("--label", default="label", help="label column of a file of your own (default: label)")
     parser.add_argument("--labels", default="", help="class names in the order of the model's outputs, by commas")
-    parser.add_argument("--calibration", default="512", help="training texts to collect statistics on (default: 512)")
-    parser.add_argument("--estimator", help="exact (default), or ewmv (the paper's moving variance)")
+    parser.add_argument(
+        "--calibration", default=str(CALIBRATION), help=f"training texts to collect statistics on (default: {CALIBRATION})"
+    )
+    if asks:
+        parser.add_argument("--sentences", metavar="N", help="score on a random sample of at most N texts (default: all)")
+    parser.add_argument(
+        "--estimator", help=f"{' or '.join(ESTIMATORS)}, the paper's moving variance (default: {_PAPER.estimator})"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
 
 
 def _how(parser: argparse.ArgumentParser, precision: bool = True) -> None:
-    parser.add_argument("--recipe", help=f"a named recipe, from which the options below differ: {_RECIPES} (default: paper)")
-    parser.add_argument("--units", help="rows (default); or ffn,values,pairs; heads; sublayers; layers; by commas")
-    parser.add_argument("--scope", help="who competes: per type, per layer, global, scaled, measured (default: per type)")
-    parser.add_argument("--replacement", help="zero, mean, least squares or refit (default: mean)")
-    parser.add_argument("--basis", help="neurons (default), or principal: heads turned so that few coordinates matter")
-    parser.add_argument("--budget", help="what the sparsity is a share of: units, parameters, flops or latency")
-    parser.add_argument("--steps", help="prune in so many steps, measuring again after each (default: 1)")
-    parser.add_argument("--types", help="projection types whose rows are pruned, by commas (default: all six)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the criterion random (default: 0)")
+    """How to prune. What is not said is the recipe's: no default here but in the help."""
+
+    def choose(name: str, what: str, choices: Iterable[str], default: str) -> None:
+        parser.add_argument(f"--{name}", help=f"{what}: {', '.join(choices)} (default: {default})")
+
+    choose("recipe", "a named recipe, from which the options below differ", RECIPES, "paper")
+    choose("units", "what is removed together, one or several by commas", UNITS, ",".join(_PAPER.units))
+    choose("scope", "who competes with whom", SCOPES, _PAPER.scope)
+    choose("replacement", "what takes the place of what goes", REPLACEMENTS, _PAPER.replacement)
+    choose("basis", "coordinates of heads, as they are or turned so that few matter", BASES, _PAPER.basis)
+    choose("budget", "what the sparsity is a share of", BUDGETS, f"{_PAPER.budget} for rows, parameters for other units")
+    choose("types", "projection types whose rows are pruned, by commas", TYPES, "all six")
+    steps = f"prune in so many steps, at most {MOST_STEPS}, measuring again after each (default: {_PAPER.steps})"
+    parser.add_argument("--steps", help=steps)
+    parser.add_argument("--seed", type=int, default=_PAPER.seed, help=f"seed of the criterion random (default: {_PAPER.seed})")
     if precision:
-        parser.add_argument("--precision", default="float32", help="float32, bfloat16 or int8 (default: float32)")
+        parser.add_argument(
+            "--precision", default=PRECISIONS[0], help=f"arithmetic: {', '.join(PRECISIONS)} (default: {PRECISIONS[0]})"
+        )
         parser.add_argument("--dtype", dest="precision", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # its name in 0.4
 
 

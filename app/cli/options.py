@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import PRECISIONS
+from vp_core.ground.names import CALIBRATION, PRECISIONS
 from vp_core.ground.store import atomic
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, find_recipe
@@ -17,13 +17,18 @@ from vp_core.study import Study, open_study
 
 
 def open_from(options: argparse.Namespace) -> Study:
+    """The study that the options of the question name; what it has to note goes to stderr. Raises VPError."""
+    sentences = getattr(options, "sentences", None)
     try:
         calibration = int(options.calibration)
     except ValueError:
-        raise VPError(f"The number of calibration texts {options.calibration!r} is no whole number: use 512.") from None
+        raise VPError(
+            f"The number of calibration texts {options.calibration!r} is no whole number: use {CALIBRATION}."
+        ) from None
     study = open_study(
         options.model, options.task, options.data, text=listed(options.text), label=options.label,
         labels=listed(options.labels), calibration=calibration,
+        sentences=None if sentences is None else count("number of sentences", sentences),
     )  # fmt: skip
     study.listeners.append(say)
     for note in study.notes:

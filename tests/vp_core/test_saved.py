@@ -66,7 +66,7 @@ def test_a_pruned_model(study):
     inputs = study.question.chunks()[0][1][0].inputs
     with torch.no_grad():
         assert tiny.distance(then(**inputs).logits, now(**inputs).logits) <= 1e-4
-    again = open_study(str(OLD / "pruned"), data=OLD / "data")  # it knows its task
+    again = open_study(str(OLD / "pruned"), "sst2", OLD / "data")
     assert again.score(Recipe(), 0).value == pytest.approx(47 / 60, abs=A_SENTENCE)
     assert json.loads((OLD / "pruned" / "pruned.json").read_text())["about"]["fingerprint"] == study.loaded.fingerprint
     assert load_model(str(OLD / "pruned")).projections == ()

@@ -18,11 +18,15 @@ WHOLE = ("attention", "feed-forward", "sublayers", "layers")
 """Kinds of units that go with their outputs; a mean takes the place of these."""
 ESTIMATORS = ("exact", "ewmv")
 """How a variance is taken over batches (`vp_core.measuring.statistics`)."""
+CALIBRATION = 512
+"""Training sentences that statistics are collected on, unless asked otherwise. Their labels are never looked at."""
 CRITERIA = (
     "variance", "random", "magnitude", "weighted variance", "conditional variance", "surgeon", "wanda", "fisher",
     "function norm",
 )  # fmt: skip
 """What makes a unit worth keeping (`vp_core.ranking.criteria`)."""
+PAPER_CRITERIA = ("variance", "random", "magnitude")
+"""The paper's criterion and its two baselines: what a chart compares, unless asked otherwise."""
 SCOPES = ("per type", "per layer", "global", "scaled", "measured")
 """Who competes with whom (`vp_core.ranking.plan.rank`). `measured` is `global` on scores that `vp_core.ranking.allocation` has
 made comparable."""
@@ -34,6 +38,10 @@ BASES = ("neurons", "principal")
 """The coordinates of heads (`vp_core.replacing.principal`)."""
 PRECISIONS = ("float32", "bfloat16", "int8")
 """The arithmetic a model is run in (`vp_core.model.precision`)."""
+TRAINING_PRECISIONS = ("float32", "bfloat16")
+"""The arithmetic a model is trained in (`vp_core.training.loop`): bfloat16 is for products only, weights stay float32."""
+REPEATS = 7
+"""Timed rounds of a measurement of speed (`vp_core.squeezing.timing`)."""
 FORMATS = ("pruned", "transformers", "onnx")
 """How a smaller model is written (`vp_core.squeezing.folder`, `vp_core.squeezing.onnx`)."""
 KINDS = ("head", "attention", "ffn")
@@ -47,6 +55,12 @@ MODES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "separate": ("attention", "ffn"),
 })  # fmt: skip
 """Which kinds of blocks a mode takes out. `layers` takes both of a layer at once, `separate` each by itself (fig. 5)."""
+THETA, L1 = 0.95, 0.01
+"""SNIP's threshold of identity and factor of the L1 term (sections 4.1 and A.2)."""
+ITERATIONS = 10
+"""So often blocks may leave, unless asked otherwise (`vp_core.training.snip`)."""
+BATCH, LEARNING_RATE = 32, 5e-5
+"""Texts in a mini-batch as in the paper's fine-tuning (table 3), and half of its learning rate (`vp_core.training.loop`)."""
 _NAMES_IN_0_4 = {"ffn neurons": "ffn"}
 """Kinds of units that had another name in version 0.4."""
 MOST_STEPS = 64

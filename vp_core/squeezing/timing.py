@@ -10,10 +10,9 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import REPEATS
 from vp_core.ground.parallel import WORKERS, served_first
 from vp_core.model.families import longest_input
-
-REPEATS = 7
 
 
 @dataclass(frozen=True)

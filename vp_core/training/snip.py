@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.evaluate import Question, Score, score
 from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import MODES
+from vp_core.ground.names import ITERATIONS, L1, MODES, THETA
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_layers
@@ -38,8 +38,6 @@ from vp_core.training.spectral import check_lambda, fold, normalise_left
 from vp_core.training.spectral_start import nearest
 from vp_core.training.write_back import freeze_new_biases, write_back
 
-THETA, L1 = 0.95, 0.01
-"""The paper's threshold of identity and factor of the L1 term (sections 4.1 and A.2)."""
 Tell = Callable[[str], None]
 
 
@@ -55,7 +53,7 @@ class SnipSettings:
     """
 
     mode: str = "joint"
-    iterations: int = 10
+    iterations: int = ITERATIONS
     theta: float = THETA
     k: tuple[int, int] = (1, 1)
     l1: float = L1
