@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from analysis import theme
 from analysis.names import METRIC_NAMES, titled
 from vp_core.curves import CurveStore, Row, known_point, order_of_points, sweep
-from vp_core.ground.parallel import wait_turn
+from vp_core.ground.work import checkpoint
 from vp_core.recipes import RECIPES, Recipe, find_recipe
 from vp_core.study import Study
 
@@ -66,19 +66,14 @@ def measure(
     lines: Lines,
     store: CurveStore,
     precision: str = "float32",
-    background: bool = False,
-    stopped: Callable[[], bool] = lambda: False,
-    tell: Callable[[str], None] = lambda news: None,
+    tell: Callable[[str], None] = lambda point: None,
 ) -> Iterator[Row]:
-    """Rows of `vp_core.curves` with the column `line`, as they are finished and kept; `tell` hears what is being computed."""
+    """Rows of `vp_core.curves` with the column `line`, as they are finished and kept; `tell` hears which point is next."""
     for name, recipe, sparsity in points_of(study, lines):
-        if background:
-            wait_turn()
+        checkpoint()
         tell(f"{name} at {sparsity:.0%}")
-        for row in sweep(study, [recipe], [sparsity], None, store, precision, background, stopped):
+        for row in sweep(study, [recipe], [sparsity], None, store, precision):
             yield row | {"line": name}
-        if stopped():
-            return
 
 
 def table(rows: Sequence[Row]) -> pd.DataFrame:

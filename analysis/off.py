@@ -30,8 +30,8 @@ def epsilon_scale(norms: FunctionNorms, kinds: Sequence[str], positions: int = P
     From below the smallest norm of any token, where nothing is the identity, to above the largest, where everything is.
     """
     chosen = [i for kind in kinds for i in norms.of(kind)]
-    low = norms.sketch.low[chosen].double().clamp_min(1e-6).min().item() * 0.98
-    high = norms.sketch.high[chosen].double().clamp_min(2e-6).max().item() * 1.02
+    low = norms.histogram.low[chosen].double().clamp_min(1e-6).min().item() * 0.98
+    high = norms.histogram.high[chosen].double().clamp_min(2e-6).max().item() * 1.02
     return list(dict.fromkeys(f"{value:.3g}" for value in np.geomspace(low, high, positions)))
 
 

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.evaluate import Score
 from vp_core.ground.names import PRECISIONS
+from vp_core.ground.work import checkpoint
 from vp_core.model.precision import bytes_of, in_precision
 from vp_core.recipes import Recipe
 from vp_core.squeezing.timing import REPEATS, time_forward
@@ -19,8 +20,8 @@ COLUMNS = (
     "low_ms", "high_ms", "speedup", "repeats",
 )  # fmt: skip
 Row = dict[str, Any]
-Asked = Callable[[PreTrainedModel, str, str], Score | None]
-"""The exact score of a model, given its form and the precision to run it in; None if it was stopped."""
+Asked = Callable[[PreTrainedModel, str, str], Score]
+"""The exact score of a model, given its form and the precision to run it in."""
 
 
 def measure(
@@ -31,7 +32,6 @@ def measure(
     length: int,
     ask: Asked,
     repeats: int = REPEATS,
-    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Row]]:
     """Six rows, form × precision, better each time: first their speed, round by round, then one score after the other.
 
@@ -42,7 +42,7 @@ def measure(
     rows: dict[tuple[str, str], Row] = {}
     for key, model in models.items():
         rows[key] = {"sparsity": sparsity, "form": key[0], "precision": key[1], "megabytes": bytes_of(model) / 1e6}
-    for timings in time_forward({" ".join(key): model for key, model in models.items()}, batch, length, repeats, stopped):
+    for timings in time_forward({" ".join(key): model for key, model in models.items()}, batch, length, repeats):
         dense = timings["dense float32"].median
         for key, row in rows.items():
             timing = timings[" ".join(key)]
@@ -51,9 +51,8 @@ def measure(
             row |= {"high_ms": 1000 * high, "speedup": dense / timing.median, "repeats": len(timing.seconds)}
         yield _copies(rows)
     for (form, precision), row in rows.items():
-        score = None if stopped() else ask(forms[form], form, precision)
-        if score is None:
-            return
+        checkpoint()
+        score = ask(forms[form], form, precision)
         row |= {"metric": score.metric, "score": score.value, "low": score.low, "high": score.high, "n": score.n}
         yield _copies(rows)
 

@@ -1,12 +1,13 @@
 """How fast a model is on this machine with its removed rows masked, and squeezed out, beside what its FLOPs promise."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure
+from vp_core.ground.work import checkpoint
 from vp_core.model.projections import find_layers
 from vp_core.recipes import Recipe
 from vp_core.speed import Row, compare, forms_of
@@ -37,13 +38,11 @@ def measure(
     length: int,
     precision: str = "float32",
     repeats: int = REPEATS,
-    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Row]]:
     """One sparsity after the other: rows of its three forms, better with every round. Join their last ones with `table`."""
     for sparsity in sparsities:
-        if stopped():
-            return
-        for rows in compare(forms_of(study, recipe, sparsity), sparsity, batch, length, precision, repeats, stopped):
+        checkpoint()
+        for rows in compare(forms_of(study, recipe, sparsity), sparsity, batch, length, precision, repeats):
             # The dense model takes its turns anew at every sparsity, and is shown as it was then.
             yield [row | {"sparsity": sparsity} for row in rows]
 

@@ -63,7 +63,7 @@ def _base(study: Study) -> None:
     config = BertConfig(num_labels=2, vocab_size=30522)
     torch.manual_seed(0)
     model = BertForSequenceClassification(config).eval()
-    bench = Bench(model, study.calibration, "", "", lambda _: None)
+    bench = Bench(model, study.calibration, "", "")
     line("BERT-base: memory of covariances, MB", bytes_needed(bench.layers) / 1e6, "MB", "-")
     seconds = _seconds(lambda: bench.pruned(Recipe(replacement="refit"), 0.5))
     line(f"BERT-base: refit of rows on {len(study.calibration)} sentences in all, seconds", seconds, "s", "< 180")

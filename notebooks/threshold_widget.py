@@ -1,6 +1,7 @@
 """Sliders over ε and θ: which blocks are off, and the exact score without them once the thumbs rest; nothing is trained."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ipywidgets
@@ -14,7 +15,7 @@ from notebooks.widgets import REST, WIDTH, AtRest, figure_widget, main_thread, s
 from vp_core.asking.evaluate import Score
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import MODES
-from vp_core.ground.parallel import served_first
+from vp_core.ground.work import TURNS, Cancelled, work
 from vp_core.model.blocks import Block
 from vp_core.recipes import Recipe
 from vp_core.study import Study
@@ -80,13 +81,12 @@ class ThresholdExplorer(ipywidgets.VBox):
         """On a thread of its own; given up when a thumb moves on."""
         try:
             asked = key(self.study, threshold)
-            if asked not in self._scores:
-                with served_first():
-                    for found in running_scores(self.study, threshold, stopped=superseded):
+            with work(cancelled=superseded), suppress(Cancelled), TURNS.first():
+                if asked not in self._scores:
+                    for found in running_scores(self.study, threshold):
                         self._keep(asked, found)
-            if "" not in self._scores:
-                with served_first():
-                    for found in self.study.running_scores(Recipe(), 0.0, stopped=superseded):
+                if "" not in self._scores:
+                    for found in self.study.running_scores(Recipe(), 0.0):
                         self._keep("", found)
             self._main_thread(self._show_kept)
         except VPError as error:

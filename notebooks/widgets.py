@@ -7,6 +7,7 @@ a thread of their own and handed back to the main thread, so that the slider nev
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ipywidgets
@@ -21,7 +22,7 @@ from vp_core.asking.tasks import Task
 from vp_core.curves import CurveStore, curve, known_point, order_of_points, point, score_of
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import criteria_for
-from vp_core.ground.parallel import served_first
+from vp_core.ground.work import TURNS, Cancelled, work
 from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import Cost
 from vp_core.study import Study
@@ -132,16 +133,17 @@ class Explorer(ipywidgets.VBox):
     def _compute(self, position: int, superseded: Callable[[], bool]) -> None:
         """On the thread: the score here, then the dense one to compare it with; given up when the thumb moves on."""
         try:
-            for sparsity in (position / 100, 0.0):
-                if self._kept(sparsity) is None:
-                    self._compute_one(sparsity, position, superseded)
+            with work(cancelled=superseded), suppress(Cancelled):
+                for sparsity in (position / 100, 0.0):
+                    if self._kept(sparsity) is None:
+                        self._compute_one(sparsity, position)
             self._main_thread(self._renew)
         except VPError as error:
             self._main_thread(self._say, position, f"<b>{error}</b>")
 
-    def _compute_one(self, sparsity: float, position: int, superseded: Callable[[], bool]) -> None:
-        with served_first():
-            for score in self.study.running_scores(self.recipe, sparsity, PRECISION, stopped=superseded):
+    def _compute_one(self, sparsity: float, position: int) -> None:
+        with TURNS.first():
+            for score in self.study.running_scores(self.recipe, sparsity, PRECISION):
                 if score.final:
                     self.store.add(point(self.study, self.recipe, sparsity, score, PRECISION))
                 if sparsity == position / 100:

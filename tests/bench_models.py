@@ -41,7 +41,7 @@ def texts(family, n=40, longest=11, seed=0):
 
 def bench(family, n=40, model=None, **named):
     """A Bench of the tiny classifier (or of `model`) on `n` texts."""
-    return Bench(classifier(family) if model is None else model, texts(family, n), "m", "d", lambda _: None, **named)
+    return Bench(classifier(family) if model is None else model, texts(family, n), "m", "d", **named)
 
 
 def batch_of(family):

@@ -1,25 +1,30 @@
-"""Recipes × sparsities → a tidy table of scores that can be stopped and resumed; no point is computed twice."""
+"""Recipes × sparsities → a tidy table of scores that can be stopped and resumed; no point is computed twice.
+
+pandas is imported where a table is made, not before: a single score (`point`) needs none.
+"""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock
 
 from vp_core.asking.evaluate import Score
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import units_today
-from vp_core.ground.parallel import wait_turn
 from vp_core.ground.store import atomic
+from vp_core.ground.work import checkpoint
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, recipe_name
 from vp_core.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -34,7 +39,7 @@ COLUMNS = (
 class Curve:
     """A tidy table, one row a point, with the columns COLUMNS (`right` holds packed bits: which examples were right)."""
 
-    table: pd.DataFrame
+    table: "pd.DataFrame"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Curve) and self.table.equals(other.table)
@@ -50,6 +55,8 @@ class Curve:
     @classmethod
     def load(cls, path: str | Path) -> "Curve":
         """Read what `save` wrote, also that of version 0.4; VPError if the file is broken or something else."""
+        import pandas as pd
+
         try:
             # in one go: a reader that opens the path twice meets two files when another process replaces it in between
             table = pd.read_parquet(BytesIO(Path(path).read_bytes()))
@@ -94,11 +101,13 @@ class CurveStore:
             self._rows.setdefault(str(row["key"]), {str(k): v for k, v in row.items()})
 
 
-def _table(rows) -> pd.DataFrame:
+def _table(rows) -> "pd.DataFrame":
+    import pandas as pd
+
     return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
-def _today(table: pd.DataFrame) -> pd.DataFrame:
+def _today(table: "pd.DataFrame") -> "pd.DataFrame":
     """A table of version 0.4 in today's words: `precision` was `dtype`, and the unit `ffn neurons` was `ffn`."""
     if "dtype" not in table.columns or not {"recipe", "units"} <= set(table.columns):
         return table
@@ -190,27 +199,20 @@ def sweep(
     recipe: Recipe | None = None,
     store: CurveStore | None = None,
     precision: str = "float32",
-    background: bool = False,
-    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Row]:
     """Points of criteria (or whole recipes) × sparsities as they are finished; those the store has come at once.
 
-    Every finished point is in the store before it is yielded, so an interrupted sweep loses the running point only.
+    Every finished point is in the store before it is yielded, so a sweep that is interrupted or cancelled (`Cancelled`) loses
+    the running point only.
     """
     recipe, store = recipe or Recipe(), store or CurveStore()
     for chosen, sparsity in order_of_points(criteria, [check_sparsity(s) for s in sparsities], recipe):
-        if background:
-            wait_turn()  # what somebody waits for may be this very point
+        checkpoint()  # what somebody waits for may be this very point
         row = known_point(study, chosen, sparsity, precision, store)
         if row is None:
-            scores = list(study.running_scores(chosen, sparsity, precision, background, stopped))
-            if not scores or not scores[-1].final:
-                return
-            row = point(study, chosen, sparsity, scores[-1], precision)
+            row = point(study, chosen, sparsity, study.score(chosen, sparsity, precision), precision)
             store.add(row)
         yield row
-        if stopped():
-            return
 
 
 def curve(rows: Sequence[Row]) -> Curve:

@@ -1,10 +1,8 @@
 """A model on the bench: everything that is measured of it on calibration texts, each once, and the plans made from that."""
 
 import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Encoded, make_batches
+from vp_core.ground.kept import Kept
 from vp_core.ground.names import WHOLE
+from vp_core.ground.work import say
 from vp_core.measuring.covariance import Covariances, bytes_needed, collect_covariances
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.measuring.gradients import Gradients, collect_gradients
@@ -35,48 +35,33 @@ EWMV_BATCH = 32
 COVARIANCE_TOKENS = 4096
 """Tokens in a batch of covariances: their products are large and want to be few."""
 SOLVING_TOKENS = 2048
-Found = TypeVar("Found")
-
-
-class Kept:
-    """Results by key, each computed once, whatever the number of threads; the oldest go when there are too many."""
-
-    def __init__(self, most: int = 4096) -> None:
-        self._most = most
-        self._results: dict[Any, Any] = {}
-        self._locks: dict[Any, threading.RLock] = {}
-        self._lock = threading.Lock()
-
-    def once(self, key: Any, compute: Callable[[], Found]) -> Found:
-        with self._lock:
-            lock = self._locks.setdefault(key, threading.RLock())
-        with lock:
-            if key not in self._results:
-                self._results[key] = compute()
-                while len(self._results) > self._most:
-                    self._results.pop(next(iter(self._results)))
-            return self._results[key]
 
 
 class Bench:
-    """`model` and the texts it is measured on. `tell` hears what long computations are at."""
+    """`model` and the texts it is measured on.
+
+    What is measured goes to its end and is kept, whoever asked for it; a refit, for one sparsity alone, can be cancelled.
+    """
 
     def __init__(
-        self, model: PreTrainedModel, calibration: Encoded, model_id: str, data_id: str, tell: Callable[[str], None],
+        self, model: PreTrainedModel, calibration: Encoded, model_id: str, data_id: str,
         covariances: Covariances | None = None, gone: Plan | None = None,
     ) -> None:  # fmt: skip
-        self.model, self.calibration, self._ids, self._tell = model, calibration, (model_id, data_id), tell
+        self.model, self.calibration, self._ids = model, calibration, (model_id, data_id)
         self.layers = find_layers(model)
         self._given, self._gone = covariances, gone
-        self._kept, self._solutions, self._later = Kept(), Kept(most=4), Kept(most=1)
+        self._kept, self._solutions, self._later = Kept(), Kept(most=4, cancellable=True), Kept(most=1)
 
     def statistics(self, estimator: str = "exact") -> Statistics:
         """Mean and variance of the outputs of all six types."""
         model_id, data_id = self._ids
         return self._kept.once(
             ("statistics", estimator),
-            lambda: collect(self.model, self._batches_of(estimator), estimator, model_id=model_id, data_id=data_id),
-        )
+            lambda: collect(
+                self.model, self._batches_of(estimator), estimator,
+                model_id=model_id, data_id=data_id, layers=self.layers,
+            ),
+        )  # fmt: skip
 
     def covariances(self) -> Covariances:
         """Second moments where units are read; over every fifth sentence apart, to choose λ on."""
@@ -146,10 +131,10 @@ class Bench:
     def _stepwise(self, recipe: Recipe, sparsity: float) -> "tuple[Bench, float]":
         bench: Bench = self
         for step in range(1, recipe.steps):
-            self._tell(f"pruning and measuring again: step {step} of {recipe.steps}")
+            say(f"pruning and measuring again: step {step} of {recipe.steps}")
             share = bench.share(recipe, sparsity * step / recipe.steps)
             gone = bench.ranking(recipe).plan(share)
-            bench = Bench(bench.closed_form(recipe, share), self.calibration, *self._ids, self._tell, gone=gone)
+            bench = Bench(bench.closed_form(recipe, share), self.calibration, *self._ids, gone=gone)
         return bench, bench.share(recipe, sparsity)
 
     def _rank(self, recipe: Recipe) -> Ranking:
@@ -163,7 +148,7 @@ class Bench:
             Walk(self.model, self._some_batches()), groups, lambda group, n: self._without(recipe, own, group, n)
         ):
             found[name] = losses
-            self._tell(f"measuring what each layer loses: {len(found)} of {len(groups)}")
+            say(f"measuring what each layer loses: {len(found)} of {len(groups)}")
         scores = self._cumulative(allocation.scores(own, found), groups)
         return rank(scores, groups, "measured", recipe.criterion, self._ids[0])
 
@@ -203,7 +188,7 @@ class Bench:
         plan = last.ranking(recipe).plan(share)
         for step in refit(self.model, plan, self._solving_batches(), start, recipe.single_rows, self.gradients().weights):
             if isinstance(step, Progress):
-                self._tell(f"refitting: layer {step.layer} of {step.layers}")
+                say(f"refitting: layer {step.layer} of {step.layers}")
             else:
                 found = step
         return found
@@ -220,15 +205,15 @@ class Bench:
     def _collect_covariances(self) -> Covariances:
         if self._given is not None:
             return self._given
-        self._tell(f"measuring covariances ({bytes_needed(self.layers) / 1e6:,.0f} MB)")
+        say(f"measuring covariances ({bytes_needed(self.layers) / 1e6:,.0f} MB)")
         everything = np.arange(len(self.calibration))
         held_out = everything % HELD_OUT == HELD_OUT - 1
-        parts = (make_batches(self.calibration, everything[where], COVARIANCE_TOKENS) for where in (~held_out, held_out))
-        return collect_covariances(self.model, *parts)
+        fit, apart = (make_batches(self.calibration, everything[where], COVARIANCE_TOKENS) for where in (~held_out, held_out))
+        return collect_covariances(self.model, fit, apart, self.layers)
 
     def _collect_gradients(self) -> Gradients:
-        self._tell("measuring gradients")
-        return collect_gradients(self.model, self._solving_batches(), self.statistics(), self.covariances())
+        say("measuring gradients")
+        return collect_gradients(self.model, self._solving_batches(), self.statistics(), self.covariances(), self.layers)
 
     def _solving_batches(self) -> list[Batch]:
         """Those of gradients and of refit, which takes its token weights from them."""

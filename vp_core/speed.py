@@ -1,6 +1,6 @@
 """How fast a model is on this machine: as it came, with its removed rows masked, and squeezed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,14 +63,13 @@ def compare(
     length: int,
     precision: str = "float32",
     repeats: int = REPEATS,
-    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Row]]:
     """Rows of the three forms, better with every round; the last list has all repeats.
 
     Speed-ups are against the dense model in the same precision and the same rounds.
     """
     models = {name: in_precision(model, precision) for name, model in forms.items().items()}
-    for timings in time_forward(models, batch, length, repeats, stopped):
+    for timings in time_forward(models, batch, length, repeats):
         yield [_row(name, sparsity, precision, forms, models[name], timings[name], timings["dense"]) for name in models]
 
 

@@ -1,6 +1,6 @@
 """One model, one task: everything the app, the notebooks and the command line ask, in one place, so they agree."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, label_order
 from vp_core.ground.errors import VPError
+from vp_core.ground.kept import Kept
 from vp_core.ground.names import CALIBRATION, TYPES, check_types, units_in_0_4
 from vp_core.ground.store import digest
 from vp_core.load import EMBEDDED, LoadedModel, load_model
-from vp_core.measured import Bench, Kept
+from vp_core.measured import Bench
 from vp_core.measuring.statistics import Statistics
 from vp_core.model.projections import Projection, find_layers
 from vp_core.model.sharing import share
@@ -45,17 +46,11 @@ class Study:
     calibration_id: str
     source: str
     notes: tuple[str, ...] = ()
-    listeners: list[Callable[[str], None]] = field(default_factory=list, repr=False)
     _kept: Kept = field(default_factory=Kept, repr=False)
 
     @property
     def model(self) -> PreTrainedModel:
         return self.loaded.model
-
-    def tell(self, news: str) -> None:
-        """What a long computation is at, to whoever listens."""
-        for listener in list(self.listeners):
-            listener(news)
 
     def bench(self, basis: str = "neurons") -> Bench:
         """The model, in this basis, and all that is measured of it."""
@@ -65,9 +60,9 @@ class Study:
     def _make_bench(self, basis: str) -> Bench:
         ids = self.loaded.fingerprint, self.calibration_id
         if basis == "neurons":
-            return Bench(self.model, self.calibration, *ids, self.tell)
+            return Bench(self.model, self.calibration, *ids)
         model, covariances = principal(self.model, self.bench().covariances())
-        return Bench(model, self.calibration, *ids, self.tell, covariances)
+        return Bench(model, self.calibration, *ids, covariances)
 
     def statistics(self, estimator: str = "exact") -> Statistics:
         """Statistics of all six types over the calibration sentences."""
@@ -154,16 +149,9 @@ class Study:
         """The smaller dense model with the outputs of `pruned` (see `vp_core.squeezing.squeeze`)."""
         return squeeze(self.pruned(recipe, sparsity), self.plan(recipe, sparsity))
 
-    def running_scores(
-        self,
-        recipe: Recipe,
-        sparsity: float,
-        precision: str = "float32",
-        background: bool = False,
-        stopped: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Score]:
+    def running_scores(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Iterator[Score]:
         """Scores of the pruned model as they come, the last one exact (no fine-tuning)."""
-        return evaluate(self.pruned(recipe, sparsity), self.question, precision, background, stopped)
+        return evaluate(self.pruned(recipe, sparsity), self.question, precision)
 
     def score(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Score:
         """The exact score of the pruned model."""

@@ -31,6 +31,7 @@ from vp_core.ground.names import (
     TYPES,
     UNITS,
 )
+from vp_core.ground.work import work
 from vp_core.recipes import RECIPES, Recipe
 
 _PAPER = Recipe()
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             from app.cli import commands  # torch and transformers take seconds to import: not for --help
 
-            commands.COMMANDS[options.command](options)
+            with work(hear=commands.say):
+                commands.COMMANDS[options.command](options)
     except VPError as error:
         _complain(str(error))
         return 2

@@ -30,7 +30,6 @@ def open_from(options: argparse.Namespace) -> Study:
         labels=listed(options.labels), calibration=calibration,
         sentences=None if sentences is None else count("number of sentences", sentences),
     )  # fmt: skip
-    study.listeners.append(say)
     for note in study.notes:
         say(note)
     return study

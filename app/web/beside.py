@@ -1,6 +1,6 @@
 """What the page Sub-layers measures of the model in hand, and of the one that is drawn beside it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from analysis.spectral import as_table, spectral_table
 from app.web.settings import BESIDE, Settings
 from vp_core.asking.batches import make_batches
 from vp_core.demo import norms as kept_norms
+from vp_core.ground.work import say
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.study import Study, open_study
 from vp_core.training.spectral import LAMBDA, rescaled
@@ -54,36 +55,28 @@ def title(settings: Settings, which: str) -> str:
     return {"twin": f"its {twin} twin", "rescaled": "weights only rescaled (not trained)"}.get(which, which)
 
 
-def measure(of: Study) -> Callable[[Callable[[], bool]], Iterator[Measured]]:
+def measure(of: Study) -> Iterator[Measured]:
     """Function norms first, since they can be shown without the rest."""
-
-    def parts(_stopped: Callable[[], bool]) -> Iterator[Measured]:
-        of.tell("measuring function norms")
-        yield from _parts(name_of(of.loaded.name), of.bench().norms(), of.model)
-
-    return parts
+    say("measuring function norms")
+    yield from _parts(name_of(of.loaded.name), of.bench().norms(), of.model)
 
 
-def measure_beside(of: Study, settings: Settings, which: str) -> Callable[[Callable[[], bool]], Iterator[Measured]]:
+def measure_beside(of: Study, settings: Settings, which: str) -> Iterator[Measured]:
     """The same of the twin, on the same texts, or of the model with weights divided by σ/λ."""
-
-    def parts(_stopped: Callable[[], bool]) -> Iterator[Measured]:
-        if which == "rescaled":
-            model = rescaled(of.model)
-            norms = collect_norms(model, make_batches(of.calibration, np.arange(len(of.calibration))))
-            yield from _parts(f"weights only rescaled to λ = {LAMBDA:g}", norms, model)
-            return
-        kept = kept_norms.read(TWINS[settings.model], of.calibration_id)
-        if kept is not None:  # the demo's own texts: nothing has to be loaded
-            yield Measured(name_of(TWINS[settings.model]), kept[0], as_table(kept[1]))
-            return
-        twin = open_study(
-            TWINS[settings.model], settings.task, settings.data or None, text=settings.columns,
-            label=settings.label, calibration=settings.calibration,
-        )  # fmt: skip
-        yield from _parts(name_of(twin.loaded.name), twin.bench().norms(), twin.model)
-
-    return parts
+    if which == "rescaled":
+        model = rescaled(of.model)
+        norms = collect_norms(model, make_batches(of.calibration, np.arange(len(of.calibration))))
+        yield from _parts(f"weights only rescaled to λ = {LAMBDA:g}", norms, model)
+        return
+    kept = kept_norms.read(TWINS[settings.model], of.calibration_id)
+    if kept is not None:  # the demo's own texts: nothing has to be loaded
+        yield Measured(name_of(TWINS[settings.model]), kept[0], as_table(kept[1]))
+        return
+    twin = open_study(
+        TWINS[settings.model], settings.task, settings.data or None, text=settings.columns, label=settings.label,
+        calibration=settings.calibration,
+    )  # fmt: skip
+    yield from _parts(name_of(twin.loaded.name), twin.bench().norms(), twin.model)
 
 
 def _parts(name: str, norms: FunctionNorms, model: PreTrainedModel) -> Iterator[Measured]:

@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.work import Cancelled, Turn, work
 
 Item = TypeVar("Item")
 
@@ -14,82 +15,47 @@ ABANDONED_AFTER = 30.0
 """Seconds without anybody looking after which a job stops: its visitors have closed the page."""
 
 
-class Halted(Exception):
-    """A preparation that nobody waits for any more was left."""
-
-
-class News:
-    """Hears what the long computations of a study are at (`Study.listeners`), thread by thread.
-
-    A thread that works for a job can leave a refit when the job has been stopped: its layers are solved for one sparsity
-    alone. What is measured for all sparsities goes on to its end, and is kept.
-    """
+class Said:
+    """What the computations of a study say they are at: the last of each, while it goes on."""
 
     def __init__(self) -> None:
-        self._heard: dict[int, tuple[float, str]] = {}
-        self._stopped: dict[int, Callable[[], bool]] = {}
-
-    def __call__(self, text: str) -> None:
-        me = threading.get_ident()
-        self._heard[me] = time.monotonic(), text
-        stopped = self._stopped.get(me)
-        if stopped is not None and text.startswith("refitting") and stopped():
-            raise Halted
+        self._last: dict[Hashable, tuple[float, str]] = {}
 
     @contextmanager
-    def working(self, stopped: Callable[[], bool]) -> Iterator[None]:
-        """This thread works for a job."""
-        me = threading.get_ident()
-        self._stopped[me] = stopped
+    def hearing(self, who: Hashable) -> Iterator[None]:
+        """What is computed in this thread while this is open speaks for `who`: a job, or anything else."""
+
+        def hear(text: str) -> None:
+            self._last[who] = time.monotonic(), text
+
         try:
-            yield
+            with work(hear=hear):
+                yield
         finally:
-            del self._stopped[me]
-            self._heard.pop(me, None)
+            self._last.pop(who, None)
 
     def of(self, job: "Job") -> str:
         """What a job said last; empty if it said nothing."""
-        return self._heard.get(job.thread, (0.0, ""))[1]
+        return self._last.get(job, (0.0, ""))[1]
 
     def about(self, job: "Job") -> str:
         """The last that was said since a job began, by itself or by another whose work it may be waiting for."""
-        heard = [one for one in list(self._heard.values()) if one[0] >= job.started]
+        heard = [one for one in list(self._last.values()) if one[0] >= job.started]
         return max(heard)[1] if heard else ""
-
-
-class Gate:
-    """Short work that somebody waits for goes through at once; long work waits at the gate, between its steps."""
-
-    def __init__(self) -> None:
-        self._inside = 0
-        self._change = threading.Condition()
-
-    @contextmanager
-    def first(self) -> Iterator[None]:
-        """While this is open, `wait` waits."""
-        with self._change:
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._change:
-                self._inside -= 1
-                self._change.notify_all()
-
-    def wait(self) -> None:
-        """Until nobody is inside `first`."""
-        with self._change:
-            self._change.wait_for(lambda: self._inside == 0)
 
 
 class Job(Generic[Item]):
     """Runs a generator in a thread and keeps what it yields.
 
-    `make(stopped)` makes the generator; `stopped()` tells it when to end. Visitors who share a job say they are there by
-    looking at it; it stops when all of them have cancelled or gone.
+    `make()` makes the generator. Visitors who share a job say they are there by looking at it; when all of them have
+    cancelled or gone it ends at its next checkpoint (`vp_core.ground.work`), unless it goes `to_the_end` because what it
+    finds is for everybody. `turn` says who goes first, `said` hears what it is at.
     """
 
-    def __init__(self, make: Callable[[Callable[[], bool]], Iterator[Item]], total: int = 0) -> None:
+    def __init__(
+        self, make: Callable[[], Iterator[Item]], total: int = 0, *, said: Said | None = None, turn: Turn = Turn.FIRST,
+        to_the_end: bool = False,
+    ) -> None:  # fmt: skip
         self.items: list[Item] = []
         self.total = total
         self.error: str | None = None
@@ -97,8 +63,9 @@ class Job(Generic[Item]):
         self.seconds: list[float] = []
         self.doing = ""
         self.started = time.monotonic()
+        self._said, self._turn, self._to_the_end = said or Said(), turn, to_the_end
         self._watchers: dict[str, float] = {}
-        self._news = threading.Condition()
+        self._change = threading.Condition()
         self._thread = threading.Thread(target=self._run, args=(make,), daemon=True)
 
     def start(self, watcher: str) -> "Job[Item]":
@@ -116,8 +83,8 @@ class Job(Generic[Item]):
 
     def wait(self, known: int, timeout: float) -> None:
         """Until there are more than `known` items, or the end, or `timeout` seconds have gone by."""
-        with self._news:
-            self._news.wait_for(lambda: self.done or len(self.items) > known, timeout)
+        with self._change:
+            self._change.wait_for(lambda: self.done or len(self.items) > known, timeout)
 
     def seconds_left(self) -> float | None:
         """From the mean time of the items so far; None before the first."""
@@ -125,33 +92,30 @@ class Job(Generic[Item]):
             return None
         return sum(self.seconds) / len(self.seconds) * (self.total - len(self.items))
 
-    @property
-    def thread(self) -> int:
-        """The thread that works on it."""
-        return self._thread.ident or 0
-
     def stopped(self) -> bool:
+        """Whether nobody wants it any more."""
         now = time.monotonic()
         return not any(now - seen < ABANDONED_AFTER for seen in list(self._watchers.values()))
 
-    def _run(self, make: Callable[[Callable[[], bool]], Iterator[Item]]) -> None:
-        start = time.monotonic()
+    def _run(self, make: Callable[[], Iterator[Item]]) -> None:
+        start, cancelled = time.monotonic(), None if self._to_the_end else self.stopped
         try:
-            for item in make(self.stopped):
-                now = time.monotonic()
-                with self._news:
-                    self.items.append(item)
-                    self.seconds.append(now - start)
-                    self._news.notify_all()
-                start = now
-        except Halted:
-            pass  # no error: stopped as any other job is, and begun anew when somebody looks (`app.web.waiting.unfinished`)
+            with self._said.hearing(self), work(cancelled=cancelled, turn=self._turn):
+                for item in make():
+                    now = time.monotonic()
+                    with self._change:
+                        self.items.append(item)
+                        self.seconds.append(now - start)
+                        self._change.notify_all()
+                    start = now
+        except Cancelled:
+            pass  # no error; it is begun anew when somebody looks (`app.web.waiting.unfinished`)
         except VPError as error:
             self.error = str(error)
         except Exception as error:
             self.error = f"The computation failed ({type(error).__name__}: {error}): please report this."
             raise
         finally:
-            with self._news:
+            with self._change:
                 self.done = True
-                self._news.notify_all()
+                self._change.notify_all()

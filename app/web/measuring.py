@@ -1,17 +1,18 @@
 """Measurements of speed: one at a time on this machine, since two at once would falsify both; and what they found."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel
 
 from analysis import precision, speed
-from app.web.jobs import Gate, Job
-from vp_core.asking.evaluate import Score, evaluate
+from app.web.jobs import Job, Said
+from vp_core.asking.evaluate import Score, score
 from vp_core.curves import CurveStore, known_point, point, score_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import PRECISIONS
+from vp_core.ground.work import Turn, checkpoint
 from vp_core.recipes import Recipe
 from vp_core.speed import Row
 from vp_core.squeezing.timing import random_texts
@@ -78,10 +79,9 @@ def _whole(rows: Sequence[Row], repeats: int) -> bool:
 
 
 class Measurements:
-    """The one measurement that runs, and what all of them have found. Long work waits at `gate` for scores."""
+    """The one measurement that runs, and what all of them have found. Between its steps scores go first."""
 
     def __init__(self) -> None:
-        self.gate = Gate()
         self._lock = threading.Lock()
         self._found: dict[str, Found] = {}
         self._last: tuple[str, Job[list[Row]]] | None = None
@@ -95,7 +95,7 @@ class Measurements:
         """The question and the job that ran last, or still runs."""
         return self._last
 
-    def start(self, wanted: Wanted, keep: CurveStore, watcher: str) -> bool:
+    def start(self, wanted: Wanted, keep: CurveStore, watcher: str, said: Said | None = None) -> bool:
         """Measure what is missing, or all of it again if nothing is. False if another measurement is under way."""
         found = self.found(wanted)
         sparsities, precisions = found.missing(wanted)
@@ -104,43 +104,33 @@ class Measurements:
         steps = len(sparsities) * wanted.repeats
         if precisions:
             steps += wanted.repeats + len(precision.FORMS) * len(PRECISIONS)
-        work = _work(wanted, sparsities, precisions, found, keep, self.gate)
+        job = Job(lambda: _steps(wanted, sparsities, precisions, found, keep), steps, said=said, turn=Turn.SECOND)
         with self._lock:
             if self._last and not self._last[1].done:
                 return False
-            self._last = wanted.question, Job(work, steps).start(watcher)
+            self._last = wanted.question, job.start(watcher)
             return True
 
 
-def _work(
-    wanted: Wanted, sparsities: Sequence[float], precisions: bool, found: Found, keep: CurveStore, gate: Gate
-) -> Callable[[Callable[[], bool]], Iterator[list[Row]]]:
+def _steps(
+    wanted: Wanted, sparsities: Sequence[float], precisions: bool, found: Found, keep: CurveStore
+) -> Iterator[list[Row]]:
     how = (wanted.batch, wanted.length)
 
-    def steps(stopped: Callable[[], bool]) -> Iterator[list[Row]]:
-        def halted() -> bool:
-            # Asked before each forward pass, outside of what is timed: the moment to let a waiting visitor's score go first.
-            gate.wait()
-            return stopped()
+    def ask(model: PreTrainedModel, form: str, bits: str) -> Score:
+        return _score(wanted, model, form, bits, keep)
 
-        def ask(model: PreTrainedModel, form: str, bits: str) -> Score | None:
-            gate.wait()
-            return _score(wanted, model, form, bits, keep, stopped)
-
-        for rows in speed.measure(wanted.study, wanted.recipe, sparsities, *how, wanted.precision, wanted.repeats, halted):
-            found.speeds[wanted.precision, rows[0]["sparsity"]] = rows
+    for rows in speed.measure(wanted.study, wanted.recipe, sparsities, *how, wanted.precision, wanted.repeats):
+        found.speeds[wanted.precision, rows[0]["sparsity"]] = rows
+        yield rows
+    if precisions:
+        checkpoint()
+        for rows in precision.measure(wanted.study, wanted.recipe, wanted.here, *how, ask, wanted.repeats):
+            found.precisions[wanted.here] = rows
             yield rows
-        if precisions and not stopped():
-            for rows in precision.measure(wanted.study, wanted.recipe, wanted.here, *how, ask, wanted.repeats, halted):
-                found.precisions[wanted.here] = rows
-                yield rows
-
-    return steps
 
 
-def _score(
-    wanted: Wanted, model: PreTrainedModel, form: str, bits: str, keep: CurveStore, stopped: Callable[[], bool]
-) -> Score | None:
+def _score(wanted: Wanted, model: PreTrainedModel, form: str, bits: str, keep: CurveStore) -> Score:
     """A finished point if there is one, else a new one.
 
     In float32 the squeezed model's answers are the masked one's, whose points the page Explore makes too. In fewer bits
@@ -153,10 +143,7 @@ def _score(
     kept = known_point(study, recipe, sparsity, bits, keep) if shared else keep.get(study.key(recipe, sparsity, bits) + suffix)
     if kept is not None:
         return score_of(kept)
-    asked = study.pruned(recipe, sparsity) if shared else model
-    scores = list(evaluate(asked, study.question, bits, background=True, stopped=stopped))
-    if not scores or not scores[-1].final:
-        return None
-    row = point(study, recipe, sparsity, scores[-1], bits)
+    found = score(study.pruned(recipe, sparsity) if shared else model, study.question, bits)
+    row = point(study, recipe, sparsity, found, bits)
     keep.add(row | {"key": row["key"] + suffix})
-    return scores[-1]
+    return found

@@ -1,12 +1,11 @@
 """What the panels of a recipe need beside its score. It may take a minute to measure, so it is a job's work."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from analysis.live import STEPS
-from app.web.jobs import News
 from vp_core.ranking.plan import Ranking
 from vp_core.recipes import Recipe
 from vp_core.study import Study
@@ -25,13 +24,8 @@ class Prepared:
         return self.shares[round(sparsity * 100)]
 
 
-def prepare(of: Study, recipe: Recipe, news: News) -> Callable[[Callable[[], bool]], Iterator[Prepared]]:
-    """The one item of a job."""
-
-    def work(stopped: Callable[[], bool]) -> Iterator[Prepared]:
-        # Random scores say nothing: what they were dealt out from is shown.
-        shown = replace(recipe, criterion="variance") if recipe.criterion == "random" else recipe
-        with news.working(lambda: False):  # what it measures is kept, whoever looks
-            yield Prepared(of.ranking(recipe), of.scores(shown), of.unit_shares(recipe, STEPS))
-
-    return work
+def prepare(of: Study, recipe: Recipe) -> Iterator[Prepared]:
+    """The one item of a job. What it measures is kept, whoever looks."""
+    # Random scores say nothing: what they were dealt out from is shown.
+    shown = replace(recipe, criterion="variance") if recipe.criterion == "random" else recipe
+    yield Prepared(of.ranking(recipe), of.scores(shown), of.unit_shares(recipe, STEPS))

@@ -10,6 +10,7 @@ import streamlit as st
 from app.web.address import from_query, to_query
 from app.web.jobs import Item, Job
 from app.web.settings import Settings
+from vp_core.ground.kept import Kept
 
 
 @dataclass
@@ -44,8 +45,8 @@ class Visitor:
     """Something was chosen outside the panels: the page is as it should be once all of it has run."""
     followed: dict[str, Followed[Any]] = field(default_factory=dict)
     """By name, the jobs that are waited for (`app.web.waiting`)."""
-    figures: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    """By name, figures that are drawn once, behind what they were drawn for."""
+    figures: Kept = field(default_factory=lambda: Kept(most=1))
+    """A figure that is drawn once, as long as it is of the same models."""
 
 
 def visitor() -> Visitor:

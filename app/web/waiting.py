@@ -15,7 +15,7 @@ def follow(name: str, question: Hashable, start: Callable[[], Job[Item]]) -> Fol
     """
     found = following(name, question)
     if found is None or (not found.left and unfinished(found.job)):
-        found = begin(name, question, start())
+        found = begin(name, question, start)
     return found
 
 
@@ -31,10 +31,10 @@ def following(name: str, question: Hashable) -> Followed[Any] | None:
     return found
 
 
-def begin(name: str, question: Hashable, job: Job[Item]) -> Followed[Item]:
-    """Follow a job from now on, in place of the last one of that name."""
-    forget(name)
-    begun = visitor().followed[name] = Followed(question, job)
+def begin(name: str, question: Hashable, start: Callable[[], Job[Item]]) -> Followed[Item]:
+    """Follow what `start()` makes, in place of the last job of that name."""
+    forget(name)  # before: who shares a job with others may be given the same one again
+    begun = visitor().followed[name] = Followed(question, start())
     return begun
 
 

@@ -1,10 +1,12 @@
 """Fewer bits: six rows, speeds first, scores one after the other."""
 
 import pytest
+from cancelling import until_cancelled
 
 from analysis import precision
 from vp_core.asking.evaluate import evaluate
 from vp_core.ground.names import PRECISIONS
+from vp_core.ground.work import work
 from vp_core.model.precision import bytes_of
 from vp_core.recipes import Recipe
 
@@ -34,10 +36,14 @@ def test_rows_fill_in(studies):
     assert table["megabytes"][3] < table["megabytes"][0]
 
 
-def test_stopping(studies):
+def test_cancelling(studies):
     def ask(*_):
-        raise AssertionError("nobody is asked after a stop")
+        raise AssertionError("nobody is asked after a cancellation")
 
-    assert list(precision.measure(studies["bert"], Recipe(), 0.4, 2, 8, ask, repeats=2, stopped=lambda: True)) == []
-    (rows,) = precision.measure(studies["bert"], Recipe(), 0.4, 2, 8, lambda *_: None, repeats=1)
+    with work(cancelled=lambda: True):
+        assert until_cancelled(precision.measure(studies["bert"], Recipe(), 0.4, 2, 8, ask, repeats=2)) == []
+    rounds = []
+    with work(cancelled=lambda: bool(rounds)):
+        until_cancelled(rounds.append(one) for one in precision.measure(studies["bert"], Recipe(), 0.4, 2, 8, ask, repeats=1))
+    (rows,) = rounds
     assert precision.table(rows)["score"].isna().all()

@@ -7,7 +7,7 @@ import torch
 from analysis import function_norms as fn
 from analysis.names import block_name
 from vp_core.measuring.function_norms import QUANTILES, FunctionNorms
-from vp_core.measuring.histogram import Sketch
+from vp_core.measuring.histogram import Histogram
 from vp_core.model.blocks import Block
 
 BLOCKS = tuple(Block(layer, kind, head) for layer in (0, 1) for kind, head in
@@ -24,9 +24,9 @@ def values_of(seed, scale=1.0):
 
 
 def norms_of(values):
-    sketch = Sketch.empty(len(BLOCKS))
-    sketch.add(range(len(BLOCKS)), torch.from_numpy(values))
-    return FunctionNorms(BLOCKS, sketch, torch.from_numpy(values).view(len(BLOCKS), 100, -1).amax(dim=2).T)
+    histogram = Histogram.empty(len(BLOCKS))
+    histogram.add(range(len(BLOCKS)), torch.from_numpy(values))
+    return FunctionNorms(BLOCKS, histogram, torch.from_numpy(values).view(len(BLOCKS), 100, -1).amax(dim=2).T)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_densities_are_a_histogram_of_all_tokens(norms, values):
         brute[0] += np.sum(values[i] == 0)
         assert np.allclose(counts, brute) and sum(brute) == TOKENS
         assert np.array_equal(low[1:], high[:-1]) and np.all((low < bins["value"]) & (bins["value"] < high))
-        assert np.all(np.log2(high[1:] / low[1:]) <= 0.18)  # nothing but bins of the sketch is merged
+        assert np.all(np.log2(high[1:] / low[1:]) <= 0.18)  # nothing but bins of the histogram is merged
         assert bins["layer"].unique() == [block.layer] and bins["kind"].unique() == [block.kind]
 
 

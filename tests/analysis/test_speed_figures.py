@@ -5,8 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from cancelling import until_cancelled
 
 from analysis import speed
+from vp_core.ground.work import work
 from vp_core.recipes import Recipe
 
 
@@ -116,4 +118,5 @@ def test_measuring_gives_rows_round_by_round(studies):
     table = speed.table([*rounds[1], *rounds[3]])
     assert list(table["form"]) == [*speed.FORMS, *speed.FORMS] and set(table["sparsity"]) == {0.0, 0.5}
     assert table["flop_limit"].iloc[5] == study.cost(Recipe(), 0.5).speed_limit(8)
-    assert list(speed.measure(study, Recipe(), [0.0], 2, 8, stopped=lambda: True)) == []
+    with work(cancelled=lambda: True):
+        assert until_cancelled(speed.measure(study, Recipe(), [0.0], 2, 8)) == []

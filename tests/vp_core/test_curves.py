@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny
+from cancelling import after, until_cancelled
 
 import vp_core.study
 from vp_core.curves import COLUMNS, Curve, CurveStore, curve, known_point, order_of_points, score_of, sweep
 from vp_core.ground.errors import VPError
+from vp_core.ground.work import work
 from vp_core.recipes import Recipe
 from vp_core.study import open_study
 
@@ -91,14 +93,10 @@ def test_interrupted_sweep_keeps_what_is_finished(study, monkeypatch, tmp_path):
     assert tiny.hooks(study.model) == 0
 
 
-def test_stopped_in_the_middle_of_a_point_keeps_no_half_point(study, tmp_path):
-    path, asked = tmp_path / "c.parquet", []
-
-    def stopped():
-        asked.append(1)
-        return len(asked) > 12
-
-    rows = list(sweep(study, ["variance"], SPARSITIES, store=CurveStore(path), stopped=stopped))
+def test_cancelled_in_the_middle_of_a_point_keeps_no_half_point(study, tmp_path):
+    path = tmp_path / "c.parquet"
+    with work(cancelled=after(24)):
+        rows = until_cancelled(sweep(study, ["variance"], SPARSITIES, store=CurveStore(path)))
     assert 0 < len(rows) < 4
     assert (Curve.load(path).table["n"] == 210).all() and len(Curve.load(path).table) == len(rows)
 

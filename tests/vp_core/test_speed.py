@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from cancelling import until_cancelled
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.work import work
 from vp_core.model.precision import bytes_of
 from vp_core.recipes import Recipe
 from vp_core.speed import compare, forms_of, forms_without_data
@@ -19,10 +21,11 @@ def test_runs_take_turns_after_a_warm_up():
     assert {name: len(values) for name, values in last.items()} == {"a": 2, "b": 2, "c": 2}
 
 
-def test_stopping_between_runs():
+def test_cancelling_between_runs():
     order = []
     runs = {name: (lambda name=name: order.append(name)) for name in "ab"}
-    assert list(take_turns(runs, 5, stopped=lambda: len(order) >= 3)) == []
+    with work(cancelled=lambda: len(order) >= 3):
+        assert until_cancelled(take_turns(runs, 5)) == []
     assert order == ["a", "b", "a"]
 
 

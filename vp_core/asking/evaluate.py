@@ -1,6 +1,6 @@
 """How good is a model on a data set: a running score with an interval, exact at the end."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from vp_core.ground.parallel import Stopwatch, in_parallel
 from vp_core.model.precision import in_precision
 from vp_core.model.projections import last_attention_norm
 from vp_core.model.sharing import share
+from vp_core.model.sites import Site, observed
 
 BATCH_TOKENS = {"float32": 768, "bfloat16": 1536, "int8": 1536}
 """Padded tokens a batch. Smaller ones stay nearer the cache and waste less padding, larger ones cost less overhead,
@@ -91,20 +92,13 @@ def first_token_only(model: PreTrainedModel) -> Iterator[None]:
 
     Saves 8/72 of a 6-layer model's linear work; a logit changes by rounding alone.
     """
-    norm = last_attention_norm(model)
-    if norm is None:
+    path = last_attention_norm(model)
+    sites = [Site("last attention", path, inputs=True)] if path else []
+    with observed(model, sites, lambda _site, states: states[:, :1]):
         yield
-        return
-    handle = norm.register_forward_pre_hook(lambda _module, inputs: (inputs[0][:, :1],))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
-def logits_by_batch(
-    model: PreTrainedModel, batches: Sequence[Batch], background: bool = False
-) -> Iterator[tuple[Batch, Tensor]]:
+def logits_by_batch(model: PreTrainedModel, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Tensor]]:
     """(batch, logits (examples, outputs) float32) in the order of `batches`, several at a time.
 
     The caller's model is not touched. Raises VPError for logits that are NaN or infinite.
@@ -116,7 +110,7 @@ def logits_by_batch(
             return batch, private(**batch.inputs).logits.float()
 
     with first_token_only(private):
-        for batch, logits in in_parallel(one, batches, background):
+        for batch, logits in in_parallel(one, batches):
             if not torch.isfinite(logits).all():
                 raise VPError("The model's outputs are NaN or infinite: check its weights, or evaluate in float32.")
             yield batch, logits
@@ -135,17 +129,11 @@ def running_chunks(total: int, seed: int = 0) -> list[np.ndarray]:
     return [part for part in np.split(order, range(FIRST_ANSWER, total, NEXT_ANSWERS)) if len(part)]
 
 
-def evaluate(
-    model: PreTrainedModel,
-    question: Question,
-    precision: str = "float32",
-    background: bool = False,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[Score]:
+def evaluate(model: PreTrainedModel, question: Question, precision: str = "float32") -> Iterator[Score]:
     """Running scores, the last one exact: iterate for a first answer early, or take `score` for the last.
 
     Every caller gets the same batches in the same order, so that the same question has the same answer everywhere.
-    `background=True` gives way to whoever waits (see `vp_core.ground.parallel`); once `stopped()` is true no more scores come.
+    Between two batches it waits for its turn; once it is cancelled no more scores come (see `vp_core.ground.work`).
     """
     clock = Stopwatch()
     model = in_precision(model, precision)
@@ -155,9 +143,7 @@ def evaluate(
     chunks = question.chunks(precision)
     left = [len(batches) for _, batches in chunks]
     everything = [batch for _, batches in chunks for batch in batches]
-    for batch, logits in logits_by_batch(model, everything, background):
-        if stopped():
-            return
+    for batch, logits in logits_by_batch(model, everything):
         answer = logits[:, 0] if question.task.regression else classes[logits.argmax(dim=1)]
         predictions[batch.examples] = answer.numpy()
         left[len(seen)] -= 1
@@ -166,9 +152,9 @@ def evaluate(
             yield _score(question, predictions, np.concatenate(seen), clock.seconds)
 
 
-def score(model: PreTrainedModel, question: Question, precision: str = "float32", background: bool = False) -> Score:
+def score(model: PreTrainedModel, question: Question, precision: str = "float32") -> Score:
     """The exact score on all examples."""
-    *_, last = evaluate(model, question, precision, background)
+    *_, last = evaluate(model, question, precision)
     return last
 
 

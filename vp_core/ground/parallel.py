@@ -1,4 +1,4 @@
-"""Batches in parallel on the cores there are, with the person who waits served first.
+"""Batches in parallel on the cores there are; between two of them work waits for its turn, and can be cancelled.
 
 One thread per core and one core per matrix product beats many cores per product: nothing waits at the end of each small
 product, and a batch's numbers do not depend on how many cores the machine has.
@@ -10,38 +10,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from vp_core.ground.work import Turn, checkpoint, turn_now
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WORKERS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
 _pool = ThreadPoolExecutor(WORKERS, "vp-worker", initializer=lambda: torch.set_num_threads(1))
-_waiting = 0
-_lock = threading.Condition()
-
-
-@contextmanager
-def served_first() -> Iterator[None]:
-    """While this is open, background work pauses between batches."""
-    global _waiting
-    with _lock:
-        _waiting += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _waiting -= 1
-            _lock.notify_all()
-
-
-def wait_turn() -> None:
-    """Until nobody is inside `served_first`."""
-    with _lock:
-        _lock.wait_for(lambda: _waiting == 0)
 
 
 def per_thread(make: Callable[[], Result]) -> Callable[[], Result]:
@@ -60,19 +39,18 @@ def per_thread(make: Callable[[], Result]) -> Callable[[], Result]:
     return get
 
 
-def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], background: bool = False) -> Iterator[Result]:
+def in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`work(item)` for every item, in order; at most one item per core is queued beyond those that run.
 
-    When the caller stops listening (the generator is closed) what has not begun is dropped. `background=True` waits while
-    anybody is inside `served_first`. Raises SystemExit, which ends the calling thread,
-    when the interpreter is shutting down.
+    Before each of them there is a `checkpoint` in the thread of the caller, whose `work` counts: the threads of the pool have
+    none. When it is cancelled, or the caller stops listening (the generator is closed), what has not begun is dropped. Raises
+    SystemExit, which ends the calling thread, when the interpreter is shutting down.
     """
     pending: deque[Future[Result]] = deque()
-    window = WORKERS if background else 2 * WORKERS
+    window = 2 * WORKERS if turn_now() == Turn.FIRST else WORKERS
     try:
         for item in items:
-            if background:
-                wait_turn()
+            checkpoint()
             try:
                 pending.append(_pool.submit(work, item))
             except RuntimeError as error:
@@ -82,6 +60,7 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], backgroun
             if len(pending) >= window:
                 yield pending.popleft().result()
         while pending:
+            checkpoint()
             yield pending.popleft().result()
     finally:
         for future in pending:

@@ -1,11 +1,12 @@
 """Who is served first, how work is cancelled, and what it says it is at: one way for every long computation.
 
-    with work(cancelled=..., hear=...):     # whoever starts something long: a job of the app, a command, a test
+    with work(cancelled=..., turn=..., hear=...):    # whoever starts something long: a job of the app, a command, a test
         ...
             checkpoint()                    # what computes, between two batches or layers: the moment to wait or to stop
             say("refitting: layer 2 of 6")  # … and to tell what it is at
 
-A computation needs no parameter for any of this, and nothing changes for who calls it without `work`.
+A computation needs no parameter for any of this, and nothing changes for who calls it without `work`. What is open is open
+for one thread: one that is started begins with nothing open.
 """
 
 import threading
@@ -13,45 +14,62 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import IntEnum
 
 
 class Cancelled(Exception):
     """Nobody wants the result any more. What was finished before is kept by whoever keeps it."""
 
 
+class Turn(IntEnum):
+    """In what order work goes on when there is more than one at a time."""
+
+    FIRST = 0
+    """Somebody waits for it; whatever nobody says otherwise of. It never waits."""
+    SECOND = 1
+    """A measurement of speed: lets such work go first, and has the machine for itself otherwise."""
+    LAST = 2
+    """In the background."""
+
+
 class Gate:
-    """Short work that somebody waits for goes through at once; long work waits at the gate, between its steps."""
+    """Who is inside makes those of later turns wait, between two of their steps.
+
+    Nobody waits for one of the same or of a later turn, so no two can wait for each other.
+    """
 
     def __init__(self) -> None:
-        self._inside = 0
+        self._inside: list[Turn] = []
         self._change = threading.Condition()
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """While this is open, `wait` waits."""
+        """While this is open, `wait` waits in every work of a later turn."""
+        turn = turn_now()
         with self._change:
-            self._inside += 1
+            self._inside.append(turn)
         try:
             yield
         finally:
             with self._change:
-                self._inside -= 1
+                self._inside.remove(turn)
                 self._change.notify_all()
 
     def wait(self) -> None:
-        """Until nobody is inside `first`."""
+        """Until nobody of an earlier turn is inside `first`."""
+        turn = turn_now()
         with self._change:
-            self._change.wait_for(lambda: self._inside == 0)
+            self._change.wait_for(lambda: all(other >= turn for other in self._inside))
 
 
 TURNS = Gate()
-"""The gate of this process' cores: a visitor's score goes first, curves and measurements wait."""
+"""The gate of this process' cores: a visitor's score is inside, and so is what is being timed; curves are not."""
 
 
 @dataclass(frozen=True)
 class _Work:
     cancelled: Callable[[], bool] = lambda: False
-    background: bool = False
+    turn: Turn = Turn.FIRST
     hear: Callable[[str], None] = lambda text: None
 
 
@@ -61,9 +79,9 @@ _NOW: ContextVar[_Work] = ContextVar("work", default=_ALONE)
 
 @contextmanager
 def work(
-    *, cancelled: Callable[[], bool] | None = None, background: bool | None = None, hear: Callable[[str], None] | None = None
+    *, cancelled: Callable[[], bool] | None = None, turn: Turn | None = None, hear: Callable[[str], None] | None = None
 ) -> Iterator[None]:
-    """What is computed in this thread while this is open: can be cancelled, waits its turn if in the background, is heard.
+    """What is computed in this thread while this is open can be cancelled, waits for its turn, and is heard.
 
     What is not given stays as it is outside. To be opened around a generator's whole life, not inside of it: between two of
     its items it would be open for its caller.
@@ -71,7 +89,7 @@ def work(
     now = _NOW.get()
     new = _Work(
         cancelled=now.cancelled if cancelled is None else cancelled,
-        background=now.background if background is None else background,
+        turn=now.turn if turn is None else turn,
         hear=now.hear if hear is None else hear,
     )
     outside = _NOW.set(new)
@@ -86,15 +104,18 @@ def to_the_end() -> AbstractContextManager[None]:
     return work(cancelled=lambda: False)
 
 
+def turn_now() -> Turn:
+    """The turn of what is computed in this thread."""
+    return _NOW.get().turn
+
+
 def checkpoint() -> None:
-    """Wait while somebody is served first, if this is background work; raise Cancelled if nobody wants it any more."""
-    now = _NOW.get()
-    if now.background:
-        TURNS.wait()
-    if now.cancelled():
+    """Wait while somebody of an earlier turn is served; raise Cancelled if nobody wants this any more."""
+    TURNS.wait()
+    if _NOW.get().cancelled():
         raise Cancelled
 
 
 def say(text: str) -> None:
-    """What a long computation is at, to whoever hears it."""
+    """What a long computation is at, to whoever hears it. Its wording has no meaning to a program."""
     _NOW.get().hear(text)

@@ -11,7 +11,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import REPEATS
-from vp_core.ground.parallel import WORKERS, served_first
+from vp_core.ground.parallel import WORKERS
+from vp_core.ground.work import TURNS, checkpoint
 from vp_core.model.families import longest_input
 
 
@@ -54,15 +55,15 @@ def random_texts(config: PretrainedConfig, batch: int, length: int, seed: int = 
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def take_turns(
-    runs: Mapping[str, Callable[[], object]], repeats: int, stopped: Callable[[], bool] = lambda: False
-) -> Iterator[dict[str, tuple[float, ...]]]:
-    """After a warm-up, the seconds of each run so far, once each round in which every run had a turn."""
+def take_turns(runs: Mapping[str, Callable[[], object]], repeats: int) -> Iterator[dict[str, tuple[float, ...]]]:
+    """After a warm-up, the seconds of each run so far, once each round in which every run had a turn.
+
+    Before each run, outside of what is timed, is the moment to let a waiting visitor's score go first, and to stop.
+    """
     seconds: dict[str, tuple[float, ...]] = dict.fromkeys(runs, ())
     for round_ in range(repeats + 1):
         for name, run in runs.items():
-            if stopped():
-                return
+            checkpoint()
             start = time.perf_counter()
             run()
             if round_:
@@ -72,11 +73,7 @@ def take_turns(
 
 
 def time_forward(
-    models: Mapping[str, PreTrainedModel],
-    batch: int,
-    length: int,
-    repeats: int = REPEATS,
-    stopped: Callable[[], bool] = lambda: False,
+    models: Mapping[str, PreTrainedModel], batch: int, length: int, repeats: int = REPEATS
 ) -> Iterator[dict[str, Timing]]:
     """Timings of the models' forward passes so far, round by round; all cores work on each pass, background work waits."""
     models = dict(models)
@@ -89,11 +86,11 @@ def time_forward(
 
         return run
 
-    with served_first():
+    with TURNS.first():
         threads = torch.get_num_threads()
         torch.set_num_threads(WORKERS)
         try:
-            for seconds in take_turns({name: forward(model) for name, model in models.items()}, repeats, stopped):
+            for seconds in take_turns({name: forward(model) for name, model in models.items()}, repeats):
                 yield {name: Timing(batch, length, values) for name, values in seconds.items()}
         finally:
             torch.set_num_threads(threads)

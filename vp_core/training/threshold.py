@@ -1,6 +1,6 @@
 """What the identity prior would take out right now, nothing trained: thresholds ε and θ on a model as it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel
@@ -58,11 +58,9 @@ def model_under(study: Study, threshold: Threshold) -> PreTrainedModel:
     return gated(model, find_sublayers(model), threshold.epsilon)  # what is off puts out zeros: its gates are shut
 
 
-def running_scores(
-    study: Study, threshold: Threshold, background: bool = False, stopped: Callable[[], bool] = lambda: False
-) -> Iterator[Score]:
+def running_scores(study: Study, threshold: Threshold) -> Iterator[Score]:
     """Scores as they come, the last one exact."""
-    return evaluate(model_under(study, threshold), study.question, "float32", background, stopped)
+    return evaluate(model_under(study, threshold), study.question)
 
 
 def key(study: Study, threshold: Threshold) -> str:

@@ -54,10 +54,10 @@ def _controls(study: Study, settings: Settings, lines: compare.Lines, known: int
     start, beside, stop = st.columns([1.2, 6, 1], vertical_alignment="center")
     busy = job is not None and not job.done
     if start.button("Compute", type="primary", width="stretch", disabled=busy or known == total, help=TERMS["compare"]):
-        begin("compare", key, caching.compare_job(study, lines, settings.precision, visitor().name))
+        begin("compare", key, lambda: caching.compare_job(study, lines, settings.precision, visitor().name))
         st.rerun(scope="fragment")
     if job is not None and not job.done:
-        line = progress_line(job, known, "points", job.doing or "starting", caching.news(study).of(job))
+        line = progress_line(job, known, "points", job.doing or "starting", caching.said(study).of(job))
         beside.progress(known / total, line)
         if stop.button("Stop", width="stretch"):
             leave("compare")

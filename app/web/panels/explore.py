@@ -133,7 +133,7 @@ def curve_panel(study: Study) -> None:
     if job.error:
         progress.error(job.error, icon=":material/error:")
     elif not job.done:
-        line = progress_line(job, len(rows), "points", job.doing, caching.news(study).of(job))
+        line = progress_line(job, len(rows), "points", job.doing, caching.said(study).of(job))
         progress.progress(len(rows) / job.total, line)
         if button.button("Cancel", width="stretch"):
             leave("curve")

@@ -16,8 +16,8 @@ FIRST_LOOK = 0.25
 
 def preparing(study: Study, job: Job) -> str:
     """What a job is at before it has anything to show."""
-    news = caching.news(study).about(job)
-    return f"{news[0].upper()}{news[1:]} …" if news else "Measuring …"
+    said = caching.said(study).about(job)
+    return f"{said[0].upper()}{said[1:]} …" if said else "Measuring …"
 
 
 def show_score(score: Score, dense: Score | None) -> None:

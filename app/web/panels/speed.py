@@ -101,7 +101,7 @@ def _controls(wanted: Wanted, found: Found, row: Sequence[DeltaGenerator]) -> st
     busy = job is not None and not job.done
     if button.button(title, type="primary", width="stretch", disabled=busy or bool(problem), help=TERMS["measure"]):
         # Somebody else may have been faster: then the next run says so.
-        caching.measurements().start(wanted, caching.store(wanted.study), visitor().name)
+        caching.measurements().start(wanted, caching.store(wanted.study), visitor().name, caching.said(wanted.study))
         st.rerun(scope="fragment")
     if problem:
         beside.error(problem, icon=":material/error:")

@@ -140,13 +140,12 @@ def _distributions(models: list[Measured], threshold: Threshold) -> go.Figure:
     """The figure of the norms: drawn once for the same models and kinds, after that only its ε moves."""
     kinds = ("attention", "ffn") if "attention" in MODES[threshold.mode] else ("head", "ffn")
     key = (*(id(one.norms) for one in models), *MODES[threshold.mode])
-    kept = visitor().figures.get("norms")
-    if kept is None or kept[0] != key:
-        drawn = function_norms.draw({one.name: one.norms for one in models}, kinds, threshold.epsilon)
-        # the norms stay with it, so that no other gets their address
-        kept = visitor().figures["norms"] = (key, drawn, models)
-    function_norms.move(kept[1], threshold.epsilon)
-    return kept[1]
+    # the models stay with it, so that no other's norms get their address
+    drawn, _ = visitor().figures.once(
+        key, lambda: (function_norms.draw({one.name: one.norms for one in models}, kinds, threshold.epsilon), models)
+    )
+    function_norms.move(drawn, threshold.epsilon)
+    return drawn
 
 
 def _sigma_panel(models: list[Measured]) -> None:

@@ -10,6 +10,7 @@ from vp_core.asking.evaluate import score
 from vp_core.curves import CurveStore
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import PRECISIONS
+from vp_core.ground.work import TURNS
 from vp_core.recipes import Recipe
 
 RECIPE = Recipe()
@@ -65,7 +66,7 @@ def test_only_what_is_missing_is_measured(wanted):
 
 def test_one_at_a_time_and_whoever_waits_for_a_score_goes_first(wanted):
     measurements, keep = Measurements(), CurveStore()
-    with measurements.gate.first():
+    with TURNS.first():
         assert measurements.start(wanted, keep, "first")
         assert not measurements.start(replace(wanted, length=4), keep, "second")
         _, job = measurements.last()

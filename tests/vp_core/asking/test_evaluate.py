@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from cancelling import until_cancelled
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score
 
@@ -19,6 +20,7 @@ from vp_core.asking.evaluate import Question, evaluate, first_token_only, logits
 from vp_core.asking.metrics import interval
 from vp_core.asking.tasks import TASKS
 from vp_core.ground.errors import VPError
+from vp_core.ground.work import Cancelled, work
 from vp_core.model.sharing import share
 
 
@@ -164,15 +166,17 @@ def test_regression_scores_with_spearman():
     assert found.right is None and 0.3 < found.value < 1
 
 
-def test_stopped_stops(studies):
+def test_cancelled_ends(studies):
     study = studies["bert"]
     stop = []
     got = []
-    for one in evaluate(study.model, study.question, stopped=lambda: bool(stop)):
-        got.append(one.n)
-        stop.append(True)
+    with work(cancelled=lambda: bool(stop)), pytest.raises(Cancelled):
+        for one in evaluate(study.model, study.question):
+            got.append(one.n)
+            stop.append(True)
     assert got == [64]
-    assert list(evaluate(study.model, study.question, stopped=lambda: True)) == []
+    with work(cancelled=lambda: True):
+        assert until_cancelled(evaluate(study.model, study.question)) == []
 
 
 def test_closing_early_leaves_no_hooks(studies):

@@ -1,10 +1,12 @@
-"""Work in order on many threads, and the person who waits first."""
+"""Work in order on many threads, that waits for its turn and can be cancelled."""
 
 import threading
 
 import pytest
+from cancelling import after, until_cancelled
 
-from vp_core.ground.parallel import WORKERS, in_parallel, served_first
+from vp_core.ground.parallel import WORKERS, in_parallel
+from vp_core.ground.work import TURNS, Turn, work
 
 
 def test_results_in_order_and_each_once():
@@ -40,15 +42,33 @@ def test_closing_drops_what_has_not_begun():
     assert len(begun) <= 1 + 2 * WORKERS + 1
 
 
+@pytest.mark.parametrize("checkpoints", [0, 1, 50, 51])
+def test_cancelling_drops_what_has_not_begun(checkpoints):
+    begun = []
+    with work(cancelled=after(checkpoints)):
+        found = until_cancelled(in_parallel(lambda i: begun.append(i) or i, range(10_000)))
+    assert found == list(range(len(found))) and set(found) <= set(begun)
+    assert max(checkpoints - 2 * WORKERS, 0) <= len(found) <= len(begun) <= checkpoints
+
+
+def test_cancelling_drops_results_that_nobody_waits_for():
+    """All have been handed to the pool by the first result; the rest is not waited for."""
+    found = []
+    with work(cancelled=lambda: bool(found)):
+        until_cancelled(found.append(i) for i in in_parallel(lambda i: i, range(WORKERS)))
+    assert found == [0]
+
+
 @pytest.mark.parametrize("background", [True, False])
 def test_background_work_waits_while_somebody_is_served(background):
     begun, finished = threading.Event(), threading.Event()
 
     def listen():
-        list(in_parallel(lambda _i: begun.set(), range(3), background))
+        with work(turn=Turn.LAST if background else Turn.FIRST):
+            list(in_parallel(lambda _i: begun.set(), range(3)))
         finished.set()
 
-    with served_first(), served_first():
+    with TURNS.first(), TURNS.first():
         threading.Thread(target=listen, daemon=True).start()
         assert begun.wait(0.3) != background
     assert finished.wait(30)

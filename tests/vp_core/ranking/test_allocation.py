@@ -17,6 +17,7 @@ import vp_core.measured
 import vp_core.squeezing.budget
 from vp_core.asking.batches import make_batches
 from vp_core.ground.errors import VPError
+from vp_core.ground.work import work
 from vp_core.measuring.layerwise import Walk
 from vp_core.model.units import unit_groups
 from vp_core.ranking import allocation
@@ -241,13 +242,13 @@ def test_steps_and_the_principal_basis_in_a_study(study):
         criterion="surgeon", scope="measured", replacement="refit", units=STRUCTURED, basis="principal", budget="parameters",
         steps=2,
     )  # fmt: skip
-    news, before = [], tiny.sha(study.model)
-    study.listeners.append(news.append)
-    assert 0.48 < study.cost(recipe, 0.5).share_removed < 0.52
-    pruned, squeezed = study.pruned(recipe, 0.5), study.squeezed(recipe, 0.5)
+    said, before = [], tiny.sha(study.model)
+    with work(hear=said.append):
+        assert 0.48 < study.cost(recipe, 0.5).share_removed < 0.52
+        pruned, squeezed = study.pruned(recipe, 0.5), study.squeezed(recipe, 0.5)
     for batch in study.question.chunks()[0][1]:
         with torch.inference_mode():
             assert tiny.distance(squeezed(**batch.inputs).logits, pruned(**batch.inputs).logits) <= 1e-4
     assert (tiny.sha(study.model), tiny.hooks(study.model)) == (before, 0)
     for told in ("measuring covariances", "step 1 of 2", "what each layer loses: 9 of 9", "refitting: layer 3 of 3"):
-        assert any(told in one for one in news), told
+        assert any(told in one for one in said), told
