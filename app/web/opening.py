@@ -18,7 +18,7 @@ def open_page(title: str) -> tuple[Study, Settings]:
     for problem in visitor().problems:
         st.warning(problem, icon=":material/link_off:")
     try:
-        study = caching.study(settings)
+        study = caching.study_of(settings)
     except VPError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()

@@ -6,12 +6,11 @@ import streamlit as st
 
 from analysis import curves, ladder, theme
 from analysis.names import METRIC_NAMES
-from app.web import caching, components
-from app.web.caching import Answers
+from app.web import caching, components, visitor_jobs
 from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
 from app.web.jobs import Job
-from app.web.panels.score_view import FIRST_LOOK, preparing, show_score
+from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
 from app.web.settings import LINES, Settings
 from app.web.visitor import Followed, visitor
 from app.web.waiting import follow, forget, leave, progress_line
@@ -31,7 +30,7 @@ def score_panel(study: Study) -> None:
     me = visitor()
     settings, score = me.settings, _score(study, me.settings)
     job = score.job
-    ready = caching.prepared(study, settings.recipe, visitor().name)
+    ready = caching.order_job(study, settings.recipe, visitor().name)
     poll = _SCORE_POLL_MS if job.items else _PREPARING_POLL_MS
     asked = me.followed.get("sentence")
     sparsity_slider(components.ticket(job, ready, *([asked.job] if asked else [])), poll)
@@ -43,7 +42,7 @@ def score_panel(study: Study) -> None:
             show_score(job.items[-1], caching.dense_score(study, settings.precision))
         else:
             st.metric(METRIC_NAMES[study.question.task.metric], "…", help=TERMS["score"])
-            st.caption(preparing(study, job))
+            st.caption(under_way(study, job))
     for warning in study.warnings(settings.recipe):
         st.info(warning, icon=":material/data_alert:")
     if ready.items and not job.error:
@@ -57,7 +56,7 @@ def _score(study: Study, settings: Settings) -> Followed[Score]:
     recipe, sparsity, precision = settings.recipe, settings.sparsity, settings.precision
     return follow(
         "score", study.key(recipe, sparsity, precision),
-        lambda: caching.live_job(study, recipe, sparsity, precision, visitor().name),
+        lambda: visitor_jobs.score_job(study, recipe, sparsity, precision, visitor().name),
     )  # fmt: skip
 
 
@@ -96,12 +95,12 @@ def _sentence(study: Study, settings: Settings) -> None:
         st.info(f"Only the first {study.question.data.max_length} tokens of the text were read; the model takes no more.")
 
 
-def _sentence_job(study: Study, settings: Settings, text: tuple[str, ...]) -> Job[Answers]:
+def _sentence_job(study: Study, settings: Settings, text: tuple[str, ...]) -> Job[visitor_jobs.Answers]:
     """What both models say. A job, since the pruned one may have to be refitted first."""
     recipe, sparsity = settings.recipe, settings.sparsity
     return follow(
         "sentence", (study.key(recipe, sparsity), text),
-        lambda: caching.sentence_job(study, recipe, sparsity, text, visitor().name),
+        lambda: visitor_jobs.sentence_job(study, recipe, sparsity, text, visitor().name),
     ).job  # fmt: skip
 
 

@@ -14,7 +14,7 @@ FIRST_LOOK = 0.25
 """Seconds a script run waits for something new before it leaves the rest to the browser's polling."""
 
 
-def preparing(study: Study, job: Job) -> str:
+def under_way(study: Study, job: Job) -> str:
     """What a job is at before it has anything to show."""
     said = caching.said(study).about(job)
     return f"{said[0].upper()}{said[1:]} …" if said else "Measuring …"

@@ -47,7 +47,7 @@ def speed_panel(study: Study) -> None:
     found = caching.measurements().found(wanted)
     going_on = _controls(wanted, found, row)
     table = speed.table([row for row in found.all_speeds() if row["precision"] == settings.precision])
-    ready = caching.prepared(study, wanted.recipe, visitor().name)
+    ready = caching.order_job(study, wanted.recipe, visitor().name)
     ready.wait(0, FIRST_LOOK)
     # The limit wants the order of removal, which may have to be measured first.
     limits = caching.limits(study, wanted.recipe, wanted.length) if ready.items else speed.no_limit()

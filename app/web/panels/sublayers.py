@@ -8,11 +8,11 @@ import streamlit as st
 
 from analysis import function_norms, off, spectral, theme
 from analysis.names import KIND_NAMES, METRIC_NAMES
-from app.web import beside, caching, components
-from app.web.beside import Measured
+from app.web import beside, caching, components, visitor_jobs
+from app.web.beside import Norms
 from app.web.choices import offer, panel
 from app.web.glossary import TERMS
-from app.web.panels.score_view import FIRST_LOOK, preparing, show_score
+from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
 from app.web.settings import Settings
 from app.web.visitor import visitor
 from app.web.waiting import follow
@@ -30,13 +30,13 @@ _SCORE_POLL_MS, _POLL_MS = 80, 700
 @panel
 def threshold_panel(study: Study) -> None:
     """The sliders with the score now, the map of what is off, and the norms that decide it."""
-    job = caching.blocks_job(study, visitor().name)
+    job = caching.norms_job(study, visitor().name)
     job.wait(0, FIRST_LOOK)
     if job.error:
         st.error(job.error, icon=":material/error:")
         return
     if not job.items:
-        waiting = theme.placeholder("How large the function norms are", preparing(study, job), 570)
+        waiting = theme.placeholder("How large the function norms are", under_way(study, job), 570)
         components.figure("waiting", components.still(waiting), "norms", 0, components.ticket(job), _POLL_MS)
         return
     norms = job.items[0].norms
@@ -79,7 +79,7 @@ def _controls(norms: FunctionNorms) -> None:
 def score_panel(study: Study, threshold: Threshold) -> None:
     """The score of the model without what is off, nothing trained: a first answer, then the exact one."""
     key = threshold_key(study, threshold)  # of what is off: other thresholds for the same blocks are the same question
-    score = follow("threshold", key, lambda: caching.threshold_job(study, threshold, visitor().name))
+    score = follow("threshold", key, lambda: visitor_jobs.threshold_job(study, threshold, visitor().name))
     score.wait(FIRST_LOOK)
     job = score.job
     with st.container(key="score"):
@@ -119,9 +119,9 @@ def norms_panel(study: Study, threshold: Threshold) -> None:
     st.markdown("##### How large their function norms are", help=TERMS["norms"])
     which = beside.chosen(settings)
     offer("beside", beside.choices(settings), which, format_func=lambda one: beside.title(settings, one))
-    jobs = [caching.blocks_job(study, visitor().name)]
+    jobs = [caching.norms_job(study, visitor().name)]
     if which != "nothing":
-        jobs.append(caching.beside_job(study, settings, which, visitor().name))
+        jobs.append(caching.norms_beside_job(study, settings, which, visitor().name))
         jobs[1].wait(0, FIRST_LOOK)
     for job in jobs:
         if job.error:
@@ -136,7 +136,7 @@ def norms_panel(study: Study, threshold: Threshold) -> None:
     _sigma_panel(models)
 
 
-def _distributions(models: list[Measured], threshold: Threshold) -> go.Figure:
+def _distributions(models: list[Norms], threshold: Threshold) -> go.Figure:
     """The figure of the norms: drawn once for the same models and kinds, after that only its ε moves."""
     kinds = ("attention", "ffn") if "attention" in MODES[threshold.mode] else ("head", "ffn")
     key = (*(id(one.norms) for one in models), *MODES[threshold.mode])
@@ -148,7 +148,7 @@ def _distributions(models: list[Measured], threshold: Threshold) -> go.Figure:
     return drawn
 
 
-def _sigma_panel(models: list[Measured]) -> None:
+def _sigma_panel(models: list[Norms]) -> None:
     """Heat maps of spectral norms side by side, with one scale of colours."""
     known = [(one.name, one.sigmas) for one in models if one.sigmas is not None]
     if not known:

@@ -8,8 +8,8 @@ from app.web import caching, components
 from app.web.choices import offer, panel
 from app.web.glossary import TERMS
 from app.web.jobs import Job
-from app.web.panels.score_view import FIRST_LOOK, preparing
-from app.web.preparing import Prepared
+from app.web.order import Order
+from app.web.panels.score_view import FIRST_LOOK, under_way
 from app.web.settings import Settings
 from app.web.visitor import visitor
 from vp_core.study import Study
@@ -23,7 +23,7 @@ def mask_panel(study: Study) -> None:
     me = visitor()
     settings = me.settings
     st.markdown("##### Where rows go" if settings.recipe.single_rows else "##### Where units go", help=TERMS["heat"])
-    job = _prepared(study, settings)
+    job = _order(study, settings)
     if not job.items:
         _wait(study, job, "heat-map", theme.map_height(study.loaded.layers))
         return
@@ -43,7 +43,7 @@ def neuron_panel(study: Study) -> None:
     settings = visitor().settings
     rows = settings.recipe.single_rows
     st.markdown("##### Which neurons go" if rows else "##### Which units go", help=TERMS["sorted"])
-    job = _prepared(study, settings)
+    job = _order(study, settings)
     if job.items:
         _show_units(settings, job.items[0])
         return
@@ -54,7 +54,7 @@ def neuron_panel(study: Study) -> None:
         _wait(study, job, "distribution", 380)
 
 
-def _show_units(settings: Settings, found: Prepared) -> None:
+def _show_units(settings: Settings, found: Order) -> None:
     there = list(dict.fromkeys(split_name(name)[1] for name in found.ranking.place))
     shown = settings.show if settings.show in there else there[0]
     if len(there) > 1:
@@ -72,14 +72,14 @@ def _show_units(settings: Settings, found: Prepared) -> None:
         components.csv_button(f"{shown}-distribution", lambda: table[["layer", "neuron", "score"]])
 
 
-def _prepared(study: Study, settings: Settings) -> Job[Prepared]:
+def _order(study: Study, settings: Settings) -> Job[Order]:
     """The recipe's order of removal; what takes a moment only is waited for, so that nothing flickers."""
-    job = caching.prepared(study, settings.recipe, visitor().name)
+    job = caching.order_job(study, settings.recipe, visitor().name)
     job.wait(0, FIRST_LOOK)
     return job
 
 
 def _wait(study: Study, job: Job, key: str, height: int) -> None:
     """An empty figure that says what is being measured, or what is wrong, and asks again."""
-    sentence = job.error or preparing(study, job)
+    sentence = job.error or under_way(study, job)
     components.figure(key, components.still(theme.placeholder("", sentence, height)), key, 0, components.ticket(job), _POLL_MS)
