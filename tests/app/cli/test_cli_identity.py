@@ -11,7 +11,8 @@ from commands import SHORT, printed
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from analysis.function_norms import KIND_NAMES, norm_table
+from analysis.function_norms import norm_table
+from analysis.names import KIND_NAMES
 from app.cli.main import main
 from vp_core.asking.batches import make_batches
 from vp_core.load import load_model

@@ -8,9 +8,10 @@ from pages import open_page, until
 from streamlit.testing.v1 import AppTest
 
 from analysis import off, theme
-from app.web import beside, caching
+from app.web import beside, visitor_jobs
+from app.web.address import from_query
 from app.web.panels import sublayer_runs
-from app.web.settings import Settings, from_query
+from app.web.settings import Settings
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import save_pruned
 from vp_core.study import open_study
@@ -82,7 +83,7 @@ def test_both_ends_of_the_slider_and_a_setting_that_is_known(study, monkeypatch,
     def none(*_):
         raise AssertionError("measured once more")
 
-    monkeypatch.setattr(caching, "running_scores", none)
+    monkeypatch.setattr(visitor_jobs, "running_scores", none)
     at = until(slider(at, "ε of heads").set_value(heads.options[-1]).run(), exact)
     assert at.metric[0].value == everything
 
@@ -244,7 +245,7 @@ def test_a_squeezed_model_gets_its_sentence(page, tmp_path, study):
 
 def test_the_twin_of_the_demo_is_there_at_once(monkeypatch, demo):
     monkeypatch.setattr(beside, "open_study", None)  # nothing is loaded
-    (twin,) = beside.measure_beside(demo, Settings(), "twin")
+    (twin,) = beside.norms_beside(demo, Settings(), "twin")
     assert twin.name == "spectrally normalised" and twin.norms.data == demo.calibration_id
     assert twin.norms.blocks == demo.bench().norms().blocks
     assert len(twin.sigmas) == 36 and twin.sigmas["sigma"].between(4.9, 5.1).all()
