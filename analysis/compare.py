@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import theme
-from analysis.curves import METRIC_NAMES
+from analysis.names import METRIC_NAMES, titled
 from vp_core.curves import CurveStore, Row, known_point, order_of_points, sweep
 from vp_core.ground.work import checkpoint
 from vp_core.recipes import RECIPES, Recipe, find_recipe
@@ -158,7 +158,7 @@ def draw(table: pd.DataFrame, metric: str) -> go.Figure:
     """
     name = METRIC_NAMES[metric]
     figure = theme.figure(
-        f"{name[0].upper()}{name[1:]} against what squeezing takes out, no fine-tuning",
+        f"{titled(name)} against what squeezing takes out, no fine-tuning",
         "share of the encoder's linear parameters that goes (%)", name, height=460,
     )  # fmt: skip
     if not len(table):

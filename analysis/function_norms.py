@@ -9,40 +9,31 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import theme
+from analysis.names import KIND_NAMES, block_name
 from vp_core.measuring.function_norms import QUANTILES, FunctionNorms
 from vp_core.measuring.histogram import edges
 from vp_core.model.blocks import Block
 
 MERGED = 4
-"""Bins of the sketch in one point of a density: eight points an octave."""
-KIND_NAMES = {"head": "heads", "attention": "attention blocks", "ffn": "FFNs"}
+"""Bins of the histogram in one point of a density: eight points an octave."""
 NORM, _DENSITY = "function norm max |F(x)|", "density over log<sub>10</sub>"
 _ROW_HEIGHT, _AROUND = 220, 130
 _TICKS = [digit * 10.0**power for power in range(-8, 9) for digit in (1, 3)]
 """Evenly spaced, near enough."""
 
 
-def block_name(block: Block) -> str:
-    """What a block is called on screen.
-
-    >>> block_name(Block(3, "head", 5)), block_name(Block(3, "ffn"))
-    ('layer 3, head 5', 'layer 3, FFN')
-    """
-    what = {"head": f"head {block.head}", "attention": "attention block", "ffn": "FFN"}[block.kind]
-    return f"layer {block.layer}, {what}"
-
-
 def norm_table(norms: FunctionNorms) -> pd.DataFrame:
     """One row a block: layer, kind, head (missing unless it is one), tokens, mean, min, max, and the quantiles `q05` … `q99`.
 
-    Mean, min and max are exact, quantiles to within a bin of the sketch (1/32 of the value).
+    Mean, min and max are exact, quantiles to within a bin of the histogram (1/32 of the value).
     """
-    sketch = norms.sketch
+    histogram = norms.histogram
     made = _about(norms.blocks)
-    made["tokens"] = sketch.count.numpy()
-    made["mean"], made["min"], made["max"] = sketch.mean().numpy(), sketch.low.double().numpy(), sketch.high.double().numpy()
+    made["tokens"] = histogram.count.numpy()
+    made["mean"] = histogram.mean().numpy()
+    made["min"], made["max"] = histogram.low.double().numpy(), histogram.high.double().numpy()
     for q in QUANTILES:
-        made[f"q{round(100 * q):02}"] = sketch.quantile(q).numpy()
+        made[f"q{round(100 * q):02}"] = histogram.quantile(q).numpy()
     return made.drop(columns="block")
 
 
@@ -59,12 +50,12 @@ def density_table(norms: FunctionNorms) -> pd.DataFrame:
     """How the norms of each block are spread: block, layer, kind, head, value, density, and the bin's edges low and high.
 
     `density` is over log10 of the norm: times the bins' widths log10(high / low) it sums to 1 for each block. Nothing is
-    smoothed but by merging MERGED bins of the sketch. A block's bins go from one before its smallest norm to one after its
+    smoothed but by merging MERGED bins of the histogram. A block's bins go from one before its smallest norm to one after its
     largest. What is below 2^-24, zeros among them, is in a first bin of one octave.
     """
     grid = edges().numpy().copy()
     grid[0], grid[-1] = grid[1] / 2, 2 * grid[-2]
-    counts = norms.sketch.counts.numpy()
+    counts = norms.histogram.counts.numpy()
     counts = counts.reshape(len(counts), -1, MERGED).sum(axis=2)
     low, high = grid[:-1:MERGED], grid[MERGED::MERGED]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

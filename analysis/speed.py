@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import theme
-from analysis.live import STEPS, LiveFigure, Restyle
+from analysis.live import STEPS, LiveFigure
 from vp_core.ground.work import checkpoint
 from vp_core.model.projections import find_layers
 from vp_core.recipes import Recipe
@@ -99,7 +99,7 @@ def draw_time(
             _add_form(figure, str(form), part["sparsity"], part["latency"], part["low"], part["high"], "%{y:.3g} ms")
     else:
         theme.say(figure, "not measured yet")
-    return _follow(figure, top, sparsity)
+    return _framed(figure, top, sparsity)
 
 
 def draw_speedup(
@@ -118,7 +118,7 @@ def draw_speedup(
         top = max(top, _highest(made["speedup"], made["high"]))
         for form, part in made.groupby("form"):
             _add_form(figure, str(form), part["sparsity"], part["speedup"], part["low"], part["high"], "%{y:.2f} times")
-    return _follow(figure, _HEADROOM * top, sparsity)
+    return _framed(figure, _HEADROOM * top, sparsity)
 
 
 def _highest(middle: pd.Series, high: pd.Series) -> float:
@@ -142,16 +142,9 @@ def _add_form(figure, form: str, x: pd.Series, middle: pd.Series, low: pd.Series
     )  # fmt: skip
 
 
-def _follow(figure, top: float, sparsity: float | None) -> LiveFigure:
+def _framed(figure, top: float, sparsity: float | None) -> LiveFigure:
     """Axes, legend, and a line at the slider's sparsity."""
     figure.update_yaxes(range=[0, top])
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)
-    if sparsity is None:
-        return LiveFigure(figure)
-    figure.add_scatter(
-        x=[round(sparsity * 100)] * 2, y=[0, top], mode="lines", hoverinfo="skip", name="slider", showlegend=False,
-        line={"color": theme.ACCENT, "width": 1.5, "dash": "dot"},
-    )  # fmt: skip
-    frames = [[100 * s, 100 * s] for s in STEPS]
-    return LiveFigure(figure, (Restyle(len(figure.data) - 1, "x", frames),))
+    return LiveFigure(figure, () if sparsity is None else theme.follow(figure, sparsity, 0, top))

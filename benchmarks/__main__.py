@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import app, evaluation, heat_map, identity, peers, replacement, squeezing, statistics, training
+from benchmarks import app, evaluation, heat_map, identity, imports, peers, replacement, squeezing, statistics, training
 from vp_core.asking.examples import open_examples
 from vp_core.ground.parallel import WORKERS
 from vp_core.study import CALIBRATION, open_study
@@ -45,6 +45,8 @@ def main(chosen: list[str]) -> None:
         training.run()
     if "table2" in chosen:
         training.write_table()
+    if "imports" in chosen:
+        imports.run()
     if "app" in chosen:
         app.run()
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -44,7 +44,10 @@ def running_app(cache: Path, **environment: str) -> Iterator[str]:
             command, env=env | {"STREAMLIT_SERVER_HEADLESS": "true"}, stdout=output, stderr=output, start_new_session=True
         )
         try:
-            _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
+            try:
+                wait_for_app(port, lambda: process.poll() is None)
+            except RuntimeError as error:
+                raise RuntimeError(f"{error}:\n{log.read_text(errors='replace')}") from None
             yield f"http://127.0.0.1:{port}"
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -52,15 +55,14 @@ def running_app(cache: Path, **environment: str) -> Iterator[str]:
             process.wait(20)
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_app(port: int, alive: Callable[[], bool] = lambda: True) -> None:
+    """Until the app on that port answers; RuntimeError if it does not, or is not alive any more."""
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1):
+    while alive() and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1):
             return
-        if process.poll() is not None:
-            break
         time.sleep(0.1)
-    raise RuntimeError(f"The app did not start:\n{log.read_text(errors='replace')}")
+    raise RuntimeError("The app did not start")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import off
-from analysis.function_norms import KIND_NAMES
+from analysis.names import KIND_NAMES
 from notebooks.widgets import REST, WIDTH, AtRest, figure_widget, main_thread, score_html
 from vp_core.asking.evaluate import Score
 from vp_core.ground.errors import VPError, one_of

@@ -20,6 +20,7 @@ import tiny
 import torch
 from hypothesis import HealthCheck, settings
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from zygote import Zygote
 
 from vp_core.ground.store import DEMO_DIR
 from vp_core.load import load_model
@@ -69,6 +70,12 @@ def data(tmp_path_factory, loaded):
 
 
 @pytest.fixture(scope="session")
+def demo():
+    """The study of the demo, whose scores are computed once in all tests."""
+    return open_study("demo")
+
+
+@pytest.fixture(scope="session")
 def short_demo(tmp_path_factory):
     """What names the demo model and 200 of its dev sentences, as SST-2: the real thing where a tiny model will not do."""
     base = tmp_path_factory.mktemp("short-demo")
@@ -102,11 +109,22 @@ def exact_norms(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def python():
-    """Start Python on a piece of code in a fresh process; `.wait()` or `.communicate()` it."""
+def python(tmp_path_factory):
+    """Start Python on a piece of code in a process of its own; `.wait()` or `.communicate()` it."""
 
     def start(code, *arguments):
         command = [sys.executable, "-c", code, *map(str, arguments)]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    return start
+    if sys.platform != "linux":  # where a fork of what is imported may not go well
+        yield start
+        return
+    zygote = Zygote(ROOT, tmp_path_factory.mktemp("zygote") / "here")
+    yield zygote.start
+    zygote.close()
+
+
+@pytest.fixture(scope="session")
+def vp(python):
+    """Start a command of `vp` in a process of its own."""
+    return lambda *arguments: python("import sys; from app.cli.main import main; sys.exit(main(sys.argv[1:]))", *arguments)

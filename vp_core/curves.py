@@ -1,4 +1,7 @@
-"""Recipes × sparsities → a tidy table of scores that can be stopped and resumed; no point is computed twice."""
+"""Recipes × sparsities → a tidy table of scores that can be stopped and resumed; no point is computed twice.
+
+pandas is imported where a table is made, not before: a single score (`point`) needs none.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,10 +9,9 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock
 
 from vp_core.asking.evaluate import Score
@@ -20,6 +22,9 @@ from vp_core.ground.work import checkpoint
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, recipe_name
 from vp_core.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -34,7 +39,7 @@ COLUMNS = (
 class Curve:
     """A tidy table, one row a point, with the columns COLUMNS (`right` holds packed bits: which examples were right)."""
 
-    table: pd.DataFrame
+    table: "pd.DataFrame"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Curve) and self.table.equals(other.table)
@@ -50,6 +55,8 @@ class Curve:
     @classmethod
     def load(cls, path: str | Path) -> "Curve":
         """Read what `save` wrote, also that of version 0.4; VPError if the file is broken or something else."""
+        import pandas as pd
+
         try:
             # in one go: a reader that opens the path twice meets two files when another process replaces it in between
             table = pd.read_parquet(BytesIO(Path(path).read_bytes()))
@@ -94,11 +101,13 @@ class CurveStore:
             self._rows.setdefault(str(row["key"]), {str(k): v for k, v in row.items()})
 
 
-def _table(rows) -> pd.DataFrame:
+def _table(rows) -> "pd.DataFrame":
+    import pandas as pd
+
     return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
-def _today(table: pd.DataFrame) -> pd.DataFrame:
+def _today(table: "pd.DataFrame") -> "pd.DataFrame":
     """A table of version 0.4 in today's words: `precision` was `dtype`, and the unit `ffn neurons` was `ffn`."""
     if "dtype" not in table.columns or not {"recipe", "units"} <= set(table.columns):
         return table

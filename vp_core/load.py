@@ -112,6 +112,7 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         model, info = AutoModelForSequenceClassification.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
         )
+        _own_weights(model)
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
     bad = sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info.get("mismatched_keys", ()))
     if bad:
@@ -120,6 +121,17 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
             "fine-tuned for sequence classification."
         )
     return model, tokenizer
+
+
+def _own_weights(model: PreTrainedModel) -> None:
+    """Copy each parameter and buffer once, in place and one at a time; what is tied stays tied.
+
+    Weights from safetensors lie in the mapped file, at addresses that are no multiple of 64 bytes. Matrix products take
+    another path there and round otherwise than on the same weights made in memory, so that a model would answer by how it
+    came in; and a file that changes would change them. The mapping is let go with the last of them.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _check_classifier(name: str, model_type: str, class_name: str = "ForSequenceClassification") -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -153,6 +154,12 @@ class Study:
         facts = recipe.facts() | {"units": units_in_0_4(recipe.units)}
         how = () if sparsity == 0 else (tuple(facts.items()), self.calibration_id, round(sparsity, 9))
         return digest("score 3", self.loaded.fingerprint, self.data_id, precision, how)
+
+    def about(self, recipe: Recipe, sparsity: float) -> dict[str, Any]:
+        """What a pruned folder says about where it comes from."""
+        how = {name: value if isinstance(value, str | int) else ",".join(value) for name, value in recipe.facts().items()}
+        whole = {"model": self.loaded.name, "fingerprint": self.loaded.fingerprint, "task": self.question.task.name}
+        return whole | {"sparsity": sparsity} | how
 
     def predict(self, model: PreTrainedModel, texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, bool]:
         """(probabilities (n, classes) in the task's order, or (n, 1) values of a regression; whether a text was cut)."""

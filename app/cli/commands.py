@@ -1,4 +1,7 @@
-"""What the commands of `vp` do; their options are in `app.cli.main`."""
+"""What the commands of `vp` do; their options are in `app.cli.main`.
+
+What only some of them need (tables, charts, trainings) is imported where they do: it takes seconds, and `vp eval` needs none.
+"""
 
 import argparse
 import json
@@ -6,11 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from analysis.curves import draw
-from analysis.variance import layer_table
-from app.cli.identity_commands import IDENTITY_COMMANDS
 from app.cli.options import (
     check_new_file,
     count,
@@ -33,10 +31,11 @@ from vp_core.squeezing.cost import flops_per_token, parameters
 from vp_core.squeezing.folder import check_new_folder, export_transformers, new_folder, save_pruned
 from vp_core.squeezing.onnx import export_onnx, require_onnx
 from vp_core.squeezing.squeeze import squeeze
-from vp_core.study import Study
 
 
 def _stats(options: argparse.Namespace) -> None:
+    from analysis.variance import layer_table
+
     recipe_estimator = one_of("estimator", options.estimator or "exact", ESTIMATORS)
     study = open_from(options)
     say(f"collecting statistics over {len(study.calibration):,} texts …")
@@ -80,6 +79,8 @@ def _curve(options: argparse.Namespace) -> None:
         say(f"{len(rows)}/{len(recipes) * len(sparsities)}  {row[line]} {row['sparsity']:g}: {row['value']:.4f}")
     made = curve(rows)
     if options.plot:
+        from analysis.curves import draw
+
         metric = study.question.task.metric
         write_chart(draw(made.table, metric, by=line).figure, options.plot)
     if options.json:
@@ -119,7 +120,7 @@ def _prune(options: argparse.Namespace) -> None:
         for note in model.squeezed.notes:
             say(note)
         if format_ == "pruned":
-            save_pruned(model, folder, tokenizer, about_of(study, recipe, sparsity))
+            save_pruned(model, folder, tokenizer, study.about(recipe, sparsity))
         else:
             with new_folder(folder) as place:
                 export_onnx(model, place / "model.onnx")
@@ -156,6 +157,8 @@ def _speed(options: argparse.Namespace) -> None:
     if options.json:
         print_json(rows)
     else:
+        import pandas as pd
+
         columns = ("form", "sparsity", "batch", "latency_ms", "low_ms", "high_ms", "speedup", "flop_limit", "megabytes")
         print(pd.DataFrame(rows)[list(columns)].to_string(index=False, float_format="%.2f"))
 
@@ -173,20 +176,20 @@ def _forms(options: argparse.Namespace) -> Callable[[float], Forms]:
     return lambda sparsity: forms_without_data(model, sparsity)
 
 
-def about_of(study: Study, recipe: Recipe, sparsity: float) -> dict[str, Any]:
-    """What a pruned folder says about where it comes from."""
-    task = study.question.task.name
-    return {"model": study.loaded.name, "fingerprint": study.loaded.fingerprint, "task": task, "sparsity": sparsity} | {
-        key: value if isinstance(value, str | int) else ",".join(value) for key, value in recipe.facts().items()
-    }
-
-
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     """A point without its inner columns."""
     others = json.loads(row["others"]) | {"params_removed": row["parameters_removed"] / row["parameters"]}
     return {k: v for k, v in row.items() if k not in ("key", "right", "others")} | others
 
 
+def _identity(options: argparse.Namespace) -> None:
+    """`vp norms`, `vp finetune` and `vp snip`."""
+    from app.cli.identity_commands import IDENTITY_COMMANDS
+
+    IDENTITY_COMMANDS[options.command](options)
+
+
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
-    "stats": _stats, "eval": _eval, "curve": _curve, "prune": _prune, "speed": _speed, **IDENTITY_COMMANDS,
+    "stats": _stats, "eval": _eval, "curve": _curve, "prune": _prune, "speed": _speed,
+    "norms": _identity, "finetune": _identity, "snip": _identity,
 }  # fmt: skip

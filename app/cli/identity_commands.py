@@ -116,7 +116,7 @@ def _finetune(options: argparse.Namespace) -> None:
     study.projections()
     lessons = _lessons(study, options)
     tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch)
-    about = about_training(study, lessons, schedule, scale, tuned)
+    about = about_training(study, lessons, scale, tuned)
     if not main_process():
         return
     with new_folder(folder) as place:
@@ -137,7 +137,7 @@ def _finetune(options: argparse.Namespace) -> None:
 
 def _snip(options: argparse.Namespace) -> None:
     settings, folder = _settings(options), Path(options.out)
-    check_run_folder(folder, settings.as_json())  # before the model: a bad place should be told at once
+    check_run_folder(folder, settings.settled(folder).as_json())  # before the model: a bad place should be told at once
     check_new_file(options.plot)
     study, progress = open_from(options), Progress()
     study.projections()
@@ -145,7 +145,7 @@ def _snip(options: argparse.Namespace) -> None:
         study.model, _lessons(study, options), study.calibration, study.question, study.loaded.fingerprint,
         study.loaded.tokenizer,
     )  # fmt: skip
-    for row in snip.run(material, settings, folder, progress.tell, progress.watch):
+    for row in snip.run_snip(material, settings, folder, progress.tell, progress.watch):
         progress.close()
         say(
             f"{row['iteration']}/{settings.iterations}  {row['share_pruned']:.1%} pruned: {row['metric']} {row['value']:.4f} "
@@ -201,7 +201,7 @@ def _schedule(options: argparse.Namespace) -> Schedule:
         epochs=count("number of epochs", options.epochs), batch=count("batch", options.batch),
         examples=None if options.examples is None else count("number of examples", options.examples),
         lr=number("learning rate", options.lr), precision=options.precision, seed=whole("seed", options.seed),
-    ).checked()  # fmt: skip
+    )  # fmt: skip
 
 
 def _lessons(study: Study, options: argparse.Namespace) -> Lessons:

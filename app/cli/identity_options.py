@@ -2,7 +2,7 @@
 
 import argparse
 
-from vp_core.ground.names import BATCH, ITERATIONS, L1, LEARNING_RATE, MODES, THETA, TRAINING_PRECISIONS
+from vp_core.ground.names import AUTO, BATCH, ITERATIONS, L1, LEARNING_RATE, MODES, THETA, TRAINING_PRECISIONS
 
 _SN = "λ of spectral normalisation, 5 in the paper"
 
@@ -55,8 +55,10 @@ def _training(parser: argparse.ArgumentParser, examples: str | None = None) -> N
     parser.add_argument("--batch", default=str(BATCH), help=f"texts in a mini-batch (default: {BATCH})")
     parser.add_argument("--lr", default=str(LEARNING_RATE), help=f"learning rate of AdamW (default: {LEARNING_RATE:g})")
     parser.add_argument(
-        "--precision", default="bfloat16", help=f"{' or '.join(TRAINING_PRECISIONS)} (mixed) (default: bfloat16)"
-    )
+        "--precision", default=AUTO,
+        help=f"of products: {', '.join(TRAINING_PRECISIONS)}; auto is what this machine is fast in, or a run was begun with "
+        f"(default: {AUTO})",
+    )  # fmt: skip
     parser.add_argument("--seed", default="0", help="seed of order and dropout (default: 0)")
 
 

@@ -1,7 +1,11 @@
 """What the figures are drawn from: the tiny BERT's scores and rankings."""
 
+from functools import cache
+
+import numpy as np
 import pytest
 
+from analysis.live import STEPS
 from vp_core.curves import curve, sweep
 from vp_core.ground.names import SCOPES
 from vp_core.recipes import Recipe
@@ -10,8 +14,19 @@ CASES = [(criterion, scope) for criterion in ("variance", "magnitude", "random")
 
 
 @pytest.fixture(scope="session", params=CASES, ids=[f"{c}, {s}" for c, s in CASES])
+def any_case(request, studies):
+    """(scores, ranking) of each criterion and scope."""
+    study, recipe = studies["bert"], Recipe(*request.param)
+    return study.scores(recipe), study.ranking(recipe)
+
+
+DRAWN = [("variance", "per type"), ("random", "global"), ("magnitude", "scaled")]
+"""What is drawn takes the order as it is, whatever it comes from."""
+
+
+@pytest.fixture(scope="session", params=DRAWN, ids=[f"{c}, {s}" for c, s in DRAWN])
 def case(request, studies):
-    """(criterion, scores, ranking) of each criterion and scope."""
+    """(criterion, scores, ranking) of each criterion, and of three scopes."""
     study, recipe = studies["bert"], Recipe(*request.param)
     return recipe.criterion, study.scores(recipe), study.ranking(recipe)
 
@@ -21,9 +36,21 @@ ORDERED = [(criterion, scope) for criterion, scope in CASES if criterion != "ran
 
 @pytest.fixture(scope="session", params=ORDERED, ids=[f"{c}, {s}" for c, s in ORDERED])
 def ordered_case(request, studies):
-    """The same without `random`, whose rows are not the lowest of anything."""
+    """The same as `any_case` without `random`, whose rows are not the lowest of anything."""
     study, recipe = studies["bert"], Recipe(*request.param)
     return study.scores(recipe), study.ranking(recipe)
+
+
+@pytest.fixture(scope="session")
+def kept():
+    """What the plans of a ranking keep at every position of the slider: by projection (101, d_out)."""
+
+    @cache
+    def of(ranking):
+        plans = [ranking.plan(sparsity).keep for sparsity in STEPS]
+        return {name: np.stack([keep[name].numpy() for keep in plans]) for name in plans[0]}
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-from analysis.live import STEPS, LiveFigure, Restyle, Threshold
+from analysis.live import STEPS, LiveFigure, Restyle, Reveal
 
 
 def test_steps_are_whole_per_cents():
@@ -12,7 +12,7 @@ def test_steps_are_whole_per_cents():
 def test_changes_are_applied_to_their_trace_alone():
     figure = go.Figure([go.Scatter(y=[1, 2, 3]), go.Scatter(y=[5, 6, 7]), go.Scatter(x=[0], y=[0])])
     frames = [[i] for i in range(101)]
-    live = LiveFigure(figure, (Threshold(1, [5, 6, 7], [0, 10, 100]), Restyle(2, "x", frames)))
+    live = LiveFigure(figure, (Reveal(1, [5, 6, 7], [0, 10, 100]), Restyle(2, "x", frames)))
     expected = {0: [5, None, None], 9: [5, None, None], 10: [5, 6, None], 99: [5, 6, None], 100: [5, 6, 7]}
     for position, y in expected.items():
         at = live.at(position)

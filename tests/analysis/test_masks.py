@@ -13,24 +13,25 @@ from vp_core.ground.names import TYPES
 from vp_core.recipes import Recipe
 
 
-def counted(plan):
-    """Share of removed rows (layers, types), from the masks themselves."""
-    cells = np.full((tiny.LAYERS, len(TYPES)), np.nan)
-    for name, keep in plan.keep.items():
+def counted(kept):
+    """Share of removed rows (positions, layers, types), from the masks themselves."""
+    cells = np.full((101, tiny.LAYERS, len(TYPES)), np.nan)
+    for name, keep in kept.items():
         layer, type_ = name.split(".")
-        cells[int(layer), TYPES.index(type_)] = sum(not k for k in keep.tolist()) / len(keep)
+        cells[:, int(layer), TYPES.index(type_)] = (~keep).sum(axis=1) / keep.shape[1]
     return cells
 
 
-def test_frames_are_the_plans_at_all_positions(case):
-    _, _, ranking = case
+def test_frames_are_the_plans_at_all_positions(any_case, kept):
+    _, ranking = any_case
     frames = masks.frames(ranking)
     assert frames.shape == (101, tiny.LAYERS, 6) and len(STEPS) == 101
-    for i in range(101):
-        np.testing.assert_array_equal(frames[i], counted(ranking.plan(i / 100)))
+    np.testing.assert_array_equal(frames, counted(kept(ranking)))
     drawn = masks.draw(ranking, 0.0)
-    for i in range(101):
-        np.testing.assert_allclose(np.array(drawn.at(i).data[0].z, dtype=float), frames[i] * 100, atol=0.0501)
+    (change,) = drawn.changes
+    np.testing.assert_allclose(np.array(change.frames, dtype=float), frames * 100, atol=0.0501)
+    for i in (0, 1, 2, 29, 50, 99, 100):
+        np.testing.assert_array_equal(np.array(drawn.at(i).data[0].z, dtype=float), np.array(change.frames[i], dtype=float))
 
 
 def test_table_counts_rows(case):

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from analysis import function_norms as fn
+from analysis.names import block_name
 from vp_core.measuring.function_norms import QUANTILES, FunctionNorms
-from vp_core.measuring.histogram import Sketch
+from vp_core.measuring.histogram import Histogram
 from vp_core.model.blocks import Block
 
 BLOCKS = tuple(Block(layer, kind, head) for layer in (0, 1) for kind, head in
@@ -23,9 +24,9 @@ def values_of(seed, scale=1.0):
 
 
 def norms_of(values):
-    sketch = Sketch.empty(len(BLOCKS))
-    sketch.add(range(len(BLOCKS)), torch.from_numpy(values))
-    return FunctionNorms(BLOCKS, sketch, torch.from_numpy(values).view(len(BLOCKS), 100, -1).amax(dim=2).T)
+    histogram = Histogram.empty(len(BLOCKS))
+    histogram.add(range(len(BLOCKS)), torch.from_numpy(values))
+    return FunctionNorms(BLOCKS, histogram, torch.from_numpy(values).view(len(BLOCKS), 100, -1).amax(dim=2).T)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_densities_are_a_histogram_of_all_tokens(norms, values):
         brute[0] += np.sum(values[i] == 0)
         assert np.allclose(counts, brute) and sum(brute) == TOKENS
         assert np.array_equal(low[1:], high[:-1]) and np.all((low < bins["value"]) & (bins["value"] < high))
-        assert np.all(np.log2(high[1:] / low[1:]) <= 0.18)  # nothing but bins of the sketch is merged
+        assert np.all(np.log2(high[1:] / low[1:]) <= 0.18)  # nothing but bins of the histogram is merged
         assert bins["layer"].unique() == [block.layer] and bins["kind"].unique() == [block.kind]
 
 
@@ -91,10 +92,10 @@ def test_every_line_is_its_blocks_density(norms):
         for column, kind in enumerate(("head", "ffn")):
             number = 2 * row + column + 1
             shown = curves(figure, (f"x{number}" if number > 1 else "x", f"y{number}" if number > 1 else "y"))
-            assert sorted(shown) == sorted(fn.block_name(b) for b in BLOCKS if b.kind == kind)
+            assert sorted(shown) == sorted(block_name(b) for b in BLOCKS if b.kind == kind)
             for block in (b for b in BLOCKS if b.kind == kind):
                 bins = table[table["block"] == block.name]
-                assert np.allclose(shown[fn.block_name(block)], bins[["value", "density"]], rtol=1e-3, atol=1e-4)
+                assert np.allclose(shown[block_name(block)], bins[["value", "density"]], rtol=1e-3, atol=1e-4)
 
 
 def test_models_share_axes_and_layers_share_a_colour_and_a_legend(norms):

@@ -29,37 +29,32 @@ def test_summary_of_a_layer_by_hand():
 
 
 @pytest.mark.parametrize("type_", ["query", "ffn_in"])
-def test_gone_at_agrees_with_the_plans(case, type_):
-    _, scores, ranking = case
+def test_gone_at_agrees_with_the_plans(any_case, kept, type_):
+    scores, ranking = any_case
     table = variance.neuron_table(scores, ranking, type_)
     assert len(table) == tiny.LAYERS * (tiny.FFN if type_ == "ffn_in" else tiny.HIDDEN)
-    at = {(r.layer, r.neuron): r.gone_at for r in table.itertuples()}
-    for i in range(101):
-        for layer in range(tiny.LAYERS):
-            keep = ranking.plan(i / 100).keep[f"{layer}.{type_}"]
-            assert [at[layer, n] > i / 100 for n in range(len(keep))] == keep.tolist()
     for layer, part in table.groupby("layer"):
+        gone_at = part.set_index("neuron")["gone_at"].sort_index()
+        assert list(gone_at.index) == list(range(len(part)))
+        np.testing.assert_array_equal(gone_at.to_numpy() > np.array(STEPS)[:, None], kept(ranking)[f"{layer}.{type_}"])
         assert part["rank"].tolist() == list(range(1, len(part) + 1))
         assert part["score"].is_monotonic_increasing
         assert part["score"].tolist() == scores[f"{layer}.{type_}"].numpy()[part["neuron"]].tolist()
 
 
 @pytest.mark.parametrize("type_", TYPES)
-def test_the_cut_line_parts_removed_from_kept(ordered_case, type_):
+def test_the_cut_line_parts_removed_from_kept(ordered_case, kept, type_):
     scores, ranking = ordered_case
     cuts = variance.cut_lines(scores, ranking, type_, 1e-30)
-    for i in range(101):
-        plan = ranking.plan(i / 100)
-        assert len(cuts[i]) == 3 * tiny.LAYERS
-        for layer in range(tiny.LAYERS):
-            name, (x, same, gap) = f"{layer}.{type_}", cuts[i][3 * layer : 3 * layer + 3]
-            assert x == same and gap is None
-            values, keep = scores[name].log10(), plan.keep[name]
-            if x is None:
-                assert keep.all()
-                continue
-            assert (values[~keep] <= x + 1e-12).all()
-            assert (values[keep] >= x - 1e-12).all()
+    assert len(cuts) == 101 and {len(line) for line in cuts} == {3 * tiny.LAYERS}
+    for layer in range(tiny.LAYERS):
+        name = f"{layer}.{type_}"
+        assert all(line[3 * layer] == line[3 * layer + 1] and line[3 * layer + 2] is None for line in cuts)
+        x = np.array([line[3 * layer] for line in cuts], dtype=float)[:, None]  # nan where nothing goes
+        values, keep = scores[name].log10().numpy(), kept(ranking)[name]
+        assert keep[np.isnan(x[:, 0])].all()
+        assert (keep | np.isnan(x) | (values <= x + 1e-12)).all()
+        assert (~keep | np.isnan(x) | (values >= x - 1e-12)).all()
 
 
 def test_dead_neurons_are_drawn_at_the_floor(loaded):

@@ -15,12 +15,12 @@ def test_what_is_stored_is_what_is_measured(name):
     kept, sigmas = read(name, study.calibration_id)
     measured = study.measured().norms()
     assert (kept.model, kept.data, kept.blocks) == (measured.model, measured.data, measured.blocks)
-    assert torch.equal(kept.sketch.count, measured.sketch.count)
+    assert torch.equal(kept.histogram.count, measured.histogram.count)
     # rounding differs from processor to processor: some norms may fall into the next bin
-    moved = (torch.cumsum(kept.sketch.counts - measured.sketch.counts, dim=1)).abs().amax(dim=1)
-    assert moved.max() <= 0.002 * measured.sketch.count.max()
-    for one, other in ((kept.sketch.mean(), measured.sketch.mean()), (kept.sketch.low, measured.sketch.low),
-                       (kept.sketch.high, measured.sketch.high)):  # fmt: skip
+    moved = (torch.cumsum(kept.histogram.counts - measured.histogram.counts, dim=1)).abs().amax(dim=1)
+    assert moved.max() <= 0.002 * measured.histogram.count.max()
+    for one, other in ((kept.histogram.mean(), measured.histogram.mean()), (kept.histogram.low, measured.histogram.low),
+                       (kept.histogram.high, measured.histogram.high)):  # fmt: skip
         assert torch.allclose(one, other, rtol=1e-3)
     assert sigmas == pytest.approx(spectral_norms(study.model), rel=1e-4)
 

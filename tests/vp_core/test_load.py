@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForMaskedLM, XLNetConfig, XLNetForSeque
 from vp_core.asking.batches import encode, make_batches
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import check_types
-from vp_core.load import load_model
+from vp_core.load import EMBEDDED, load_model
 from vp_core.model.projections import weight_of
 from vp_core.recipes import Recipe
 from vp_core.study import open_study
@@ -51,10 +51,29 @@ def test_loads_as_it_was_saved(loaded, family):
         assert (p.consumer is not None) == (p.type in ("value", "ffn_in"))
 
 
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_weights_are_in_memory_and_tied_as_they_were(loaded, family):
+    """Not in the mapped file, where products round otherwise."""
+    model, (original, _) = loaded[family].model, tiny.make(family)
+    assert tiny.in_memory(model)
+    parts = [dict(one.named_parameters(remove_duplicate=False)) for one in (model, original)]
+    tied = [{name: min(n for n, p in part.items() if p is part[name]) for name in part} for part in parts]
+    assert tied[0] == tied[1] and (family != "bart" or len(set(tied[0].values())) < len(tied[0]))
+    if family == "bart":
+        places = {p.data_ptr() for name, p in parts[0].items() if "embed_tokens" in name or "shared" in name}
+        assert len(places) == 1
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_weights_of_the_demo_are_in_memory(name):
+    assert tiny.in_memory(load_model(name).model)
+
+
 def test_half_precision_checkpoints_load_in_float32(broken):
     weights = load_file(broken / "model.safetensors")
     save_file({k: v.half() for k, v in weights.items()}, broken / "model.safetensors", metadata={"format": "pt"})
-    assert {p.dtype for p in load_model(str(broken)).model.parameters()} == {torch.float32}
+    found = load_model(str(broken)).model
+    assert {p.dtype for p in found.parameters()} == {torch.float32} and tiny.in_memory(found)
 
 
 def test_fingerprint_is_of_the_weights(loaded, broken):

@@ -18,6 +18,7 @@ from vp_core.ground.parallel import Stopwatch, in_parallel
 from vp_core.model.precision import in_precision
 from vp_core.model.projections import last_attention_norm
 from vp_core.model.sharing import share
+from vp_core.model.sites import Site, observed
 
 BATCH_TOKENS = {"float32": 768, "bfloat16": 1536, "int8": 1536}
 """Padded tokens a batch. Smaller ones stay nearer the cache and waste less padding, larger ones cost less overhead,
@@ -91,15 +92,10 @@ def first_token_only(model: PreTrainedModel) -> Iterator[None]:
 
     Saves 8/72 of a 6-layer model's linear work; a logit changes by rounding alone.
     """
-    norm = last_attention_norm(model)
-    if norm is None:
+    path = last_attention_norm(model)
+    sites = [Site("last attention", path, inputs=True)] if path else []
+    with observed(model, sites, lambda _site, states: states[:, :1]):
         yield
-        return
-    handle = norm.register_forward_pre_hook(lambda _module, inputs: (inputs[0][:, :1],))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def logits_by_batch(model: PreTrainedModel, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Tensor]]:

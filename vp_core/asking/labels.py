@@ -4,7 +4,6 @@ the answers."""
 import re
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import make_batches
@@ -59,6 +58,8 @@ def check_order(model: PreTrainedModel, question: Question) -> None:
     sample = np.random.default_rng(0).permutation(len(question))[:_ORDER_SAMPLE]
     for batch, logits in logits_by_batch(model, make_batches(question.data, sample)):
         np.add.at(table, (logits.argmax(dim=1).numpy(), question.labels[batch.examples]), 1)
+    from scipy.optimize import linear_sum_assignment
+
     outputs, best = linear_sum_assignment(-table)
     right = table[outputs, best].sum()
     majority = table.sum(axis=0).max()  # a model that always says the same is bad, not turned round

@@ -38,12 +38,12 @@ def pack(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The float32 state dict that `pack` stored."""
+    """The float32 state dict that `pack` stored, every tensor a new one: those read from a file lie where it is mapped."""
     state: dict[str, Tensor] = {}
     for name, tensor in packed.items():
         if name.endswith(SCALE) and name.removesuffix(SCALE) in packed:
             continue
-        state[name] = tensor.to(torch.float32)
+        state[name] = tensor.to(torch.float32, copy=True)
         if tensor.dtype == torch.int8:
             state[name] *= packed[name + SCALE].to(torch.float32)[:, None]
     return state

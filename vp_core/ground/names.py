@@ -38,7 +38,9 @@ BASES = ("neurons", "principal")
 """The coordinates of heads (`vp_core.replacing.principal`)."""
 PRECISIONS = ("float32", "bfloat16", "int8")
 """The arithmetic a model is run in (`vp_core.model.precision`)."""
-TRAINING_PRECISIONS = ("float32", "bfloat16")
+AUTO = "auto"
+"""No precision is named: bfloat16 where the processor is made for it, else float32 (`vp_core.model.precision`)."""
+TRAINING_PRECISIONS = (AUTO, "float32", "bfloat16")
 """The arithmetic a model is trained in (`vp_core.training.loop`): bfloat16 is for products only, weights stay float32."""
 REPEATS = 7
 """Timed rounds of a measurement of speed (`vp_core.squeezing.timing`)."""

@@ -73,7 +73,8 @@ def load_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[s
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
-            # clone: the tensors of a memory-mapped file would break with the file
+            # clone: the tensors of a memory-mapped file would break with the file, and lie at addresses where matrix products
+            # round otherwise than elsewhere
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise VPError(f"{str(path)!r} cannot be read as safetensors ({error}): write it again.") from error

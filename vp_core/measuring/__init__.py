@@ -1,6 +1,7 @@
-"""What the neurons and blocks of a model do on texts: hooks are placed on a private copy and removed again.
+"""What the neurons and blocks of a model do on texts, seen on a private copy.
 
 moments         count, mean and variance of many numbers: update, merge
+tally           one pass over batches: site by site, a statistic of what came by
 statistics      mean and variance of every projection's outputs
 covariance      second moments where units are read
 gradients       what each coordinate does to the outputs

@@ -5,19 +5,19 @@ A covariance is kept in `blocks` diagonal blocks of (w, w): one block for inputs
 coordinates are all read together, one for each head of query and key, which meet within a head only.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError
-from vp_core.ground.parallel import in_parallel, per_thread
+from vp_core.measuring.tally import tally
 from vp_core.model.projections import Layer, find_layers
-from vp_core.model.sharing import share
+from vp_core.model.sites import Site, input_site, output_site
 
 _PANELS = 4
 """A product XᵀX is symmetric: of its 4 × 4 panels the 10 on and above the diagonal are computed, 0.63 of the work."""
@@ -32,7 +32,7 @@ class CoMoments:
     m2: Tensor
 
     def merge(self, other: "CoMoments") -> None:
-        """Add what another one has seen (the matrix form of Chan, Golub and LeVeque's formula)."""
+        """Add what another one has seen of the same coordinates (the matrix form of Chan, Golub and LeVeque's formula)."""
         count = self.count + other.count
         if count == 0:
             return
@@ -52,7 +52,7 @@ class CoMoments:
         return self.covariance()[0]
 
     def variance(self) -> Tensor:
-        """(n,)"""
+        """Variance (n,) over tokens, divided by their count."""
         return self.m2.diagonal(dim1=1, dim2=2).flatten() / max(self.count, 1)
 
     def second_moment(self) -> Tensor:
@@ -93,52 +93,41 @@ def add_gram(total: Tensor, x: Tensor) -> None:
         total[start:stop, start:].addmm_(x[:, start:stop].T, x[:, start:])
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where to look: what goes into (`inputs`) or comes out of the module at `path`, coordinates `start` to `start + width`."""
-
-    name: str
-    path: str
-    inputs: bool
-    start: int
-    width: int
-    blocks: int
-    decoder: bool
-
-
 READ_AT = {"attention_output": "context", "ffn_out": "activation"}
 """The site at which these projections read their input."""
-SITES = ("context", "activation", "query", "key", "query_input", "key_input", "ffn_input")
-"""Inputs of `attention_output` and of `ffn_out`; outputs of `query` and `key` by head; variances alone of the inputs of
-`query`, of `key` and `value`, and of `ffn_in`."""
+SITES = {
+    "context": ("attention_output", input_site, "whole"),
+    "activation": ("ffn_out", input_site, "whole"),
+    "query": ("query", output_site, "by head"),
+    "key": ("key", output_site, "by head"),
+    "query_input": ("query", input_site, "variances"),
+    "key_input": ("key", input_site, "variances"),  # value reads the same
+    "ffn_input": ("ffn_in", input_site, "variances"),
+}
+"""What is looked at in a layer: at which projection, and how much of the covariance there is kept."""
 
 
-def sites_of(layers: Sequence[Layer]) -> tuple[Site, ...]:
-    """The sites of every layer, named like `3.context`."""
-    found = []
+def sites_of(layers: Sequence[Layer]) -> dict[Site, int]:
+    """The sites of every layer, named like `3.context`, each with the number of blocks of its covariance."""
+    found = {}
     for layer in layers:
-        for name, type_, inputs in zip(
-            SITES, ("attention_output", "ffn_out", "query", "key", "query", "key", "ffn_in"), (1, 1, 0, 0, 1, 1, 1), strict=True
-        ):
-            p = layer.projections.get(type_)
-            if p is None:
-                continue
-            width = p.d_in if inputs else p.d_out
-            head = p.head_width or 1
-            blocks = 1 if name in ("context", "activation") else width // head if not inputs else width
-            start = 0 if inputs else p.start
-            found.append(Site(f"{p.layer}.{name}", p.path, bool(inputs), start, width, blocks, p.decoder))
-    return tuple(found)
+        for name, (type_, at, kept) in SITES.items():
+            if p := layer.projections.get(type_):
+                site = at(p, f"{p.layer}.{name}")
+                width = p.d_in if site.inputs else p.d_out
+                found[site] = {"whole": 1, "by head": width // (p.head_width or 1), "variances": width}[kept]
+    return found
 
 
 def bytes_needed(layers: Sequence[Layer]) -> int:
-    """Memory of all covariances, with those of the held-out sentences beside them."""
-    return sum(2 * 8 * site.width * (site.width // site.blocks + 1) for site in sites_of(layers))
+    """Memory of all covariances in bytes, with those of the held-out sentences beside them."""
+    sizes = ((site.width or 0, blocks) for site, blocks in sites_of(layers).items())
+    return sum(2 * 8 * width * (width // blocks + 1) for width, blocks in sizes)
 
 
 @dataclass(frozen=True, eq=False)
 class Covariances:
-    """`all`: site name → CoMoments over every calibration sentence; `held_out`: over one in five of them."""
+    """`all`: site name (`3.context`) → CoMoments over every calibration sentence; `held_out`: over one in five of them."""
 
     all: Mapping[str, CoMoments]
     held_out: Mapping[str, CoMoments]
@@ -147,76 +136,45 @@ class Covariances:
         return self.all[name]
 
     def fitted(self, name: str) -> CoMoments:
-        """Over the sentences that are not held out."""
+        """A site's moments over the sentences that are not held out."""
         return self.all[name].without(self.held_out[name])
 
 
-@contextmanager
-def _observed(model: nn.Module, sites: Iterable[Site], batch: Batch, found: dict[str, CoMoments]) -> Iterator[None]:
-    """While open, a forward pass leaves the co-moments of every site over the real tokens of the batch in `found`."""
-    real = {decoder: batch.real_tokens(decoder) for decoder in (False, True)}
+def collect_covariances(
+    model: PreTrainedModel, batches: Iterable[Batch], held_out: Iterable[Batch], layers: Sequence[Layer] | None = None
+) -> Covariances:
+    """Covariances over `batches` and `held_out` together, and over `held_out` alone, which may be empty.
 
-    def add(site: Site, values: Tensor) -> None:
-        x = values[..., site.start : site.start + site.width].flatten(0, -2)
-        mask = real[site.decoder]
-        new = co_moments(x if mask is None else x[mask.bool()], site.blocks)
-        if site.name in found:
-            found[site.name].merge(new)
-        else:
-            found[site.name] = new
-
-    def place(site: Site):
-        module = model.get_submodule(site.path)
-        if site.inputs:
-            return module.register_forward_pre_hook(lambda _module, inputs: add(site, inputs[0]))
-        return module.register_forward_hook(lambda _module, _inputs, output: add(site, output))
-
-    handles = [place(site) for site in sites]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def collect_covariances(model: nn.Module, batches: Iterable[Batch], held_out: Iterable[Batch]) -> Covariances:
-    """Covariances over `batches` and `held_out` together, and over `held_out` alone.
-
-    Raises VPError for an empty set, and for activations that are NaN or infinite (the sentence names the layer).
+    `layers` are the model's, where the caller has them. Raises VPError if `batches` have fewer than two tokens, for activations
+    that are NaN or infinite (the sentence names the layer), and for a family that is not supported.
     """
-    sites = sites_of(find_layers(model))
-    parts = [moments_at(model, sites, part) for part in (held_out, batches)]
-    if not parts[1] or next(iter(parts[1].values())).count < 2:
-        raise VPError("There are no tokens to collect covariances from: give at least one sentence.")
-    for name, moments in parts[0].items():
-        parts[1][name].merge(moments)
-    return Covariances(parts[1], parts[0])
+    sites = sites_of(find_layers(model) if layers is None else layers)
+    apart = moments_at(model, sites, held_out)
+    nothing = "There are no tokens to collect covariances from: give at least one sentence."
+    together = moments_at(model, sites, batches, nothing=nothing, least=2)
+    for name, moments in apart.items():
+        together[name].merge(moments)
+    return Covariances(together, apart)
 
 
-def moments_at(model: nn.Module, sites: Sequence[Site], batches: Iterable[Batch]) -> dict[str, CoMoments]:
-    """Co-moments of every site over the real tokens of `batches`: site name → CoMoments."""
-    private = per_thread(lambda: share(model))
+def moments_at(
+    model: nn.Module, sites: Mapping[Site, int], batches: Iterable[Batch], nothing: str | None = None, least: int = 0
+) -> dict[str, CoMoments]:
+    """Co-moments of every site, in so many blocks, over the real tokens of `batches`: site name → CoMoments.
 
-    def one(batch: Batch) -> dict[str, CoMoments]:
-        hooked = private()
-        found: dict[str, CoMoments] = {}
-        with torch.inference_mode(), _observed(hooked, sites, batch, found):
-            hooked(**batch.inputs)
-        return found
+    Raises VPError for activations that are NaN or infinite, and, with the sentence `nothing` if there is one, for no tokens or
+    fewer than `least`.
+    """
 
-    total: dict[str, CoMoments] = {}
-    for found in in_parallel(one, batches):
-        for name, moments in found.items():
-            check_finite(name, moments.m2)
-            if name in total:
-                total[name].merge(moments)
-            else:
-                total[name] = moments
-    return total
+    def make(site: Site, x: Tensor, real: Tensor | None) -> CoMoments:
+        return co_moments(x if real is None else x[real.bool()], sites[site])
+
+    each = lambda name, new: check_finite(name, new.m2)  # noqa: E731
+    return tally(model, sites, batches, make, each=each, nothing=nothing, least=least)
 
 
 def check_finite(name: str, values: Tensor) -> None:
-    """VPError that names the layer if a statistic is NaN or infinite; `name` as in `3.context`."""
+    """VPError that names the layer if a statistic of any shape is NaN or infinite; `name` as in `3.context`."""
     if not torch.isfinite(values.sum()):  # a sum is finite if all are, and takes no memory
         layer, what = name.split(".")
         raise VPError(

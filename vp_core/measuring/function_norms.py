@@ -1,12 +1,11 @@
 """Function norms: per token max_i |F(x)_i| of every block, over real tokens (SNIP, section 3.2 and fig. 2).
 
-`collect_norms(model, batches) -> FunctionNorms`. Nothing grows with the number of tokens: the distribution is a sketch,
+`collect_norms(model, batches) -> FunctionNorms`. Nothing grows with the number of tokens: the distribution is a histogram,
 and of each text only the largest norm of each block stays, from which the share of mini-batches in which a block would
 have been the identity follows for every ε at once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -18,13 +17,13 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError
-from vp_core.ground.parallel import in_parallel, per_thread
 from vp_core.ground.store import load_tensors, save_tensors
-from vp_core.measuring.histogram import Sketch
+from vp_core.measuring.histogram import Histogram
+from vp_core.measuring.tally import each_batch
 from vp_core.model.blocks import Block, Sublayers, find_sublayers
 from vp_core.model.projections import as_rows
 from vp_core.model.scatter import ScatterLinear
-from vp_core.model.sharing import share
+from vp_core.model.sites import Site, observed
 
 MINI_BATCH = 32
 """Texts in a mini-batch, as in the paper's fine-tuning (table 3)."""
@@ -35,20 +34,20 @@ _CHUNK = 128
 
 @dataclass(frozen=True, eq=False)
 class FunctionNorms:
-    """`sketch` of the norms of all `blocks` in their order, and `maxima` (texts, blocks), the largest norm in each text.
+    """`histogram` of the norms of all `blocks` in their order, and `maxima` (texts, blocks), the largest norm in each text.
 
     `model` and `data` are the fingerprints of what was measured.
     """
 
     blocks: tuple[Block, ...]
-    sketch: Sketch
+    histogram: Histogram
     maxima: Tensor
     model: str = ""
     data: str = ""
 
     def means(self) -> dict[Block, float]:
-        """Mean norm over tokens, exact."""
-        return dict(zip(self.blocks, self.sketch.mean().tolist(), strict=True))
+        """Block → mean norm over tokens, exact."""
+        return dict(zip(self.blocks, self.histogram.mean().tolist(), strict=True))
 
     def of(self, kind: str) -> list[int]:
         """Positions of the blocks of a kind."""
@@ -72,8 +71,8 @@ class FunctionNorms:
         return self.shut(epsilon).double().mean(dim=0)
 
     def closed_share(self, epsilon: Mapping[str, float]) -> Tensor:
-        """(blocks,): the share of tokens at which S_ε puts out zero, to within a bin of the sketch."""
-        shares = {kind: self.sketch.share_below(value) for kind, value in epsilon.items()}
+        """(blocks,): the share of tokens at which S_ε puts out zero, to within a bin of the histogram."""
+        shares = {kind: self.histogram.share_below(value) for kind, value in epsilon.items()}
         nothing = torch.zeros(len(self.blocks), dtype=torch.float64)
         return torch.stack([shares.get(block.kind, nothing)[i] for i, block in enumerate(self.blocks)])
 
@@ -83,17 +82,17 @@ class FunctionNorms:
         return means[min(k, len(means)) - 1]
 
     def merge(self, other: "FunctionNorms") -> "FunctionNorms":
-        """Both together; VPError for different blocks."""
+        """Both together, text after text; VPError for different blocks or models."""
         if self.blocks != other.blocks or self.model != other.model:
             raise VPError("These function norms belong to different models: collect both on the same one.")
-        both = Sketch.empty(len(self.blocks))
+        both = Histogram.empty(len(self.blocks))
         for one in (self, other):
-            both.merge(one.sketch)
+            both.merge(one.histogram)
         return FunctionNorms(self.blocks, both, torch.cat([self.maxima, other.maxima]), self.model, f"{self.data}+{other.data}")
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, atomically."""
-        s = self.sketch
+        s = self.histogram
         tensors = {"counts": s.counts, "total": s.total, "low": s.low, "high": s.high, "maxima": self.maxima}
         about = {"blocks": " ".join(block.name for block in self.blocks), "model": self.model, "data": self.data}
         save_tensors(path, tensors, kind="function norms", about=about)
@@ -103,8 +102,8 @@ class FunctionNorms:
         """Read what `save` wrote; VPError if the file is broken or something else."""
         t, about = load_tensors(path, kind="function norms")
         blocks = tuple(Block.named(name) for name in about["blocks"].split())
-        sketch = Sketch(t["counts"], t["total"], t["low"], t["high"])
-        return cls(blocks, sketch, t["maxima"], about["model"], about["data"])
+        histogram = Histogram(t["counts"], t["total"], t["low"], t["high"])
+        return cls(blocks, histogram, t["maxima"], about["model"], about["data"])
 
 
 def head_norms(context: Tensor, weight: Tensor, heads: int) -> Tensor:
@@ -122,42 +121,13 @@ def head_norms(context: Tensor, weight: Tensor, heads: int) -> Tensor:
 
 
 def live_heads(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(the part of `x` (…, d_in) that comes from heads which are there, the columns of W_O that read it, (d, n)); `module` is
-    W_O, squeezed or not."""
+    """(the part (…, n) of `x` (…, d_in) that comes from heads which are there, the columns (d, n) of W_O that read it).
+
+    `module` is W_O, squeezed or not.
+    """
     if not isinstance(module, ScatterLinear):
         return x, as_rows(module, cast(Tensor, module.weight))
     return x[..., module.in_index] if module.shape.gathers else x, module.compact()[0]
-
-
-@contextmanager
-def _observed(model: nn.Module, sublayers: Iterable[Sublayers], found: dict[Block, list[Tensor]]) -> Iterator[None]:
-    """While open, a forward pass adds the norms (examples·tokens,) of every block to `found`, once for each use of it."""
-
-    def see_heads(one: Sublayers):
-        def hook(module: nn.Module, inputs: tuple[Tensor]) -> None:
-            x, weight = live_heads(module, inputs[0].flatten(0, -2))
-            norms = head_norms(x, weight, len(one.heads))
-            for head, values in zip(one.heads, norms, strict=True):
-                found.setdefault(Block(one.layer, "head", head), []).append(values)
-
-        return model.get_submodule(one.attention or "").register_forward_pre_hook(hook)
-
-    def see(path: str, block: Block):
-        def hook(_module: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
-            found.setdefault(block, []).append(output.abs().amax(dim=-1).flatten())
-
-        return model.get_submodule(path).register_forward_hook(hook)
-
-    handles = []
-    for one in sublayers:
-        handles += [see_heads(one)] if one.heads else []
-        handles += [see(one.attention, Block(one.layer, "attention"))] if one.attention else []
-        handles += [see(one.ffn, Block(one.layer, "ffn"))] if one.ffn else []
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def collect_norms(
@@ -172,38 +142,79 @@ def collect_norms(
     """
     places = tuple(find_sublayers(model) if sublayers is None else sublayers)
     blocks = tuple(block for one in places for block in one.blocks)
-    decoders = {one.layer: one.decoder for one in places}
-    private = per_thread(lambda: share(model))
+    at = {site: there for one in places for site, there in _sites(one)}
+    decoder = {block: site.decoder for site, there in at.items() for block in there}
 
-    def one(batch: Batch) -> tuple[Sketch, Tensor, np.ndarray]:
-        hooked = private()
-        found: dict[Block, list[Tensor]] = {}
-        with torch.inference_mode(), _observed(hooked, places, found):
-            hooked(**batch.inputs)
-        sketch = Sketch.empty(len(blocks))
-        texts = len(batch.examples)
-        maxima = torch.zeros(texts, len(blocks))
-        for decoder in sorted(set(decoders.values())):
-            mask = batch.real_tokens(decoder)
-            chosen = [i for i, block in enumerate(blocks) if decoders[block.layer] == decoder]
-            for uses in zip(*(found[blocks[i]] for i in chosen), strict=True):
-                norms = torch.stack(uses).float()  # (blocks, examples·tokens)
-                if mask is not None:
-                    norms *= mask
-                _check_finite([blocks[i] for i in chosen], norms)
-                maxima[:, chosen] = torch.maximum(maxima[:, chosen], norms.view(len(chosen), texts, -1).amax(dim=2).T)
-                sketch.add(chosen, norms if mask is None else norms[:, mask.bool()])
-        return sketch, maxima, batch.examples
+    def one(copy: PreTrainedModel, batch: Batch) -> _OfBatch:
+        uses: dict[Block, list[Tensor]] = {}
 
-    total, parts, places_of_texts = Sketch.empty(len(blocks)), [], []
-    for sketch, maxima, examples in in_parallel(one, batches):
-        total.merge(sketch)
-        parts.append(maxima)
-        places_of_texts.append(examples)
+        def see(site: Site, values: Tensor) -> None:
+            norms = _norms(copy.get_submodule(site.path), site, values, len(at[site]))
+            for block, row in zip(at[site], norms, strict=True):
+                uses.setdefault(block, []).append(row)
+
+        with torch.inference_mode(), observed(copy, at, see):
+            copy(**batch.inputs)
+        return _of_batch(batch, blocks, decoder, uses)
+
+    total, parts, texts = Histogram.empty(len(blocks)), [], []
+    for found in each_batch(model, batches, one):
+        total.merge(found.histogram)
+        parts.append(found.maxima)
+        texts.append(found.texts)
     if not parts:
         raise VPError("There are no tokens to measure function norms on: give at least one sentence.")
-    order = np.argsort(np.concatenate(places_of_texts), kind="stable")  # whatever the batches, text by text
+    order = np.argsort(np.concatenate(texts), kind="stable")  # whatever the batches, text by text
     return FunctionNorms(blocks, total, torch.cat(parts)[torch.from_numpy(order)], model_id, data_id)
+
+
+@dataclass(frozen=True, eq=False)
+class _OfBatch:
+    """One batch: the histogram of its norms, `maxima` (examples, blocks), and `texts` (examples,), their places in the data."""
+
+    histogram: Histogram
+    maxima: Tensor
+    texts: np.ndarray
+
+
+def _sites(one: Sublayers) -> Iterator[tuple[Site, tuple[Block, ...]]]:
+    """Where the blocks of a layer are seen: its heads in what W_O reads, the others in what their last module puts out."""
+    if one.attention and one.heads:
+        heads = tuple(Block(one.layer, "head", head) for head in one.heads)
+        yield Site(f"{one.layer}.head", one.attention, inputs=True, decoder=one.decoder), heads
+    for path, kind in ((one.attention, "attention"), (one.ffn, "ffn")):
+        if path:
+            yield Site(f"{one.layer}.{kind}", path, inputs=False, decoder=one.decoder), (Block(one.layer, kind),)
+
+
+def _norms(module: nn.Module, site: Site, values: Tensor, blocks: int) -> Tensor:
+    """The norms (blocks, tokens) of a site's blocks, from what passed at `module`, (examples, tokens, n)."""
+    if not site.inputs:
+        return values.abs().amax(dim=-1).flatten()[None]
+    x, weight = live_heads(module, values.flatten(0, -2))
+    return head_norms(x, weight, blocks)
+
+
+def _of_batch(
+    batch: Batch, blocks: Sequence[Block], decoder: Mapping[Block, bool], uses: Mapping[Block, Sequence[Tensor]]
+) -> _OfBatch:
+    """What `uses` add up to: for each block its norms (examples·tokens,), once for each use; those of padding are left out.
+
+    `decoder` says of each block whether its tokens are a decoder's. Raises VPError for norms that are NaN or infinite.
+    """
+    histogram, maxima = Histogram.empty(len(blocks)), torch.zeros(len(batch.examples), len(blocks))
+    for side in sorted(set(decoder.values())):
+        mask = batch.real_tokens(side)
+        chosen = [i for i, block in enumerate(blocks) if decoder[block] == side]
+        for use in zip(*(uses[blocks[i]] for i in chosen), strict=True):
+            norms = torch.stack(use).float()  # (blocks, examples·tokens)
+            if mask is not None:
+                norms *= mask
+            _check_finite([blocks[i] for i in chosen], norms)
+            largest = norms.view(len(chosen), len(batch.examples), -1).amax(dim=2).T
+            maxima[:, chosen] = torch.maximum(maxima[:, chosen], largest)
+            histogram.add(chosen, norms if mask is None else norms[:, mask.bool()])
+    return _OfBatch(histogram, maxima, batch.examples)
 
 
 def _check_finite(blocks: Sequence[Block], norms: Tensor) -> None:

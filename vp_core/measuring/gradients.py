@@ -15,23 +15,22 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
-from vp_core.ground.parallel import in_parallel, per_thread
-from vp_core.measuring.covariance import Covariances
+from vp_core.measuring.covariance import READ_AT, Covariances
 from vp_core.measuring.statistics import Statistics
+from vp_core.measuring.tally import each_batch
 from vp_core.model.projections import Layer, find_layers
 from vp_core.model.sharing import share
+from vp_core.model.sites import Site, input_site, observed, output_site
 
 FLOOR = 0.1
 """Added to every token's weight, whose mean is 1: no token is forgotten altogether."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Coordinates of a module's output, or of its input, with their means; they come in `heads`."""
+class Coordinates:
+    """Those at a site, with their `mean` (n,), float64; they come in `heads` of equal width."""
 
-    path: str
-    inputs: bool
-    start: int
+    site: Site
     mean: Tensor
     heads: int
 
@@ -40,7 +39,7 @@ class Place:
 class Gradients:
     """By name of a projection's output (`3.query`) or a consumer's input (`3.context`, `3.activation`):
 
-    `effect` (n,) of each coordinate; `by_head` (heads,) and `whole` of all of a head's, or all, replaced together;
+    `effect` (n,) of each coordinate; `by_head` (heads,) and `whole` (1,) of all of a head's, or all, replaced together;
     `weights`: for outputs, by batch, (examples, tokens) weights of tokens, mean 1 over real ones before FLOOR is added.
     """
 
@@ -52,57 +51,65 @@ class Gradients:
 
 @dataclass
 class _Sums:
-    """Of one batch, or of all: sums over tokens and outputs, and the weights of its tokens."""
+    """Of one batch, or of all: sums over tokens and outputs, shaped as in Gradients, and its tokens' weights by batch."""
 
     effect: Tensor
     by_head: Tensor
     whole: Tensor
     weights: list[Tensor]
 
-    def __iadd__(self, other: "_Sums") -> "_Sums":
+    def merge(self, other: "_Sums") -> None:
+        """Add other batches."""
+        self._add(other)
+        self.weights += other.weights
+
+    def merge_use(self, other: "_Sums") -> None:
+        """Add another use of the same module, or another output, for the same batch: its tokens are the same."""
+        self._add(other)
+        self.weights = [self.weights[0] + other.weights[0]]
+
+    def _add(self, other: "_Sums") -> None:
         self.effect += other.effect
         self.by_head += other.by_head
         self.whole += other.whole
-        self.weights += other.weights
-        return self
 
 
 def collect_gradients(
-    model: PreTrainedModel, batches: Sequence[Batch], statistics: Statistics, covariances: Covariances
+    model: PreTrainedModel,
+    batches: Sequence[Batch],
+    statistics: Statistics,
+    covariances: Covariances,
+    layers: Sequence[Layer] | None = None,
 ) -> Gradients:
-    """Effects over all `batches`, and token weights for each of them."""
-    places = {k: v for layer in find_layers(model) for k, v in _places(layer, statistics, covariances).items()}
+    """Effects over all `batches`, and token weights for each of them.
 
-    def copied() -> PreTrainedModel:
-        # parameters of its own over the same storage, which ask for no gradients: only the watched places do
-        own = share(model, {name: weight.detach() for name, weight in model.named_parameters()})
-        return own.requires_grad_(False)
-
-    private = per_thread(copied)
-
-    def one(batch: Batch) -> dict[str, _Sums]:
-        return _of_batch(private(), batch, places)
-
+    `statistics` and `covariances` are of this model: they give the means. `layers` are the model's, where the caller has them.
+    Raises VPError for a family that is not supported.
+    """
+    layers = find_layers(model) if layers is None else layers
+    watched = {k: v for layer in layers for k, v in coordinates_of(layer, statistics, covariances).items()}
+    # parameters of its own over the same storage, which ask for no gradients: only what is watched does
+    still = share(model, {name: weight.detach() for name, weight in model.named_parameters()}).requires_grad_(False)
     sums: dict[str, _Sums] = {}
-    for found in in_parallel(one, batches):
+    for found in each_batch(still, batches, lambda copy, batch: _of_batch(copy, batch, watched)):
         for name, part in found.items():
             if name in sums:
-                sums[name] += part
+                sums[name].merge(part)
             else:
                 sums[name] = part
     examples = sum(len(batch.examples) for batch in batches)
     tokens = {d: sum(int(_real(batch, d).sum()) for batch in batches) for d in (False, True)}
-    decoder = {p.name: p.decoder for layer in find_layers(model) for p in layer.projections.values()}
+    outputs = {name: s for name, s in sums.items() if not watched[name].site.inputs}
     return Gradients(
         {name: s.effect / examples for name, s in sums.items()},
         {name: s.by_head / examples for name, s in sums.items()},
         {name: s.whole / examples for name, s in sums.items()},
-        {name: _weights(s.weights, tokens[decoder[name]]) for name, s in sums.items() if not places[name].inputs},
+        {name: _weights(s.weights, tokens[watched[name].site.decoder]) for name, s in outputs.items()},
     )
 
 
 def _weights(found: Sequence[Tensor], tokens: int) -> list[Tensor]:
-    """Mean 1 over the real tokens, and FLOOR more."""
+    """Weights (examples, tokens) by batch, brought to mean 1 over the real tokens, and FLOOR more."""
     mean = sum(float(w.sum(dtype=torch.float64)) for w in found) / tokens
     return [w / max(mean, 1e-30) + FLOOR for w in found]
 
@@ -112,69 +119,56 @@ def _real(batch: Batch, decoder: bool) -> Tensor:
     return torch.ones(len(batch.examples)) if mask is None else mask
 
 
-def _places(layer: Layer, statistics: Statistics, covariances: Covariances) -> dict[str, Place]:
+def coordinates_of(layer: Layer, statistics: Statistics, covariances: Covariances) -> dict[str, Coordinates]:
+    """What is watched in a layer, by name: the outputs of its projections, and what its two consumers read."""
     found = {}
     for p in layer.projections.values():
         heads = p.d_out // p.head_width if p.head_width else 1
         mean = statistics.mean(p.name)  # under a gate the neuron is the product, which is watched as the consumer's input
-        found[p.name] = Place(p.path, False, p.start, torch.zeros_like(mean) if p.gate else mean, heads)
+        found[p.name] = Coordinates(output_site(p), torch.zeros_like(mean) if p.gate else mean, heads)
     heads = layer.projections["query"].d_out // (layer.projections["query"].head_width or 1)
-    for site, type_ in (("context", "attention_output"), ("activation", "ffn_out")):
-        if type_ in layer.projections:
-            p = layer.projections[type_]
-            name = f"{p.layer}.{site}"
-            found[name] = Place(p.path, True, 0, covariances[name].mean, heads if site == "context" else 1)
+    for type_, what in READ_AT.items():
+        if consumer := layer.projections.get(type_):
+            name = f"{consumer.layer}.{what}"
+            found[name] = Coordinates(input_site(consumer, name), covariances[name].mean, heads if what == "context" else 1)
     return found
 
 
-def _of_batch(model: PreTrainedModel, batch: Batch, places: Mapping[str, Place]) -> dict[str, _Sums]:
+def _of_batch(model: PreTrainedModel, batch: Batch, watched: Mapping[str, Coordinates]) -> dict[str, _Sums]:
     """One batch: a forward pass, and a backward pass for each output."""
-    seen: list[tuple[str, Tensor]] = []  # a layer that runs several times (ALBERT) is seen as often
-    handles = [_watch(model, name, place, seen) for name, place in places.items()]
+    seen: list[tuple[Coordinates, Tensor]] = []  # a layer that runs several times (ALBERT) is seen as often
+
+    def see(site: Site, values: Tensor) -> None:
+        if not values.requires_grad:  # no weight asks for gradients, so the first outputs do: a graph is built from them on
+            values.requires_grad_(True)
+        seen.append((watched[site.name], values))
+
+    with torch.enable_grad(), observed(model, [c.site for c in watched.values()], see):
+        outputs = model(**batch.inputs).logits
     found: dict[str, _Sums] = {}
-    try:
-        with torch.enable_grad():
-            outputs = model(**batch.inputs).logits
-    finally:
-        for handle in handles:
-            handle.remove()
-    watched = [values for _, values in seen]
     for number in range(outputs.shape[1]):
         last = number + 1 == outputs.shape[1]
-        gradients = torch.autograd.grad(outputs[:, number].sum(), watched, retain_graph=not last, allow_unused=True)
-        for (name, values), gradient in zip(seen, gradients, strict=True):
-            place = places[name]
-            part = slice(place.start, place.start + len(place.mean))
-            g = torch.zeros_like(values[..., part]) if gradient is None else gradient[..., part]
-            new = _of_place(place, g, values.detach()[..., part])
-            if name in found:
-                new.weights = [found[name].weights[0] + new.weights[0]]
-                found[name].weights = []
-                found[name] += new
+        gradients = torch.autograd.grad(
+            outputs[:, number].sum(), [values for _, values in seen], retain_graph=not last, allow_unused=True
+        )
+        for (coordinates, values), gradient in zip(seen, gradients, strict=True):
+            site = coordinates.site
+            g = torch.zeros_like(site.part(values)) if gradient is None else site.part(gradient)
+            new = _of_coordinates(coordinates, g, site.part(values.detach()))
+            if site.name in found:
+                found[site.name].merge_use(new)
             else:
-                found[name] = new
+                found[site.name] = new
     return found
 
 
-def _of_place(place: Place, gradient: Tensor, values: Tensor) -> _Sums:
-    change = gradient * (values - place.mean.to(gradient.dtype))  # (examples, tokens, n); padding has no gradient
-    heads = change.unflatten(-1, (place.heads, -1)).sum(dim=-1)
+def _of_coordinates(coordinates: Coordinates, gradient: Tensor, values: Tensor) -> _Sums:
+    """Of one output and one use: from ∂z/∂h and h, both (examples, tokens, n)."""
+    change = gradient * (values - coordinates.mean.to(gradient.dtype))  # padding has no gradient
+    heads = change.unflatten(-1, (coordinates.heads, -1)).sum(dim=-1)  # (examples, tokens, heads)
     return _Sums(
         change.square().sum(dim=(0, 1), dtype=torch.float64),
         heads.square().sum(dim=(0, 1), dtype=torch.float64),
         heads.sum(dim=-1).square().sum(dtype=torch.float64)[None],
         [gradient.square().sum(dim=-1)],
     )
-
-
-def _watch(model: PreTrainedModel, name: str, place: Place, seen: list[tuple[str, Tensor]]):
-    module = model.get_submodule(place.path)
-    if place.inputs:
-        return module.register_forward_pre_hook(lambda _module, args: seen.append((name, args[0])))
-
-    def see(_module, _args, output: Tensor) -> None:
-        if not output.requires_grad:  # no weight asks for gradients, so the first outputs do: a graph is built from them on
-            output.requires_grad_(True)
-        seen.append((name, output))
-
-    return module.register_forward_hook(see)

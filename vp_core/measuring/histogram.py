@@ -39,7 +39,7 @@ def bins_of(values: Tensor) -> Tensor:
 
 
 @dataclass
-class Sketch:
+class Histogram:
     """Histograms of n variables: `counts` (n, BINS) int64; `total` (n,) float64, `low` and `high` (n,) float32."""
 
     counts: Tensor
@@ -48,12 +48,13 @@ class Sketch:
     high: Tensor
 
     @classmethod
-    def empty(cls, n: int) -> "Sketch":
+    def empty(cls, n: int) -> "Histogram":
+        """Of n variables of which nothing was seen."""
         counts = torch.zeros(n, BINS, dtype=torch.long)
         return cls(counts, torch.zeros(n, dtype=torch.float64), torch.full((n,), torch.inf), torch.zeros(n))
 
     def add(self, which: Sequence[int], values: Tensor) -> None:
-        """Add `values` (len(which), tokens), all ≥ 0, to these variables."""
+        """Add `values` (len(which), tokens), all ≥ 0 and finite, to the variables at these positions."""
         if values.shape[1] == 0:
             return
         rows, index = len(which), torch.tensor(which)
@@ -63,8 +64,8 @@ class Sketch:
         self.low[index] = torch.minimum(self.low[index], values.amin(dim=1))
         self.high[index] = torch.maximum(self.high[index], values.amax(dim=1))
 
-    def merge(self, other: "Sketch") -> None:
-        """Add what another one has seen."""
+    def merge(self, other: "Histogram") -> None:
+        """Add what another one has seen of the same n variables."""
         self.counts, self.total = self.counts + other.counts, self.total + other.total
         self.low, self.high = torch.minimum(self.low, other.low), torch.maximum(self.high, other.high)
 
@@ -74,7 +75,7 @@ class Sketch:
         return self.counts.sum(dim=1)
 
     def mean(self) -> Tensor:
-        """(n,), exact; 0 where nothing was seen."""
+        """Mean of the values seen (n,), float64, exact; 0 where nothing was seen."""
         return self.total / self.count.clamp_min(1)
 
     def quantile(self, q: float) -> Tensor:

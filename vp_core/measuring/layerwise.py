@@ -6,7 +6,8 @@ stops at the last module anybody looks at. So each layer costs its own work only
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,13 +19,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import in_parallel
 from vp_core.model.projections import layer_paths
 from vp_core.model.sharing import share
-
-Look = Mapping[str, tuple[str, bool]]
-"""What to look at: a name of the caller's → (module path, whether at its input)."""
-
-
-class _Seen(Exception):
-    """Everything that was asked for has been seen."""
+from vp_core.model.sites import Enough, Site, forward, observed
 
 
 def layer_modules(model: PreTrainedModel) -> dict[str, list[int]]:
@@ -45,7 +40,10 @@ def check_once(model: PreTrainedModel, what: str) -> None:
 
 
 class Walk:
-    """A model and batches, and a place in the model: before the layer at `paths[position]`."""
+    """A model and batches, and a place in the model: before the layer at `paths[position]`.
+
+    `model` may be replaced by one that is equal up to this place.
+    """
 
     def __init__(self, model: PreTrainedModel, batches: Sequence[Batch]) -> None:
         self.model = model
@@ -55,50 +53,55 @@ class Walk:
         self._outputs: dict[str, list[Any]] = {}  # by stack: the last layer's output for every batch
         self._here = threading.local()  # which batch a thread is at, and what it has seen of it
 
-    def look(self, what: Look) -> Callable[[int], dict[str, Tensor]]:
-        """A function from a batch's number to what is seen of it: name → (examples, tokens, n). Any thread may call it."""
-        see = self._see(what)
+    @contextmanager
+    def look(self, sites: Sequence[Site]) -> Iterator[Callable[[int], dict[str, Tensor]]]:
+        """While open, a function from a batch's number to what is seen of it: site name → (examples, tokens, n).
 
-        def tensors(i: int) -> dict[str, Tensor]:
-            return {name: value[0] if isinstance(value, tuple) else value for name, value in see(i).items()}
-
-        return tensors
+        Any thread may call it. Every site must lie at this place or behind it, and be used once in a pass.
+        """
+        by_name = {site.name: site for site in sites}
+        with self._seen(sites) as seen:
+            yield lambda i: {name: by_name[name].part(value) for name, value in seen(i).items()}
 
     def logits(self, model: PreTrainedModel | None = None) -> Iterator[Tensor]:
-        """Logits (examples, outputs), batch by batch, of the model or of another one that is equal up to here."""
+        """Logits (examples, outputs), float32, batch by batch, of the model or of another one that is equal up to here."""
         ready = self._from_here(model or self.model)
-        return in_parallel(lambda i: self._run(ready, i)[1], range(len(self.batches)))
+
+        def of_batch(i: int) -> Tensor:
+            with torch.inference_mode():
+                return self._run(ready, i).logits.float()
+
+        return in_parallel(of_batch, range(len(self.batches)))
 
     def step(self) -> None:
         """Go behind the next layer."""
         path = self.paths[self.position]
-        see = self._see({"output": (path, False)})
-        self._outputs[_stack(path)] = [seen["output"] for seen in in_parallel(see, range(len(self.batches)))]
+        with self._seen([Site("output", path, inputs=False)]) as seen:
+            self._outputs[_stack(path)] = [found["output"] for found in in_parallel(seen, range(len(self.batches)))]
         self.position += 1
 
-    def _see(self, what: Look) -> Callable[[int], dict[str, Any]]:
+    @contextmanager
+    def _seen(self, sites: Sequence[Site]) -> Iterator[Callable[[int], dict[str, Any]]]:
+        """A function from a batch's number to what passes the sites, whole; no layer behind the last of them runs."""
         ready = self._from_here(self.model)
 
-        def saw(name: str, value: Any) -> None:
-            self._here.seen[name] = value
-            if len(self._here.seen) == len(what):
-                raise _Seen
+        def see(site: Site, value: Any) -> None:
+            self._here.seen[site.name] = value
+            if len(self._here.seen) == len(sites):
+                raise Enough
 
-        for name, (path, at_input) in what.items():
-            module = ready.get_submodule(path)
-            if at_input:
-                module.register_forward_pre_hook(_on_input(saw, name), with_kwargs=True)
-            else:
-                module.register_forward_hook(_on_output(saw, name))
-        return lambda i: self._run(ready, i)[0]
+        def of_batch(i: int) -> dict[str, Any]:
+            self._here.seen = {}
+            with torch.inference_mode():
+                self._run(ready, i)
+            return self._here.seen
 
-    def _run(self, ready: PreTrainedModel, i: int) -> tuple[dict[str, Any], Tensor]:
-        self._here.batch, self._here.seen = i, {}
-        with torch.inference_mode():
-            try:
-                return self._here.seen, ready(**self.batches[i].inputs).logits.float()
-            except _Seen:
-                return self._here.seen, torch.empty(0)
+        with observed(ready, sites, see):
+            yield of_batch
+
+    def _run(self, ready: PreTrainedModel, i: int) -> Any:
+        self._here.batch = i
+        return forward(ready, self.batches[i].inputs)
 
     def _from_here(self, model: PreTrainedModel) -> PreTrainedModel:
         """A copy in which every layer before this place hands on the last output of its stack."""
@@ -108,14 +111,6 @@ class Walk:
             module = ready.get_submodule(path)
             module.forward = lambda *_args, outputs=outputs, **_kwargs: outputs[self._here.batch]
         return ready
-
-
-def _on_input(saw: Callable[[str, Any], None], name: str):
-    return lambda _module, args, kwargs: saw(name, args[0] if args else kwargs["hidden_states"])
-
-
-def _on_output(saw: Callable[[str, Any], None], name: str):
-    return lambda _module, _args, output: saw(name, output)
 
 
 def _stack(path: str) -> str:

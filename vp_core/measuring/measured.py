@@ -73,7 +73,7 @@ class Measured:
 
     def _statistics(self, estimator: str) -> Statistics:
         batches = make_batches(self.texts, np.arange(len(self.texts))) if estimator == "exact" else self._shuffled()
-        return collect(self.model, batches, estimator, model_id=self.model_id, data_id=self.data_id)
+        return collect(self.model, batches, estimator, model_id=self.model_id, data_id=self.data_id, layers=self.layers)
 
     def _shuffled(self) -> list[Batch]:
         """A moving variance depends on the order, and wants batches like any other: not sorted by length."""
@@ -87,13 +87,13 @@ class Measured:
         say(f"measuring covariances ({bytes_needed(self.layers) / 1e6:,.0f} MB)")
         everything = np.arange(len(self.texts))
         held_out = everything % HELD_OUT == HELD_OUT - 1
-        parts = (make_batches(self.texts, everything[where], COVARIANCE_TOKENS) for where in (~held_out, held_out))
-        return collect_covariances(self.model, *parts)
+        seen, unseen = (make_batches(self.texts, everything[where], COVARIANCE_TOKENS) for where in (~held_out, held_out))
+        return collect_covariances(self.model, seen, unseen, self.layers)
 
     def _gradients(self) -> Gradients:
         say("measuring gradients")
         exact = self.seen_with("exact", self.seed).statistics()
-        return collect_gradients(self.model, self.solving_batches(), exact, self.covariances())
+        return collect_gradients(self.model, self.solving_batches(), exact, self.covariances(), self.layers)
 
     def _norms(self) -> FunctionNorms:
         batches = make_batches(self.texts, np.arange(len(self.texts)))

@@ -28,6 +28,7 @@ class Moments:
 
     @classmethod
     def empty(cls, neurons: int) -> "Moments":
+        """Of so many neurons, of which nothing was seen."""
         return cls(0, torch.zeros(neurons, dtype=torch.float64), torch.zeros(neurons, dtype=torch.float64))
 
     def update(self, y: Tensor, real: Tensor | None = None) -> None:
@@ -35,7 +36,10 @@ class Moments:
         self.merge(batch_moments(y, real))
 
     def merge(self, other: "Moments") -> None:
-        """Add what another one has seen (pairwise formula of Chan, Golub and LeVeque, 1979); order does not matter."""
+        """Add what another one has seen of the same neurons; order does not matter.
+
+        This is the pairwise formula of Chan, Golub and LeVeque (1979).
+        """
         count = self.count + other.count
         if count == 0:
             return
@@ -83,7 +87,7 @@ def batch_moments(y: Tensor, real: Tensor | None = None) -> Moments:
 
 
 def two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """a + b as its rounded value and the rounding error (Knuth's TwoSum).
+    """a + b (both (n,)) as its rounded value and the rounding error (Knuth's TwoSum).
 
     >>> [t.item() for t in two_sum(torch.tensor(1e17, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64))]
     [1e+17, 1.0]
@@ -94,7 +98,7 @@ def two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ewmv_update(ewmv: Tensor | None, batch: Moments, alpha: float) -> Tensor:
-    """Exponentially weighted moving variance (paper eq. 4): α·var_batch + (1 − α)·ewmv; the first batch initialises it.
+    """Exponentially weighted moving variance (n,) (paper eq. 4): α·var_batch + (1 − α)·ewmv; the first batch initialises it.
 
     >>> ewmv_update(torch.tensor([1.0]), Moments(3, torch.zeros(1), torch.tensor([4.0])), 0.9)   # 0.9·4/2 + 0.1·1
     tensor([1.9000])

@@ -1,24 +1,21 @@
-"""Statistics of every neuron over real tokens: `collect(model, batches) -> Statistics`.
+"""Statistics of every neuron over real tokens: `collect(model, batches) -> Statistics`."""
 
-Hooks are born and die here, on a structural copy of the model, so nobody else ever meets them.
-"""
-
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import ESTIMATORS
-from vp_core.ground.parallel import in_parallel, per_thread
 from vp_core.ground.store import load_tensors, save_tensors
 from vp_core.measuring.moments import Moments, batch_moments, ewmv_update
-from vp_core.model.projections import Projection, find_projections
-from vp_core.model.sharing import share
+from vp_core.measuring.tally import tally
+from vp_core.model.projections import Layer, find_layers
+from vp_core.model.sites import neuron_site
 
 ALPHA = 0.9
 """The paper's weight of the newest batch in the moving variance (footnote 3)."""
@@ -63,11 +60,12 @@ class Statistics:
         return self.moments[name].variance() if self.ewmv is None else self.ewmv[name]
 
     def variances(self) -> dict[str, Tensor]:
-        """Variances of all projections by name."""
+        """Variances (d_out,) of all projections by name."""
         return {name: self.variance(name) for name in self.moments}
 
     def merge(self, other: "Statistics") -> "Statistics":
-        """Both together, as if one had seen everything; `exact` only, since a moving variance depends on the order."""
+        """Both together, as if one had seen everything; VPError for those of different models, and for `ewmv`, since a moving
+        variance depends on the order."""
         if self.ewmv is not None or other.ewmv is not None:
             raise VPError("Moving variances (ewmv) cannot be merged: collect with the estimator 'exact' instead.")
         if self.model != other.model or set(self.moments) != set(other.moments):
@@ -101,82 +99,43 @@ class Statistics:
         return cls(moments, ewmv, about["model"], about["data"])
 
 
-@contextmanager
-def measured(model: nn.Module, projections: Iterable[Projection], batch: Batch, found: dict[str, Moments]) -> Iterator[None]:
-    """While open, a forward pass leaves each projection's moments over the real tokens of the batch in `found`.
-
-    Outputs are used up as they appear and never kept: memory grows with the number of neurons, not of tokens. A layer that
-    is used several times (ALBERT) adds up over its uses.
-    """
-    real = {decoder: batch.real_tokens(decoder) for decoder in (False, True)}
-
-    def add(projection: Projection, values: Tensor) -> None:
-        values = values[..., projection.start : projection.start + projection.d_out]
-        new = batch_moments(values.flatten(0, -2), real[projection.decoder])
-        if projection.name in found:
-            found[projection.name].merge(new)
-        else:
-            found[projection.name] = new
-
-    def place(p: Projection):
-        if p.gate and p.consumer:  # the neuron is what the consumer reads
-            hook = lambda _module, inputs: add(p, inputs[0])  # noqa: E731
-            return model.get_submodule(p.consumer).register_forward_pre_hook(hook)
-        return model.get_submodule(p.path).register_forward_hook(lambda _module, _inputs, output: add(p, output))
-
-    handles = [place(p) for p in projections]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def moments_of_batches(model: nn.Module, batches: Iterable[Batch]) -> Iterator[dict[str, Moments]]:
-    """The moments of each batch, in order: projection name → Moments."""
-    projections = find_projections(model)
-    private = per_thread(lambda: share(model))
-
-    def one(batch: Batch) -> dict[str, Moments]:
-        hooked = private()
-        found: dict[str, Moments] = {}
-        with torch.inference_mode(), measured(hooked, projections, batch, found):
-            hooked(**batch.inputs)
-        return found
-
-    return in_parallel(one, batches)
-
-
 def collect(
-    model: nn.Module,
+    model: PreTrainedModel,
     batches: Iterable[Batch],
     estimator: str = "exact",
     alpha: float = ALPHA,
     *,
     model_id: str = "",
     data_id: str = "",
+    layers: Sequence[Layer] | None = None,
 ) -> Statistics:
     """Mean and variance of all six projection types over the real tokens of `batches`.
 
     `exact` merges every batch by Chan's formula; `ewmv` adds the paper's moving variance (eq. 4), which depends on the
-    batches and their order. Raises VPError for an empty set and for activations that are NaN or infinite.
+    batches and their order. `layers` are the model's, where the caller has them. Raises VPError for an unknown estimator, an
+    empty set, activations that are NaN or infinite (the sentence names the layer), and a family that is not supported.
     """
     one_of("estimator", estimator, ESTIMATORS)
-    total: dict[str, Moments] = {}
+    projections = (p for layer in (find_layers(model) if layers is None else layers) for p in layer.projections.values())
     moving: dict[str, Tensor] = {}
-    for found in moments_of_batches(model, batches):
-        for name, moments in found.items():
-            if not torch.isfinite(moments.m2).all():
-                raise VPError(
-                    f"The output of {name.split('.')[1]} in layer {name.split('.')[0]} is not finite: this model cannot "
-                    "be measured; check its weights, or run it in float32."
-                )
-            if name in total:
-                total[name].merge(moments)
-            else:
-                total[name] = moments
-            if estimator == "ewmv":
-                moving[name] = ewmv_update(moving.get(name), moments, alpha)
-    if not total or next(iter(total.values())).count < 2:
-        raise VPError("There are no tokens to collect statistics from: give at least one sentence.")
+
+    def each(name: str, new: Moments) -> None:
+        _check_finite(name, new.m2)
+        if estimator == "ewmv":
+            moving[name] = ewmv_update(moving.get(name), new, alpha)
+
+    total = tally(
+        model, map(neuron_site, projections), batches, lambda _site, y, real: batch_moments(y, real),
+        each=each, nothing="There are no tokens to collect statistics from: give at least one sentence.", least=2,
+    )  # fmt: skip
     return Statistics(total, moving if estimator == "ewmv" else None, model_id, data_id)
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    """VPError that names the layer if the statistic (neurons,) of the projection `name` (`3.ffn_in`) is NaN or infinite."""
+    if not torch.isfinite(values).all():
+        layer, type_ = name.split(".")
+        raise VPError(
+            f"The output of {type_} in layer {layer} is not finite: this model cannot be measured; check its weights, or run "
+            "it in float32."
+        )

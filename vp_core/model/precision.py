@@ -35,6 +35,19 @@ def in_precision(model: Model, precision: str) -> Model:
     return model
 
 
+def fast_precision() -> str:
+    """The precision in which this machine trains fastest: bfloat16 where its processor, or its accelerator, is made for it.
+
+    On processors with AMX, bfloat16 products are several times as fast as those of float32; without instructions for them
+    they were six times slower (measured on AVX2, 1536 × 384).
+    """
+    if torch.cuda.is_available():
+        made_for_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        made_for_it = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if made_for_it else "float32"
+
+
 def bytes_of(model: nn.Module) -> int:
     """Bytes of all parameters and buffers, shared ones once; of quantised layers 1 for a weight, 8 for the scale and 8 for
     the zero point of a row, 4 for a bias."""

@@ -167,10 +167,8 @@ def weight_of(model: nn.Module, projection: Projection) -> Tensor:
     return as_rows(module, module.weight)[projection.start : projection.start + projection.d_out]
 
 
-def last_attention_norm(model: PreTrainedModel) -> nn.Module | None:
-    """The layer norm after the last layer's attention, if from here on only the first token matters to the classifier."""
-    family = family_of(model.config.model_type)
-    if family.attention_norm is None:
-        return None
-    layers, _, _ = family.stacks[-1].layers.partition(".*")
-    return model.base_model.get_submodule(layers)[-1].get_submodule(family.attention_norm)
+def last_attention_norm(model: PreTrainedModel) -> str | None:
+    """The path of the layer norm after the last layer's attention, if from there on only the first token matters to the
+    classifier; None elsewhere."""
+    norm = family_of(model.config.model_type).attention_norm
+    return None if norm is None else f"{layer_paths(model)[-1][1]}.{norm}"

@@ -20,9 +20,10 @@ from vp_core.asking.batches import Batch
 from vp_core.ground.parallel import in_parallel
 from vp_core.ground.work import checkpoint
 from vp_core.measuring.covariance import READ_AT, check_finite
-from vp_core.measuring.layerwise import Look, Walk, check_once, layer_modules
+from vp_core.measuring.layerwise import Walk, check_once, layer_modules
 from vp_core.measuring.measured import HELD_OUT
 from vp_core.model.projections import Layer, Projection, find_layers, layer_paths, weight_of
+from vp_core.model.sites import Site, input_site, output_site
 from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import Solved, prune
@@ -82,16 +83,16 @@ def _sharing(stages: Sequence[Sequence[str]], layer: Layer) -> Iterator[list[Pro
                 yield members
 
 
-def _residual(first: Projection, pre_norm: bool, path: str, projections) -> Look:
-    """What the residual stream holds where a projection writes into it; its sum, if there are several parts."""
+def _residual(first: Projection, pre_norm: bool, path: str, projections: Mapping[str, Projection]) -> list[Site]:
+    """Where to see what the residual stream holds as a projection writes into it; the sum, if there are several parts."""
     if first.type not in ("attention_output", "ffn_out"):
-        return {}
+        return []
     if not pre_norm:  # the sub-layer reads the stream itself
         reader = "query" if first.type == "attention_output" else "ffn_in"
-        return {"residual": (projections[reader].path, True)}
-    parts: dict[str, tuple[str, bool]] = {"residual": (path, True)}
+        return [input_site(projections[reader], "residual")]
+    parts = [Site("residual", path, inputs=True)]
     if first.type == "ffn_out":
-        parts["residual, attention"] = (projections["attention_output"].path, False)
+        parts.append(output_site(projections["attention_output"], "residual, attention"))
     return parts
 
 
@@ -124,7 +125,7 @@ class _Refit:
         self.dense.step()
         self.student.step()
 
-    def solve(self, members: Sequence[Projection], residual: Look, live: Tensor | None) -> None:
+    def solve(self, members: Sequence[Projection], residual: Sequence[Site], live: Tensor | None) -> None:
         """Solve projections that share an input, of which the columns `live` vary (None: all): the rest are constants."""
         sums = self._sums(members, residual, live)
         for p, (fit, held_out) in zip(members, sums, strict=True):
@@ -146,10 +147,10 @@ class _Refit:
         """What the solution is pulled towards (d_out, d_in), float64."""
         return self.solved[p.name][0].double() if p.name in self.solved else weight_of(self.model, p).detach().double()
 
-    def _sums(self, members: Sequence[Projection], residual: Look, live: Tensor | None) -> list[tuple[Regression, Regression]]:
+    def _sums(
+        self, members: Sequence[Projection], residual: Sequence[Site], live: Tensor | None
+    ) -> list[tuple[Regression, Regression]]:
         """For each member: over four of five sentences, and over the fifth."""
-        target = self.dense.look({**residual, **{p.name: (p.path, False) for p in members}})
-        seen = self.student.look({**residual, "x": (members[0].path, True)})
         columns = members[0].d_in if live is None else len(live)
 
         def chain(first: int) -> list[tuple[Sums, Sums]]:
@@ -158,22 +159,24 @@ class _Refit:
                 self._add(found, members, residual, live, number, target(number), seen(number))
             return found
 
-        chains = list(in_parallel(chain, range(min(CHAINS, len(self.dense.batches)))))
+        targets, inputs = [*residual, *map(output_site, members)], [*residual, input_site(members[0], "x")]
+        with self.dense.look(targets) as target, self.student.look(inputs) as seen:
+            chains = list(in_parallel(chain, range(min(CHAINS, len(self.dense.batches)))))
         return [(_moments(parts, 0), _moments(parts, 1)) for parts in zip(*chains, strict=True)]
 
     def _add(
-        self, found: Sequence[tuple[Sums, Sums]], members: Sequence[Projection], residual: Look, live: Tensor | None,
-        number: int, target: Mapping[str, Tensor], seen: Mapping[str, Tensor],
+        self, found: Sequence[tuple[Sums, Sums]], members: Sequence[Projection], residual: Sequence[Site],
+        live: Tensor | None, number: int, target: Mapping[str, Tensor], seen: Mapping[str, Tensor],
     ) -> None:  # fmt: skip
         """Add one batch."""
         batch, x = self.dense.batches[number], seen["x"]
         mask = batch.real_tokens(members[0].decoder)
         real = torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask.view(x.shape[:2]).bool()
         fifth = torch.from_numpy(batch.examples % HELD_OUT == HELD_OUT - 1)[:, None]
-        drift = sum(target[name] - seen[name] for name in residual)
+        drift = sum(target[site.name] - seen[site.name] for site in residual)
         x = x if live is None else x[..., live]
         for p, parts in zip(members, found, strict=True):
-            y = target[p.name][..., p.start : p.start + p.d_out] + drift
+            y = target[p.name] + drift
             for part, where in zip(parts, (real & ~fifth, real & fifth), strict=True):
                 part.add(x[where], y[where], self.weights[p.name][number][where])
 

@@ -32,7 +32,8 @@ Sigmas = tuple[tuple[int, dict[str, float]], ...]
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """A plain model on the CPU in evaluation mode, and how it came about: mean `loss`, exact scores, spectral norms."""
+    """A plain model on the CPU in evaluation mode, and how it came about: mean `loss`, exact scores, spectral norms, and the
+    `schedule` with the precision that was taken."""
 
     model: PreTrainedModel
     loss: float
@@ -40,9 +41,10 @@ class Tuned:
     after: Score
     sigmas: Sigmas
     seconds: float
+    schedule: Schedule
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but the model, JSON-able."""
+        """What was found: everything but the model and the schedule, JSON-able."""
         told = {name: found.as_json() for name, found in (("before", self.before), ("after", self.after))}
         sigmas = [{"step": step, "sigma": found} for step, found in self.sigmas]
         return {"loss": self.loss, **told, "seconds": round(self.seconds, 1), "sigmas": sigmas}
@@ -74,9 +76,12 @@ def fine_tune(
     The study's own model is not changed. Under several processes all end with equal weights. Raises VPError for settings
     that cannot be, a squeezed model, and a loss that is no longer finite.
     """
-    schedule, started = (schedule or Schedule()).checked(), time.perf_counter()
+    started, named = time.perf_counter(), schedule or Schedule()
     study.projections()  # a squeezed model is told of before anything is done
     accelerator = new_accelerator()
+    schedule = on_all(accelerator, named.settled)
+    if named != schedule:
+        tell(f"precision {schedule.precision}, the fast one here")
     if sn is None:
         model = copy.deepcopy(study.model)
     else:
@@ -99,7 +104,7 @@ def fine_tune(
     fold(model)
     model = model.cpu().eval().requires_grad_(False)
     before, after = on_all(accelerator, lambda: (score(study.model, study.question), score(model, study.question)))
-    return Tuned(model, loss, before, after, tuple(sigmas), time.perf_counter() - started)
+    return Tuned(model, loss, before, after, tuple(sigmas), time.perf_counter() - started, schedule)
 
 
 @contextmanager
@@ -122,8 +127,8 @@ def study_of(study: Study, model: PreTrainedModel, name: str) -> Study:
     return replace(study, loaded=loaded, _kept=Kept())
 
 
-def about_training(study: Study, lessons: Lessons, schedule: Schedule, sn: float | None, tuned: Tuned) -> dict[str, Any]:
+def about_training(study: Study, lessons: Lessons, sn: float | None, tuned: Tuned) -> dict[str, Any]:
     """What is kept beside a fine-tuned model."""
     about: dict[str, Any] = {"format": FORMAT, "model": study.loaded.name, "fingerprint": study.loaded.fingerprint}
     about |= {"task": study.question.task.name, "sn": None if sn is None else check_lambda(sn), "rows": len(lessons.data)}
-    return about | {"schedule": asdict(schedule)} | tuned.as_json()
+    return about | {"schedule": asdict(tuned.schedule)} | tuned.as_json()

@@ -4,6 +4,7 @@ t_ε(v) = 1 − ReLU(1 − L·max_i ReLU(|v_i| − ε)) is 0 where no |v_i| is a
 largest coordinate only, t_ε is a function of the block's norm max_i |v_i|, which is what is computed here.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from vp_core.ground.errors import VPError, number_or_nan
 from vp_core.ground.names import KINDS
 from vp_core.measuring.function_norms import head_norms, live_heads
 from vp_core.model.blocks import Sublayers
+from vp_core.model.projections import layer_paths, uses_of
 from vp_core.model.sharing import share
 
 SLOPE = 1e5
@@ -79,16 +81,22 @@ class HeadNorms(torch.autograd.Function):
 class Gated(nn.Module):
     """The module at the end of a block, `inner`, with gates: on its heads' shares, on its whole output, or on both.
 
-    In training `seen` holds the norms of the model's last forward pass, once for each use: {kind: [(blocks, tokens)]}.
+    In training `seen` holds the norms of the model's last forward pass, {kind: (blocks, tokens) of each use}: a module that a
+    pass uses so many times (`uses`; ALBERT shares it) keeps as many, the next pass's norms drive them out.
     """
 
-    def __init__(self, inner: nn.Module, heads: int, head_epsilon: float | None, kind: str, epsilon: float | None) -> None:
+    def __init__(
+        self, inner: nn.Module, heads: int, head_epsilon: float | None, kind: str, epsilon: float | None, uses: int = 1
+    ) -> None:
         super().__init__()
         self.inner, self.heads, self.head_epsilon, self.kind, self.epsilon = inner, heads, head_epsilon, kind, epsilon
-        self.seen: dict[str, list[Tensor]] = {}
+        self.uses = uses
+        self.seen: dict[str, deque[Tensor]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, d_in) → (…, d_out)"""
+        if not self.training:
+            self.seen = {}
         if self.head_epsilon is not None and self.heads:
             x = self._heads(x, self.head_epsilon)
         y = self.inner(x)
@@ -115,7 +123,7 @@ class Gated(nn.Module):
 
     def _remember(self, kind: str, norms: Tensor) -> None:
         if self.training:
-            self.seen.setdefault(kind, []).append(norms)
+            self.seen.setdefault(kind, deque(maxlen=self.uses)).append(norms)
 
 
 def gated(model: PreTrainedModel, sublayers: Sequence[Sublayers], epsilon: Epsilon) -> PreTrainedModel:
@@ -128,22 +136,16 @@ def gated(model: PreTrainedModel, sublayers: Sequence[Sublayers], epsilon: Epsil
         raise VPError(f"There are no blocks {sorted(unknown)[0]!r}: ε is for {', '.join(KINDS)}.")
     limits = {kind: check_epsilon(value) for kind, value in epsilon.items()}
     copy = share(model)
+    uses = [uses_of(model, stack) for stack, _ in layer_paths(model)]
     for one in sublayers:
         if one.attention and {"head", "attention"} & set(limits):
             inner = copy.get_submodule(one.attention)
-            new = Gated(inner, len(one.heads), limits.get("head"), "attention", limits.get("attention"))
+            new = Gated(inner, len(one.heads), limits.get("head"), "attention", limits.get("attention"), uses[one.layer])
             copy.set_submodule(one.attention, new.train(model.training))
         if one.ffn and "ffn" in limits:
             inner = copy.get_submodule(one.ffn)
-            copy.set_submodule(one.ffn, Gated(inner, 0, None, "ffn", limits["ffn"]).train(model.training))
-    copy.register_forward_pre_hook(_forget)
+            copy.set_submodule(one.ffn, Gated(inner, 0, None, "ffn", limits["ffn"], uses[one.layer]).train(model.training))
     return copy
-
-
-def _forget(model: nn.Module, _inputs: object) -> None:
-    for module in model.modules():
-        if isinstance(module, Gated):
-            module.seen = {}
 
 
 def ungate(model: nn.Module) -> None:
@@ -162,6 +164,6 @@ def penalty(model: nn.Module, mask: Tensor | None) -> Tensor:
     total = torch.zeros(())
     for module in model.modules():
         for uses in module.seen.values() if isinstance(module, Gated) else ():
-            norms = torch.stack(uses).mean(dim=0)
+            norms = torch.stack(tuple(uses)).mean(dim=0)
             total = total.to(norms.device) + (norms.mean(dim=1) if mask is None else norms @ mask / mask.sum()).sum()
     return total

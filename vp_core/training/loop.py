@@ -5,7 +5,7 @@ same weights, which is what lets `vp_core.training.snip` go on after it was kill
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,9 +20,12 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.names import AUTO, BATCH, LEARNING_RATE, TRAINING_PRECISIONS
+from vp_core.model.precision import fast_precision
 from vp_core.training.gate import penalty
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+_AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16}
+"""The dtype of products by precision; None: that of the weights."""
 _POOL = 16
 """Mini-batches sorted by length together, so that little of one is padding."""
 Result = TypeVar("Result")
@@ -34,21 +37,22 @@ Watch = Callable[[int, int, float], None]
 class Schedule:
     """How to train: `examples` of the training set drawn anew for each phase (None: all), AdamW, linear warm-up and decay.
 
-    The defaults are those of the paper's fine-tuning (table 3) but for the learning rate, which is half of it.
+    The defaults are those of the paper's fine-tuning (table 3) but for the learning rate, which is half of it, and the
+    precision, for which see `settled`. What cannot be is refused with a VPError of one sentence.
     """
 
     epochs: int = 1
     examples: int | None = None
-    batch: int = 32
-    lr: float = 5e-5
+    batch: int = BATCH
+    lr: float = LEARNING_RATE
     weight_decay: float = 0.01
     warm_up: float = 0.1
-    precision: str = "bfloat16"
+    precision: str = AUTO
     seed: int = 0
 
-    def checked(self) -> "Schedule":
-        """The same; VPError with one sentence for what cannot be."""
-        one_of("precision", self.precision, tuple(PRECISIONS))
+    def __post_init__(self) -> None:
+        """Check every field."""
+        one_of("precision", self.precision, TRAINING_PRECISIONS)
         numbers = {"epochs": self.epochs, "batch": self.batch, "examples": 1 if self.examples is None else self.examples}
         for name, value in numbers.items():
             if value < 1:
@@ -58,7 +62,10 @@ class Schedule:
         for name, share in (("weight decay", self.weight_decay), ("warm-up", self.warm_up)):
             if not 0 <= share <= 1:
                 raise VPError(f"The {name} {share!r} is not between 0 and 1: the paper's settings are the defaults.")
-        return self
+
+    def settled(self, begun: str | None = None) -> "Schedule":
+        """With a precision in place of `auto`: the one in which a run was `begun`, for a new one this machine's fast one."""
+        return replace(self, precision=begun or fast_precision()) if self.precision == AUTO else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +128,8 @@ def train(
     and all end with equal weights. Raises VPError when the loss is no longer finite.
     """
     accelerator = accelerator or Accelerator()
-    steps = lessons.mini_batches(schedule.checked(), seed)
+    schedule = on_all(accelerator, schedule.settled)
+    steps = lessons.mini_batches(schedule, seed)
     torch.manual_seed(int(np.random.default_rng([schedule.seed, seed, 1]).integers(2**31)) + accelerator.process_index)
     wrapped, optimiser = accelerator.prepare(model, _optimiser(model, schedule))
     warm_up = get_linear_schedule_with_warmup(optimiser, int(schedule.warm_up * len(steps)), len(steps))
@@ -167,7 +175,7 @@ def _loss(
 ) -> Tensor:
     inputs = {name: value.to(device) for name, value in batch.inputs.items()}
     targets = lessons.targets[torch.from_numpy(batch.examples)].to(device)
-    dtype = PRECISIONS[schedule.precision]
+    dtype = _AUTOCAST[schedule.precision]
     with parametrize.cached(), torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
         logits = wrapped(**inputs).logits
     loss = mse_loss(logits[:, 0].float(), targets) if lessons.regression else cross_entropy(logits.float(), targets)

@@ -87,6 +87,17 @@ def read_log(path: str | Path) -> dict[str, Any]:
         raise VPError(f"{str(path)!r} is broken ({error}): run again in a new folder.") from error
 
 
+def begun_in(folder: Path, schedule: str) -> str | None:
+    """The precision of a schedule (`schedule` or `begin`) of the run that is in a folder; None if there is none.
+
+    Raises VPError if the log there is broken.
+    """
+    if not (folder / LOG).is_file():
+        return None
+    found = read_log(folder)["settings"].get(schedule)
+    return found.get("precision") if isinstance(found, dict) else None
+
+
 def check_run_folder(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of the run with these settings that is in a folder, none for a new one.
 

@@ -13,7 +13,7 @@ Blocks really leave: what is trained, measured and saved is the squeezed model.
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from vp_core.squeezing.cost import cost
 from vp_core.training.gate import check_theta, gated, ungate
 from vp_core.training.leaving import blocks_that_leave, estimate, leaving_together
 from vp_core.training.loop import Lessons, Schedule, Watch, new_accelerator, on_all, train
-from vp_core.training.run_folder import Checkpoint, Log
+from vp_core.training.run_folder import Checkpoint, Log, begun_in
 from vp_core.training.spectral import check_lambda, fold, normalise_left
 from vp_core.training.spectral_start import nearest
 from vp_core.training.write_back import freeze_new_biases, write_back
@@ -73,7 +73,12 @@ class SnipSettings:
             raise VPError(f"The share {self.least_share!r} that leaves at least is not between 0 and 1: 0.05 is 5 %.")
         if self.iterations < 1 or min(self.k) < 1 or self.at_least < 0 or self.l1 < 0:
             raise VPError("Iterations and k must be at least 1, the L1 factor and the least number of blocks at least 0.")
-        self.schedule.checked(), (self.begin or self.schedule).checked()
+
+    def settled(self, folder: Path) -> "SnipSettings":
+        """With a precision wherever a schedule says `auto`: the one in which the run in `folder` was begun, on whatever machine
+        that was; for a new run this machine's fast one. Raises VPError if the log there is broken."""
+        begin = self.begin and self.begin.settled(begun_in(folder, "begin"))
+        return replace(self, schedule=self.schedule.settled(begun_in(folder, "schedule")), begin=begin)
 
     def as_json(self) -> dict[str, Any]:
         """Everything the weights depend on; more iterations of the same run are the same run."""
@@ -92,13 +97,14 @@ class Material:
     tokenizer: PreTrainedTokenizerBase | None = None
 
 
-def run(
+def run_snip(
     material: Material, settings: SnipSettings, folder: str | Path, tell: Tell = lambda news: None, watch: Watch | None = None
 ) -> Iterator[dict[str, Any]]:
     """Rows of the log, one an iteration (the first, 0, is the model before anything leaves), those already there first.
 
     `folder` gets the log (`run.json`), a checkpoint after each training, the model of the last iteration (`model`) and the
-    smallest within a point of the given model's score (`within`). The same call goes on where a stopped run was. Raises
+    smallest within a point of the given model's score (`within`). The same call goes on where a stopped run was, and in the
+    precision it was begun with, if none is named. Raises
     VPError for a folder of another run and a disk that is full (what was written stays whole).
     """
     job = _Run(material, settings, Path(folder), tell, watch or (lambda step, steps, loss: None))
@@ -112,6 +118,9 @@ class _Run:
 
     def __init__(self, material: Material, settings: SnipSettings, folder: Path, tell: Tell, watch: Watch) -> None:
         self.accelerator = new_accelerator()
+        named, settings = settings, on_all(self.accelerator, lambda: settings.settled(folder))
+        if named != settings:
+            tell(f"precision {settings.schedule.precision}")
         self.material, self.settings, self.tell, self.watch = material, settings, tell, watch
         self.main = self.accelerator.is_main_process
         self.log = Log(folder, settings.as_json() | {"model": material.model_id}, write=self.main)

@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
-from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES, check_types
-from vp_core.measuring.covariance import CoMoments, Site, moments_at
+from vp_core.measuring.covariance import CoMoments, moments_at
 from vp_core.model.projections import find_projections
+from vp_core.model.sites import input_site
 from vp_core.replacing.ladder import weight_and_bias
 from vp_core.replacing.prune import Solved, rewritten
 from vp_core.training.spectral import LAMBDA, check_lambda
@@ -31,10 +31,8 @@ def nearest(
     """
     scale, chosen = check_lambda(scale), check_types(tuple(types))
     projections = [p for p in find_projections(model) if p.type in chosen]
-    sites = [Site(p.name, p.path, True, 0, p.d_in, 1, p.decoder) for p in projections]
-    found = moments_at(model, sites, batches)
-    if not found:
-        raise VPError("There are no tokens to start spectral normalisation from: give at least one sentence.")
+    nothing = "There are no tokens to start spectral normalisation from: give at least one sentence."
+    found = moments_at(model, {input_site(p): 1 for p in projections}, batches, nothing)
     solved: Solved = {p.name: with_norm(*weight_and_bias(model, p), found[p.name], scale) for p in projections}
     return rewritten(model, solved)
 

@@ -5,23 +5,18 @@ import subprocess
 import sys
 
 import pytest
+import tiny
 
 from app.cli.main import main
 from app.cli.options import parse_sparsities
 from vp_core.ground.errors import VPError
 from vp_core.recipes import Recipe
-from vp_core.study import open_study
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("VP_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-@pytest.fixture(scope="module")
-def demo():
-    return open_study("demo")
 
 
 def test_eval_prints_one_object_with_the_librarys_number(capsys, demo):
@@ -34,24 +29,24 @@ def test_eval_prints_one_object_with_the_librarys_number(capsys, demo):
     assert "n = 64 of 1,000" in output.err
 
 
-def test_eval_takes_every_choice(capsys, demo):
+def test_eval_takes_every_choice(capsys, task, study):
     choices = ["--criterion", "magnitude", "--scope", "per layer", "--replacement", "zero", "--types", "ffn_in,query"]
-    assert main(["eval", "demo", "--sparsity", "0.4", "--precision", "bfloat16", "--json", *choices]) == 0
+    assert main(["eval", *task, "--sparsity", "0.4", "--precision", "bfloat16", "--json", *choices]) == 0
     printed = json.loads(capsys.readouterr().out)
     recipe = Recipe("magnitude", "per layer", "zero", ("query", "ffn_in"))
-    assert printed["value"] == demo.score(recipe, 0.4, "bfloat16").value
-    assert printed["rows_removed"] == demo.plan(recipe, 0.4).rows_removed
+    assert printed["value"] == study.score(recipe, 0.4, "bfloat16").value
+    assert printed["rows_removed"] == study.plan(recipe, 0.4).rows_removed
 
 
-def test_curve_is_resumed_and_drawn(capsys, tmp_path, demo, monkeypatch):
+def test_curve_is_resumed_and_drawn(capsys, tmp_path, task, study, monkeypatch):
     out, plot = tmp_path / "curve.parquet", tmp_path / "curve.html"
-    command = ["curve", "demo", "--criteria", "variance,random", "--sparsities", "0,0.5", "--precision", "bfloat16"]
+    command = ["curve", *task, "--criteria", "variance,random", "--sparsities", "0,0.5"]
     assert main([*command, "--out", str(out), "--plot", str(plot), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert [(p["criterion"], p["sparsity"]) for p in printed] == [
         ("random", 0.0), ("random", 0.5), ("variance", 0.0), ("variance", 0.5)
     ]  # fmt: skip
-    assert printed[3]["value"] == demo.score(Recipe(), 0.5, "bfloat16").value
+    assert printed[3]["value"] == study.score(Recipe(), 0.5).value
     html = plot.read_text()
     assert "<script src" not in html and len(html) > 4_000_000  # plotly.js is inside, nothing is fetched
 
@@ -63,16 +58,16 @@ def test_curve_is_resumed_and_drawn(capsys, tmp_path, demo, monkeypatch):
     assert json.loads(capsys.readouterr().out) == printed
 
 
-def test_stats_writes_what_the_library_collects(capsys, tmp_path, demo):
+def test_stats_writes_what_the_library_collects(capsys, tmp_path, task, study):
     from vp_core.measuring.statistics import Statistics
 
     out = tmp_path / "statistics.safetensors"
-    assert main(["stats", "demo", "--out", str(out), "--json"]) == 0
+    assert main(["stats", *task, "--out", str(out), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    loaded, expected = Statistics.load(out), demo.statistics()
+    loaded, expected = Statistics.load(out), study.statistics()
     assert printed["tokens"] == expected.tokens == loaded.tokens
     assert all((loaded.variance(name) == expected.variance(name)).all() for name in expected.moments)
-    assert len(printed["projections"]) == 36
+    assert len(printed["projections"]) == 6 * tiny.LAYERS
 
 
 @pytest.mark.parametrize(
@@ -101,20 +96,9 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, arguments, says):
     assert says in sentence and "Traceback" not in output.err
 
 
-def test_an_interrupted_curve_says_what_is_kept(capsys, tmp_path, monkeypatch):
+def test_an_interrupted_curve_says_what_is_kept(capsys, tmp_path, task, monkeypatch):
     out = tmp_path / "curve.parquet"
-    command = [
-        "curve",
-        "demo",
-        "--criteria",
-        "variance",
-        "--sparsities",
-        "0,0.2,0.4",
-        "--precision",
-        "bfloat16",
-        "--out",
-        str(out),
-    ]
+    command = ["curve", *task, "--criteria", "variance", "--sparsities", "0,0.2,0.4", "--out", str(out)]
     monkeypatch.setattr("app.cli.commands.say", interrupt_at_second_point)
     assert main(command) == 2
     assert "Interrupted. What is finished is kept" in capsys.readouterr().err

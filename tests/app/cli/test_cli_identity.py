@@ -11,12 +11,14 @@ from commands import SHORT, printed
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from analysis.function_norms import KIND_NAMES, norm_table
+from analysis.function_norms import norm_table
+from analysis.names import KIND_NAMES
 from app.cli.main import main
 from vp_core.asking.batches import make_batches
 from vp_core.load import load_model
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.measuring.spectral_norms import spectral_norms
+from vp_core.model.precision import fast_precision
 from vp_core.recipes import Recipe
 from vp_core.study import open_study
 from vp_core.training.spectral import rescaled
@@ -39,9 +41,9 @@ def test_norms_are_the_librarys(capsys, tmp_path, task, study):
     found = printed(capsys, "norms", *task, "--out", out, "--plot", plot)
     norms = study.measured().norms()
     same(found["blocks"], norms)
-    assert found["tokens"] == int(norms.sketch.count[0]) and found["texts"] == len(study.calibration)
+    assert found["tokens"] == int(norms.histogram.count[0]) and found["texts"] == len(study.calibration)
     assert (found["weights"], found["sn"], found["model"]) == ("as given", None, task[0])
-    assert torch.equal(FunctionNorms.load(out).sketch.counts, norms.sketch.counts)
+    assert torch.equal(FunctionNorms.load(out).histogram.counts, norms.histogram.counts)
     html = plot.read_text()
     assert "<script src" not in html and KIND_NAMES["ffn"] in html
     row = found["blocks"][-1]
@@ -119,6 +121,14 @@ def test_finetune_writes_a_plain_checkpoint(capsys, tmp_path, task, study):
     assert kept["sigmas"][0]["sigma"] != kept["sigmas"][-1]["sigma"]
     assert "training step" in plot.read_text()
     assert tiny.sha(load_model(task[0]).model) == tiny.sha(study.model)  # what came in is as it was
+
+
+def test_the_precision_that_was_taken_is_told_and_kept(capsys, tmp_path, task):
+    command = ["finetune", *map(str, task), "--examples", "16", "--batch", "8", "--out", str(tmp_path / "tuned"), "--json"]
+    assert main(command) == 0
+    output, fast = capsys.readouterr(), fast_precision()
+    assert json.loads(output.out)["schedule"]["precision"] == fast and f"precision {fast}" in output.err
+    assert json.loads((tmp_path / "tuned" / "training.json").read_text())["schedule"]["precision"] == fast
 
 
 def test_finetune_under_normalisation_holds_the_norms(capsys, tmp_path, task):

@@ -13,13 +13,8 @@ from vp_core.squeezing.timing import random_texts
 from vp_core.study import open_study
 
 
-@pytest.fixture(scope="module")
-def demo():
-    return open_study("demo")
-
-
-def prune(capsys, *arguments):
-    assert main(["prune", "demo", "--json", *map(str, arguments)]) == 0
+def prune(capsys, *arguments, model="demo"):
+    assert main(["prune", model, "--json", *map(str, arguments)]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -42,26 +37,28 @@ def test_a_pruned_folder_is_smaller_and_scores_the_same(capsys, tmp_path, demo):
     assert scored["parameters_removed"] == demo.cost(Recipe(), 0.4).parameters_removed
 
 
-def test_the_transformers_form_is_loaded_by_transformers(capsys, tmp_path, demo):
-    folder = tmp_path / "masked"
-    prune(capsys, "--sparsity", 0.4, "--criterion", "magnitude", "--out", folder, "--format", "transformers")
+def test_the_transformers_form_is_loaded_by_transformers(capsys, tmp_path, short_demo):
+    folder, study = tmp_path / "masked", open_study(**short_demo)
+    question = ["--task", short_demo["task"], "--data", short_demo["data"]]
+    prune(capsys, *question, "--sparsity", 0.4, "--criterion", "magnitude", "--out", folder, "--format", "transformers")
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    pruned = demo.pruned(Recipe("magnitude"), 0.4)
+    pruned = study.pruned(Recipe("magnitude"), 0.4)
     inputs = tokenizer(["a warm and clever film", "dull"], padding=True, return_tensors="pt")
     with torch.inference_mode():
         assert torch.equal(model(**inputs).logits, pruned(**inputs).logits)
-    assert evaluated(capsys, folder, "--task", "demo")["value"] == demo.score(Recipe("magnitude"), 0.4).value
+    assert evaluated(capsys, folder, *question)["value"] == study.score(Recipe("magnitude"), 0.4).value
 
 
 @pytest.mark.slow
-def test_onnx_is_written_beside_the_tokeniser(capsys, tmp_path):
+def test_onnx_is_written_beside_the_tokeniser(capsys, tmp_path, task):
     pytest.importorskip("onnxruntime")
-    prune(capsys, "--sparsity", 0.5, "--out", tmp_path / "onnx", "--format", "onnx")
+    model, *question = task
+    prune(capsys, *question, "--sparsity", 0.5, "--out", tmp_path / "onnx", "--format", "onnx", model=model)
     assert {"model.onnx", "tokenizer.json"} <= {f.name for f in (tmp_path / "onnx").iterdir()}
 
 
-def test_speed_times_every_form(capsys):
-    command = ["speed", "demo", "--sparsities", "0.3,0.6", "--batch", "1,2", "--length", "16", "--repeats", "2", "--json"]
+def test_speed_times_every_form(capsys, task):
+    command = ["speed", *task, "--sparsities", "0.3,0.6", "--batch", "1,2", "--length", "16", "--repeats", "2", "--json"]
     assert main(command) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(r["batch"], r["form"], r["sparsity"]) for r in rows] == [
@@ -99,8 +96,9 @@ def test_one_sentence_for_what_is_wrong(capsys, tmp_path, folders, command, says
     assert [f.name for f in tmp_path.iterdir()] == ["a file"]
 
 
-def test_a_squeezed_folder_cannot_be_pruned_again(capsys, tmp_path):
-    prune(capsys, "--sparsity", 0.5, "--out", tmp_path / "small")
+def test_a_squeezed_folder_cannot_be_pruned_again(capsys, tmp_path, task):
+    model, *question = task
+    prune(capsys, *question, "--sparsity", 0.5, "--out", tmp_path / "small", model=model)
     for command in (["prune", "--out", str(tmp_path / "x")], ["eval", "--sparsity", "0.2"], ["stats"], ["speed"]):
         assert main([command[0], str(tmp_path / "small"), *command[1:]]) == 2
         assert "squeezed already" in capsys.readouterr().err

@@ -57,17 +57,10 @@ def test_the_first_fine_tuning_may_be_longer(capsys, tmp_path, task):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task):
-    command = [*task, "--iterations", "3", "--at-least", "1", "--examples", "40", "--batch", "4", "--precision", "float32"]
-
-    def start(folder):
-        whole = [sys.executable, "-m", "app.cli", "snip", *command, "--out", str(folder)]
-        # whoever runs the tests in the background has Ctrl-C ignored by all that it starts
-        listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(whole, env=ONE_THREAD, preexec_fn=listen, **pipes)  # noqa: PLW1509
-
-    stopped = start(tmp_path / "stopped")
+def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task, vp):
+    schedule = ["--examples", "40", "--batch", "4", "--precision", "float32"]
+    command = ["snip", *task, "--iterations", "3", "--at-least", "1", *schedule]
+    stopped = vp(*command, "--out", tmp_path / "stopped")
     for line in stopped.stderr:
         if "iteration 2: training" in line:  # its first iteration is kept, the second has begun
             stopped.send_signal(signal.SIGINT)
@@ -80,7 +73,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, task):
 
     outputs = []
     for name in ("stopped", "unbroken"):
-        finished = start(tmp_path / name)
+        finished = vp(*command, "--out", tmp_path / name)
         said, errors = finished.communicate(timeout=600)
         assert finished.returncode == 0, errors
         outputs.append(said)

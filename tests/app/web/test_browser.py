@@ -3,8 +3,6 @@
 import csv
 import json
 import re
-import subprocess
-import sys
 from urllib.parse import urlencode
 
 import pytest
@@ -35,12 +33,19 @@ def big_number(page) -> str:
     return page.locator(".st-key-score [data-testid=stMetricValue]").inner_text()
 
 
-def vp(*arguments: str) -> dict:
-    command = [sys.executable, "-m", "app.cli", *arguments, "--json"]
-    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+@pytest.fixture
+def evaluated(vp):
+    """What `vp eval` of the demo says."""
+
+    def ask(*arguments):
+        said, errors = vp("eval", "demo", *arguments, "--json").communicate()
+        assert said, errors
+        return json.loads(said)
+
+    return ask
 
 
-def test_figures_follow_the_thumb_and_the_score_follows_the_release(app):
+def test_figures_follow_the_thumb_and_the_score_follows_the_release(app, evaluated):
     with browser_page(app, height=2400) as page:  # every figure in sight: one that is not waits
         ready(page)
         score_before, heat_before = big_number(page), page.evaluate(_HEAT)
@@ -57,7 +62,7 @@ def test_figures_follow_the_thumb_and_the_score_follows_the_release(app):
             f"() => document.querySelector('.st-key-score [data-testid=stMetricValue]').innerText !== {score_before!r}"
         )
         wait_for_exact(page)
-        command_line = vp("eval", "demo", "--sparsity", "0.65")
+        command_line = evaluated("--sparsity", "0.65")
         assert big_number(page) == f"{100 * command_line['value']:.1f} %"
         shares = [cell for row in heat for cell in row]
         rows = [384] * 4 + [1536, 384]
@@ -117,7 +122,7 @@ def test_figures_take_the_colours_of_the_page(app, dark):
         assert (sum(channels) > 600) == dark
 
 
-def test_two_visitors_do_not_meet(app, short_demo):
+def test_two_visitors_do_not_meet(app, short_demo, evaluated):
     here = f"{app}/?{urlencode(short_demo)}"
     with browser_page(f"{here}&sparsity=0.1") as first:
         ready(first)
@@ -130,7 +135,7 @@ def test_two_visitors_do_not_meet(app, short_demo):
         assert other.locator(".vp-slider input").input_value() == "60"
         figures_at(other, 60)
         question = ("--task", short_demo["task"], "--data", short_demo["data"])
-        magnitude = vp("eval", "demo", *question, "--sparsity", "0.6", "--criterion", "magnitude")
+        magnitude = evaluated(*question, "--sparsity", "0.6", "--criterion", "magnitude")
         assert big_number(other) == f"{100 * magnitude['value']:.1f} %"
 
 

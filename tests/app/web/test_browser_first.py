@@ -1,5 +1,6 @@
 """The first page of the app in a real browser, as `vp app` starts it; the other browser files say what can be done with it."""
 
+import pytest
 from pages import IN_A_BROWSER, ready
 from playwright.sync_api import sync_playwright
 
@@ -7,6 +8,13 @@ from benchmarks import browser
 from benchmarks.browser import CHROMIUM
 
 pytestmark = IN_A_BROWSER
+
+
+@pytest.fixture
+def app(tmp_path):
+    """`vp app` as anybody starts it."""
+    with browser.running_app(tmp_path) as url:
+        yield url
 
 
 def test_nothing_leaves_the_machine(app):

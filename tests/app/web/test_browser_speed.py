@@ -3,8 +3,6 @@
 import csv
 import io
 import re
-import subprocess
-import sys
 import zipfile
 from urllib.parse import urlencode
 
@@ -74,7 +72,7 @@ def test_a_long_measurement_can_be_stopped_and_keeps_its_rows(app):
         assert page.get_by_role("button", name="Measure", exact=True).is_enabled()
 
 
-def test_the_squeezed_model_can_be_taken_away(app, tmp_path):
+def test_the_squeezed_model_can_be_taken_away(app, tmp_path, demo, vp):
     with browser_page(f"{app}/speed?{SMALL}&replacement=zero") as page:
         page.wait_for_function(_DRAWN)
         content = download(page, "Squeezed model at the slider's sparsity")
@@ -83,14 +81,13 @@ def test_the_squeezed_model_can_be_taken_away(app, tmp_path):
     folder = tmp_path / "demo-squeezed"
     suffixes = {path.suffix for path in folder.iterdir()}
     assert {".json", ".safetensors"} <= suffixes and not suffixes & {".bin", ".pt", ".pkl"}
-    loaded, study = load_pruned(folder), open_study("demo")
-    expected = study.squeezed(Recipe(replacement="zero"), 0.3)
+    loaded = load_pruned(folder)
+    expected = demo.squeezed(Recipe(replacement="zero"), 0.3)
     inputs = random_texts(loaded.config, 3, 20)
     with torch.inference_mode():
         assert torch.equal(loaded(**inputs).logits, expected(**inputs).logits)
-    command = [sys.executable, "-m", "app.cli", "eval", str(folder), "--task", "demo"]
-    said = subprocess.run(command, capture_output=True, check=True, text=True).stdout
-    assert said.startswith("accuracy 0.")
+    said, errors = vp("eval", folder, "--task", "demo").communicate()
+    assert said.startswith("accuracy 0."), errors
 
 
 def test_the_other_page_has_the_same_settings(app):

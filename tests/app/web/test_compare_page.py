@@ -29,14 +29,14 @@ def said(at: AppTest) -> str:
     return " ".join(c.value for c in at.caption)
 
 
-def test_points_are_computed_when_asked_and_stay(short_demo):
-    query = {**short_demo, "recipes": "paper,units mean", "calibration": "128"}
+def test_points_are_computed_when_asked_and_stay(tiny_bert):
+    query = {**tiny_bert, "recipes": "paper,units mean", "calibration": "128"}
     at = page(**query)
     assert not at.exception and "0 of 6 points are known" in said(at) and not at.dataframe
     at = button(at, "Compute").click().run().run()  # twice: the harness runs whole pages only, a click asks for a fragment
     until(at, lambda at: "All 6 points are known" in said(at))
     assert not at.error
-    study, shown = open_study(**short_demo, calibration=128), at.dataframe[0].value.set_index("recipe")
+    study, shown = open_study(**tiny_bert, calibration=128), at.dataframe[0].value.set_index("recipe")
     half = study.score(RECIPES["units mean"], 0.5)
     share = study.cost(RECIPES["units mean"], 0.5).share_removed
     assert shown.loc["units mean", "accuracy at 50%"] == pytest.approx(100 * half.value, abs=0.5) and abs(share - 0.5) < 0.01

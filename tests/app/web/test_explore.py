@@ -1,18 +1,17 @@
 """The page in Streamlit's own test harness: what it says, without a browser."""
 
+import threading
+
 import pytest
+import tiny
 from pages import open_page, until
 from streamlit.testing.v1 import AppTest
 
+from app.web import caching
+from vp_core.ranking import allocation
 from vp_core.recipes import RECIPES, Recipe
-from vp_core.study import open_study
 
 pytestmark = pytest.mark.usefixtures("fresh_app")
-
-
-@pytest.fixture(scope="module")
-def demo():
-    return open_study("demo")
 
 
 def page(**query: str) -> AppTest:
@@ -24,7 +23,13 @@ def exact(at: AppTest) -> AppTest:
     return until(at, lambda at: at.metric[0].delta)
 
 
-def test_the_default_shows_the_librarys_number(demo):
+@pytest.fixture
+def no_curve(monkeypatch):
+    """Of a thousand sentences, beside what is asked for."""
+    monkeypatch.setattr(caching, "HEAD_START", 3600.0)
+
+
+def test_the_default_shows_the_librarys_number(demo, no_curve):
     at = exact(page())
     assert not at.exception
     (score,) = at.metric
@@ -38,7 +43,7 @@ def test_the_default_shows_the_librarys_number(demo):
     assert any("demo sentences" in c.value for c in at.caption)
 
 
-def test_a_typed_sentence_is_answered_by_both_models():
+def test_a_typed_sentence_is_answered_by_both_models(no_curve):
     def answers(at: AppTest) -> list[str]:
         return [m.value for m in at.markdown if m.value.startswith(("**dense**", "**pruned**"))]
 
@@ -49,8 +54,8 @@ def test_a_typed_sentence_is_answered_by_both_models():
 
 
 @pytest.mark.parametrize("value", ["1.2", "abc"])
-def test_a_bad_sparsity_in_the_address_is_said(value):
-    at = page(sparsity=value)
+def test_a_bad_sparsity_in_the_address_is_said(tiny_bert, value):
+    at = page(**tiny_bert, sparsity=value)
     assert not at.exception
     assert any(f"'{value}' is not a number between 0 and 1" in w.value for w in at.warning)
 
@@ -71,19 +76,15 @@ def test_what_cannot_be_opened_is_one_message(query, says):
     assert says in message.value
 
 
-@pytest.fixture(scope="module")
-def tiny_bert(folders, data):
-    """What names the tiny BERT and its task."""
-    return {"model": str(folders["bert"]), "task": "sst2", "data": str(data)}
-
-
 def test_two_visitors_never_see_each_others_settings(tiny_bert, studies):
     first, second = page(**tiny_bert, sparsity="0.1"), page(**tiny_bert, sparsity="0.6", criterion="magnitude")
     first, second = exact(first), exact(second)
     of_first, of_second = studies["bert"].score(Recipe(), 0.1), studies["bert"].score(Recipe("magnitude"), 0.6)
     assert first.metric[0].value == f"{100 * of_first.value:.1f} %" != second.metric[0].value
     assert second.metric[0].value == f"{100 * of_second.value:.1f} %"
-    assert first.session_state.settings.sparsity == "0.1" and second.session_state.settings.criterion == "magnitude"
+    assert (
+        first.session_state.visitor.settings.sparsity == 0.1 and second.session_state.visitor.settings.criterion == "magnitude"
+    )
 
 
 def widget(at: AppTest, name: str):
@@ -100,7 +101,7 @@ def test_a_recipe_sets_every_choice_and_the_number_is_the_librarys(tiny_bert, st
     at = exact(widget(at, "recipe").set_value("units mean").run())
     assert not at.exception and not at.error
     recipe = RECIPES["units mean"]
-    assert at.session_state.settings.recipe == recipe
+    assert at.session_state.visitor.settings.recipe == recipe
     assert [widget(at, name).value for name in ("units", "criterion", "replacement")] == [
         "ffn neurons,values,pairs", "weighted variance", "mean",
     ]  # fmt: skip
@@ -108,46 +109,54 @@ def test_a_recipe_sets_every_choice_and_the_number_is_the_librarys(tiny_bert, st
     assert at.query_params["units"] == ["ffn neurons,values,pairs"] or at.query_params["units"] == "ffn neurons,values,pairs"
     at = exact(widget(at, "recipe").set_value("paper").run())
     assert at.metric[0].value == f"{100 * bert.score(Recipe(), 0.5).value:.1f} %"
-    assert at.session_state.settings.recipe == Recipe()
+    assert at.session_state.visitor.settings.recipe == Recipe()
 
 
-def test_types_are_for_rows_and_the_basis_for_the_others():
-    at = page(units="ffn neurons")
+def test_types_are_for_rows_and_the_basis_for_the_others(tiny_bert):
+    at = page(**tiny_bert, units="ffn neurons")
     assert "Basis" in labels(at) and "Projection types" not in labels(at)
     at = widget(at, "basis").set_value("principal").run()
     at = widget(at, "units").set_value("rows").run()
     assert "Projection types" in labels(at) and "Basis" not in labels(at)
-    assert at.session_state.settings.recipe.basis == "neurons" and not at.exception
+    assert at.session_state.visitor.settings.recipe.basis == "neurons" and not at.exception
 
 
-def test_no_type_at_all_is_refused_and_the_last_choice_kept():
-    at = page(types="query,key")
+def test_no_type_at_all_is_refused_and_the_last_choice_kept(tiny_bert):
+    at = page(**tiny_bert, types="query,key")
     at = widget(at, "types").set_value([]).run()
     assert any("Choose at least one projection type; the last choice is kept." in w.value for w in at.warning)
-    assert at.session_state.settings.types == "query,key" and widget(at, "types").value == ["query", "key"]
+    assert at.session_state.visitor.settings.types == ("query", "key") and widget(at, "types").value == ["query", "key"]
     at = widget(at, "types").set_value(["key"]).run()
-    assert not at.warning and at.session_state.settings.types == "key"
+    assert not at.warning and at.session_state.visitor.settings.types == ("key",)
 
 
-def test_more_than_the_units_hold_is_one_sentence():
-    at = page(units="ffn neurons", sparsity="0.9")
+def test_more_than_the_units_hold_is_one_sentence(tiny_bert):
+    at = page(**tiny_bert, units="ffn neurons", sparsity="0.9")
     until(at, lambda at: at.error)
     (message,) = at.error
-    assert "These units can save 66.7% of the encoder's linear parameters, not 90.0%" in message.value
+    of_ffns, of_all = 2 * tiny.HIDDEN * tiny.FFN, 4 * tiny.HIDDEN**2 + 2 * tiny.HIDDEN * tiny.FFN
+    assert f"These units can save {of_ffns / of_all:.1%} of the encoder's linear parameters, not 90.0%" in message.value
 
 
-def test_calibration_is_a_choice():
-    at = exact(page(calibration="64"))
+def test_calibration_is_a_choice(short_demo):
+    at = exact(page(**short_demo, calibration="64"))
     assert any("of 64 training texts" in c.value for c in at.caption)
     assert not at.info
-    at = page(calibration="64", units="ffn neurons", replacement="least squares")
+    at = page(**short_demo, calibration="64", units="ffn neurons", replacement="least squares")
     assert any("cannot tell" in i.value for i in at.info)  # 64 short sentences, 1,536 inputs
 
 
-def test_while_it_measures_the_page_says_what_at(short_demo):
+def test_while_it_measures_the_page_says_what_at(tiny_bert, monkeypatch):
+    told, measure = threading.Event(), allocation.measure
+
+    def until_it_is_told(*arguments):
+        for one in measure(*arguments):
+            yield one
+            told.wait(60)
+
+    monkeypatch.setattr(allocation, "measure", until_it_is_told)
     at = page(
-        **short_demo,
-        calibration="64",
+        **tiny_bert,
         units="ffn neurons",
         scope="measured",
         criterion="surgeon",
@@ -158,9 +167,11 @@ def test_while_it_measures_the_page_says_what_at(short_demo):
 
     def measured(at: AppTest) -> bool:
         said.update(c.value for c in at.caption if c.value.endswith("…"))
+        if any(text.startswith("Measuring what each layer loses: ") for text in said):
+            told.set()
         return bool(at.metric[0].delta)
 
-    until(at, measured, pause=0.05)
+    until(at, measured)
     assert any(text.startswith("Measuring what each layer loses: ") for text in said), said
 
 

@@ -1,6 +1,7 @@
 """The page Speed in Streamlit's own test harness: what it says, without a browser."""
 
 import pytest
+import tiny
 from pages import open_page, until
 from streamlit.testing.v1 import AppTest
 
@@ -39,12 +40,12 @@ def test_nothing_is_measured_before_the_button():
     ]
 
 
-def test_rows_come_and_stay(short_demo):
-    query = {**short_demo, "batch": "1", "length": "4", "repeats": "1", "sparsities": "0.3", "sparsity": "0"}
+def test_rows_come_and_stay(tiny_bert):
+    query = {**tiny_bert, "batch": "1", "length": "4", "repeats": "1", "sparsities": "0.3", "sparsity": "0"}
     at = measure(page(**query)).click().run().run()  # twice: the harness runs whole pages only, a click asks for a fragment
     until(at, lambda at: measure(at).label == "Measure again")
     assert not at.error
-    dense = f"{100 * open_study(**short_demo).score(Recipe(), 0.0).value:.1f} %"
+    dense = f"{100 * open_study(**tiny_bert).score(Recipe(), 0.0).value:.1f} %"
     speeds, bits = (frame.value for frame in at.dataframe)
     assert list(speeds["form"]) == ["dense", "masked", "squeezed"] * 2 and list(speeds["removed"]) == [0] * 3 + [30] * 3
     assert len(bits) == 6 and bits["accuracy"][0] == dense and bits["95 % interval"][0].count("%") == 2
@@ -61,24 +62,24 @@ def test_rows_come_and_stay(short_demo):
         ({"sparsities": "0,2"}, "'2' is not a number between 0 and 1"),
     ],
 )
-def test_a_bad_value_in_the_address_is_said(query, says):
-    at = page(**query)
+def test_a_bad_value_in_the_address_is_said(tiny_bert, query, says):
+    at = page(**tiny_bert, **query)
     assert not at.exception and not at.error
     (warning,) = at.warning
     assert says in warning.value
 
 
-def test_what_the_model_cannot_take_is_said():
-    at = page(length="600")
+def test_what_the_model_cannot_take_is_said(tiny_bert):
+    at = page(**tiny_bert, length="600")
     assert not at.exception
     (message,) = at.error
-    assert "The model takes 512 tokens at most, not 600" in message.value and measure(at).disabled
+    assert f"The model takes {tiny.POSITIONS} tokens at most, not 600" in message.value and measure(at).disabled
 
 
 @pytest.mark.parametrize("view", ["speed", "explore"])
-def test_a_squeezed_model_is_one_sentence(view, tmp_path):
-    demo = open_study("demo")
-    save_pruned(demo.squeezed(Recipe(), 0.3), tmp_path / "small", demo.loaded.tokenizer)
+def test_a_squeezed_model_is_one_sentence(view, tmp_path, studies):
+    study = studies["bert"]
+    save_pruned(study.squeezed(Recipe(), 0.3), tmp_path / "small", study.loaded.tokenizer)
     at = page(view, model=str(tmp_path / "small"))
     assert not at.exception
     (message,) = at.error

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
+from sklearn.metrics import accuracy_score
 
-from vp_core.asking.metrics import compute, interval, paired_interval
+from vp_core.asking.metrics import compute, interval, paired_interval, wilson
 
 Z = 1.959963984540054
 
@@ -39,6 +40,16 @@ def test_accuracy_has_wilsons_interval(n, right):
     centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     assert interval("accuracy", *agreement(n, right)) == pytest.approx((centre - half, centre + half), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 64, 210, 872, 1000])
+def test_accuracy_is_scikit_learns_and_its_interval_scipys(n):
+    """To the last bit: they are computed here so that neither has to be imported."""
+    for right in range(0, n + 1, max(1, n // 50)):
+        labels, said = agreement(n, right)
+        assert compute("accuracy", labels, said) == accuracy_score(labels, said)
+        expected = binomtest(right, n).proportion_ci(0.95, method="wilson")
+        assert interval("accuracy", labels, said) == wilson(right, n) == (expected.low, expected.high)
 
 
 def test_correlations_have_fishers_interval():

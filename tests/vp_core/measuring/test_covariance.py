@@ -103,11 +103,11 @@ def test_sites_of_every_family_without_their_padding(exact_norms, family):
     assert (tiny.sha(model), tiny.hooks(model)) == before
     assert set(found.all) == {site.name for site in sites}
     everything, first, second = (caught(model, part, sites) for part in (batches, batches[:1], batches[1:]))
-    for site in sites:
+    for site, blocks in sites.items():
         for moments, rows in (
             (found[site.name], everything), (found.held_out[site.name], second), (found.fitted(site.name), first)
         ):  # fmt: skip
-            mean, covariance = by_numpy(rows[site.name], site.blocks)
+            mean, covariance = by_numpy(rows[site.name], blocks)
             assert moments.count == len(rows[site.name])
             scale = np.abs(covariance).max()
             np.testing.assert_allclose(moments.mean, mean, atol=1e-10 * (1 + np.abs(mean).max()))

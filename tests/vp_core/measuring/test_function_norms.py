@@ -30,9 +30,9 @@ def compare(found, expected):
     for i, block in enumerate(found.blocks):
         norms = np.concatenate([values for _, values in expected[block.name]])
         single = norms.astype(np.float32)
-        assert np.array_equal(found.sketch.counts[i], np.histogram(single.astype(float), GRID)[0]), block.name
-        np.testing.assert_allclose(found.sketch.mean()[i], norms.mean(), rtol=1e-6)
-        np.testing.assert_allclose([found.sketch.low[i], found.sketch.high[i]], [norms.min(), norms.max()], rtol=1e-6)
+        assert np.array_equal(found.histogram.counts[i], np.histogram(single.astype(float), GRID)[0]), block.name
+        np.testing.assert_allclose(found.histogram.mean()[i], norms.mean(), rtol=1e-6)
+        np.testing.assert_allclose([found.histogram.low[i], found.histogram.high[i]], [norms.min(), norms.max()], rtol=1e-6)
         largest = [max(v.max() for e, v in expected[block.name] if e == text) for text in texts]
         np.testing.assert_allclose(found.maxima[:, i], largest, rtol=1e-6)
 
@@ -83,16 +83,16 @@ def test_any_batching_gives_the_same(family):
     whole = collect_norms(model, make_batches(data, range(30)))
     assert whole.maxima.shape == (30, len(whole.blocks))
     uses = 2 if family == "albert" else 1
-    assert set(whole.sketch.count.tolist()) == {uses * sum(len(ids) for ids in data.ids)}
+    assert set(whole.histogram.count.tolist()) == {uses * sum(len(ids) for ids in data.ids)}
     order = np.random.default_rng(1).permutation(30)
     for batches in (
         make_batches(data, range(30), 1),  # one by one: no padding at all
         [batch for part in np.split(order, [7, 20]) for batch in make_batches(data, part, 100)],
     ):
         found = collect_norms(model, batches)
-        assert torch.equal(found.sketch.counts, whole.sketch.counts)
+        assert torch.equal(found.histogram.counts, whole.histogram.counts)
         torch.testing.assert_close(found.maxima, whole.maxima, rtol=1e-6, atol=0)
-        torch.testing.assert_close(found.sketch.total, whole.sketch.total, rtol=1e-7, atol=0)
+        torch.testing.assert_close(found.histogram.total, whole.histogram.total, rtol=1e-7, atol=0)
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "bart"])
@@ -105,7 +105,7 @@ def test_padding_never_counts(family):
     with torch.no_grad():
         model.get_input_embeddings().weight[data.pad_id] *= 1000
     found = collect_norms(model, batches)
-    assert torch.equal(found.sketch.counts, before.sketch.counts)
+    assert torch.equal(found.histogram.counts, before.histogram.counts)
     torch.testing.assert_close(found.maxima, before.maxima, rtol=1e-6, atol=0)
 
 
@@ -115,7 +115,7 @@ def test_barts_decoder_counts_its_own_tokens():
     batches = [Batch(given | {"decoder_attention_mask": written}, np.arange(3))]
     found = collect_norms(model, batches)
     compare(found, brute(model, batches))
-    count = dict(zip((b.name for b in found.blocks), found.sketch.count.tolist(), strict=True))
+    count = dict(zip((b.name for b in found.blocks), found.histogram.count.tolist(), strict=True))
     assert [count[n] for n in ("0.ffn", "1.head.2", "2.attention", "3.ffn", "5.head.0")] == [22, 22, 12, 12, 12]
 
 
@@ -171,5 +171,5 @@ def test_threads_do_not_meet():
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda part: collect_norms(model, make_batches(data, part, 30)), parts))
     for one, other in zip(alone, together, strict=True):
-        assert torch.equal(one.sketch.counts, other.sketch.counts) and torch.equal(one.maxima, other.maxima)
+        assert torch.equal(one.histogram.counts, other.histogram.counts) and torch.equal(one.maxima, other.maxima)
     assert tiny.sha(model) == before and tiny.hooks(model) == 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 from bench_models import stage
 
-from vp_core.measuring.gradients import FLOOR, _places
+from vp_core.measuring.gradients import FLOOR, coordinates_of
 from vp_core.recipes import Recipe
 
 STEP = 1e-5
@@ -19,16 +19,16 @@ def staged(family):
     return stage(family, 9)
 
 
-def changes(model, batch, place, columns, mean, uses):
+def changes(model, batch, site, columns, mean, uses):
     """(tokens·uses, examples, outputs): change of the outputs when these columns of one token go towards their mean."""
-    module, counter = model.get_submodule(place.path), [0]
+    module, counter = model.get_submodule(site.path), [0]
 
     def moved(values, token, use, step):
         counter[0] += 1
         if counter[0] - 1 != use:
             return values
         values = values.clone()
-        at = place.start + columns
+        at = site.start + columns
         values[:, token, at] += step * (mean[columns] - values[:, token, at])
         return values
 
@@ -45,7 +45,7 @@ def changes(model, batch, place, columns, mean, uses):
                 def on_output(_module, _args, output, token=token, use=use, step=step):
                     return moved(output, token, use, step)
 
-                handle = module.register_forward_pre_hook(on_input) if place.inputs else module.register_forward_hook(on_output)
+                handle = module.register_forward_pre_hook(on_input) if site.inputs else module.register_forward_hook(on_output)
                 with torch.no_grad():
                     ends.append(model(**batch.inputs).logits)
                 handle.remove()
@@ -57,22 +57,23 @@ def effect(family, name, columns):
     """Mean over sentences of Σ over outputs and tokens of the squared change."""
     one = staged(family)
     layer = one.measured.layers[int(name.split(".")[0])]
-    place = _places(layer, one.measured.statistics(), one.measured.covariances())[name]
+    found = coordinates_of(layer, one.measured.statistics(), one.measured.covariances())[name]
     total = sum(
-        changes(one.measured.model, batch, place, torch.tensor(columns), place.mean, layer.uses).square().sum()
+        changes(one.measured.model, batch, found.site, torch.tensor(columns), found.mean, layer.uses).square().sum()
         for batch in one.measured.solving_batches()
     )
     return total.item() / len(one.measured.texts)
 
 
 def test_the_place_of_every_projection():
-    """`effect` above takes places from the code under test: they are the right ones."""
+    """`effect` above takes sites and means from the code under test: they are the right ones."""
     one = staged("gpt2")
-    places = _places(one.measured.layers[0], one.measured.statistics(), one.measured.covariances())
-    assert (places["0.key"].path, places["0.key"].start, places["0.key"].inputs) == ("transformer.h.0.attn.c_attn", 48, False)
-    assert (places["0.context"].path, places["0.context"].inputs) == ("transformer.h.0.attn.c_proj", True)
-    assert torch.equal(places["0.key"].mean, one.measured.statistics().mean("0.key"))
-    assert torch.equal(places["0.activation"].mean, one.measured.covariances()["0.activation"].mean)
+    found = coordinates_of(one.measured.layers[0], one.measured.statistics(), one.measured.covariances())
+    key, context = found["0.key"].site, found["0.context"].site
+    assert (key.path, key.start, key.inputs) == ("transformer.h.0.attn.c_attn", 48, False)
+    assert (context.path, context.inputs) == ("transformer.h.0.attn.c_proj", True)
+    assert torch.equal(found["0.key"].mean, one.measured.statistics().mean("0.key"))
+    assert torch.equal(found["0.activation"].mean, one.measured.covariances()["0.activation"].mean)
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "albert", "bart", "llama"])

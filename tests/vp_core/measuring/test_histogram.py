@@ -1,4 +1,4 @@
-"""Sketches against numpy on the values themselves: the same bins, exact sums, quantiles to within a bin."""
+"""Histograms against numpy on the values themselves: the same bins, exact sums, quantiles to within a bin."""
 
 import copy
 
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vp_core.measuring.histogram import BINS, Sketch, bins_of, edges
+from vp_core.measuring.histogram import BINS, Histogram, bins_of, edges
 
 GRID = edges().numpy()
 numbers = st.floats(0, 2.0**30, width=32) | st.floats(0, 8, width=32) | st.sampled_from([0.0, 1.0, 2.0**-24, 2.0**24, 2.0**-30])
@@ -17,9 +17,9 @@ rows = st.integers(1, 3).flatmap(
 )
 
 
-def sketch(values, *parts):
+def histogram(values, *parts):
     """One of all `values` (n, m), added in these parts of the columns."""
-    found = Sketch.empty(len(values))
+    found = Histogram.empty(len(values))
     for part in parts or (range(values.shape[1]),):
         found.add(range(len(values)), values[:, list(part)])
     return found
@@ -54,7 +54,7 @@ def test_an_edge_belongs_to_the_bin_above_it():
 @given(rows)
 def test_bins_are_numpys_and_the_rest_is_exact(values):
     x = np.array(values, dtype=np.float32)
-    found = sketch(torch.from_numpy(x))
+    found = histogram(torch.from_numpy(x))
     for i, row in enumerate(x.astype(np.float64)):
         assert np.array_equal(found.counts[i], np.histogram(row, GRID)[0])
         np.testing.assert_allclose(found.mean()[i], row.mean(), rtol=1e-14)
@@ -64,21 +64,21 @@ def test_bins_are_numpys_and_the_rest_is_exact(values):
 @given(rows, st.randoms(use_true_random=False))
 def test_any_split_and_any_order_are_equal(values, random):
     x = torch.tensor(values, dtype=torch.float32)
-    whole, columns = sketch(x), list(range(x.shape[1]))
+    whole, columns = histogram(x), list(range(x.shape[1]))
     random.shuffle(columns)
     cut = random.randint(0, len(columns))
-    same(sketch(x, columns[:cut], columns[cut:]), whole)
-    one, other = sketch(x, columns[:cut]), sketch(x, columns[cut:])
+    same(histogram(x, columns[:cut], columns[cut:]), whole)
+    one, other = histogram(x, columns[:cut]), histogram(x, columns[cut:])
     kept = copy.deepcopy(other)
     forward, backward = copy.deepcopy(one), copy.deepcopy(other)
     forward.merge(other), backward.merge(one)
     same(forward, whole), same(backward, whole), same(other, kept)
-    forward.merge(Sketch.empty(len(x)))
+    forward.merge(Histogram.empty(len(x)))
     same(forward, whole)
 
 
 def test_variables_are_added_by_their_number():
-    found, x = Sketch.empty(4), torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    found, x = Histogram.empty(4), torch.tensor([[1.0, 2.0], [3.0, 5.0]])
     found.add([3, 1], x)
     assert found.count.tolist() == [0, 2, 0, 2] and found.mean().tolist() == [0, 4, 0, 1.5]
     found.add([1], torch.tensor([[0.5]]))
@@ -90,7 +90,7 @@ def test_variables_are_added_by_their_number():
 def test_quantiles_to_within_a_bin(values, q):
     """At least a share q of all values is at or below it, and the q-quantile by rank is in the bin that ends with it."""
     x = np.array(values, dtype=np.float32)
-    found = sketch(torch.from_numpy(x)).quantile(q)
+    found = histogram(torch.from_numpy(x)).quantile(q)
     for i, row in enumerate(np.sort(x.astype(np.float64))):
         exact = np.quantile(row, q, method="inverted_cdf")
         assert exact <= found[i] <= min(exact + width_at(exact), row.max())
@@ -101,7 +101,7 @@ def test_quantiles_to_within_a_bin(values, q):
 @given(rows, numbers)
 def test_shares_to_within_a_bin(values, threshold):
     x = np.array(values, dtype=np.float32)
-    found = sketch(torch.from_numpy(x)).share_below(threshold)
+    found = histogram(torch.from_numpy(x)).share_below(threshold)
     bin_ = np.searchsorted(GRID, threshold, side="right") - 1
     for i, row in enumerate(x.astype(np.float64)):
         inside = ((row >= GRID[bin_]) & (row < GRID[bin_ + 1])).mean()
@@ -110,7 +110,7 @@ def test_shares_to_within_a_bin(values, threshold):
 
 def test_shares_are_exact_at_edges_and_outside():
     x = torch.rand(1, 5000, generator=torch.Generator().manual_seed(0)) * 3 + 0.1
-    found, row = sketch(x), x[0].double().numpy()
+    found, row = histogram(x), x[0].double().numpy()
     for edge in GRID[24 * 32 - 60 : 24 * 32 + 50 : 7]:
         assert float(found.share_below(edge)[0]) == (row < edge).mean()
     assert [float(found.share_below(v)[0]) for v in (0.0, row.min(), row.max() + 1, -1.0)] == [0, 0, 1, 0]
@@ -122,11 +122,11 @@ def test_shares_are_exact_at_edges_and_outside():
 def test_a_smooth_distribution(q):
     x = torch.randn(1, 20000, generator=torch.Generator().manual_seed(1)).abs()
     exact = np.quantile(x[0].numpy(), q)
-    assert abs(float(sketch(x).quantile(q)[0]) - exact) <= exact / 32 + 1e-3
+    assert abs(float(histogram(x).quantile(q)[0]) - exact) <= exact / 32 + 1e-3
 
 
 def test_nothing_seen():
-    empty = Sketch.empty(2)
+    empty = Histogram.empty(2)
     empty.add([0, 1], torch.empty(2, 0))
     assert empty.count.tolist() == empty.mean().tolist() == empty.quantile(0.5).tolist() == [0, 0]
     assert empty.share_below(1.0).tolist() == [0, 0]

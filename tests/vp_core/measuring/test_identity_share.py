@@ -13,7 +13,7 @@ from brute_norms import batches_of
 from vp_core.asking.batches import make_batches
 from vp_core.ground.errors import VPError
 from vp_core.measuring.function_norms import MINI_BATCH, FunctionNorms, collect_norms
-from vp_core.measuring.histogram import Sketch
+from vp_core.measuring.histogram import Histogram
 from vp_core.model.blocks import Block
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
@@ -23,9 +23,9 @@ model_of = cache(tiny.transformer)
 def made(maxima, names=("0.head.0", "0.ffn")):
     """FunctionNorms whose texts have these maxima, one token each."""
     found = torch.tensor(maxima, dtype=torch.float32)
-    sketch = Sketch.empty(len(names))
-    sketch.add(range(len(names)), found.T.contiguous())
-    return FunctionNorms(tuple(Block.named(n) for n in names), sketch, found)
+    histogram = Histogram.empty(len(names))
+    histogram.add(range(len(names)), found.T.contiguous())
+    return FunctionNorms(tuple(Block.named(n) for n in names), histogram, found)
 
 
 def test_identity_share_is_counted_by_hand():
@@ -56,11 +56,11 @@ def test_merging():
     whole = collect_norms(model, make_batches(data, range(20)), model_id="m")
     one, other = (collect_norms(model, make_batches(data, r), model_id="m", data_id=d)
                   for r, d in ((range(8), "a"), (range(8, 20), "b")))  # fmt: skip
-    counts = one.sketch.counts.clone()
+    counts = one.histogram.counts.clone()
     both = one.merge(other)
-    assert torch.equal(both.sketch.counts, whole.sketch.counts) and both.data == "a+b"
+    assert torch.equal(both.histogram.counts, whole.histogram.counts) and both.data == "a+b"
     torch.testing.assert_close(both.maxima, whole.maxima, rtol=1e-6, atol=0)
-    assert torch.equal(one.sketch.counts, counts)
+    assert torch.equal(one.histogram.counts, counts)
     with pytest.raises(VPError, match="different models"):
         one.merge(collect_norms(model, make_batches(data, range(3)), model_id="another"))
 
@@ -69,9 +69,9 @@ ELSEWHERE = """
 import json, sys
 from vp_core.measuring.function_norms import FunctionNorms
 found = FunctionNorms.load(sys.argv[1])
-print(json.dumps([[b.name for b in found.blocks], found.sketch.counts.sum(1).tolist(), found.sketch.total.tolist(),
-                  found.sketch.low.tolist(), found.sketch.high.tolist(), found.maxima.tolist(), found.model, found.data,
-                  found.sketch.quantile(0.9).tolist(), found.identity_share({"head": 5.0}).tolist()]))
+print(json.dumps([[b.name for b in found.blocks], found.histogram.counts.sum(1).tolist(), found.histogram.total.tolist(),
+                  found.histogram.low.tolist(), found.histogram.high.tolist(), found.maxima.tolist(), found.model, found.data,
+                  found.histogram.quantile(0.9).tolist(), found.identity_share({"head": 5.0}).tolist()]))
 """
 
 
@@ -79,7 +79,7 @@ def test_a_fresh_process_reads_what_was_saved(tmp_path, python):
     norms = collect_norms(model_of("gpt2"), batches_of("gpt2"), model_id="m", data_id="d")
     norms.save(tmp_path / "n.safetensors")
     out, err = python(ELSEWHERE, tmp_path / "n.safetensors").communicate(timeout=300)
-    s = norms.sketch
+    s = norms.histogram
     assert json.loads(out) == [
         [b.name for b in norms.blocks], s.count.tolist(), s.total.tolist(), s.low.tolist(), s.high.tolist(),
         norms.maxima.tolist(), "m", "d", s.quantile(0.9).tolist(), norms.identity_share({"head": 5.0}).tolist(),

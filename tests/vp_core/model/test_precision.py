@@ -6,7 +6,7 @@ import torch
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import PRECISIONS
-from vp_core.model.precision import bytes_of, in_precision
+from vp_core.model.precision import bytes_of, fast_precision, in_precision
 from vp_core.model.scatter import SCATTER_COST, ScatterLinear
 from vp_core.recipes import Recipe
 
@@ -48,3 +48,27 @@ def test_bfloat16_chooses_anew_where_zero_rows_pay(monkeypatch, studies):
 def test_unknown_precision(studies):
     with pytest.raises(VPError, match=r"int4.*choose one of"):
         in_precision(studies["bert"].model, "int4")
+
+
+@pytest.mark.parametrize(
+    ("tiles", "avx512", "accelerator", "fast"),
+    [
+        (False, False, None, "float32"),
+        (True, False, None, "bfloat16"),
+        (False, True, None, "bfloat16"),
+        (True, True, False, "float32"),
+        (False, False, True, "bfloat16"),
+    ],
+)
+def test_bfloat16_only_where_it_is_fast(monkeypatch, tiles, avx512, accelerator, fast):
+    """By what torch says of the processor (AMX, AVX-512), or of the accelerator if there is one."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: accelerator is not None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation or accelerator)
+    assert fast_precision() == fast
+
+
+def test_torch_still_tells_what_the_processor_can():
+    """These two are not of torch's public interface."""
+    assert {torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()} <= {True, False}

@@ -76,6 +76,7 @@ def test_what_was_known_of_a_model_is_known_of_the_loaded_one(saved, family):
     assert is_pruned(saved / family) and found.squeezed == squeezed.squeezed
     assert type(found) is type(squeezed) and tiny.sha(found) == tiny.sha(squeezed)
     assert parameters(found) == parameters(squeezed)  # what was tied is tied
+    assert tiny.in_memory(found)
     assert all(p.device.type == "cpu" for p in [*found.parameters(), *found.buffers()])
     assert json.loads((saved / family / "pruned.json").read_text())["about"]["sparsity"] == 0.5
     loss = found(**tiny.inputs(family, torch.float32)).logits.square().mean()

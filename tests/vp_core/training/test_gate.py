@@ -78,7 +78,7 @@ def test_head_norms_have_the_gradient_of_the_plain_formula(tokens, heads, width,
 
 def norms_of(model, family):
     found = collect_norms(model, [Batch(inputs_of(family, model.dtype), np.arange(3))])
-    both = zip(found.sketch.low.tolist(), found.sketch.high.tolist(), strict=True)
+    both = zip(found.histogram.low.tolist(), found.histogram.high.tolist(), strict=True)
     return dict(zip(found.blocks, both, strict=True))
 
 
@@ -163,7 +163,7 @@ def test_token_by_token(family):
     found = collect_norms(model, [Batch(inputs, np.arange(3))])
     place = find_sublayers(model)[0]
     for path, kind in ((place.ffn, "ffn"), (place.attention, "attention")):
-        epsilon = float(found.sketch.quantile(0.5)[found.blocks.index(Block(0, kind))])
+        epsilon = float(found.histogram.quantile(0.5)[found.blocks.index(Block(0, kind))])
 
         def hook(_module, _args, output, epsilon=epsilon):
             norms = output.abs().amax(dim=-1, keepdim=True)
@@ -184,7 +184,7 @@ def test_gates_on_what_is_left(family):
     small, masked = without(model, gone), masked_without(model, gone)
     left = tuple(one.without(gone) for one in find_sublayers(model))
     found = collect_norms(model, [Batch(inputs, np.arange(3))])
-    middle = {k: float(found.sketch.quantile(0.5)[found.of(k)].median()) for k in ("head", "ffn")}
+    middle = {k: float(found.histogram.quantile(0.5)[found.of(k)].median()) for k in ("head", "ffn")}
     expected = raw(gated(masked, find_sublayers(masked), middle), inputs)
     for grad in (torch.no_grad(), torch.enable_grad()):
         with grad:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from vp_core.measuring.function_norms import MINI_BATCH, FunctionNorms
-from vp_core.measuring.histogram import Sketch
+from vp_core.measuring.histogram import Histogram
 from vp_core.model.blocks import Block
 from vp_core.training.leaving import blocks_that_leave, estimate
 
@@ -14,9 +14,9 @@ def made(**values):
     names = {f"{n[1]}.{ {'h': 'head', 'a': 'attention', 'f': 'ffn'}[n[0]] }" + (f".{n[3]}" if n[0] == "h" else ""): v
              for n, v in values.items()}  # fmt: skip
     maxima = torch.tensor(np.array(list(names.values()), dtype=np.float32).T.copy())
-    sketch = Sketch.empty(len(names))
-    sketch.add(range(len(names)), maxima.T.contiguous())
-    return FunctionNorms(tuple(Block.named(n) for n in names), sketch, maxima)
+    histogram = Histogram.empty(len(names))
+    histogram.add(range(len(names)), maxima.T.contiguous())
+    return FunctionNorms(tuple(Block.named(n) for n in names), histogram, maxima)
 
 
 def test_estimate_by_hand():

@@ -14,8 +14,10 @@ from accelerate import Accelerator
 from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.tasks import TASKS, Task
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import AUTO
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.squeezing.blocks_off import without
+from vp_core.training import loop
 from vp_core.training.gate import gated
 from vp_core.training.loop import Lessons, Schedule, train
 
@@ -176,8 +178,19 @@ def test_nothing_is_held_on_to():
 )
 def test_a_schedule_that_cannot_be(field, value, says):
     with pytest.raises(VPError, match=says) as raised:
-        replace(QUICK, **{field: value}).checked()
+        replace(QUICK, **{field: value})
     assert "\n" not in str(raised.value) and str(raised.value).endswith((".", "."))
+
+
+def test_the_precision_that_is_taken(monkeypatch):
+    """The fast one here, or the one a run was begun with, unless one was named; it trains as if it had been named."""
+    assert Schedule().precision == AUTO
+    for fast, other in (("bfloat16", "float32"), ("float32", "bfloat16")):
+        monkeypatch.setattr(loop, "fast_precision", lambda fast=fast: fast)
+        assert Schedule(lr=1e-3).settled() == Schedule(lr=1e-3, precision=fast)
+        assert Schedule().settled(other).precision == Schedule(precision=other).settled().precision == other
+        assert Schedule(precision=other).settled(fast).precision == other
+        assert tiny.sha(weights_after(precision=AUTO)) == tiny.sha(weights_after(precision=fast))
 
 
 def test_a_training_file_with_one_row():

@@ -21,7 +21,7 @@ from vp_core.squeezing.cost import parameters
 from vp_core.squeezing.folder import load_pruned
 from vp_core.training import snip
 from vp_core.training.loop import Schedule
-from vp_core.training.snip import run
+from vp_core.training.snip import run_snip as run
 from vp_core.training.write_back import freeze_new_biases, write_back
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
@@ -87,7 +87,8 @@ def test_every_training_is_seeded_by_itself(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("family", ["bert"])
 def test_in_bfloat16_and_with_dropout(family, tmp_path):
-    """As runs are by default; the model is handed over in training mode, which nothing that is measured may see."""
+    """As runs are by default where it is fast; the model is handed over in training mode, which nothing that is measured may
+    see."""
     given = material(family)
     model = copy.deepcopy(given.model)
     for module in model.modules():
@@ -189,10 +190,11 @@ def test_the_smallest_within_a_point(tmp_path, monkeypatch):
         ({"k": (0, 1)}, "at least 1"),
         ({"at_least": -1}, "at least"),
         ({"l1": -0.01}, "at least"),
-        ({"schedule": Schedule(lr=0)}, "learning rate"),
+        ({"schedule": lambda: Schedule(lr=0)}, "learning rate"),
     ],
 )
 def test_settings_that_cannot_be(others, says, tmp_path):
     with pytest.raises(VPError, match=says) as raised:
+        others = {name: value() if callable(value) else value for name, value in others.items()}
         list(run(material("bert"), settings(**others), tmp_path / "run"))
     assert "\n" not in str(raised.value) and not (tmp_path / "run").exists()

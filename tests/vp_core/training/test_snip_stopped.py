@@ -1,17 +1,19 @@
 """Runs that were stopped or killed go on to the same result."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
-from snip_runs import dense_of, material, plain_rows, settings
+from snip_runs import QUICK, dense_of, material, plain_rows, settings
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import AUTO
 from vp_core.squeezing.folder import load_pruned
-from vp_core.training import run_folder
+from vp_core.training import loop, run_folder
 from vp_core.training.loop import Schedule
 from vp_core.training.run_folder import WEIGHTS, read_log
-from vp_core.training.snip import run
+from vp_core.training.snip import run_snip as run
 
 KILLED = """
 import json, sys
@@ -19,7 +21,7 @@ sys.path[:0] = ["tests"]
 import torch
 torch.set_num_threads(1)
 import snip_runs as t
-from vp_core.training.snip import run
+from vp_core.training.snip import run_snip as run
 tell, watch = t.killed_at(sys.argv[2], 2)
 for row in run(t.material(sys.argv[3]), t.settings(**json.loads(sys.argv[4])), sys.argv[1], tell, watch):
     pass
@@ -99,6 +101,29 @@ def test_more_iterations_of_the_same_run(unbroken, tmp_path):
     more = list(run(material("bert"), settings(iterations=2), tmp_path / "run"))
     assert plain_rows(more[:2]) == plain_rows(first) and len(more) == 3
     assert (plain_rows(more), tiny.sha(dense_of(tmp_path / "run", "bert"))) == unbroken
+
+
+@pytest.mark.parametrize("begin", [None, replace(QUICK, precision=AUTO, epochs=2)])
+def test_a_run_goes_on_in_the_precision_it_was_begun_with(begin, tmp_path, monkeypatch):
+    """On a machine that is fast in another one, when none was named; a new run there takes that one."""
+    unnamed, said = settings(schedule=replace(QUICK, precision=AUTO), begin=begin, iterations=1), []
+    monkeypatch.setattr(loop, "fast_precision", lambda: "bfloat16")
+    list(run(material("bert"), unnamed, tmp_path / "run", said.append))
+    monkeypatch.setattr(loop, "fast_precision", lambda: "float32")
+    rows = list(run(material("bert"), replace(unnamed, iterations=2), tmp_path / "run", said.append))
+    assert said.count("precision bfloat16") == 2
+    kept = read_log(tmp_path / "run")["settings"]
+    assert {one["precision"] for one in (kept["schedule"], kept["begin"]) if one} == {"bfloat16"}
+
+    named = replace(QUICK, precision="bfloat16")
+    whole = settings(schedule=named, begin=begin and replace(begin, precision="bfloat16"))
+    assert plain_rows(rows) == plain_rows(run(material("bert"), whole, tmp_path / "named"))
+    assert tiny.sha(dense_of(tmp_path / "run", "bert")) == tiny.sha(dense_of(tmp_path / "named", "bert"))
+
+    list(run(material("bert"), unnamed, tmp_path / "new"))
+    assert read_log(tmp_path / "new")["settings"]["schedule"]["precision"] == "float32"
+    with pytest.raises(VPError, match="another schedule"):
+        list(run(material("bert"), settings(schedule=QUICK, begin=begin), tmp_path / "run"))
 
 
 def test_another_run_in_the_folder(tmp_path):

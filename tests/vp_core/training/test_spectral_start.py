@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from vp_core.asking.batches import make_batches
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
-from vp_core.measuring.covariance import CoMoments, Site, co_moments, moments_at
+from vp_core.measuring.covariance import CoMoments, co_moments, moments_at
 from vp_core.model.projections import find_projections, weight_of
+from vp_core.model.sites import Site
 from vp_core.replacing.ladder import weight_and_bias
 from vp_core.study import open_study
 from vp_core.training.spectral import rescaled
@@ -58,7 +59,7 @@ def test_the_demo_stays_nearer_to_its_answers():
 
 
 def sites_of(model):
-    return [Site(p.name, p.path, True, 0, p.d_in, 1, p.decoder) for p in find_projections(model)]
+    return {Site(p.name, p.path, True, 0, p.d_in, p.decoder): 1 for p in find_projections(model)}
 
 
 def output_error(model, other, p, inputs):

@@ -22,7 +22,7 @@ FAMILIES = ("bert", "distilbert", "gpt2", "albert", "bart")
 def middle(study, q=0.5):
     """ε that shut about a share q of the tokens of each kind's blocks."""
     norms = study.measured().norms()
-    found = norms.sketch.quantile(q)
+    found = norms.histogram.quantile(q)
     return float(found[norms.of("head")].median()), float(found[norms.of("ffn")].median())
 
 

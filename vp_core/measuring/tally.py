@@ -1,0 +1,87 @@
+"""One pass over batches: what the models of this package are measured by.
+
+`tally(model, sites, batches, make)` gives every site a statistic of all real tokens that came by; `each_batch`, which it stands
+on, is for what is made of a batch as a whole. Axis convention: (tokens, n), the tokens of a batch's examples one after another.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vp_core.asking.batches import Batch
+from vp_core.ground.errors import VPError
+from vp_core.ground.parallel import in_parallel, per_thread
+from vp_core.model.sharing import share
+from vp_core.model.sites import Site, observed
+
+
+class Statistic(Protocol):
+    """Of `count` tokens; `merge` adds what another one has seen."""
+
+    count: int
+
+    def merge(self, other: Self, /) -> None: ...
+
+
+Model = TypeVar("Model", bound=nn.Module)
+Result = TypeVar("Result")
+Stat = TypeVar("Stat", bound=Statistic)
+Make = Callable[[Site, Tensor, Tensor | None], Stat]
+"""From a site, what passed there (tokens, n), and 1 for each real token and 0 for padding (tokens,), None without padding."""
+
+
+def each_batch(model: Model, batches: Iterable[Batch], one: Callable[[Model, Batch], Result]) -> Iterator[Result]:
+    """`one(copy, batch)` for every batch, in their order, several at a time.
+
+    Each thread has a structural copy of `model` for itself: its hooks meet nobody else's, and the model stays as it came.
+    """
+    private = per_thread(lambda: share(model))
+    return in_parallel(lambda batch: one(private(), batch), batches)
+
+
+def tally(
+    model: nn.Module,
+    sites: Iterable[Site],
+    batches: Iterable[Batch],
+    make: Make[Stat],
+    *,
+    each: Callable[[str, Stat], None] = lambda name, new: None,
+    nothing: str | None = None,
+    least: int = 0,
+) -> dict[str, Stat]:
+    """Site name → the statistic of all batches, merged in their order; a module used several times (ALBERT) adds up its uses.
+
+    What passes is used up as it comes by and never kept: memory grows with the number of coordinates, not of tokens.
+    `each(name, statistic)` hears every batch's statistic before it is merged, in order: the place to refuse what is not finite.
+    Raises VPError with the sentence `nothing` if nothing was seen, or fewer than `least` tokens; without one, {} is the answer.
+    """
+    sites = tuple(sites)
+
+    def one(copy: nn.Module, batch: Batch) -> dict[str, Stat]:
+        real = {decoder: batch.real_tokens(decoder) for decoder in (False, True)}
+        seen: dict[str, Stat] = {}
+
+        def see(site: Site, value: Tensor) -> None:
+            _add(seen, site.name, make(site, site.part(value).flatten(0, -2), real[site.decoder]))
+
+        with torch.inference_mode(), observed(copy, sites, see):
+            copy(**batch.inputs)
+        return seen
+
+    total: dict[str, Stat] = {}
+    for seen in each_batch(model, batches, one):
+        for name, new in seen.items():
+            each(name, new)
+            _add(total, name, new)
+    if nothing is not None and (not total or next(iter(total.values())).count < least):
+        raise VPError(nothing)
+    return total
+
+
+def _add(total: dict[str, Stat], name: str, new: Stat) -> None:
+    if name in total:
+        total[name].merge(new)
+    else:
+        total[name] = new

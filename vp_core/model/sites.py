@@ -1,0 +1,109 @@
+"""Where to look in a model, and the only place where hooks are put on one: `observed` places them and takes them off again.
+
+    sites = [Site("x", "bert.encoder.layer.0.output.dense", inputs=True)]
+    with observed(copy, sites, lambda site, values: kept.append(values)):
+        copy(**batch.inputs)
+
+`copy` is a structural copy (`vp_core.model.sharing.share`), for hooks belong to the modules: every pass through them meets
+them, in whatever thread and for whatever purpose.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from vp_core.model.projections import Projection
+
+_INPUT = "hidden_states"
+"""The first argument's name where a model hands it on by name, as it does to some layers."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where to look: what goes into (`inputs`) or comes out of the module at `path`, coordinates `start` to `start + width`.
+
+    `width` None means all from `start` on. `name` is the observer's own; `decoder` says that the tokens which pass are those of
+    an encoder-decoder's decoder.
+    """
+
+    name: str
+    path: str
+    inputs: bool
+    start: int = 0
+    width: int | None = None
+    decoder: bool = False
+
+    def part(self, value: Any) -> Tensor:
+        """A view of this site's coordinates (…, width) in what passed there, (…, n) or a tuple that begins with it.
+
+        >>> Site("key", "c_attn", inputs=False, start=1, width=2).part((torch.tensor([[5, 6, 7, 8]]), None))
+        tensor([[6, 7]])
+        """
+        values = value[0] if isinstance(value, tuple) else value
+        return values[..., self.start : None if self.width is None else self.start + self.width]
+
+
+class Enough(Exception):
+    """Raised by a `see` that wants nothing of what lies behind its site: the pass ends there (see `forward`)."""
+
+
+def input_site(p: Projection, name: str | None = None) -> Site:
+    """What a projection reads (…, d_in), under its own name or another."""
+    return Site(name or p.name, p.path, True, 0, p.d_in, p.decoder)
+
+
+def output_site(p: Projection, name: str | None = None) -> Site:
+    """What a projection puts out (…, d_out), its rows only where one module holds several; under its own name or another."""
+    return Site(name or p.name, p.path, False, p.start, p.d_out, p.decoder)
+
+
+def neuron_site(p: Projection) -> Site:
+    """A projection's neurons (…, d_out): its output, or under a gate the product, which is what the consumer reads."""
+    return Site(p.name, p.consumer, True, p.start, p.d_out, p.decoder) if p.gate and p.consumer else output_site(p)
+
+
+@contextmanager
+def observed(model: nn.Module, sites: Iterable[Site], see: Callable[[Site, Any], Any]) -> Iterator[None]:
+    """While open, every pass through `model` calls `see(site, value)` at each site, as often as the module there is used.
+
+    `value` is the module's first argument, or what it returns: whole, and a tuple where it is one (see `Site.part`). If
+    `see` returns anything but None, that goes on in the value's place. `see` may raise Enough to end the pass. Sites of one
+    module are called in the order given. No hook is left afterwards, whatever happened. Raises AttributeError for a path
+    that is none.
+    """
+    handles: list[Any] = []
+    try:
+        for site in sites:
+            handles.append(_place(model.get_submodule(site.path), site, see))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def forward(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
+    """The model's output for these inputs, or None where an observer has said `Enough` before its end."""
+    try:
+        return model(**inputs)
+    except Enough:
+        return None
+
+
+def _place(module: nn.Module, site: Site, see: Callable[[Site, Any], Any]) -> Any:
+    """The handle of the hook that calls `see` for one site."""
+
+    def before(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any] | None:
+        new = see(site, args[0] if args else named[_INPUT])
+        if new is None:
+            return None
+        return ((new, *args[1:]), named) if args else (args, named | {_INPUT: new})
+
+    def after(_module: nn.Module, _args: Any, output: Any) -> Any:
+        return see(site, output)
+
+    if site.inputs:
+        return module.register_forward_pre_hook(before, with_kwargs=True)
+    return module.register_forward_hook(after)
