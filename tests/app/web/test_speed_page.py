@@ -62,8 +62,8 @@ def test_rows_come_and_stay(tiny_bert):
         ({"sparsities": "0,2"}, "'2' is not a number between 0 and 1"),
     ],
 )
-def test_a_bad_value_in_the_address_is_said(tiny_bert, query, says):
-    at = page(**tiny_bert, **query)
+def test_a_bad_value_in_the_address_is_said(short_demo, query, says):
+    at = page(**short_demo, **query)
     assert not at.exception and not at.error
     (warning,) = at.warning
     assert says in warning.value
