@@ -21,7 +21,7 @@ from vp_core.study import open_study
 from vp_core.training.finetune import lessons_of
 from vp_core.training.loop import Schedule
 from vp_core.training.run_folder import LOG, read_log
-from vp_core.training.snip import Material, SnipSettings, run
+from vp_core.training.snip import Material, SnipSettings, run_snip
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "identity_results.md"
@@ -71,7 +71,7 @@ def main(chosen: list[str], folder: Path) -> None:
         material = Material(
             study.model, lessons, study.calibration, study.question, study.loaded.fingerprint, study.loaded.tokenizer
         )
-        for row in run(material, settings(task, mode, more), folder / name, tell=print):
+        for row in run_snip(material, settings(task, mode, more), folder / name, tell=print):
             print(f"{name} {row['iteration']}: {row['share_pruned']:.1%} pruned, {row['value']:.4f}", flush=True)
         keep(folder / name / LOG, name)
     with atomic(RESULTS) as temporary:

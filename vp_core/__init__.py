@@ -53,7 +53,7 @@ _PUBLIC = {
     "curves": ("Curve", "CurveStore", "sweep", "curve", "score_of"),
     "training.loop": ("Lessons", "Schedule"),
     "training.finetune": ("lessons_of", "fine_tune"),
-    "training.snip": ("Material", "SnipSettings", "run"),
+    "training.snip": ("Material", "SnipSettings", "run_snip"),
 }
 """Module → its public names, in the order of the rooms: the one place that says what is public."""
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

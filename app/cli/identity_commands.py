@@ -145,7 +145,7 @@ def _snip(options: argparse.Namespace) -> None:
         study.model, _lessons(study, options), study.calibration, study.question, study.loaded.fingerprint,
         study.loaded.tokenizer,
     )  # fmt: skip
-    for row in snip.run(material, settings, folder, progress.tell, progress.watch):
+    for row in snip.run_snip(material, settings, folder, progress.tell, progress.watch):
         progress.close()
         say(
             f"{row['iteration']}/{settings.iterations}  {row['share_pruned']:.1%} pruned: {row['metric']} {row['value']:.4f} "

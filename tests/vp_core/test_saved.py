@@ -25,7 +25,7 @@ from vp_core.study import open_study
 from vp_core.training.finetune import lessons_of
 from vp_core.training.loop import Schedule
 from vp_core.training.run_folder import read_log
-from vp_core.training.snip import Material, SnipSettings, run
+from vp_core.training.snip import Material, SnipSettings, run_snip
 
 OLD = Path(__file__).parents[1] / "saved" / "0.4.0"
 UNITS = Recipe(criterion="weighted variance", units=STRUCTURED, budget="parameters")
@@ -132,7 +132,7 @@ def test_a_run_goes_on(study, tmp_path):
         study.model, lessons_of(study, "sst2", OLD / "data"), study.calibration, study.question, study.loaded.fingerprint,
         study.loaded.tokenizer,
     )  # fmt: skip
-    assert list(run(material, replace(settings, iterations=1), tmp_path / "run")) == then and len(then) == 2
-    rows = list(run(material, settings, tmp_path / "run"))
+    assert list(run_snip(material, replace(settings, iterations=1), tmp_path / "run")) == then and len(then) == 2
+    rows = list(run_snip(material, settings, tmp_path / "run"))
     assert rows[:2] == then and rows[2]["iteration"] == 2 and rows[2]["share_pruned"] >= then[1]["share_pruned"]
     assert load_pruned(tmp_path / "run" / "model").squeezed.cost.parameters_left == rows[2]["parameters"]

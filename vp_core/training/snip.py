@@ -97,7 +97,7 @@ class Material:
     tokenizer: PreTrainedTokenizerBase | None = None
 
 
-def run(
+def run_snip(
     material: Material, settings: SnipSettings, folder: str | Path, tell: Tell = lambda news: None, watch: Watch | None = None
 ) -> Iterator[dict[str, Any]]:
     """Rows of the log, one an iteration (the first, 0, is the model before anything leaves), those already there first.

@@ -103,7 +103,7 @@ def test_a_run_keeps_what_it_had(python, tmp_path, folders, data):
 import torch
 torch.set_num_threads(1)  # sums in one order, whatever else the machine does
 from vp_core.training.loop import Schedule
-from vp_core.training.snip import Material, SnipSettings, run
+from vp_core.training.snip import Material, SnipSettings, run_snip
 from vp_core.study import open_study
 from vp_core.training.finetune import lessons_of
 study = open_study(sys.argv[2], "sst2", sys.argv[3])
@@ -111,7 +111,7 @@ lessons = lessons_of(study, "sst2", sys.argv[3])
 material = Material(study.model, lessons, study.calibration, study.question, "m", study.loaded.tokenizer)
 schedule = Schedule(examples=16, batch=8, precision="float32")
 def go(folder, iterations):
-    for row in run(material, SnipSettings("joint", iterations, at_least=2, schedule=schedule), folder):
+    for row in run_snip(material, SnipSettings("joint", iterations, at_least=2, schedule=schedule), folder):
         print(row["iteration"], row["value"])
 here = Path(sys.argv[1])
 """

@@ -135,7 +135,7 @@ def other_words(monkeypatch):
 def test_what_serves_everybody_is_measured_to_its_end_but_a_refit_is_not(words, request):
     if words == "others":
         request.getfixturevalue("other_words")
-    one, recipe, heard = bench("bert", 60), Recipe("variance", replacement="refit").checked(), []
+    one, recipe, heard = bench("bert", 60), Recipe("variance", replacement="refit"), []
     with work(cancelled=lambda: len(heard) > 0, hear=heard.append), pytest.raises(Cancelled):
         one.pruned(recipe, 0.3)  # nobody waits any more from the first message on
     (said,) = heard
@@ -148,7 +148,7 @@ def test_what_serves_everybody_is_measured_to_its_end_but_a_refit_is_not(words, 
 
 
 def test_a_refit_that_was_cancelled_in_the_middle_is_begun_anew_by_the_next_who_asks():
-    one, recipe, heard = bench("bert", 60), Recipe("variance", replacement="refit").checked(), []
+    one, recipe, heard = bench("bert", 60), Recipe("variance", replacement="refit"), []
     one.gradients()
     with work(cancelled=lambda: len(heard) == 1, hear=heard.append), pytest.raises(Cancelled):
         one.pruned(recipe, 0.3)

@@ -15,7 +15,7 @@ import torch
 from vp_core.model.blocks import Block
 from vp_core.squeezing.folder import load_pruned
 from vp_core.training.run_folder import Checkpoint, read_log
-from vp_core.training.snip import run
+from vp_core.training.snip import run_snip as run
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]

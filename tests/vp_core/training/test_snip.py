@@ -21,7 +21,7 @@ from vp_core.squeezing.cost import parameters
 from vp_core.squeezing.folder import load_pruned
 from vp_core.training import snip
 from vp_core.training.loop import Schedule
-from vp_core.training.snip import run
+from vp_core.training.snip import run_snip as run
 from vp_core.training.write_back import freeze_new_biases, write_back
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
