@@ -107,10 +107,9 @@ def test_libraries_that_one_module_knows():
 
 def packages():
     """Rooms with files of their own: name → modules in it, without `__init__`."""
-    rooms = [name for name, path in modules().items() if path.name == "__init__.py" and name.count(".")]
-    return {
-        room: [n for n in modules() if n.rpartition(".")[0] == room and modules()[n].name != "__init__.py"] for room in rooms
-    }
+    rooms = [name for name, path in modules().items() if path.name == "__init__.py"]
+    files = [name for name in modules() if name not in rooms]
+    return {room: [name for name in files if name.rpartition(".")[0] == room] for room in rooms if "." in room}
 
 
 @pytest.mark.parametrize("room", packages())
