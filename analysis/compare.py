@@ -10,13 +10,12 @@ from analysis import theme
 from analysis.names import METRIC_NAMES, titled
 from vp_core.curves import CurveStore, Row, known_point, order_of_points, sweep
 from vp_core.ground.work import checkpoint
-from vp_core.recipes import RECIPES, Recipe, find_recipe
+from vp_core.recipes import RANDOM, RECIPES, Recipe, find_recipe
 from vp_core.study import Study
 
 GRID = tuple(i / 10 for i in range(10))
 COARSE = (0.0, 0.3, 0.5, 0.7, 0.8)
 """For recipes whose every point is refitted anew."""
-RANDOM = "random units"
 SEEDS = (0, 1, 2)
 AT = (0.3, 0.5, 0.7, 0.8)
 """Shares of the linear parameters at which the summary tells the score."""
