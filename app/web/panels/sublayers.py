@@ -116,7 +116,7 @@ def norms_panel(study: Study, threshold: Threshold) -> None:
     """Distributions of the norms and spectral norms, of the model in hand and of the one beside it."""
     settings = visitor().settings
     st.markdown("##### How large their function norms are", help=TERMS["norms"])
-    which = beside.chosen(settings)
+    which = beside.shown_beside(settings)
     offer("beside", beside.choices(settings), which, format_func=lambda one: beside.title(settings, one))
     jobs = [caching.norms_job(study, visitor().name)]
     if which != "nothing":

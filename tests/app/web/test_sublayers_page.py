@@ -131,8 +131,8 @@ def test_what_is_drawn_beside(monkeypatch):
 
 def test_other_models_have_no_twin():
     own, demo = Settings(model="models/my-bert"), Settings()
-    assert beside.choices(own) == ("nothing", "rescaled") and beside.chosen(own) == "nothing"
-    assert beside.chosen(Settings(model="x", beside="twin")) == "nothing" and beside.chosen(demo) == "twin"
+    assert beside.choices(own) == ("nothing", "rescaled") and beside.shown_beside(own) == "nothing"
+    assert beside.shown_beside(Settings(model="x", beside="twin")) == "nothing" and beside.shown_beside(demo) == "twin"
     assert "not trained" in beside.title(own, "rescaled")
     assert beside.title(demo, "twin") == "its spectrally normalised twin"
     assert beside.title(Settings(model="demo-sn"), "twin") == "its plain twin"
