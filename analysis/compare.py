@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import theme
-from analysis.names import METRIC_NAMES, titled
+from analysis.names import METRIC_NAMES, RANDOM, titled
 from vp_core.curves import CurveStore, Row, known_point, order_of_points, sweep
 from vp_core.ground.work import checkpoint
 from vp_core.recipes import RECIPES, Recipe, find_recipe
@@ -16,7 +16,6 @@ from vp_core.study import Study
 GRID = tuple(i / 10 for i in range(10))
 COARSE = (0.0, 0.3, 0.5, 0.7, 0.8)
 """For recipes whose every point is refitted anew."""
-RANDOM = "random units"
 SEEDS = (0, 1, 2)
 AT = (0.3, 0.5, 0.7, 0.8)
 """Shares of the linear parameters at which the summary tells the score."""

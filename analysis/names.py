@@ -21,6 +21,8 @@ TYPE_LABELS = {
 """Projection types under a column of a figure."""
 KIND_NAMES = {"head": "heads", "attention": "attention blocks", "ffn": "FFNs"}
 """Kinds of blocks, several of them."""
+RANDOM = "random units"
+"""The line beside named recipes that is the mean of several seeds (`analysis.compare`)."""
 
 
 def split_name(name: str) -> tuple[int, str]:

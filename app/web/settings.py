@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from analysis.compare import RANDOM
+from analysis.names import RANDOM
 from app.web import settings_fields as kind
 from app.web.settings_fields import Setting, setting
 from vp_core.ground.errors import one_of
