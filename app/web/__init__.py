@@ -3,10 +3,10 @@
 settings_fields  the kinds of settings: which values, how one stands in the address
 settings         what a visitor can choose, each choice declared once
 address          all choices in the address of the page, and back
+glossary         a sentence for every other term
 jobs             computations that go on while the page lives
 components       the parts in the browser: slider, figures that follow it
 visitor          all that is kept of one visitor
-glossary         a sentence for every other term
 choices          the widgets of the settings
 sidebar          those on the left
 waiting          the jobs that a visitor follows
