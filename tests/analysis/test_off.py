@@ -14,7 +14,7 @@ from vp_core.training.threshold import Threshold
 
 @pytest.fixture(scope="module")
 def norms(studies):
-    return studies["bert"].bench().norms()
+    return studies["bert"].measured().norms()
 
 
 def thresholds(norms, mode, theta=0.95, gate=False):

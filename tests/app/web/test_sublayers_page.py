@@ -49,7 +49,7 @@ def exact(at: AppTest) -> bool:
 
 
 def test_the_score_is_that_of_the_library_and_the_difference_to_dense(study, page):
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     attention, ffn = off.first_epsilon(norms, "joint", 0.95)
     chosen = Threshold(float(attention), float(ffn))
     gone = chosen.off(norms)
@@ -89,7 +89,7 @@ def test_both_ends_of_the_slider_and_a_setting_that_is_known(study, monkeypatch,
 
 
 def test_theta_and_the_gate_count(study, page):
-    norms, eps = study.bench().norms(), "2"
+    norms, eps = study.measured().norms(), "2"
     at = until(page(beside="nothing", mode="heads", eps_attention=eps, theta="0.5"), exact)
     loose = len(Threshold(2.0, 1.0, 0.5, "heads").off(norms))
     strict = len(Threshold(2.0, 1.0, 1.0, "heads").off(norms))
@@ -128,8 +128,8 @@ def test_what_is_drawn_beside(page, monkeypatch):
 
 def test_other_models_have_no_twin():
     own, demo = Settings(model="models/my-bert"), Settings()
-    assert beside.choices(own) == ("nothing", "rescaled") and beside.chosen(own) == "nothing"
-    assert beside.chosen(Settings(model="x", beside="twin")) == "nothing" and beside.chosen(demo) == "twin"
+    assert beside.choices(own) == ("nothing", "rescaled") and beside.shown_beside(own) == "nothing"
+    assert beside.shown_beside(Settings(model="x", beside="twin")) == "nothing" and beside.shown_beside(demo) == "twin"
     assert "not trained" in beside.title(own, "rescaled")
     assert beside.title(demo, "twin") == "its spectrally normalised twin"
     assert beside.title(Settings(model="demo-sn"), "twin") == "its plain twin"
@@ -157,7 +157,7 @@ def test_a_bad_value_in_the_address_is_named_and_the_default_taken(name, value, 
 def test_every_family_has_its_blocks(page, folders, data, family):
     at = until(page(model=str(folders[family]), beside="rescaled"), exact)
     study = open_study(str(folders[family]), "sst2", data, calibration=64)
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     attention, ffn = off.first_epsilon(norms, "joint", 0.95)
     *_, score = threshold.running_scores(study, Threshold(float(attention), float(ffn)))
     assert at.metric[0].value == f"{100 * score.value:.1f} %"
@@ -244,5 +244,5 @@ def test_the_twin_of_the_demo_is_there_at_once(monkeypatch, demo):
     monkeypatch.setattr(beside, "open_study", None)  # nothing is loaded
     (twin,) = beside.norms_beside(demo, Settings(), "twin")
     assert twin.name == "spectrally normalised" and twin.norms.data == demo.calibration_id
-    assert twin.norms.blocks == demo.bench().norms().blocks
+    assert twin.norms.blocks == demo.measured().norms().blocks
     assert len(twin.sigmas) == 36 and twin.sigmas["sigma"].between(4.9, 5.1).all()
