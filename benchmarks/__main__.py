@@ -16,7 +16,10 @@ from vp_core.ground.names import CALIBRATION
 from vp_core.ground.parallel import WORKERS
 from vp_core.study import open_study
 
-_ALL = ["statistics", "evaluation", "heat_map", "squeezing", "peers", "replacement", "identity", "training", "table2", "app"]
+_ALL = [
+    "statistics", "evaluation", "heat_map", "squeezing", "peers", "replacement", "identity", "training", "table2", "imports",
+    "app",
+]  # fmt: skip
 
 
 def main(chosen: list[str]) -> None:
