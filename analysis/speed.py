@@ -10,7 +10,7 @@ from analysis.live import STEPS, LiveFigure
 from vp_core.ground.work import checkpoint
 from vp_core.model.projections import find_layers
 from vp_core.recipes import Recipe
-from vp_core.speed import Row, compare, forms_of
+from vp_core.speed import SpeedRow, compare, forms_of
 from vp_core.squeezing.cost import cost
 from vp_core.squeezing.timing import REPEATS
 from vp_core.study import Study
@@ -30,7 +30,7 @@ _UNMEASURED_TO = 0.7
 """Sparsity up to which the axis of the limit reaches before anything is measured."""
 
 
-def measure(
+def measure_speeds(
     study: Study,
     recipe: Recipe,
     sparsities: Sequence[float],
@@ -38,7 +38,7 @@ def measure(
     length: int,
     precision: str = "float32",
     repeats: int = REPEATS,
-) -> Iterator[list[Row]]:
+) -> Iterator[list[SpeedRow]]:
     """One sparsity after the other: rows of its three forms, better with every round. Join their last ones with `table`."""
     for sparsity in sparsities:
         checkpoint()
@@ -47,7 +47,7 @@ def measure(
             yield [row | {"sparsity": sparsity} for row in rows]
 
 
-def table(rows: Sequence[Row]) -> pd.DataFrame:
+def table(rows: Sequence[SpeedRow]) -> pd.DataFrame:
     """A tidy table with the columns COLUMNS, one row for each sparsity and form."""
     made = pd.DataFrame(list(rows), columns=list(COLUMNS))
     order = made["form"].map(FORMS.index)

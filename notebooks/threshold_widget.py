@@ -14,12 +14,11 @@ from analysis.names import KIND_NAMES
 from notebooks.widgets import REST, WIDTH, AtRest, figure_widget, main_thread, score_html
 from vp_core.asking.evaluate import Score
 from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import MODES
+from vp_core.ground.names import MODES, THETA
 from vp_core.ground.work import TURNS, Cancelled, work
 from vp_core.model.blocks import Block
 from vp_core.recipes import Recipe
 from vp_core.study import Study
-from vp_core.training.snip import THETA
 from vp_core.training.threshold import Threshold, key, running_scores
 
 

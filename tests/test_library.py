@@ -25,9 +25,8 @@ def test_every_public_name_has_its_place_and_an_example():
 
 def test_the_examples_print_what_the_page_says(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    text = re.sub(
-        r"^```.*$", "", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE
-    )  # where an output ends, not its last line
+    # a fence is where an output ends, not its last line
+    text = re.sub(r"^```.*$", "", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     told, session = [], doctest.DocTestParser().get_doctest(text, {}, PAGE.name, str(PAGE), 0)
     assert len(session.examples) > 50
     found = doctest.DocTestRunner(verbose=False, optionflags=FLAGS).run(session, out=told.append)

@@ -122,6 +122,8 @@ RECIPES: Mapping[str, Recipe] = {
     "best": replace(_UNITS, criterion="surgeon", basis="principal", scope="measured", replacement="least squares"),
 }
 """By name, usable everywhere. `paper` removes a share of rows, the others a share of the linear parameters."""
+RANDOM = "random units"
+"""The baseline beside them in comparisons: units at random, several seeds."""
 
 
 def find_recipe(name: str) -> Recipe:

@@ -3,13 +3,13 @@
 settings_fields  the kinds of settings: which values, how one stands in the address
 settings         what a visitor can choose, each choice declared once
 address          all choices in the address of the page, and back
-visitor          all that is kept of one visitor
 glossary         a sentence for every other term
+jobs             computations that go on while the page lives
+components       the parts in the browser: slider, figures that follow it
+visitor          all that is kept of one visitor
 choices          the widgets of the settings
 sidebar          those on the left
-jobs             computations that go on while the page lives
 waiting          the jobs that a visitor follows
-components       the parts in the browser: slider, figures that follow it
 measuring        speed, one measurement at a time
 order            what goes first, for the panels beside the score
 beside           function norms of the model in hand, and of what is drawn beside it

@@ -30,10 +30,10 @@ class Norms:
     sigmas: pd.DataFrame | None = None
 
 
-def name_of(model: str) -> str:
+def model_name(model: str) -> str:
     """What a model is called in the figures.
 
-    >>> name_of("demo"), name_of("models/my-bert")
+    >>> model_name("demo"), model_name("models/my-bert")
     ('plain', 'my-bert')
     """
     return _NAMES.get(model, model.rstrip("/").rsplit("/", 1)[-1])
@@ -44,21 +44,21 @@ def choices(settings: Settings) -> tuple[str, ...]:
     return BESIDE if settings.model in TWINS else BESIDE[1:]
 
 
-def chosen(settings: Settings) -> str:
+def shown_beside(settings: Settings) -> str:
     """What is drawn beside the model in hand."""
     return settings.beside if settings.beside in choices(settings) else choices(settings)[0]
 
 
 def title(settings: Settings, which: str) -> str:
     """What a choice is called on screen."""
-    twin = name_of(TWINS.get(settings.model, ""))
+    twin = model_name(TWINS.get(settings.model, ""))
     return {"twin": f"its {twin} twin", "rescaled": "weights only rescaled (not trained)"}.get(which, which)
 
 
 def norms_of(study: Study) -> Iterator[Norms]:
     """Norms of the model in hand: function norms first, since they can be shown without the rest."""
     say("measuring function norms")
-    yield from _parts(name_of(study.loaded.name), study.measured().norms(), study.model)
+    yield from _parts(model_name(study.loaded.name), study.measured().norms(), study.model)
 
 
 def norms_beside(study: Study, settings: Settings, which: str) -> Iterator[Norms]:
@@ -70,13 +70,13 @@ def norms_beside(study: Study, settings: Settings, which: str) -> Iterator[Norms
         return
     kept = kept_norms.read(TWINS[settings.model], study.calibration_id)
     if kept is not None:  # the demo's own texts: nothing has to be loaded
-        yield Norms(name_of(TWINS[settings.model]), kept[0], as_table(kept[1]))
+        yield Norms(model_name(TWINS[settings.model]), kept[0], as_table(kept[1]))
         return
     twin = open_study(
         TWINS[settings.model], settings.task, settings.data or None, text=settings.columns, label=settings.label,
         calibration=settings.calibration,
     )  # fmt: skip
-    yield from _parts(name_of(twin.loaded.name), twin.measured().norms(), twin.model)
+    yield from _parts(model_name(twin.loaded.name), twin.measured().norms(), twin.model)
 
 
 def _parts(name: str, norms: FunctionNorms, model: PreTrainedModel) -> Iterator[Norms]:

@@ -20,7 +20,7 @@ from app.web.measuring import Measurements
 from app.web.order import Order, order_of
 from app.web.settings import Settings
 from vp_core.asking.evaluate import Score
-from vp_core.curves import CurveStore, Row, known_point, score_of
+from vp_core.curves import CurveRow, CurveStore, known_point, score_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
 from vp_core.ground.store import cache_dir
@@ -101,7 +101,7 @@ def order_job(study: Study, recipe: Recipe, watcher: str) -> Job[Order]:
     return _shared(key, lambda: _for_everybody(study, lambda: order_of(study, recipe), total=1), watcher, again=False)
 
 
-def curve_job(study: Study, recipe: Recipe, by: str, precision: str, watcher: str) -> Job[Row]:
+def curve_job(study: Study, recipe: Recipe, by: str, precision: str, watcher: str) -> Job[CurveRow]:
     """The background curves of a recipe, under several criteria or with the rungs of the ladder."""
     return compare_job(study, ladder.lines(recipe, by), precision, watcher, recipe)
 
@@ -111,20 +111,20 @@ def lines_key(study: Study, lines: compare.Lines, precision: str) -> str:
     return " ".join(study.key(recipe, 2.0, precision) for recipes in lines.values() for recipe in recipes)
 
 
-def compare_job(study: Study, lines: compare.Lines, precision: str, watcher: str, after: Recipe | None = None) -> Job[Row]:
+def compare_job(study: Study, lines: compare.Lines, precision: str, watcher: str, after: Recipe | None = None) -> Job[CurveRow]:
     """Lines of recipes, point by point; every finished one is kept. What the score of `after` needs is measured first."""
 
-    def make() -> Job[Row]:
-        job: Job[Row]
+    def make() -> Job[CurveRow]:
+        job: Job[CurveRow]
 
         def tell(text: str) -> None:
             job.doing = text
 
-        def rows() -> Iterator[Row]:
+        def rows() -> Iterator[CurveRow]:
             if after is not None:
                 time.sleep(HEAD_START)
                 study.ranking(after)  # waits for the score's own preparation rather than measure something else beside it
-            yield from compare.measure(study, lines, store(study), precision, tell)
+            yield from compare.measure_lines(study, lines, store(study), precision, tell)
 
         job = Job(rows, total=len(compare.points_of(study, lines)), said=said(study), turn=Turn.LAST)
         return job

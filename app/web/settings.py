@@ -4,26 +4,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from analysis.compare import RANDOM
 from app.web import settings_fields as kind
 from app.web.settings_fields import Setting, setting
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import (
     BASES,
+    CALIBRATION,
     CRITERIA,
     MODES,
     MOST_STEPS,
     PRECISIONS,
     REPLACEMENTS,
     SCOPES,
+    THETA,
     TYPES,
+    check_epsilon,
+    check_theta,
     check_types,
     check_units,
 )
-from vp_core.recipes import RECIPES, Recipe, recipe_name
-from vp_core.study import CALIBRATION
-from vp_core.training.gate import check_epsilon, check_theta
-from vp_core.training.snip import THETA
+from vp_core.recipes import RANDOM, RECIPES, Recipe, recipe_name
 
 UNIT_CHOICES = (
     "rows", "ffn neurons,values,pairs", "ffn neurons", "heads", "ffn neurons,heads", "heads,feed-forward", "sublayers",

@@ -7,13 +7,13 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.evaluate import Score, evaluate
 from vp_core.ground.errors import one_of
-from vp_core.ground.names import MODES, THETA
+from vp_core.ground.names import MODES, THETA, check_epsilon, check_theta
 from vp_core.ground.store import digest
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.squeezing.blocks_off import masked_without
 from vp_core.study import Study
-from vp_core.training.gate import check_epsilon, check_theta, gated
+from vp_core.training.gate import gated
 from vp_core.training.leaving import blocks_that_leave
 
 

@@ -13,7 +13,7 @@ from app.web.jobs import Job
 from app.web.settings import OWN, Settings
 from app.web.visitor import visitor
 from app.web.waiting import begin, following, leave, progress_line
-from vp_core.curves import Row
+from vp_core.curves import CurveRow
 from vp_core.ground.errors import VPError
 from vp_core.study import Study
 
@@ -46,7 +46,7 @@ def lines_by(settings: Settings) -> compare.Lines:
     return compare.lines_of(settings.recipes, settings.recipe if OWN in settings.recipes else None, OWN)
 
 
-def _controls(study: Study, settings: Settings, lines: compare.Lines, known: int, total: int) -> Job[Row] | None:
+def _controls(study: Study, settings: Settings, lines: compare.Lines, known: int, total: int) -> Job[CurveRow] | None:
     """The button with what goes on beside it; returns the job while it runs."""
     key = caching.lines_key(study, lines, settings.precision)
     found = following("compare", key)

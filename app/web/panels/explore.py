@@ -15,7 +15,7 @@ from app.web.settings import LINES, Settings
 from app.web.visitor import Followed, visitor
 from app.web.waiting import follow, forget, leave, progress_line
 from vp_core.asking.evaluate import Score
-from vp_core.curves import Row
+from vp_core.curves import CurveRow
 from vp_core.ground.errors import VPError
 from vp_core.study import Study
 
@@ -124,7 +124,7 @@ def curve_panel(study: Study) -> None:
     job, rows = curve.job, list(curve.job.items)
     removed = theme.SHARE_NAMES[settings.recipe.budget]
     drawn = curves.draw(
-        ladder.table(rows), study.question.task.metric, settings.position / 100, ladder.chosen(settings.recipe, by), "line",
+        ladder.table(rows), study.question.task.metric, settings.position / 100, ladder.own_line(settings.recipe, by), "line",
         removed,
     )  # fmt: skip
     components.figure("curve", drawn, "score-against-sparsity", settings.position, components.ticket(job), _CURVE_POLL_MS)
@@ -155,7 +155,7 @@ def curve_csv() -> None:
     components.csv_button("curve", table)
 
 
-def _curve(study: Study, settings: Settings) -> Followed[Row]:
+def _curve(study: Study, settings: Settings) -> Followed[CurveRow]:
     """The curve of this visitor's question; a cancelled one stays as it was until asked to go on."""
     recipe, by = settings.recipe, settings.curve_lines
     key = caching.lines_key(study, ladder.lines(recipe, by), settings.precision)

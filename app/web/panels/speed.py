@@ -18,7 +18,7 @@ from app.web.visitor import visitor
 from app.web.waiting import follow, forget, leave, progress_line
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import WORKERS
-from vp_core.speed import Row
+from vp_core.speed import SpeedRow
 from vp_core.study import Study
 
 _POLL_MS = 1000
@@ -128,7 +128,7 @@ def _controls(wanted: Wanted, found: Found, row: Sequence[DeltaGenerator]) -> st
     return "" if job is None else components.ticket(job)
 
 
-def _watch(wanted: Wanted) -> tuple[Job[list[Row]] | None, str]:
+def _watch(wanted: Wanted) -> tuple[Job[list[SpeedRow]] | None, str]:
     """The measurement that concerns this visitor, and how: watched, stopping, another, or ended.
 
     Whoever asks the same question watches the measurement that runs; it ends when nobody does any more.

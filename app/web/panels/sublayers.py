@@ -16,11 +16,10 @@ from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
 from app.web.settings import Settings
 from app.web.visitor import visitor
 from app.web.waiting import follow
-from vp_core.ground.names import MODES
+from vp_core.ground.names import MODES, THETA
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block
 from vp_core.study import Study
-from vp_core.training.snip import THETA
 from vp_core.training.threshold import Threshold
 from vp_core.training.threshold import key as threshold_key
 
@@ -117,7 +116,7 @@ def norms_panel(study: Study, threshold: Threshold) -> None:
     """Distributions of the norms and spectral norms, of the model in hand and of the one beside it."""
     settings = visitor().settings
     st.markdown("##### How large their function norms are", help=TERMS["norms"])
-    which = beside.chosen(settings)
+    which = beside.shown_beside(settings)
     offer("beside", beside.choices(settings), which, format_func=lambda one: beside.title(settings, one))
     jobs = [caching.norms_job(study, visitor().name)]
     if which != "nothing":

@@ -10,8 +10,8 @@ from app.cli.main import _parser, main
 from app.cli.options import recipe_from
 from vp_core.asking.tasks import TASKS
 from vp_core.ground import names
+from vp_core.ground.names import CALIBRATION
 from vp_core.recipes import RECIPES, Recipe
-from vp_core.study import CALIBRATION
 from vp_core.training.loop import Schedule
 from vp_core.training.snip import SnipSettings
 

@@ -147,14 +147,14 @@ def test_calibration_is_a_choice(short_demo):
 
 
 def test_while_it_measures_the_page_says_what_at(tiny_bert, monkeypatch):
-    told, measure = threading.Event(), allocation.measure
+    told, measure = threading.Event(), allocation.measure_losses
 
     def until_it_is_told(*arguments):
         for one in measure(*arguments):
             yield one
             told.wait(60)
 
-    monkeypatch.setattr(allocation, "measure", until_it_is_told)
+    monkeypatch.setattr(allocation, "measure_losses", until_it_is_told)
     at = page(
         **tiny_bert,
         units="ffn neurons",

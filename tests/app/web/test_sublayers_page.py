@@ -113,7 +113,7 @@ def test_a_mode_has_the_sliders_of_its_blocks(page):
     assert f"of {tiny.LAYERS} attention blocks" in text(at) and f"of {tiny.LAYERS} FFNs" in text(at)
 
 
-def test_what_is_drawn_beside(monkeypatch):
+def test_what_is_drawn_beside(page, monkeypatch):
     drawn = []
     monkeypatch.setattr(
         "analysis.function_norms.draw", lambda models, *_: drawn.append(dict(models)) or theme.placeholder("", "")
@@ -122,17 +122,14 @@ def test_what_is_drawn_beside(monkeypatch):
     assert list(drawn[-1]) == ["plain", "spectrally normalised"]
     plain, twin = drawn[-1].values()
     assert twin.data == plain.data and twin.model != plain.model  # the same texts, another model
-    at = until(
-        open_page("sublayers", **FEW, beside="rescaled"),
-        lambda at: len(drawn[-1]) == 2 and "weights only" in list(drawn[-1])[1],
-    )
+    at = until(page(beside="rescaled"), lambda at: len(drawn[-1]) == 2 and "weights only" in list(drawn[-1])[1])
     assert text(at).count("##### How far its matrices stretch") == 1
 
 
 def test_other_models_have_no_twin():
     own, demo = Settings(model="models/my-bert"), Settings()
-    assert beside.choices(own) == ("nothing", "rescaled") and beside.chosen(own) == "nothing"
-    assert beside.chosen(Settings(model="x", beside="twin")) == "nothing" and beside.chosen(demo) == "twin"
+    assert beside.choices(own) == ("nothing", "rescaled") and beside.shown_beside(own) == "nothing"
+    assert beside.shown_beside(Settings(model="x", beside="twin")) == "nothing" and beside.shown_beside(demo) == "twin"
     assert "not trained" in beside.title(own, "rescaled")
     assert beside.title(demo, "twin") == "its spectrally normalised twin"
     assert beside.title(Settings(model="demo-sn"), "twin") == "its plain twin"
