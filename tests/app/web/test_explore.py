@@ -29,6 +29,7 @@ def no_curve(monkeypatch):
     monkeypatch.setattr(caching, "HEAD_START", 3600.0)
 
 
+@pytest.mark.slow
 def test_the_default_shows_the_librarys_number(demo, no_curve):
     at = exact(page())
     assert not at.exception
