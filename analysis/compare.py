@@ -55,7 +55,7 @@ def points_of(study: Study, lines: Lines) -> list[tuple[str, Recipe, float]]:
 
 
 def known(study: Study, lines: Lines, store: CurveStore, precision: str = "float32") -> list[CurveRow]:
-    """The points that were finished before."""
+    """Rows of the points that the store has already, with the column `line`."""
     found = ((name, known_point(study, recipe, s, precision, store)) for name, recipe, s in points_of(study, lines))
     return [row | {"line": name} for name, row in found if row is not None]
 
@@ -125,7 +125,9 @@ def _at(at: float, share: np.ndarray, value: np.ndarray) -> float:
 
 
 def area(share: np.ndarray, value: np.ndarray, dense: float) -> float:
-    """Mean height of a curve by the trapezoid rule, as a part of `dense`; NaN for a single point.
+    """Mean height of a curve, `value` over `share` (points,), by the trapezoid rule, as a part of `dense`.
+
+    NaN for a single point.
 
     >>> area(np.array([0.0, 0.5]), np.array([0.8, 0.4]), 0.8)
     0.75
@@ -135,7 +137,9 @@ def area(share: np.ndarray, value: np.ndarray, dense: float) -> float:
 
 
 def within(share: np.ndarray, value: np.ndarray, dense: float, loss: float = POINT) -> float:
-    """The share up to which a curve stays at most `loss` below `dense`; its end if it never falls so far.
+    """The share up to which a curve, `value` over `share` (points,), stays at most `loss` below `dense`.
+
+    Its end if it never falls so far, NaN where `dense` is.
 
     >>> round(within(np.array([0.0, 0.5, 0.7]), np.array([0.90, 0.90, 0.88]), 0.90), 6)
     0.6

@@ -19,7 +19,7 @@ def columns(ranking: Ranking) -> tuple[str, ...]:
 
 
 def what_goes(ranking: Ranking) -> str:
-    """`rows` or `units`."""
+    """What the cells of the heat map count: `rows` or `units`."""
     return "rows" if columns(ranking) == TYPES else "units"
 
 

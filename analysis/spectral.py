@@ -22,7 +22,7 @@ def spectral_table(model: PreTrainedModel) -> pd.DataFrame:
 
 
 def as_table(sigmas: Mapping[str, float]) -> pd.DataFrame:
-    """The same from σ by projection name (`3.ffn_in`)."""
+    """One row a projection, from σ by projection name (`3.ffn_in`): layer, type, sigma."""
     places = [split_name(name) for name in sigmas]
     return pd.DataFrame({"layer": [p[0] for p in places], "type": [p[1] for p in places], "sigma": list(sigmas.values())})
 
@@ -87,5 +87,5 @@ def draw_training(table: pd.DataFrame, types: Sequence[str] = TYPES) -> go.Figur
 
 
 def _types(table: pd.DataFrame) -> list[str]:
-    """Those in a table, in the order of a layer."""
+    """The projection types in a table, in the order of a layer."""
     return [type_ for type_ in TYPES if np.any(table["type"] == type_)]

@@ -77,7 +77,7 @@ def limit(study: Study, recipe: Recipe, length: int, sparsities: Sequence[float]
 
 
 def no_limit() -> pd.DataFrame:
-    """What `limit` gives, before it is known."""
+    """An empty table with the columns of `limit`, for as long as the limit is not known."""
     return pd.DataFrame({"sparsity": [], "speedup": []}, dtype=float)
 
 

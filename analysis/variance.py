@@ -66,7 +66,7 @@ def neuron_table(scores: Mapping[str, Tensor], ranking: Ranking, type_: str, sha
     """One row a unit of one projection type or kind: layer, neuron, score, rank within the layer, the sparsity it goes at.
 
     `gone_at` is the smallest sparsity of the slider at which the unit is removed; `shares` are the shares of units that go
-    at the slider's positions. A unit that none of them takes has 1.01.
+    at the slider's positions. A unit that none of them takes has 1.01. `scores` are group name → (units,).
     """
     parts = []
     for name, place in ranking.place.items():
@@ -124,7 +124,7 @@ def draw_distribution(
     table: pd.DataFrame, scores: Mapping[str, Tensor], ranking: Ranking, criterion: str, type_: str, sparsity: float,
     shares: Sequence[float] = STEPS,
 ) -> LiveFigure:  # fmt: skip
-    """The distribution of scores in each layer with the cut: what lies left of the line goes."""
+    """The distribution of `scores`, group name → (units,), in each layer with the cut: what lies left of the line goes."""
     name = SCORE_NAMES[criterion]
     figure = theme.figure(f"Distribution by layer: {name}", f"{name} ({type_})", "layer")
     layers = sorted(table["layer"].unique())
@@ -159,7 +159,8 @@ def cut_lines(
     """For each slider position the x of three points a layer (from, to, gap): log10 of the score where the layer is cut.
 
     The cut lies halfway (in log) between the last of those who compete that goes and the first that stays. Where layers
-    compete by something else than these scores (`scaled`, `measured`) each layer is cut at a score of its own.
+    compete by something else than these scores (`scaled`, `measured`) each layer is cut at a score of its own. `scores` are
+    group name → (units,).
     """
     names = [name for name in ranking.place if split_name(name)[1] == type_]
     if ranking.scope in ("scaled", "measured"):
@@ -173,13 +174,13 @@ def cut_lines(
 def _shared_cuts(
     scores: Mapping[str, Tensor], ranking: Ranking, pool: str, floor: float, shares: Sequence[float]
 ) -> list[float | None]:
-    """Of all who compete with each other."""
+    """Where the scores of all who compete in a pool are cut, for each slider position."""
     rivals = np.concatenate([scores[name].numpy() for name in ranking.place if ranking.pool[name] == pool])
     return _cuts(_logs(rivals, floor), [count_removed(share, len(rivals)) for share in shares])
 
 
 def _own_cuts(values: np.ndarray, ranking: Ranking, name: str, floor: float, shares: Sequence[float]) -> list[float | None]:
-    """Of one layer, from how many of it go."""
+    """Where the scores (units,) of one layer are cut, from how many of it go at each slider position."""
     return _cuts(_logs(values, floor), [ranking.gone(name, share) for share in shares])
 
 

@@ -23,7 +23,7 @@ from vp_core.training.threshold import Threshold, key, running_scores
 
 
 def threshold_explorer(study: Study, mode: str = "joint", theta: float = THETA) -> "ThresholdExplorer":
-    """ε for attention and for FFNs on the scale of the measured norms, and θ, for a mode of `vp_core.model.blocks.MODES`."""
+    """ε for attention and for FFNs on the scale of the measured norms, and θ, for a mode of `vp_core.ground.names.MODES`."""
     one_of("mode", mode, tuple(MODES))
     return ThresholdExplorer(study, mode, theta)
 

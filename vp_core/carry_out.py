@@ -61,7 +61,7 @@ def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_
 class Stage:
     """A measured model, what earlier steps removed from it (`gone`), and what recipes make of it from here on.
 
-    Every result is kept by the part of the recipe that it depends on. Any number of threads may use one Stage. What is kept
+    Every result is cached by the part of the recipe that it depends on. Any number of threads may use one Stage. What is cached
     for everybody goes to its end, whoever asked for it; a refit, for one sparsity alone, can be cancelled.
     """
 
@@ -97,7 +97,7 @@ class Stage:
         )
 
     def shares(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
-        """About the same for many sparsities, without timing: interpolated from the savings of 65 plans.
+        """About what `share` gives for each of many sparsities, without timing: interpolated from the savings of 65 plans.
 
         Exact where the budget is a share of units; sparsities beyond what the units hold take all.
         """

@@ -70,7 +70,10 @@ class Curve:
 
 
 class CurveStore:
-    """Finished points by key, kept in a parquet file if a path is given. Safe for threads and for processes."""
+    """A cache of finished points by key, in a parquet file if a path is given. Safe for threads and for processes.
+
+    Raises VPError if the folder is not there, or the file is broken or something else.
+    """
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path) if path else None
@@ -82,6 +85,7 @@ class CurveStore:
             self._read()
 
     def get(self, key: str) -> CurveRow | None:
+        """The finished point of a key (`Study.key`), None if there is none."""
         with self._lock:
             return self._rows.get(key)
 
@@ -116,7 +120,7 @@ def _today(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def point(study: Study, recipe: Recipe, sparsity: float, score: Score, precision: str) -> CurveRow:
-    """One row of a curve."""
+    """One row of a curve: a score, what the plan takes, and the recipe that was asked."""
     cost = study.cost(recipe, sparsity)
     return {
         "recipe": recipe_name(recipe) or recipe.describe(),
@@ -203,7 +207,7 @@ def sweep(
     """Points of criteria (or whole recipes) × sparsities as they are finished; those the store has come at once.
 
     Every finished point is in the store before it is yielded, so a sweep that is interrupted or cancelled (`Cancelled`) loses
-    the running point only.
+    the running point only. Raises VPError for sparsities outside 0..1, and for what a recipe cannot do with the model.
     """
     recipe, store = recipe or Recipe(), store or CurveStore()
     for chosen, sparsity in order_of_points(criteria, [check_sparsity(s) for s in sparsities], recipe):

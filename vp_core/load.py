@@ -45,6 +45,7 @@ class LoadedModel:
 
     @property
     def layers(self) -> int:
+        """Number of layers; 0 for a squeezed model, whose projections are not listed."""
         return 1 + max((p.layer for p in self.projections), default=-1)
 
     @property

@@ -75,6 +75,7 @@ class Recipe:
 
     @property
     def single_rows(self) -> bool:
+        """Whether it removes single rows, as the paper does, and not units."""
         return "rows" in self.units
 
     @property
@@ -101,7 +102,7 @@ class Recipe:
         return "least squares" if self.replacement == "refit" else self.replacement
 
     def describe(self) -> str:
-        """In a few words."""
+        """The recipe in a few words."""
         what = "rows" if self.single_rows else " + ".join(self.units)
         turned = ", principal basis" if self.basis == "principal" else ""
         steps = f", {self.steps} steps" if self.steps > 1 else ""

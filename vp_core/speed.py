@@ -33,6 +33,7 @@ class Forms:
     cost: Cost
 
     def items(self) -> dict[str, PreTrainedModel]:
+        """The three models by the names that tables have for them."""
         return {"dense": self.dense, "masked": self.masked, "squeezed": self.squeezed}
 
 
@@ -66,7 +67,8 @@ def compare(
 ) -> Iterator[list[SpeedRow]]:
     """Rows of the three forms, better with every round; the last list has all repeats.
 
-    Speed-ups are against the dense model in the same precision and the same rounds.
+    Speed-ups are against the dense model in the same precision and the same rounds. Raises VPError for an unknown precision,
+    and for a batch or length that cannot be timed.
     """
     models = {name: in_precision(model, precision) for name, model in forms.items().items()}
     for timings in time_forward(models, batch, length, repeats):

@@ -37,7 +37,9 @@ from vp_core.squeezing.squeeze import Squeezed, squeeze
 class Study:
     """A loaded model, the question it is asked, and the texts its neurons are measured on.
 
-    Statistics and rankings are computed once, when first asked for, and kept. Any number of threads may use one Study.
+    Statistics and rankings are computed once, when first asked for, and cached. Any number of threads may use one Study. What
+    is asked of a recipe raises VPError if the model is squeezed already, if the units cannot meet the sparsity, or if the
+    criterion or the replacement does not fit the model.
     """
 
     loaded: LoadedModel
@@ -51,6 +53,7 @@ class Study:
 
     @property
     def model(self) -> PreTrainedModel:
+        """The model as it was loaded."""
         return self.loaded.model
 
     def measured(self, basis: str = "neurons") -> Measured:
@@ -74,6 +77,7 @@ class Study:
         return self.measured().seen_with(estimator, 0).statistics()
 
     def projections(self, types: Sequence[str] = TYPES) -> tuple[Projection, ...]:
+        """The model's projections of these types; VPError for unknown types and for a model that is squeezed already."""
         chosen = check_types(tuple(types))
         if not self.loaded.projections:
             raise VPError(f"The model {self.loaded.name!r} is squeezed already: prune the model that it was made from.")

@@ -36,7 +36,7 @@ def open_from(options: argparse.Namespace) -> Study:
 
 
 def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Recipe:
-    """The named recipe (the paper's, if none is named) with whatever the options say otherwise."""
+    """The named recipe (the paper's, if none is named) with whatever the options say otherwise; VPError for what cannot be."""
     one_of("precision", getattr(options, "precision", "float32"), PRECISIONS)
     said = {
         "criterion": criterion,
@@ -56,13 +56,14 @@ def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Re
 
 
 def count(name: str, text: str) -> int:
+    """A whole number above 0; VPError otherwise."""
     if not (text.isdecimal() and int(text) > 0):
         raise VPError(f"The {name} {text!r} is no whole number above 0: use 8.")
     return int(text)
 
 
 def parse_sparsities(text: str) -> list[float]:
-    """FROM:TO:STEP (TO included) or a list.
+    """Sparsities from FROM:TO:STEP (TO included) or a list; VPError for none, or any outside 0..1.
 
     >>> parse_sparsities("0:0.9:0.3"), parse_sparsities("0.5,0")
     ([0.0, 0.3, 0.6, 0.9], [0.5, 0.0])
@@ -83,11 +84,12 @@ def parse_sparsities(text: str) -> list[float]:
 
 
 def listed(text: str) -> list[str]:
+    """The parts of a list with commas, empty ones left out."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def number(name: str, text: str) -> float:
-    """Any finite number; what it may be is for whoever takes it to say."""
+    """Any finite number, VPError otherwise; what it may be is for whoever takes it to say."""
     try:
         value = float(text)
     except ValueError:
@@ -98,6 +100,7 @@ def number(name: str, text: str) -> float:
 
 
 def whole(name: str, text: str) -> int:
+    """A whole number from 0 on; VPError otherwise."""
     if not text.isdecimal():
         raise VPError(f"The {name} {text!r} is no whole number from 0 on.")
     return int(text)
@@ -112,7 +115,7 @@ def check_new_file(path: str | None) -> None:
 
 
 def write_chart(figure: Any, path: str) -> None:
-    """A page that shows a chart without network."""
+    """Write a page that shows a chart without network; VPError if the file cannot be written."""
     with atomic(path) as temporary:
         config = {"showSendToCloud": False, "displaylogo": False}
         figure.write_html(temporary, include_plotlyjs=True, config=config)
@@ -120,6 +123,7 @@ def write_chart(figure: Any, path: str) -> None:
 
 
 def print_json(value: Any) -> None:
+    """Print a result to stdout, once however many processes there are."""
     if main_process():
         print(json.dumps(value, indent=1))
 
@@ -130,5 +134,6 @@ def main_process() -> bool:
 
 
 def say(text: str) -> None:
+    """Print a sentence to stderr, once however many processes there are."""
     if main_process():
         print(text, file=sys.stderr, flush=True)

@@ -16,11 +16,13 @@ class Progress:
         self._bar: Any = None
 
     def tell(self, news: str) -> None:
+        """Say what begins, and end the last bar."""
         self.close()
         self._what = news
         say(news + " …")
 
     def watch(self, step: int, steps: int, loss: float) -> None:
+        """Move the bar to a step, and show its loss."""
         if not main_process() or step == 0:
             return
         if self._bar is None:
@@ -31,6 +33,7 @@ class Progress:
             self.close()
 
     def close(self) -> None:
+        """Take the bar away, if there is one."""
         if self._bar is not None:
             self._bar.close()
         self._bar = None

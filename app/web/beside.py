@@ -62,7 +62,7 @@ def norms_of(study: Study) -> Iterator[Norms]:
 
 
 def norms_beside(study: Study, settings: Settings, which: str) -> Iterator[Norms]:
-    """Norms of what is drawn beside it: the twin, on the same texts, or the model with weights divided by σ/λ."""
+    """Norms of what is drawn beside the model in hand: the twin, on the same texts, or the weights divided by σ/λ."""
     if which == "rescaled":
         model = rescaled(study.model)
         norms = collect_norms(model, make_batches(study.calibration, np.arange(len(study.calibration))))

@@ -1,4 +1,4 @@
-"""The one place that owns what is shared between visitors and kept between script runs.
+"""The cache: the one place that owns what is shared between visitors and kept between script runs.
 
 Shared: loaded studies, finished points, running curves; all are functions of their arguments. Settings, masks and the
 live score of a visitor live in the visitor's own session and nowhere else (`app.web.visitor`, `app.web.visitor_jobs`).

@@ -51,7 +51,7 @@ def page_behind() -> None:
 
 
 def sparsity_slider(poll: str = "", after_ms: int = 0) -> None:
-    """The slider of the sparsity: the figures follow its thumb in the browser, Python hears where it is let go."""
+    """The slider of the sparsity: the figures follow its thumb in the browser, Python hears where it is released."""
     settings = visitor().settings
     components.slider("slider", _SHARES[settings.recipe.budget], settings.position, _released, poll, after_ms)
 

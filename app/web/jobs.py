@@ -12,7 +12,7 @@ from vp_core.ground.work import Cancelled, Turn, work
 Item = TypeVar("Item")
 
 ABANDONED_AFTER = 30.0
-"""Seconds without anybody looking after which a job stops: its visitors have closed the page."""
+"""Timeout in seconds: a job that nobody has looked at for so long is cancelled, its visitors have closed the page."""
 
 
 class Said:
@@ -69,6 +69,7 @@ class Job(Generic[Item]):
         self._thread = threading.Thread(target=self._run, args=(make,), daemon=True)
 
     def start(self, watcher: str) -> "Job[Item]":
+        """Start the thread, for `watcher`; gives the job."""
         self.look(watcher)
         self._thread.start()
         return self
@@ -78,22 +79,22 @@ class Job(Generic[Item]):
         self._watchers[watcher] = time.monotonic()
 
     def cancel(self, watcher: str) -> None:
-        """`watcher` wants no more of it; others may."""
+        """Cancel it for `watcher`; it goes on while others watch."""
         self._watchers.pop(watcher, None)
 
     def wait(self, known: int, timeout: float) -> None:
-        """Until there are more than `known` items, or the end, or `timeout` seconds have gone by."""
+        """Wait until there are more than `known` items, or the end, or `timeout` seconds have gone by."""
         with self._change:
             self._change.wait_for(lambda: self.done or len(self.items) > known, timeout)
 
     def seconds_left(self) -> float | None:
-        """From the mean time of the items so far; None before the first."""
+        """Seconds to the end, from the mean time of the items so far; None before the first."""
         if not self.seconds or not self.total:
             return None
         return sum(self.seconds) / len(self.seconds) * (self.total - len(self.items))
 
     def stopped(self) -> bool:
-        """Whether nobody wants it any more."""
+        """Whether it is cancelled: all who watched it have cancelled it, or are gone."""
         now = time.monotonic()
         return not any(now - seen < ABANDONED_AFTER for seen in list(self._watchers.values()))
 

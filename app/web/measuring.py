@@ -62,9 +62,11 @@ class Found:
     precisions: dict[float, list[SpeedRow]] = field(default_factory=dict)
 
     def all_speeds(self) -> list[SpeedRow]:
+        """All rows of speeds, for a table."""
         return [row for rows in list(self.speeds.values()) for row in rows]
 
     def all_precisions(self) -> list[SpeedRow]:
+        """All rows of precisions, for a table."""
         return [row for rows in list(self.precisions.values()) for row in rows]
 
     def missing(self, wanted: Wanted) -> tuple[tuple[float, ...], bool]:

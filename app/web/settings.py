@@ -196,6 +196,7 @@ class Settings:
 
     @property
     def recipe(self) -> Recipe:
+        """The recipe that is set; VPError with one sentence for what no recipe can be."""
         return Recipe(
             criterion=self.criterion,
             scope=self.scope,
@@ -234,7 +235,7 @@ class Settings:
 
     @property
     def measured_sparsities(self) -> tuple[float, ...]:
-        """Those that the page Speed measures: the chosen ones and the slider's."""
+        """The sparsities that the page Speed measures: the chosen ones and the slider's."""
         return tuple(sorted({*self.sparsities, self.sparsity}))
 
 

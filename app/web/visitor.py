@@ -25,7 +25,7 @@ class Followed(Generic[Item]):
     """The visitor has cancelled it."""
 
     def wait(self, seconds: float) -> None:
-        """Until there is more than was shown before, or so many seconds have gone by."""
+        """Wait until there is more than was shown before, or so many seconds have gone by."""
         self.job.wait(self.seen, seconds)
         self.seen = len(self.job.items)
 

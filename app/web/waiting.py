@@ -10,8 +10,8 @@ from app.web.visitor import Followed, visitor
 def follow(name: str, question: Hashable, start: Callable[[], Job[Item]]) -> Followed[Item]:
     """What this visitor follows under that name.
 
-    `start()` makes the job when there is none, when the question is another (the old job is cancelled), and when it stopped
-    because nobody looked. One that the visitor has left (`leave`) stays as it is.
+    `start()` makes the job when there is none, when the question is another (the old job is cancelled), and when it was
+    cancelled because nobody looked. One that the visitor has left (`leave`) stays as it is.
     """
     found = following(name, question)
     if found is None or (not found.left and unfinished(found.job)):
@@ -20,7 +20,7 @@ def follow(name: str, question: Hashable, start: Callable[[], Job[Item]]) -> Fol
 
 
 def following(name: str, question: Hashable) -> Followed[Any] | None:
-    """The same where nothing starts by itself: what was begun for this question, if anything was."""
+    """What this visitor follows under that name for this question, if it was begun; another question's job is cancelled."""
     me = visitor()
     found = me.followed.get(name)
     if found is not None and found.question != question:
@@ -39,14 +39,14 @@ def begin(name: str, question: Hashable, start: Callable[[], Job[Item]]) -> Foll
 
 
 def leave(name: str) -> None:
-    """The visitor wants no more of it; what it has found by now can still be shown."""
+    """Cancel a job for this visitor; what it has found by now can still be shown."""
     me = visitor()
     me.followed[name].left = True
     me.followed[name].job.cancel(me.name)
 
 
 def forget(name: str) -> None:
-    """Nothing is followed under that name."""
+    """Cancel a job for this visitor, if there is one of that name, and follow it no longer."""
     me = visitor()
     found = me.followed.pop(name, None)
     if found is not None:
@@ -54,7 +54,7 @@ def forget(name: str) -> None:
 
 
 def unfinished(job: Job) -> bool:
-    """Whether it stopped before its end because nobody looked any more: its visitor was on another page."""
+    """Whether a job was cancelled before its end because nobody looked any more: its visitor was on another page."""
     if job.error or not job.done:
         return False
     return len(job.items) < job.total or not job.items or getattr(job.items[-1], "final", True) is False

@@ -56,7 +56,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]],
 
 
 def make_batches(data: Encoded, examples: Sequence[int] | np.ndarray, max_tokens: int = 768) -> list[Batch]:
-    """The examples at these positions, sorted by length, in batches of at most `max_tokens` tokens with padding."""
+    """The examples at these positions (n,), sorted by length, in batches of at most `max_tokens` tokens with padding."""
     order = sorted((int(i) for i in examples), key=lambda i: len(data.ids[i]))
     batches: list[Batch] = []
     members: list[int] = []

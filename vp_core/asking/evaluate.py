@@ -32,7 +32,7 @@ NEXT_ANSWERS = 1024
 class Question:
     """What a model is asked: encoded examples, their labels (n,), the task, and which output means which class.
 
-    `order[j]` is the class of the model's output j (see `vp_core.load.label_order`).
+    `order[j]` is the class of the model's output j (see `vp_core.asking.labels.label_order`).
     """
 
     data: Encoded
@@ -45,7 +45,7 @@ class Question:
         return len(self.labels)
 
     def chunks(self, precision: str = "float32") -> list[tuple[np.ndarray, list[Batch]]]:
-        """The order of evaluation: random chunks of examples (see `running_chunks`), each with its batches."""
+        """The order of evaluation: (positions (examples,), batches) of each random chunk (see `running_chunks`)."""
         if precision not in self._chunks:
             parts = running_chunks(len(self))
             self._chunks[precision] = [(part, make_batches(self.data, part, BATCH_TOKENS[precision])) for part in parts]
@@ -72,6 +72,7 @@ class Score:
 
     @property
     def final(self) -> bool:
+        """Whether it is exact, on all examples."""
         return self.n == self.total
 
     def as_json(self) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def logits_by_batch(model: PreTrainedModel, batches: Sequence[Batch]) -> Iterato
 
 
 def running_chunks(total: int, seed: int = 0) -> list[np.ndarray]:
-    """Random, disjoint sets of examples: 64 for a first answer, then 1,024 at a time.
+    """Random, disjoint sets of positions, (examples,) each: 64 for a first answer, then 1,024 at a time.
 
     After each chunk what has been seen is a simple random sample, so that its interval means what it says. Fewer, larger
     chunks find more sentences of like length: 5 % padding, where doubling from 64 left 11 %.
@@ -134,6 +135,7 @@ def evaluate(model: PreTrainedModel, question: Question, precision: str = "float
 
     Every caller gets the same batches in the same order, so that the same question has the same answer everywhere.
     Between two batches it waits for its turn; once it is cancelled no more scores come (see `vp_core.ground.work`).
+    Raises VPError for an unknown precision, and for logits that are NaN or infinite.
     """
     clock = Stopwatch()
     model = in_precision(model, precision)
@@ -153,7 +155,7 @@ def evaluate(model: PreTrainedModel, question: Question, precision: str = "float
 
 
 def score(model: PreTrainedModel, question: Question, precision: str = "float32") -> Score:
-    """The exact score on all examples."""
+    """The exact score on all examples; raises as `evaluate` does."""
     *_, last = evaluate(model, question, precision)
     return last
 

@@ -73,7 +73,8 @@ class Examples:
 def read_examples(task: Task, split: str, folder: str | Path | None = None) -> Examples:
     """The `train` or `dev` examples of a task from a folder in GLUE's TSV layout, or from the Hub where none is given.
 
-    A folder may be the task's own or the one that holds it under the task's name. The demo needs no folder.
+    A folder may be the task's own or the one that holds it under the task's name. The demo needs no folder. Raises VPError
+    if the file is not there, if the Hub cannot be reached, and for what `read_table` and `from_rows` refuse.
     """
     if task.name == "demo":
         folder = DEMO_DIR
@@ -91,7 +92,7 @@ def read_file(path: str | Path, text: Sequence[str], label: str, labels: Sequenc
     """Examples of a TSV, CSV or JSONL file with named text columns (one or two) and a named label column.
 
     Labels are classes, numbered in sorted order unless `labels` gives their order, or numbers to be predicted if they are
-    not whole (then the task is a regression).
+    not whole (then the task is a regression). Raises VPError for what `read_table` and `from_rows` refuse.
     """
     path = Path(path)
     rows = read_table(path)
@@ -104,7 +105,10 @@ def read_file(path: str | Path, text: Sequence[str], label: str, labels: Sequenc
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> list[ExampleRow]:
-    """The rows of a file by its ending: .tsv (never quoted), .csv (quoted as usual), .jsonl; a BOM is no part of it."""
+    """The rows of a file by its ending: .tsv (never quoted), .csv (quoted as usual), .jsonl; a BOM is no part of it.
+
+    Raises VPError for a file that is missing, broken, not UTF-8, or of another ending.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _parse(file, path.suffix.lower(), columns)
@@ -208,7 +212,10 @@ def open_examples(
     task: str, split: str, folder: str | Path | None = None, text: Sequence[str] = (), label: str = "label",
     labels: Sequence[str] = (),
 ) -> Examples:  # fmt: skip
-    """A task by name, or a file by its path (then `text` and `label` name its columns)."""
+    """Examples of a task by name, or of a file by its path (then `text` and `label` name its columns).
+
+    Raises VPError for an unknown task, a file whose text columns are not named, and as `read_examples` and `read_file` do.
+    """
     if Path(task).suffix.lower() in (".tsv", ".csv", ".jsonl"):
         if not text:
             raise VPError(f"Which columns of {task!r} are text? Name one or two (--text COLUMN[,COLUMN] --label COLUMN).")

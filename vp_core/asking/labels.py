@@ -52,7 +52,7 @@ def _plain(label: str) -> str:
 
 
 def check_order(model: PreTrainedModel, question: Question) -> None:
-    """Where labels are only numbered: refuse if another order of them fits the data clearly better."""
+    """Where labels are only numbered: VPError if another order of them fits the data clearly better."""
     classes = len(question.order)
     table = np.zeros((classes, classes))
     sample = np.random.default_rng(0).permutation(len(question))[:_ORDER_SAMPLE]

@@ -43,7 +43,7 @@ def compute(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def interval(metric: str, labels: np.ndarray, predictions: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a metric: (low, high).
+    """The 95 % interval of a metric of predictions (n,) against labels (n,): (low, high).
 
     Accuracy: Wilson's score interval. F1 and Matthews: percentile bootstrap of the confusion table (seeded). Pearson:
     Fisher's z; Spearman: the same with the variance (1 + r²/2)/(n − 3) of Bonett and Wright (2000).

@@ -9,8 +9,8 @@ from vp_core.ground.errors import VPError
 class Task:
     """What is asked of a model.
 
-    `text`: the one or two text columns of the TSV file, `hub_text` those on the Hub; `label`: the label column (`hub_label`
-    is always "label"); `labels`: class names in the order of the data's label numbers, none for regression; `metrics`: the
+    `text`: the one or two text columns of the TSV file, `hub_text` those on the Hub; `label`: the label column (on
+    the Hub always "label"); `labels`: class names in the order of the data's label numbers, none for regression; `metrics`: the
     benchmark's, the first is the headline. `dev`: the evaluation file. `columns` are given where the file has no header.
     """
 
@@ -26,10 +26,12 @@ class Task:
 
     @property
     def regression(self) -> bool:
+        """Whether the labels are numbers to be predicted, not classes."""
         return not self.labels
 
     @property
     def metric(self) -> str:
+        """The headline metric."""
         return self.metrics[0]
 
 

@@ -37,6 +37,7 @@ def read(name: str, data: str, path: Path | None = None) -> tuple[FunctionNorms,
     """Function norms over the texts with the fingerprint `data`, and σ by projection; None if other texts were measured.
 
     The norms come without the largest of each text: they can be drawn, and tell no share of mini-batches.
+    Raises VPError if the file is missing or broken.
     """
     tensors, about = load_tensors(path or FOLDERS[name] / _FILE, kind=_KIND)
     if about["data"] != data:

@@ -9,7 +9,7 @@ SCALE = ".scale"
 
 
 def round_up(scale: Tensor) -> Tensor:
-    """The scale with its last eight bits rounded up and away.
+    """The float32 scale (any shape) with its last eight bits rounded up and away.
 
     Sixteen significant bits times 127 fit in float32 without rounding, so that quantising restored weights again
     finds the very same scale.
@@ -18,7 +18,10 @@ def round_up(scale: Tensor) -> Tensor:
 
 
 def quantise_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 rows and their float32 scales: each row's largest entry becomes 127 steps; |error| <= scale / 2."""
+    """int8 rows (rows, columns) and float32 scales (rows,) of `weight` (rows, columns).
+
+    Each row's largest entry becomes 127 steps; |error| <= scale / 2.
+    """
     scale = round_up(weight.abs().amax(dim=1) / LEVELS)
     scale = torch.where(scale < SMALLEST, 0.0, scale)
     steps = torch.where(scale[:, None] > 0, weight / scale.clamp_min(SMALLEST)[:, None], 0.0)
@@ -26,7 +29,7 @@ def quantise_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pack(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors to store: matrices as int8 with a `.scale` beside them, everything else as float32."""
+    """The tensors to store: matrices (rows, columns) as int8, a `.scale` (rows,) beside each, everything else as float32."""
     packed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         value = tensor.detach().to(torch.float32).contiguous()
@@ -38,7 +41,10 @@ def pack(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The float32 state dict that `pack` stored, every tensor a new one: those read from a file lie where it is mapped."""
+    """The float32 state dict that `pack` stored, each tensor of its old shape (any).
+
+    Every tensor is a new one: those read from a file lie where it is mapped.
+    """
     state: dict[str, Tensor] = {}
     for name, tensor in packed.items():
         if name.endswith(SCALE) and name.removesuffix(SCALE) in packed:

@@ -5,6 +5,6 @@ names     every vocabulary: types, units, criteria, scopes, replacements, budget
 store     files that are whole or not there, and fingerprints
 hub       the only place that goes to the network, and only when asked
 work      who is served first, how work is cancelled, what it says it is at
-kept      results by key, each computed once, in bounded memory
+kept      a cache in bounded memory: results by key, each computed once
 parallel  batches on all cores, in order
 """

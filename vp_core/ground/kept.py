@@ -1,4 +1,4 @@
-"""Results by key, each computed once, in bounded memory."""
+"""A cache in bounded memory: results by key, each computed once."""
 
 import threading
 from collections.abc import Callable, Hashable
@@ -11,7 +11,7 @@ Found = TypeVar("Found")
 
 
 class Kept:
-    """Results by key, each computed once whatever the number of threads; of more than `most` those that came first go.
+    """A cache: results by key, each computed once whatever the number of threads; beyond `most` those that came first go.
 
     Who asks for what another thread is computing waits for it. So it is computed at the first turn, since whoever has that
     turn may be waiting; and to its end, whoever asked for it has left by then, unless `cancellable`. What raised is not kept:

@@ -24,7 +24,7 @@ _pool = ThreadPoolExecutor(WORKERS, "vp-worker", initializer=lambda: torch.set_n
 
 
 def per_thread(make: Callable[[], Result]) -> Callable[[], Result]:
-    """A function that gives what `make()` gave in the thread that asks; each thread makes its own, the first time it asks.
+    """A thread-local `make()`: a function that gives each thread its own, made the first time that thread asks.
 
     Hooks are placed on such copies of a model: those of one thread must not meet those of another.
     """
@@ -75,4 +75,5 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
+        """Seconds gone by so far."""
         return time.perf_counter() - self._start

@@ -22,7 +22,10 @@ DEMO_DIR = Path(__file__).parents[1] / "demo"
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes the place of `path` when all went well, else it is removed."""
+    """A temporary path beside `path` to write to; it takes the place of `path` when all went well, else it is removed.
+
+    Raises VPError if the folder is not there or the disk cannot be written to.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise VPError(f"The folder {str(path.parent)!r} is not there: make it first, or choose another place.")
@@ -62,14 +65,17 @@ def write_failure(error: BaseException | None) -> str | None:
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], kind: str, about: Mapping[str, str]) -> None:
-    """Write tensors with their `kind` and a few strings about them to a safetensors file."""
+    """Write tensors (any shape) with their `kind` and a few strings about them to safetensors; raises as `atomic` does."""
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
         save_file(whole, temporary, metadata={**about, "kind": kind, "format": "variance-pruning 1"})
 
 
 def load_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what `save_tensors` wrote; VPError if the file is missing, broken or of another kind."""
+    """(tensors of any shape, strings about them) that `save_tensors` wrote.
+
+    Raises VPError if the file is missing, broken or of another kind.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
@@ -93,7 +99,7 @@ def digest(*parts: object) -> str:
 
 
 def cache_dir() -> Path:
-    """Where finished curves are kept: `VP_CACHE_DIR`, or the user's cache folder."""
+    """The cache folder of finished curves, made if it is not there: `VP_CACHE_DIR`, or the user's cache folder."""
     path = Path(os.environ.get("VP_CACHE_DIR") or platformdirs.user_cache_dir("variance-pruning"))
     path.mkdir(parents=True, exist_ok=True)
     return path

@@ -18,11 +18,11 @@ from enum import IntEnum
 
 
 class Cancelled(Exception):
-    """Nobody wants the result any more. What was finished before is kept by whoever keeps it."""
+    """The work was cancelled: nobody wants its result any more. What was finished before is kept by whoever keeps it."""
 
 
 class Turn(IntEnum):
-    """In what order work goes on when there is more than one at a time."""
+    """The priority of work: in what order it goes on when there is more than one at a time."""
 
     FIRST = 0
     """Somebody waits for it; whatever nobody says otherwise of. It never waits."""
@@ -33,7 +33,7 @@ class Turn(IntEnum):
 
 
 class Gate:
-    """Who is inside makes those of later turns wait, between two of their steps.
+    """A gate by priority: who is inside makes those of later turns wait, between two of their steps.
 
     Nobody waits for one of the same or of a later turn, so no two can wait for each other.
     """
@@ -56,7 +56,7 @@ class Gate:
                 self._change.notify_all()
 
     def wait(self) -> None:
-        """Until nobody of an earlier turn is inside `first`."""
+        """Wait until nobody of an earlier turn is inside `first`."""
         turn = turn_now()
         with self._change:
             self._change.wait_for(lambda: all(other >= turn for other in self._inside))
@@ -110,12 +110,12 @@ def turn_now() -> Turn:
 
 
 def checkpoint() -> None:
-    """Wait while somebody of an earlier turn is served; raise Cancelled if nobody wants this any more."""
+    """Wait while somebody of an earlier turn is served; raise Cancelled if the work in this thread was cancelled."""
     TURNS.wait()
     if _NOW.get().cancelled():
         raise Cancelled
 
 
 def say(text: str) -> None:
-    """What a long computation is at, to whoever hears it. Its wording has no meaning to a program."""
+    """Report progress: what a long computation is at, to whoever hears it. Its wording has no meaning to a program."""
     _NOW.get().hear(text)

@@ -61,7 +61,7 @@ class CoMoments:
         return self.covariance() + mean[:, :, None] * mean[:, None, :]
 
     def without(self, part: "CoMoments") -> "CoMoments":
-        """What is left when `part`, which was merged into this, is taken out again."""
+        """These co-moments without `part`, which was merged into them before."""
         negative = CoMoments(-part.count, part.mean, -part.m2)
         rest = replace(self, m2=self.m2.clone())
         rest.merge(negative)

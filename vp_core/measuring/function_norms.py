@@ -82,7 +82,7 @@ class FunctionNorms:
         return means[min(k, len(means)) - 1]
 
     def merge(self, other: "FunctionNorms") -> "FunctionNorms":
-        """Both together, text after text; VPError for different blocks or models."""
+        """The norms of both together, text after text; VPError for different blocks or models."""
         if self.blocks != other.blocks or self.model != other.model:
             raise VPError("These function norms belong to different models: collect both on the same one.")
         both = Histogram.empty(len(self.blocks))

@@ -28,7 +28,7 @@ FLOOR = 0.1
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Those at a site, with their `mean` (n,), float64; they come in `heads` of equal width."""
+    """The coordinates at a site, with their `mean` (n,), float64; they come in `heads` of equal width."""
 
     site: Site
     mean: Tensor

@@ -49,7 +49,7 @@ class Histogram:
 
     @classmethod
     def empty(cls, n: int) -> "Histogram":
-        """Of n variables of which nothing was seen."""
+        """Histograms of n variables of which nothing was seen."""
         counts = torch.zeros(n, BINS, dtype=torch.long)
         return cls(counts, torch.zeros(n, dtype=torch.float64), torch.full((n,), torch.inf), torch.zeros(n))
 

@@ -1,4 +1,4 @@
-"""Running one layer at a time: what lies before it is not computed again, its remembered output is handed on.
+"""Running one layer at a time: what lies before it is not computed again, its cached output is handed on.
 
 A layer is a module of the model that holds an attention block and its feed-forward network. `Walk` stands before one of them
 with the output of the last one at hand for every batch, runs the model with all earlier layers replaced by that output, and
@@ -23,7 +23,7 @@ from vp_core.model.sites import Enough, Site, forward, observed
 
 
 def layer_modules(model: PreTrainedModel) -> dict[str, list[int]]:
-    """Path of every layer's module → the numbers of the layers (`model.projections.find_layers`) in it, in forward order.
+    """Path of every layer's module → the indices of the layers (`model.projections.find_layers`) in it, in forward order.
 
     BART's decoder layers hold two: self attention with the feed-forward network, and cross attention.
     """
@@ -74,7 +74,7 @@ class Walk:
         return in_parallel(of_batch, range(len(self.batches)))
 
     def step(self) -> None:
-        """Go behind the next layer."""
+        """Go one layer on: behind the next one, whose outputs are cached."""
         path = self.paths[self.position]
         with self._seen([Site("output", path, inputs=False)]) as seen:
             self._outputs[_stack(path)] = [found["output"] for found in in_parallel(seen, range(len(self.batches)))]

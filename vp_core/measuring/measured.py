@@ -30,7 +30,7 @@ class Measured:
 
     `model_id` and `data_id` say of which model and texts in what is saved. `covariances` are those of a model for which they
     are known already, as when its coordinates were turned. `estimator` (of variances) and `seed` (of `random`) are how a
-    criterion looks at it. What is measured goes to its end and is kept, whoever asked for it.
+    criterion looks at it. What is measured goes to its end and is cached, whoever asked for it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Measured:
         self._known, self._kept = covariances, Kept()
 
     def seen_with(self, estimator: str, seed: int) -> "Measured":
-        """The same measurements as a criterion sees them with another estimator and seed."""
+        """These measurements as a criterion sees them with another estimator and seed; nothing is measured again."""
         other = copy.copy(self)
         other.estimator, other.seed = estimator, seed
         return other

@@ -28,7 +28,7 @@ class Moments:
 
     @classmethod
     def empty(cls, neurons: int) -> "Moments":
-        """Of so many neurons, of which nothing was seen."""
+        """Moments of so many neurons, of which nothing was seen."""
         return cls(0, torch.zeros(neurons, dtype=torch.float64), torch.zeros(neurons, dtype=torch.float64))
 
     def update(self, y: Tensor, real: Tensor | None = None) -> None:

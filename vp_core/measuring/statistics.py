@@ -45,10 +45,12 @@ class Statistics:
 
     @property
     def estimator(self) -> str:
+        """The estimator of the variances, `exact` or `ewmv`."""
         return "exact" if self.ewmv is None else "ewmv"
 
     @property
     def tokens(self) -> int:
+        """Real tokens that were seen."""
         return next(iter(self.moments.values())).count
 
     def mean(self, name: str) -> Tensor:
@@ -64,8 +66,10 @@ class Statistics:
         return {name: self.variance(name) for name in self.moments}
 
     def merge(self, other: "Statistics") -> "Statistics":
-        """Both together, as if one had seen everything; VPError for those of different models, and for `ewmv`, since a moving
-        variance depends on the order."""
+        """The statistics of both together, as if one had seen everything.
+
+        Raises VPError for those of different models, and for `ewmv`, since a moving variance depends on the order.
+        """
         if self.ewmv is not None or other.ewmv is not None:
             raise VPError("Moving variances (ewmv) cannot be merged: collect with the estimator 'exact' instead.")
         if self.model != other.model or set(self.moments) != set(other.moments):

@@ -18,11 +18,12 @@ from vp_core.model.sites import Site, observed
 
 
 class Statistic(Protocol):
-    """Of `count` tokens; `merge` adds what another one has seen."""
+    """What `tally` adds up, site by site: anything of `count` tokens that can be merged."""
 
     count: int
 
-    def merge(self, other: Self, /) -> None: ...
+    def merge(self, other: Self, /) -> None:
+        """Add what another one has seen at the same site."""
 
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -19,7 +19,10 @@ SUBLAYER = {"attention_output": "attention", "ffn_out": "ffn"}
 
 @dataclass(frozen=True, order=True)
 class Block:
-    """One block; `head` is None unless it is one. Its `name` is `3.head.5`, `3.attention` or `3.ffn`, counted from 0."""
+    """One block; `head` is None unless it is one.
+
+    Its `name` is `3.head.5`, `3.attention` or `3.ffn`, with layer and head index from 0.
+    """
 
     layer: int
     kind: str
@@ -27,11 +30,12 @@ class Block:
 
     @property
     def name(self) -> str:
+        """Layer index, kind and, of a head, its index: `3.head.5`."""
         return f"{self.layer}.{self.kind}" + ("" if self.head is None else f".{self.head}")
 
     @classmethod
     def named(cls, name: str) -> "Block":
-        """The block of a name.
+        """The block of a name such as `3.ffn`; VPError for an unknown kind.
 
         >>> Block.named("3.head.5")
         Block(layer=3, kind='head', head=5)
@@ -56,12 +60,13 @@ class Sublayers:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
+        """The blocks that are there: heads, the attention block, the feed-forward network."""
         found = [Block(self.layer, "head", head) for head in self.heads]
         found += [Block(self.layer, "attention")] if self.attention else []
         return (*found, *([Block(self.layer, "ffn")] if self.ffn else []))
 
     def without(self, gone: Collection[Block]) -> "Sublayers":
-        """What is left when these blocks have gone."""
+        """The blocks of the layer that are left when those in `gone` leave."""
         attention = None if Block(self.layer, "attention") in gone else self.attention
         heads = tuple(h for h in self.heads if attention and Block(self.layer, "head", h) not in gone)
         ffn = None if Block(self.layer, "ffn") in gone else self.ffn
@@ -74,7 +79,7 @@ def find_sublayers(model: PreTrainedModel) -> tuple[Sublayers, ...]:
 
 
 def find_blocks(model: PreTrainedModel, kinds: Sequence[str] = KINDS) -> tuple[Block, ...]:
-    """All blocks of these kinds, layer by layer."""
+    """All blocks of these kinds, layer by layer; raises as `find_sublayers` does."""
     return tuple(b for one in find_sublayers(model) for b in one.blocks if b.kind in kinds)
 
 

@@ -191,5 +191,5 @@ def family_of(model_type: str) -> Family:
 
 
 def longest_input(config: PretrainedConfig) -> int:
-    """The number of tokens the model has positions for."""
+    """The number of tokens the model has positions for; VPError for a family that is not supported."""
     return config.max_position_embeddings - family_of(config.model_type).first_position

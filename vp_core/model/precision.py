@@ -18,7 +18,7 @@ def in_precision(model: Model, precision: str) -> Model:
     int8 is torch's own dynamic quantisation: weights of every `nn.Linear` to 8 bits by row, activations to 8 bits by tensor
     as they come; embeddings, norms and attention products stay float32 (so does GPT-2's `Conv1D` before squeezing). It is
     deprecated in favour of torchao, whose int8 layers were slower than float32 on processors without compilation (measured
-    in docs/speed.md).
+    in docs/speed.md). Raises VPError for an unknown precision.
     """
     one_of("precision", precision, PRECISIONS)
     if precision == "bfloat16":

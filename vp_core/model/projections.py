@@ -44,7 +44,7 @@ class Projection:
 
     @property
     def name(self) -> str:
-        """Layer and type, counted from 0: `3.ffn_in`."""
+        """Layer index, from 0, and type: `3.ffn_in`."""
         return f"{self.layer}.{self.type}"
 
     @property
@@ -84,7 +84,7 @@ def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
 
 
 def layer_paths(model: PreTrainedModel) -> list[tuple[Stack, str]]:
-    """(the names in it, its path) of every layer, whatever became of its projections."""
+    """(the names in it, its path) of every layer, of a squeezed model too; VPError for a family that is not supported."""
     base = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
     stacks = family_of(model.config.model_type).stacks
     return [(stack, path) for stack in stacks for path in _numbered(model, base + stack.layers)]
@@ -169,6 +169,6 @@ def weight_of(model: nn.Module, projection: Projection) -> Tensor:
 
 def last_attention_norm(model: PreTrainedModel) -> str | None:
     """The path of the layer norm after the last layer's attention, if from there on only the first token matters to the
-    classifier; None elsewhere."""
+    classifier; None elsewhere. Raises VPError for a family that is not supported."""
     norm = family_of(model.config.model_type).attention_norm
     return None if norm is None else f"{layer_paths(model)[-1][1]}.{norm}"

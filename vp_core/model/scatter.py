@@ -108,6 +108,7 @@ class ScatterLinear(nn.Module):
         return weight[: self.shape.rows], bias[: self.shape.rows]
 
     def extra_repr(self) -> str:
+        """The shape, for torch's printed form of a model."""
         s = self.shape
         return f"columns={s.columns}, rows={s.rows}, width={s.width}, wide={s.wide}, gathers={s.gathers}"
 
@@ -160,7 +161,7 @@ def filled(
 
 
 def refilled(module: ScatterLinear, dtype: torch.dtype) -> nn.Module:
-    """The same map in another arithmetic, zero rows or not as pays there."""
+    """The map of `module` in another arithmetic, its zero rows multiplied or not as pays there."""
     if module.shape.width is None or module.linear is None:
         return module.to(dtype)
     weight, bias = module.compact()

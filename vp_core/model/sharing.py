@@ -14,7 +14,8 @@ def share(model: Model, replace: Mapping[str, Tensor] | None = None, cast: torch
     """A structural copy of `model`: new modules, the same tensors, except those that `replace` names by parameter path.
 
     Nothing is copied but Python objects, so this takes milliseconds for any size, and hooks or replaced weights on the
-    copy never show in the original. `cast` converts floating-point tensors (which copies them).
+    copy never show in the original. A tensor of `replace` has the shape (any) of the one it stands for. `cast` converts
+    floating-point tensors (which copies them).
     """
     replace = replace or {}
 

@@ -85,7 +85,7 @@ def observed(model: nn.Module, sites: Iterable[Site], see: Callable[[Site, Any],
 
 
 def forward(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
-    """The model's output for these inputs, or None where an observer has said `Enough` before its end."""
+    """The model's output for `inputs`, (examples, tokens) each, or None where an observer has said `Enough` before its end."""
     try:
         return model(**inputs)
     except Enough:

@@ -34,7 +34,7 @@ class Losses:
 
 
 def counts(units: int) -> list[int]:
-    """Numbers of removed units that are measured.
+    """The numbers of removed units at which the loss of a group of so many is measured.
 
     >>> counts(3), counts(1)
     ([1, 2, 3], [1])
@@ -45,7 +45,10 @@ def counts(units: int) -> list[int]:
 def measure_losses(
     walk: Walk, groups: Sequence[UnitGroup], pruned: Callable[[UnitGroup, int], PreTrainedModel]
 ) -> Iterator[tuple[str, Losses]]:
-    """Losses of every group, as they are found. `pruned(group, n)` is the model without the group's first n units."""
+    """(group name, losses) of every group, as they are found; `pruned(group, n)` is the model without its first n units.
+
+    Raises VPError for a model that runs a layer several times (ALBERT).
+    """
     check_once(walk.model, "the measured allocation")
     dense = torch.cat(list(walk.logits())).double()
     scale = float(dense.var(dim=0, unbiased=False).sum().clamp(min=1e-12))

@@ -34,7 +34,7 @@ def variance(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tenso
 
     Rows: the row's output, as in the paper. `ffn neurons` and `values`: what the consumer reads, after the activation and after
     attention. `pairs`: the score contribution q_i·k_i of a random query and key, E[q_i²]·Var(k_i). `heads`, `sublayers`,
-    `layers`: their contribution to the residual stream, summed over its coordinates.
+    `layers`: their contribution to the residual stream, summed over its coordinates. Group name → (units,).
     """
     return {g.name: _variance(evidence, g) for g in groups}
 
@@ -53,9 +53,10 @@ def _variance(evidence: Evidence, group: UnitGroup) -> Tensor:
 
 
 def weighted_variance(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
-    """Var(h_j)·‖W_:,j‖²: the consumer's output error under mean replacement, up to cross terms (METHODS section 6).
+    """Var(h_j)·‖W_:,j‖²: the consumer's output error under mean replacement, up to cross terms.
 
     h is what the consumer reads, also for rows of `value` and `ffn_in`; units that nothing reads as a column have `variance`.
+    Group name → (units,). See docs/without_fine_tuning.md#criteria.
     """
     return {
         g.name: contribution(evidence, g) if columns_of(evidence, g) is not None else _variance(evidence, g) for g in groups
@@ -66,7 +67,7 @@ def conditional(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Te
     """Variance that the units kept cannot predict: pivoted Cholesky of the covariance (`vp_core.ranking.elimination`).
 
     Pairs and rows of query and key are predicted within their head; rows of the outputs from W C Wᵀ. Whole heads,
-    sub-layers and layers have `variance`.
+    sub-layers and layers have `variance`. Group name → (units,).
     """
     return _side_by_side(evidence, groups, _conditional)
 
@@ -96,7 +97,7 @@ def brain_surgeon(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, 
     """Error that going adds to the consumer's output when what stays is re-solved (`vp_core.ranking.elimination.surgeon`).
 
     Heads count with all their columns. Pairs: error of the head's scores, the other pairs re-scaled. Units that nothing
-    reads as a column (rows of the outputs, sub-layers, layers) have `variance`.
+    reads as a column (rows of the outputs, sub-layers, layers) have `variance`. Group name → (units,).
     """
     return _side_by_side(evidence, groups, _surgeon)
 
@@ -113,14 +114,17 @@ def _surgeon(evidence: Evidence, group: UnitGroup) -> Tensor:
 
 
 def magnitude(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
-    """L2 norm of all weights that go with the unit, rows and columns (for rows: Han et al. 2015 by row)."""
+    """L2 norm of all weights that go with the unit, rows and columns (for rows: Han et al. 2015 by row).
+
+    Group name → (units,).
+    """
     return {g.name: weights(evidence.model, g).norm(dim=1) for g in groups}
 
 
 def wanda(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
     """Σ |W_ij|·‖x_j‖₂ over the unit's weights (Wanda, Sun et al. 2023, summed to units): x_j is what W_ij multiplies.
 
-    Of units with columns in a consumer the columns count, else the rows.
+    Of units with columns in a consumer the columns count, else the rows. Group name → (units,).
     """
     return {g.name: _wanda(evidence, g) for g in groups}
 
@@ -147,7 +151,7 @@ def _wanda(evidence: Evidence, group: UnitGroup) -> Tensor:
 def function_norm(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
     """Mean over tokens of max_i |F(x)_i| (SNIP, section 3.4), for heads, sub-layers and layers (whose two are summed).
 
-    Raises VPError for other units, which are no residual mapping.
+    Group name → (units,). Raises VPError for other units, which are no residual mapping.
     """
     return {g.name: _function_norm(evidence.norms(), g) for g in groups}
 
@@ -169,6 +173,7 @@ def fisher(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]
 
     The Fisher information of a unit's mask (Theis et al. 2018; Kwon et al. 2022) with the outputs in place of the loss, so
     no label is needed, and token by token. A pair goes with its query, since their product falls with it.
+    Group name → (units,).
     """
     return {g.name: _fisher(evidence.gradients(), g) for g in groups}
 
@@ -188,7 +193,7 @@ def random(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]
 
     The variances of each group are dealt out to its units at random. Any ranking of these scores then takes the same
     number from every group as the variances themselves would, at every sparsity and in every scope (but `measured`, where
-    the random order's own losses decide).
+    the random order's own losses decide). Group name → (units,).
     """
     rng = np.random.default_rng(evidence.seed)
     by_variance = variance(evidence, groups)
@@ -209,14 +214,20 @@ _SCORERS: Mapping[str, Criterion] = {
 
 
 def score_units(criterion: str, evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]:
-    """The scores of one criterion by name; VPError if there is no such criterion."""
+    """The scores of one criterion by name: group name → (units,) float64.
+
+    Raises VPError if there is no such criterion, and if it does not fit the evidence or the units.
+    """
     return _SCORERS[one_of("criterion", criterion, CRITERIA)](evidence, groups)
 
 
 def score_neurons(
     criterion: str, model: PreTrainedModel, statistics: Statistics, projections: Sequence[Projection], seed: int = 0
 ) -> dict[str, Tensor]:
-    """Scores of single rows from statistics of their outputs alone: variance, random or magnitude."""
+    """Scores of single rows from statistics of their outputs alone: projection name → (d_out,) float64.
+
+    Raises VPError for criteria that need more than that: all but variance, random and magnitude.
+    """
     return score_units(criterion, StatisticsAlone(model, statistics, seed), [row_group(p) for p in projections])
 
 

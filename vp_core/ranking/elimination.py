@@ -15,7 +15,7 @@ _ROUNDS = 64
 
 
 def conditional_variance(covariance: Tensor) -> Tensor:
-    """Variance of each coordinate that those kept before it cannot predict (n,): pivoted Cholesky of the covariance.
+    """Variance (n,) of each coordinate that those kept before it cannot predict: pivoted Cholesky of the covariance (n, n).
 
     The pivot is always the coordinate whose remaining variance is largest; its square root is the pivot of LAPACK's dpstrf
     (Higham 2009, "Cholesky factorization", pivoting). Coordinates beyond the rank have what is left of theirs, about 0.
@@ -38,7 +38,8 @@ def surgeon(covariance: Tensor, weight: Tensor, columns: Tensor) -> Tensor:
 
     Backward elimination (Hassibi and Stork 1993, with the inverse covariance for the inverse Hessian, as in OBC, Frantar
     and Alistarh 2022): removing unit u with its `columns` (units, c) costs tr(W_u [(C⁻¹)_uu]⁻¹ W_uᵀ), after which W and C⁻¹ are
-    updated. About 1/64 of the units go at a time. Scores (units,) rise in the order of removal.
+    updated; C, `covariance`, is (n, n), W, `weight`, (d, n). About 1/64 of the units go at a time. Scores (units,), float64,
+    rise in the order of removal.
     """
     units, per_unit = columns.shape
     n = len(covariance)

@@ -20,11 +20,12 @@ class Evidence(Protocol):
     """A model and what was measured of it; each method raises VPError for what there are no texts to measure on."""
 
     @property
-    def model(self) -> PreTrainedModel: ...
+    def model(self) -> PreTrainedModel:
+        """The model whose units are scored."""
 
     @property
     def seed(self) -> int:
-        """Of the criterion `random` alone."""
+        """The seed of the criterion `random`; no other looks at it."""
 
     def statistics(self) -> Statistics:
         """Mean and variance of what every projection puts out."""
@@ -48,15 +49,19 @@ class StatisticsAlone:
     seed: int = 0
 
     def statistics(self) -> Statistics:
+        """The statistics that were given, `outputs`."""
         return self.outputs
 
     def covariances(self) -> Covariances:
+        """Raises VPError: there are no texts to measure on."""
         raise _missing()
 
     def gradients(self) -> Gradients:
+        """Raises VPError: there are no texts to measure on."""
         raise _missing()
 
     def norms(self) -> FunctionNorms:
+        """Raises VPError: there are no texts to measure on."""
         raise _missing()
 
 

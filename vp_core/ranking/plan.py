@@ -54,10 +54,12 @@ class Plan:
 
     @property
     def rows(self) -> int:
+        """Rows of all projections that the plan speaks of."""
         return sum(len(keep) for keep in self.keep.values())
 
     @property
     def rows_removed(self) -> int:
+        """Rows that go."""
         return self.rows - sum(int(keep.sum()) for keep in self.keep.values())
 
     def __eq__(self, other: object) -> bool:
@@ -118,7 +120,10 @@ class Ranking:
     model: str = ""
 
     def plan(self, share: float, sparsity: float | None = None, budget: str = "units") -> Plan:
-        """The exact mask when this share of the units goes, which spends the `sparsity` (default: the share) of a budget."""
+        """The exact mask when this share of the units goes, which spends the `sparsity` (default: the share) of a budget.
+
+        Raises VPError for a share outside 0..1.
+        """
         share = check_sparsity(share)
         goes = (self.place[g.name] < count_removed(share, self.pool_size[g.name]) for g in self.groups)
         keep, sparsity = masks(zip(self.groups, goes, strict=True)), share if sparsity is None else sparsity
@@ -139,13 +144,13 @@ class Ranking:
         return {g.name: self.gone(g.name, share) for g in self.groups}
 
     def order(self, name: str) -> np.ndarray:
-        """The units of a group, first to go first."""
+        """The indices (units,) of a group's units, first to go first."""
         return np.argsort(self.place[name])
 
     def sparsity_by_group(self, shares: Sequence[float]) -> dict[str, np.ndarray]:
         """The part of every group that goes at each share of all units: group name → (len(shares),), values 0..1.
 
-        This is the data of the paper's fig. 3 for a whole slider at once.
+        This is the data of the paper's fig. 3 for a whole slider at once. Raises VPError for a share outside 0..1.
         """
         parts = {}
         for name, place in self.place.items():
@@ -165,7 +170,8 @@ def rank(
 
     Units compete with those of their kind in all layers (`per type`, paper eq. 5), with those of their own group (`per
     layer`), or all together: by the scores as they are (`global`, `measured`), or after each group's were divided by their
-    sum (`scaled`), so that layers whose numbers are large are not spared for that alone.
+    sum (`scaled`), so that layers whose numbers are large are not spared for that alone. `scores` are group name → (units,).
+    Raises VPError for an unknown scope.
     """
     one_of("scope", scope, SCOPES)
     ranked = [row_group(g) if isinstance(g, Projection) else g for g in groups]

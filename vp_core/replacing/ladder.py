@@ -29,7 +29,7 @@ def constants(replacement: str, statistics: Statistics, units: Sequence[UnitGrou
     """Projection name → (d_out,) constants that removed rows put out.
 
     Rows put out their mean, or zero. Of `units` with columns the consumer takes care, and pairs leave nothing; where a whole
-    sub-layer goes its output is a constant like a row's.
+    sub-layer goes its output is a constant like a row's. Raises VPError for an unknown replacement.
     """
     one_of("replacement", replacement, REPLACEMENTS)
     nothing = {p.name for group in units for p, _ in group.rows if group.kind != p.type and p.type not in READ_AT}
@@ -51,7 +51,9 @@ class Consumers:
         self._factors: dict[str, Factor] = {}
 
     def solve(self, replacement: str, gone: Mapping[str, int]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Weights of the consumers when so many units of each group are gone: projection name → (W', b'), float64.
+        """Weights of the consumers when so many units of each group are gone, float64.
+
+        Projection name → (W' (d_out, d_in), b' (d_out,)).
 
         `replacement` is `zero`, `mean` or `least squares`; `gone` is group name → units, the first in the group's order (0 of
         a group that is not there). Consumers that lose nothing are left out.
@@ -110,6 +112,7 @@ def _site(consumer: Projection) -> str:
 
 
 def weight_and_bias(model: PreTrainedModel, p: Projection) -> tuple[Tensor, Tensor]:
+    """(weight (d_out, d_in), bias (d_out,)) of a projection, float64, without gradient; zeros where it has no bias."""
     weight = weight_of(model, p).detach().double()
     bias = linear_map(model, p.path).bias
     return weight, weight.new_zeros(p.d_out) if bias is None else bias.detach().double()[p.start : p.start + p.d_out]

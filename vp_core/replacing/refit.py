@@ -1,4 +1,4 @@
-"""The last rung of the ladder: every projection solved again, in forward order, against the dense model (METHODS section 6).
+"""The last rung of the ladder: every projection solved again, in forward order, against the dense model.
 
 At each projection let x̂ be its input in the model pruned and refitted so far, and y its output in the dense model on the
 same tokens; for the two that write into the residual stream, y + dense residual − pruned residual, so that drift from above
@@ -6,6 +6,7 @@ is repaired too. Surviving rows become W' = argmin ‖x̂W'ᵀ + b' − y‖² +
 mean of y. No labels, no gradient steps: one pass over a few hundred sentences. λ is chosen for each projection on every fifth
 sentence, which the candidates have not seen. A token counts by how much the model's outputs depend on it where the projection
 writes (`vp_core.measuring.gradients`): in the last layer of most classifiers only the first token does.
+The rungs below are in docs/without_fine_tuning.md#the-ladder.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

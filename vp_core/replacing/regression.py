@@ -22,7 +22,7 @@ class Sums:
         self._xx, self._xy = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, d, dtype=torch.float64)
 
     def add(self, x: Tensor, y: Tensor, weights: Tensor) -> None:
-        """Add tokens with their `weights` (tokens,)."""
+        """Add tokens x (tokens, n), y (tokens, d) with their `weights` (tokens,)."""
         if not len(x):
             return
         w = weights.double()
@@ -40,7 +40,7 @@ class Sums:
         self._yy += y.square_().sum(dim=0)
 
     def moments(self) -> "Regression":
-        """Means and centred sums."""
+        """The weighted means and centred sums of all that was added."""
         total = max(self.weight, 1e-300)
         x, y = self._x / total, self._y / total
         xx = self._xx.triu().add_(self._xx.triu(1).T).addr_(x, x, alpha=-total)
@@ -50,7 +50,10 @@ class Sums:
 
 @dataclass(eq=False)
 class Regression:
-    """Moments of inputs and targets of total `weight`: weighted means, centred sums `xx` (n, n), `xy` (n, d), `yy` (d,)."""
+    """Moments of inputs x (tokens, n) and targets y (tokens, d) of total `weight`, float64.
+
+    Weighted means `x_mean` (n,), `y_mean` (d,); weighted centred sums `xx` (n, n), `xy` (n, d), `yy` (d,).
+    """
 
     weight: float
     x_mean: Tensor
@@ -60,7 +63,7 @@ class Regression:
     yy: Tensor
 
     def merged(self, other: "Regression") -> "Regression":
-        """Both together (Chan, Golub and LeVeque's formula for products)."""
+        """The moments of both together (Chan, Golub and LeVeque's formula for products)."""
         total = self.weight + other.weight
         if not other.weight or not self.weight:
             return self if self.weight else other
@@ -76,7 +79,7 @@ class Regression:
         )
 
     def ridge(self, weight: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-        """(W' (d, n), b' (d,)) with W' near `weight`: argmin Σ w‖xW'ᵀ + b' − y‖² + λ‖W' − W‖².
+        """(W' (d, n), b' (d,)) with W' near `weight` (d, n): argmin Σ w‖xW'ᵀ + b' − y‖² + λ‖W' − W‖².
 
         λ is `ridge` times the mean over inputs of Σ w(x − mean)².
         """
@@ -89,13 +92,16 @@ class Regression:
         return new, self.y_mean - new @ self.x_mean
 
     def error(self, weight: Tensor, bias: Tensor) -> float:
-        """Weighted mean squared error of a linear map on these tokens, summed over the targets."""
+        """Weighted mean squared error of a linear map, `weight` (d, n) and `bias` (d,), on these tokens, summed over y."""
         residual = self.yy.sum() - 2 * (weight * self.xy.T).sum() + ((weight @ self.xx) * weight).sum()
         shift = self.y_mean - weight @ self.x_mean - bias
         return float(residual / self.weight + shift.square().sum())
 
     def best_ridge(self, held_out: "Regression", weight: Tensor) -> float:
-        """The candidate whose solution on these tokens errs least on those held out."""
+        """The candidate whose solution near `weight` (d, n) on these tokens errs least on those held out.
+
+        DEFAULT_RIDGE if there are no tokens of the one or the other.
+        """
         if not held_out.weight or not self.weight:
             return DEFAULT_RIDGE
         return best_ridge(RIDGES, lambda ridge: held_out.error(*self.ridge(weight, ridge)))

@@ -1,4 +1,4 @@
-"""Ridge solutions in float64: what stays of a matrix takes over what went (METHODS section 6).
+"""Ridge solutions in float64: what stays of a matrix takes over what went (docs/without_fine_tuning.md#the-ladder).
 
 For inputs x with mean μ and covariance C, kept columns K and removed columns P of a matrix W with bias b:
 
@@ -21,9 +21,10 @@ HELD_OUT_DENSITY = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """The Cholesky factor L of C + λI with its columns in `order`, those that stay longest first.
+    """The Cholesky factor L, `lower` (n, n), of C + λI with its columns in `order` (n,), those that stay longest first.
 
     Whatever number k of columns stays, C_KK = L_KK L_KKᵀ is the leading k × k block: a new sparsity costs one triangular solve.
+    `mean` (n,) is that of the inputs, in their own order.
     """
 
     order: Tensor
@@ -32,7 +33,10 @@ class Factor:
     ridge: float
 
     def solve(self, weight: Tensor, bias: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-        """(W' (d, n) with zero columns for what went, b' (d,)), float64, when the first `kept` columns of `order` stay."""
+        """(W' (d, n) with zero columns for what went, b' (d,)), float64, when the first `kept` columns of `order` stay.
+
+        `weight` (d, n) and `bias` (d,) are those of the matrix as it is.
+        """
         w = weight.detach().double()
         ordered = w[:, self.order]
         # C_PK (C_KK)⁻¹ = L_PK L_KKᵀ (L_KK L_KKᵀ)⁻¹ = L_PK L_KK⁻¹
@@ -44,7 +48,7 @@ class Factor:
 
 
 def factorise(covariance: Tensor, mean: Tensor, order: Tensor, ridge: float) -> Factor:
-    """The factor of C (n, n) for this order; `ridge` is λ as a share of the mean variance."""
+    """The factor of C (n, n) for this `order` (n,), `mean` (n,) beside it; `ridge` is λ as a share of the mean variance."""
     scale = covariance.diagonal().mean().clamp(min=1e-300)
     sorted_ = covariance[order][:, order]
     sorted_.diagonal().add_(ridge * scale)
@@ -52,7 +56,7 @@ def factorise(covariance: Tensor, mean: Tensor, order: Tensor, ridge: float) -> 
 
 
 def cholesky(matrix: Tensor) -> Tensor:
-    """Lower factor of a symmetric matrix that is positive up to rounding: the diagonal is raised until it succeeds."""
+    """Lower factor (n, n) of a symmetric `matrix` (n, n), positive up to rounding: the diagonal is raised until it succeeds."""
     lower, failed = torch.linalg.cholesky_ex(matrix)
     jitter = 1e-12
     while failed and jitter < 1:
@@ -63,7 +67,10 @@ def cholesky(matrix: Tensor) -> Tensor:
 
 
 def output_error(covariance: Tensor, mean: Tensor, weight: Tensor, bias: Tensor, new: Tensor, new_bias: Tensor) -> float:
-    """E‖Wx + b − W'x − b'‖² over inputs of this mean and covariance."""
+    """E‖Wx + b − W'x − b'‖² over inputs x of this `mean` (n,) and `covariance` (n, n).
+
+    W, `weight`, and W', `new`, are (d, n); b, `bias`, and b', `new_bias`, are (d,).
+    """
     difference = weight.detach().double() - new
     shift = difference @ mean + (bias.detach().double() - new_bias)
     return float(((difference @ covariance) * difference).sum() + shift.square().sum())

@@ -44,6 +44,7 @@ class Cost:
 
     @property
     def parameters_removed(self) -> int:
+        """The projections' weights that go."""
         return self.parameters - self.parameters_left
 
     @property
@@ -120,7 +121,10 @@ def flops_per_token(model: PreTrainedModel, length: int) -> int:
 
 
 def counted_flops(model: PreTrainedModel, **inputs: torch.Tensor) -> int:
-    """FLOPs of the layers in one forward pass, counted by `torch.utils.flop_counter` as the operations run."""
+    """FLOPs of the layers in one forward pass, counted by `torch.utils.flop_counter` as the operations run.
+
+    `inputs` are the model's, (examples, tokens) each.
+    """
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(**inputs)
     paths = {path for _, path in layer_paths(model)}

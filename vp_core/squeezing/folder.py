@@ -130,7 +130,8 @@ def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: 
 def new_folder(folder: str | Path) -> Iterator[Path]:
     """A temporary folder beside `folder` to write to; it takes its place when all went well, else it is removed.
 
-    An empty folder, or one with a model that was saved here before, is replaced; another one is refused.
+    An empty folder, or one with a model that was saved here before, is replaced. Raises VPError for another one, and if the
+    disk cannot be written to; then what was there is as before.
     """
     folder = Path(folder)
     check_new_folder(folder)

@@ -42,6 +42,7 @@ class Squeezed:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
+        """What `pruned.json` keeps of it: plain numbers, texts, lists and dicts."""
         return {
             "cost": asdict(self.cost),
             "modules": {path: asdict(shape) for path, shape in self.modules.items()},
@@ -51,6 +52,7 @@ class Squeezed:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Squeezed":
+        """Read back what `as_json` gave."""
         modules = {path: Shape(**shape) for path, shape in value["modules"].items()}
         return cls(Cost(**value["cost"]), modules, dict(value["attributes"]), tuple(value["notes"]))
 

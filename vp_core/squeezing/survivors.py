@@ -25,8 +25,8 @@ ALIGNMENT = 8
 
 @dataclass(frozen=True)
 class Head:
-    """Rows that a head keeps: `scores` of query and key (both survive), `values`; `merged` are the key rows whose query row
-    is constant, which become one coordinate."""
+    """Rows that a head keeps, as indices (rows,): `scores` of query and key (both survive), `values`; `merged` are the key rows
+    whose query row is constant, which become one coordinate."""
 
     scores: Tensor
     merged: Tensor
@@ -34,16 +34,18 @@ class Head:
 
     @property
     def score_width(self) -> int:
+        """Coordinates of query and key."""
         return len(self.scores) + bool(len(self.merged))
 
     @property
     def width(self) -> int:
+        """Coordinates that the head needs, before padding."""
         return max(self.score_width, len(self.values))
 
 
 @dataclass(frozen=True)
 class Survivors:
-    """What is left of a layer: its live heads and the padded `width` they share, and rows by type for the rest.
+    """What is left of a layer: its live heads and the padded `width` they share, and rows (rows,) by type for the rest.
 
     `whole` says that query, key and value keep everything. Under rotary positions `heads` is empty and `query`, `key` and
     `value` are rows by themselves, since pairs of coordinates rotate and cannot go.
@@ -61,7 +63,7 @@ class Survivors:
 
 
 def survivors(layer: Layer, keep: Mapping[str, Tensor], query_bias: Tensor | None = None) -> Survivors:
-    """What `keep` (projection name → mask, absent: everything) leaves of a layer.
+    """What `keep` (projection name → mask (d_out,) bool, absent: everything) leaves of a layer.
 
     `query_bias` (d_out,) are the constants of removed query rows: a constant of 0 adds nothing to the scores and needs no
     merged coordinate. None means that no constant is 0.

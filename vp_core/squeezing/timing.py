@@ -26,11 +26,12 @@ class Timing:
 
     @property
     def median(self) -> float:
+        """Median of the repeats, in seconds."""
         return statistics.median(self.seconds)
 
     @property
     def spread(self) -> tuple[float, float]:
-        """First and third quartile of the repeats, the least and the greatest if they are few."""
+        """First and third quartile of the repeats in seconds, the least and the greatest if they are few."""
         if len(self.seconds) < 4:
             return min(self.seconds), max(self.seconds)
         low, _, high = statistics.quantiles(self.seconds, method="inclusive")
@@ -38,11 +39,15 @@ class Timing:
 
     @property
     def texts_per_second(self) -> float:
+        """Throughput at the median."""
         return self.batch / self.median
 
 
 def random_texts(config: PretrainedConfig, batch: int, length: int, seed: int = 0) -> dict[str, Tensor]:
-    """Inputs of random tokens without padding: speed depends on their number only."""
+    """Inputs of random tokens, (batch, length) each, without padding: speed depends on their number only.
+
+    Raises VPError for a batch or length below 1, and for texts longer than the model takes.
+    """
     if batch < 1 or length < 1:
         raise VPError(f"A batch of {batch} texts of {length} tokens cannot be timed: both must be 1 or more.")
     if length > longest_input(config):
@@ -75,7 +80,10 @@ def take_turns(runs: Mapping[str, Callable[[], object]], repeats: int) -> Iterat
 def time_forward(
     models: Mapping[str, PreTrainedModel], batch: int, length: int, repeats: int = REPEATS
 ) -> Iterator[dict[str, Timing]]:
-    """Timings of the models' forward passes so far, round by round; all cores work on each pass, background work waits."""
+    """Timings of the models' forward passes so far, round by round; all cores work on each pass, background work waits.
+
+    Raises VPError as `random_texts` does.
+    """
     models = dict(models)
     inputs = random_texts(next(iter(models.values())).config, batch, length)
 

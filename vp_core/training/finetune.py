@@ -122,13 +122,13 @@ def power_iteration_at_rest(model: nn.Module) -> Iterator[None]:
 
 
 def study_of(study: Study, model: PreTrainedModel, name: str) -> Study:
-    """The same question and calibration texts for another model of the same tokeniser and label order."""
+    """The study's question and calibration texts for another model of the same tokeniser and label order."""
     loaded = replace(study.loaded, model=model, name=name, fingerprint=fingerprint(model))
     return replace(study, loaded=loaded, _kept=Kept())
 
 
 def about_training(study: Study, lessons: Lessons, sn: float | None, tuned: Tuned) -> dict[str, Any]:
-    """What is kept beside a fine-tuned model."""
+    """Facts that are saved beside a fine-tuned model, JSON-able; VPError for λ ≤ 0."""
     about: dict[str, Any] = {"format": FORMAT, "model": study.loaded.name, "fingerprint": study.loaded.fingerprint}
     about |= {"task": study.question.task.name, "sn": None if sn is None else check_lambda(sn), "rows": len(lessons.data)}
     return about | {"schedule": asdict(tuned.schedule)} | tuned.as_json()

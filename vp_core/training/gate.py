@@ -52,6 +52,7 @@ class HeadNorms(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Gradients of `context` (tokens, heads·w) and `weight` (d, heads·w), from that of the norms (heads, tokens)."""
         context, weight, index, sign = ctx.saved_tensors
         heads, tokens = index.shape
         by_head = weight.view(len(weight), heads, -1).transpose(0, 1)  # (heads, d, w)

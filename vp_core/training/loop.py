@@ -78,7 +78,7 @@ class Lessons:
 
     @classmethod
     def make(cls, data: Encoded, labels: np.ndarray, task: Task, order: Sequence[int]) -> "Lessons":
-        """`order[j]` is the class of the model's output j. Raises VPError for fewer than two rows."""
+        """From labels (n,); `order[j]` is the class of the model's output j. Raises VPError for fewer than two rows."""
         if len(data) < 2:
             raise VPError("The training data has a single row: give at least two, of different labels.")
         if task.regression:
@@ -86,7 +86,7 @@ class Lessons:
         return cls(data, torch.tensor(np.argsort(order))[torch.tensor(labels)], False)
 
     def mini_batches(self, schedule: Schedule, seed: int) -> list[np.ndarray]:
-        """The examples of every step, the same for the same seed: texts of like length together, in random order."""
+        """Positions (examples,) for every step, the same for the same seed: texts of like length together, in random order."""
         rng, found = np.random.default_rng([schedule.seed, seed]), []
         for _ in range(schedule.epochs):
             order = rng.permutation(len(self.data))[: schedule.examples]
@@ -100,12 +100,12 @@ class Lessons:
 
 
 def new_accelerator() -> Accelerator:
-    """The processes that there are; a model may have weights that no loss depends on (a pooler, a block that left)."""
+    """An Accelerator for the processes there are; it allows for unused parameters (a pooler, a block that left)."""
     return Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
 
 
 def on_all(accelerator: Accelerator, compute: Callable[[], Result]) -> Result:
-    """What the main process computes, on every process."""
+    """What the main process computes, broadcast to every process."""
     found: list[Any] = [compute() if accelerator.is_main_process else None]
     if accelerator.num_processes > 1:
         broadcast_object_list(found)

@@ -51,13 +51,16 @@ class Checkpoint:
         self.path, self.write = folder / WEIGHTS, write
 
     def save(self, model: nn.Module, state: Mapping[str, Any]) -> None:
-        """Take the place of the last checkpoint."""
+        """Write the weights of `model` and a `state`, in place of the last checkpoint."""
         if self.write:
             tensors = {name: p.detach() for name, p in model.named_parameters()}
             save_tensors(self.path, tensors, kind="checkpoint", about={"state": json.dumps(dict(state))})
 
     def load(self, model: nn.Module) -> dict[str, Any] | None:
-        """Put the weights into `model` and return the state; None if there is no checkpoint."""
+        """Put the weights into `model` and return the state; None if there is no checkpoint.
+
+        Raises VPError for a broken file, and for one of a model of another shape.
+        """
         if not self.path.is_file():
             return None
         tensors, about = load_tensors(self.path, kind="checkpoint")

@@ -44,7 +44,7 @@ class SpectralNorm(nn.Module):
         return weight.T if self.transposed else weight
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Ŵ, of the shape of W."""
+        """Ŵ from `weight`, W: both (d_out, d_in), of a `Conv1D` both (d_in, d_out)."""
         rows, pieces, end = self._rows(weight), [], 0
         for i, part in enumerate(self.parts):
             matrix = rows[part]
@@ -131,7 +131,10 @@ def fold(model: nn.Module) -> None:
 
 
 def rescaled(model: PreTrainedModel, scale: float = LAMBDA, types: Sequence[str] = TYPES) -> PreTrainedModel:
-    """A new model whose weights are only divided by σ/λ, nothing trained: for comparison, no substitute for a trained one."""
+    """A new model whose weights are only divided by σ/λ, nothing trained: for comparison, no substitute for a trained one.
+
+    Raises VPError for λ ≤ 0, unknown types, and a model that is squeezed already.
+    """
     copy = share(model)
     scale, chosen = check_lambda(scale), check_types(tuple(types))
     for path, parts in _matrices(find_projections(copy), chosen).items():

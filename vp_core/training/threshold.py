@@ -59,12 +59,12 @@ def model_under(study: Study, threshold: Threshold) -> PreTrainedModel:
 
 
 def running_scores(study: Study, threshold: Threshold) -> Iterator[Score]:
-    """Scores as they come, the last one exact."""
+    """Running scores of the study's model under a threshold, the last one exact."""
     return evaluate(model_under(study, threshold), study.question)
 
 
 def key(study: Study, threshold: Threshold) -> str:
-    """What such a score depends on: without gates the blocks that are off, and nothing else."""
+    """A key of what a score under a threshold depends on: without gates the blocks that are off, and nothing else."""
     off = sorted(block.name for block in threshold.off(study.measured().norms()))
     gates = sorted(threshold.epsilon.items()) if threshold.gate else ()
     return digest("threshold 1", study.loaded.fingerprint, study.data_id, off, gates)

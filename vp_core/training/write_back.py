@@ -17,7 +17,7 @@ Cut = tuple[str, nn.Module, list[Tensor], Tensor | None]
 
 
 def write_back(dense: PreTrainedModel, small: PreTrainedModel, plan: Plan) -> None:
-    """Put the weights of `small`, what `vp_core.model.blocks.without` left of `dense`, where they came from, in place.
+    """Put the weights of `small`, what `vp_core.squeezing.blocks_off.without` left of `dense`, where they came from, in place.
 
     What both share is there already; blocks that have left keep whatever weights they had.
     """

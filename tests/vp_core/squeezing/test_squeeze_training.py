@@ -59,7 +59,7 @@ def grad_left(module):
 
 
 def heads_left(layer, plan, constants):
-    """By head that is left: (rows of query and key, merged rows of key, rows of value); the reasoning is METHODS' table."""
+    """By head that is left: (rows of query and key, merged rows of key, rows of value); see docs/method.md#squeezing."""
     keep = {type_: plan.keep[p.name] for type_, p in layer.projections.items()}
     width, found = layer.projections["query"].head_width, []
     for start in range(0, len(keep["query"]), width):

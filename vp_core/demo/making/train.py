@@ -32,7 +32,7 @@ class TrainSettings:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, sentences: list[str]) -> dict[str, Tensor]:
-    """A padded batch of sentences."""
+    """A padded batch of sentences, (sentences, tokens) each."""
     return dict(tokenizer(sentences, padding=True, truncation=True, return_tensors="pt"))
 
 
@@ -40,7 +40,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, sentences: list[str]) -> dict[str
 def predict(
     model: BertForSequenceClassification, tokenizer: PreTrainedTokenizerBase, sentences: list[str], batch: int = 64
 ) -> Tensor:
-    """The logits of each sentence, in float32."""
+    """The logits (sentences, labels) of each sentence, float32."""
     model.eval()
     starts = range(0, len(sentences), batch)
     return torch.cat([model(**encode(tokenizer, sentences[start : start + batch])).logits for start in starts])
@@ -107,7 +107,7 @@ def descend(
 ) -> None:  # fmt: skip
     """Every step of a training, in place, on a model that is in training mode; it ends with the mean of the late weights.
 
-    `loss_of` gets the rows of a step and the generator that drew their order.
+    `loss_of` gives the loss, a tensor (), from the rows of a step and the generator that drew their order.
     """
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(groups_of(tuned), lr=settings.lr, weight_decay=settings.weight_decay)

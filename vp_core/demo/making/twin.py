@@ -48,7 +48,7 @@ def start(
 
 
 def with_strange_words(inputs: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase, generator: torch.Generator) -> None:
-    """Replaces words of a batch by random ones, in place; the tokens that frame a text stay."""
+    """Replaces words of a batch (sentences, tokens) by random ones, in place; the tokens that frame a text stay."""
     ids = inputs["input_ids"]
     share = 2 * STRANGE_WORDS * torch.rand(len(ids), 1, generator=generator)
     swap = (torch.rand(ids.shape, generator=generator) < share) & ~torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
@@ -57,7 +57,10 @@ def with_strange_words(inputs: dict[str, Tensor], tokenizer: PreTrainedTokenizer
 
 
 def lesson(model: BertForSequenceClassification, teacher: BertForSequenceClassification, inputs: dict[str, Tensor]) -> Tensor:
-    """Divergence of the outputs, and the squared distance of each layer's hidden states in units of their variance."""
+    """The loss (): divergence of the outputs, plus the squared distance of each layer's hidden states over their variance.
+
+    `inputs` are (sentences, tokens) each.
+    """
     with torch.autocast("cpu", torch.bfloat16), parametrize.cached():
         with torch.no_grad():
             wanted = teacher(**inputs, output_hidden_states=True)

@@ -31,7 +31,7 @@ def needed_tokens(source: Path, sentences: list[str]) -> set[str]:
 
 
 def nearest_words(vocabulary: dict[str, int], embeddings: Tensor, anchors: set[str], count: int) -> list[str]:
-    """The whole words whose embeddings are closest (by the largest cosine) to those of the anchor words."""
+    """The whole words whose `embeddings` (tokens, d) are closest (by the largest cosine) to those of the anchor words."""
     words = [token for token in vocabulary if WORD.fullmatch(token)]
     unit = torch.nn.functional.normalize(embeddings, dim=1)
     anchor_rows = [vocabulary[word] for word in sorted(anchors) if word in vocabulary]
