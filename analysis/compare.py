@@ -7,16 +7,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import theme
-from analysis.curves import METRIC_NAMES
-from vp_core.curves import CurveStore, Row, known_point, order_of_points, sweep
+from analysis.names import METRIC_NAMES, titled
+from vp_core.curves import CurveRow, CurveStore, known_point, order_of_points, sweep
 from vp_core.ground.work import checkpoint
-from vp_core.recipes import RECIPES, Recipe, find_recipe
+from vp_core.recipes import RANDOM, RECIPES, Recipe, find_recipe
 from vp_core.study import Study
 
 GRID = tuple(i / 10 for i in range(10))
 COARSE = (0.0, 0.3, 0.5, 0.7, 0.8)
 """For recipes whose every point is refitted anew."""
-RANDOM = "random units"
 SEEDS = (0, 1, 2)
 AT = (0.3, 0.5, 0.7, 0.8)
 """Shares of the linear parameters at which the summary tells the score."""
@@ -55,19 +54,19 @@ def points_of(study: Study, lines: Lines) -> list[tuple[str, Recipe, float]]:
     return [(names[recipe], recipe, sparsity) for recipe, sparsity in ordered if sparsity in grids[recipe]]
 
 
-def known(study: Study, lines: Lines, store: CurveStore, precision: str = "float32") -> list[Row]:
+def known(study: Study, lines: Lines, store: CurveStore, precision: str = "float32") -> list[CurveRow]:
     """The points that were finished before."""
     found = ((name, known_point(study, recipe, s, precision, store)) for name, recipe, s in points_of(study, lines))
     return [row | {"line": name} for name, row in found if row is not None]
 
 
-def measure(
+def measure_lines(
     study: Study,
     lines: Lines,
     store: CurveStore,
     precision: str = "float32",
     tell: Callable[[str], None] = lambda point: None,
-) -> Iterator[Row]:
+) -> Iterator[CurveRow]:
     """Rows of `vp_core.curves` with the column `line`, as they are finished and kept; `tell` hears which point is next."""
     for name, recipe, sparsity in points_of(study, lines):
         checkpoint()
@@ -76,7 +75,7 @@ def measure(
             yield row | {"line": name}
 
 
-def table(rows: Sequence[Row]) -> pd.DataFrame:
+def table(rows: Sequence[CurveRow]) -> pd.DataFrame:
     """A tidy table with the columns COLUMNS; `share` is that of the encoder's linear parameters that squeezing takes out."""
     made = pd.DataFrame(list(rows), columns=["line", *(c for c in COLUMNS if c not in ("line", "share")), *_PARAMETERS])
     made["share"] = made["parameters_removed"] / made["parameters"]
@@ -158,7 +157,7 @@ def draw(table: pd.DataFrame, metric: str) -> go.Figure:
     """
     name = METRIC_NAMES[metric]
     figure = theme.figure(
-        f"{name[0].upper()}{name[1:]} against what squeezing takes out, no fine-tuning",
+        f"{titled(name)} against what squeezing takes out, no fine-tuning",
         "share of the encoder's linear parameters that goes (%)", name, height=460,
     )  # fmt: skip
     if not len(table):

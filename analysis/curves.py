@@ -4,15 +4,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import theme
-from analysis.live import STEPS, LiveFigure, Restyle
-
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "matthews": "Matthews correlation",
-    "spearman": "Spearman correlation",
-    "pearson": "Pearson correlation",
-}
+from analysis.live import STEPS, LiveFigure
+from analysis.names import METRIC_NAMES, titled
 
 
 def draw(
@@ -26,8 +19,7 @@ def draw(
     finished points: on the straight line that joins them); both follow the slider.
     """
     name = METRIC_NAMES[metric]
-    figure = theme.figure(f"{name[0].upper()}{name[1:]} against sparsity, no fine-tuning", removed, name)
-    changes: list[Restyle] = []
+    figure = theme.figure(f"{titled(name)} against sparsity, no fine-tuning", removed, name)
     low = float(table["low"].min()) if len(table) else 0.0
     high = float(table["high"].max()) if len(table) else 1.0
     pad = 0.05 * (high - low)
@@ -44,24 +36,18 @@ def draw(
             marker={"size": 7}, customdata=part[["low", "high", "n"]].to_numpy(),
             hovertemplate="%{x:.0f} %: %{y:.4f} (95 %: %{customdata[0]:.4f} to %{customdata[1]:.4f}, n = %{customdata[2]:,})",
         )  # fmt: skip
-    if sparsity is not None:
-        mine = known[known[by] == line]
-        percent = [100 * s for s in STEPS]
-        heights = np.interp(STEPS, mine["sparsity"], mine["value"]) if len(mine) else np.full(len(STEPS), np.nan)
-        ends = (float(mine["sparsity"].min()), float(mine["sparsity"].max())) if len(mine) else (2.0, -1.0)
-        dots = [[round(float(h), 5) if ends[0] <= s <= ends[1] else None] for s, h in zip(STEPS, heights, strict=True)]
-        number, here = len(figure.data), round(sparsity * 100)
-        figure.add_scatter(
-            x=[percent[here]] * 2, y=[low - pad, high + pad], mode="lines", hoverinfo="skip", name="slider",
-            showlegend=False, line={"color": theme.ACCENT, "width": 1.5, "dash": "dot"},
-        )  # fmt: skip
-        figure.add_scatter(
-            x=[percent[here]], y=dots[here], mode="markers", hoverinfo="skip", name="slider", showlegend=False,
-            marker={"color": theme.ACCENT, "size": 13, "symbol": "circle-open", "line": {"width": 3}},
-        )  # fmt: skip
-        changes += [Restyle(number, "x", [[p, p] for p in percent]), Restyle(number + 1, "x", [[p] for p in percent])]
-        changes += [Restyle(number + 1, "y", dots)]
     figure.update_yaxes(range=[low - pad, high + pad])
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)
-    return LiveFigure(figure, tuple(changes))
+    if sparsity is None:
+        return LiveFigure(figure)
+    return LiveFigure(figure, theme.follow(figure, sparsity, low - pad, high + pad, _heights(known[known[by] == line])))
+
+
+def _heights(points: pd.DataFrame) -> list[float | None]:
+    """What a line of points says at each position of the slider, None beyond its ends."""
+    if not len(points):
+        return [None] * len(STEPS)
+    first, last = float(points["sparsity"].min()), float(points["sparsity"].max())
+    heights = np.interp(STEPS, points["sparsity"], points["value"])
+    return [round(float(h), 5) if first <= s <= last else None for s, h in zip(STEPS, heights, strict=True)]

@@ -9,27 +9,17 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import theme
+from analysis.names import KIND_NAMES, block_name
 from vp_core.measuring.function_norms import QUANTILES, FunctionNorms
 from vp_core.measuring.histogram import edges
 from vp_core.model.blocks import Block
 
 MERGED = 4
 """Bins of the histogram in one point of a density: eight points an octave."""
-KIND_NAMES = {"head": "heads", "attention": "attention blocks", "ffn": "FFNs"}
 NORM, _DENSITY = "function norm max |F(x)|", "density over log<sub>10</sub>"
 _ROW_HEIGHT, _AROUND = 220, 130
 _TICKS = [digit * 10.0**power for power in range(-8, 9) for digit in (1, 3)]
 """Evenly spaced, near enough."""
-
-
-def block_name(block: Block) -> str:
-    """What a block is called on screen.
-
-    >>> block_name(Block(3, "head", 5)), block_name(Block(3, "ffn"))
-    ('layer 3, head 5', 'layer 3, FFN')
-    """
-    what = {"head": f"head {block.head}", "attention": "attention block", "ffn": "FFN"}[block.kind]
-    return f"layer {block.layer}, {what}"
 
 
 def norm_table(norms: FunctionNorms) -> pd.DataFrame:

@@ -12,8 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import theme
-from analysis.curves import METRIC_NAMES
-from analysis.function_norms import block_name
+from analysis.names import METRIC_NAMES, block_name, titled
 from vp_core.ground.errors import VPError
 from vp_core.model.blocks import Block
 
@@ -112,7 +111,7 @@ def draw_score(logs: Mapping[str, Log]) -> go.Figure:
     """
     shown = table(logs)
     metric = METRIC_NAMES[shown["metric"].iloc[0]] if len(shown) else "score"
-    title = f"{metric[0].upper()}{metric[1:]} against the share pruned"
+    title = f"{titled(metric)} against the share pruned"
     figure = theme.figure(title, _PRUNED, metric, height=420)
     if not len(shown):
         theme.say(figure, "nothing finished yet")

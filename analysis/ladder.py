@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from vp_core.curves import COLUMNS, Row
+from vp_core.curves import COLUMNS, CurveRow
 from vp_core.ground.names import PAPER_CRITERIA
 from vp_core.recipes import Recipe
 
@@ -13,7 +13,7 @@ RUNGS = ("zero", "mean", "least squares", "refit")
 
 
 def lines(recipe: Recipe, by: str) -> dict[str, list[Recipe]]:
-    """By name, what `analysis.compare.measure` takes: lines `by` "criteria" or "replacement", with `random` in both.
+    """By name, what `analysis.compare.measure_lines` takes: lines `by` "criteria" or "replacement", with `random` in both.
 
     >>> list(lines(Recipe("fisher"), "criteria")), list(lines(Recipe(), "replacement"))
     (['variance', 'random', 'magnitude', 'fisher'], ['zero', 'mean', 'least squares', 'refit', 'random'])
@@ -31,11 +31,11 @@ def _random(recipe: Recipe) -> Recipe:
     return replace(recipe, criterion="random", scope=scope, replacement=rung)
 
 
-def chosen(recipe: Recipe, by: str) -> str:
+def own_line(recipe: Recipe, by: str) -> str:
     """The name of the line that is the recipe itself."""
     return recipe.criterion if by == "criteria" else recipe.replacement
 
 
-def table(rows: Sequence[Row]) -> pd.DataFrame:
+def table(rows: Sequence[CurveRow]) -> pd.DataFrame:
     """Points with their line, in the order of `vp_core.curves.COLUMNS`."""
     return pd.DataFrame(list(rows), columns=["line", *COLUMNS])

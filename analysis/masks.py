@@ -7,21 +7,9 @@ import pandas as pd
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure, Restyle
+from analysis.names import TYPE_LABELS, split_name
 from vp_core.ground.names import TYPES
 from vp_core.ranking.plan import Ranking
-
-TEXT_UP_TO = 12
-"""Layers up to which the cells carry their number."""
-
-
-def split_name(name: str) -> tuple[int, str]:
-    """Layer and column of a group of units.
-
-    >>> split_name("3.ffn_in"), split_name("11.feed-forward")
-    ((3, 'ffn_in'), (11, 'feed-forward'))
-    """
-    layer, column = name.split(".", 1)
-    return int(layer), column
 
 
 def columns(ranking: Ranking) -> tuple[str, ...]:
@@ -67,25 +55,20 @@ def draw(ranking: Ranking, sparsity: float = 0.0, shares: Sequence[float] = STEP
     lists = [[[None if np.isnan(v) else float(v) for v in row] for row in cells] for cells in percent]
     layers, names, what = percent.shape[1], columns(ranking), what_goes(ranking)
     kind = "projection type" if what == "rows" else "kind of unit"
-    figure = theme.figure(f"{what.capitalize()} removed, by layer and {kind}", kind, "layer", height(layers))
+    figure = theme.figure(f"{what.capitalize()} removed, by layer and {kind}", kind, "layer", theme.map_height(layers))
     figure.add_heatmap(
         z=lists[min(range(len(STEPS)), key=lambda i: abs(STEPS[i] - sparsity))],
-        x=[theme.TYPE_LABELS.get(name, name) for name in names],
+        x=[TYPE_LABELS.get(name, name) for name in names],
         y=list(range(layers)),
         zmin=0,
         zmax=100,
         colorscale=theme.SCALE,
         xgap=2,
         ygap=2,
-        texttemplate="%{z:.0f}" if layers <= TEXT_UP_TO else None,
+        texttemplate="%{z:.0f}" if layers <= theme.TEXT_UP_TO else None,
         hovertemplate="layer %{y}, %{x}: %{z} % of the " + what + " go<extra></extra>",
         colorbar={"title": {"text": "% gone", "side": "right"}, "thickness": 12},
     )
-    figure.update_yaxes(tickmode="linear", dtick=1 if layers <= TEXT_UP_TO else 2, showgrid=False)
+    figure.update_yaxes(tickmode="linear", dtick=1 if layers <= theme.TEXT_UP_TO else 2, showgrid=False)
     figure.update_xaxes(showgrid=False)
     return LiveFigure(figure, (Restyle(0, "z", lists),))
-
-
-def height(layers: int) -> int:
-    """The drawing's height in pixels."""
-    return max(300, 110 + 22 * layers)

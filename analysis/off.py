@@ -9,8 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from analysis import theme
-from analysis.function_norms import block_name
-from analysis.masks import TEXT_UP_TO, height
+from analysis.names import block_name
 from vp_core.ground.names import MODES
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block
@@ -92,7 +91,8 @@ def draw(table: pd.DataFrame) -> go.Figure:
     layers = sorted(table["layer"].unique())
     heads = sorted(int(head) for head in table["head"].dropna().unique())
     columns: list[tuple[str, int | None]] = [("head", head) for head in heads] + [("attention", None), ("ffn", None)]
-    figure = theme.figure("Blocks that are off (×)", "head · attention block · FFN", "layer", height(len(layers)) + 20)
+    height = theme.map_height(len(layers)) + 20
+    figure = theme.figure("Blocks that are off (×)", "head · attention block · FFN", "layer", height)
     share = np.full((len(layers), len(columns)), np.nan)
     other, text = share.copy(), np.full(share.shape, "", dtype=object)
     crosses: tuple[list[int], list[int]] = ([], [])
@@ -121,7 +121,7 @@ def draw(table: pd.DataFrame) -> go.Figure:
     labels = [str(head) if few or head % 4 == 0 else "" for head in heads] + ["att.", "FFN"]
     edges = [-0.5, len(columns) - 0.5]
     figure.update_xaxes(tickvals=list(range(len(columns))), ticktext=labels, showgrid=False, zeroline=False, range=edges)
-    figure.update_yaxes(tickmode="linear", dtick=1 if len(layers) <= TEXT_UP_TO else 2, showgrid=False, zeroline=False)
+    figure.update_yaxes(tickmode="linear", dtick=1 if len(layers) <= theme.TEXT_UP_TO else 2, showgrid=False, zeroline=False)
     return figure
 
 

@@ -19,12 +19,12 @@ COLUMNS = (
     "sparsity", "form", "precision", "metric", "score", "low", "high", "n", "megabytes", "batch", "length", "latency_ms",
     "low_ms", "high_ms", "speedup", "repeats",
 )  # fmt: skip
-Row = dict[str, Any]
+PrecisionRow = dict[str, Any]
 Asked = Callable[[PreTrainedModel, str, str], Score]
 """The exact score of a model, given its form and the precision to run it in."""
 
 
-def measure(
+def measure_precisions(
     study: Study,
     recipe: Recipe,
     sparsity: float,
@@ -32,14 +32,14 @@ def measure(
     length: int,
     ask: Asked,
     repeats: int = REPEATS,
-) -> Iterator[list[Row]]:
+) -> Iterator[list[PrecisionRow]]:
     """Six rows, form × precision, better each time: first their speed, round by round, then one score after the other.
 
     Speed-ups are against the dense model in float32, with which all the others take turns.
     """
     forms = {"dense": study.model, "squeezed": study.squeezed(recipe, sparsity)}
     models = {(form, precision): in_precision(forms[form], precision) for form in FORMS for precision in PRECISIONS}
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], PrecisionRow] = {}
     for key, model in models.items():
         rows[key] = {"sparsity": sparsity, "form": key[0], "precision": key[1], "megabytes": bytes_of(model) / 1e6}
     for timings in time_forward({" ".join(key): model for key, model in models.items()}, batch, length, repeats):
@@ -57,10 +57,10 @@ def measure(
         yield _copies(rows)
 
 
-def table(rows: Sequence[Row]) -> pd.DataFrame:
+def table(rows: Sequence[PrecisionRow]) -> pd.DataFrame:
     """A tidy table with the columns COLUMNS; what is not measured yet is missing."""
     return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
-def _copies(rows: dict[tuple[str, str], Row]) -> list[Row]:
+def _copies(rows: dict[tuple[str, str], PrecisionRow]) -> list[PrecisionRow]:
     return [dict(row) for row in rows.values()]

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from transformers import PreTrainedModel
 
 from analysis import theme
-from analysis.masks import TEXT_UP_TO, height, split_name
+from analysis.names import TYPE_LABELS, split_name
 from vp_core.ground.names import TYPES
 from vp_core.measuring.spectral_norms import spectral_norms
 
@@ -38,15 +38,16 @@ def draw(table: pd.DataFrame, highest: float | None = None) -> go.Figure:
     """Heat map of σ, layer × projection type; `highest` ends the colour scale, so that two models share it."""
     layers, types = sorted(table["layer"].unique()), _types(table)
     cells = table.pivot(index="layer", columns="type", values="sigma").reindex(index=layers, columns=types)
-    figure = theme.figure("Largest singular value σ(W) of each projection", "projection type", "layer", height(len(layers)))
+    title, height = "Largest singular value σ(W) of each projection", theme.map_height(len(layers))
+    figure = theme.figure(title, "projection type", "layer", height)
     figure.add_heatmap(
-        z=cells.to_numpy(), x=[theme.TYPE_LABELS[type_] for type_ in types], y=layers, zmin=0,
+        z=cells.to_numpy(), x=[TYPE_LABELS[type_] for type_ in types], y=layers, zmin=0,
         zmax=highest or float(table["sigma"].max()) or 1.0, colorscale=theme.SCALE, xgap=2, ygap=2,
-        texttemplate="%{z:.1f}" if len(layers) <= TEXT_UP_TO else None,
+        texttemplate="%{z:.1f}" if len(layers) <= theme.TEXT_UP_TO else None,
         hovertemplate="layer %{y}, %{x}: σ = %{z:.3f}<extra></extra>",
         colorbar={"title": {"text": "σ(W)", "side": "right"}, "thickness": 12},
     )  # fmt: skip
-    figure.update_yaxes(tickmode="linear", dtick=1 if len(layers) <= TEXT_UP_TO else 2, showgrid=False)
+    figure.update_yaxes(tickmode="linear", dtick=1 if len(layers) <= theme.TEXT_UP_TO else 2, showgrid=False)
     figure.update_xaxes(showgrid=False)
     return figure
 
@@ -61,7 +62,7 @@ def draw_training(table: pd.DataFrame, types: Sequence[str] = TYPES) -> go.Figur
     rows = max(-(-len(chosen) // columns), 1)
     figure = make_subplots(
         rows, columns, shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.03, vertical_spacing=0.22 / rows,
-        subplot_titles=[theme.TYPE_LABELS[type_].replace("<br>", " ") for type_ in chosen],
+        subplot_titles=[TYPE_LABELS[type_].replace("<br>", " ") for type_ in chosen],
     )  # fmt: skip
     empty = theme.figure("Spectral norms over training", "", "", _AROUND + _ROW_HEIGHT * rows)
     figure.update_layout(empty.layout)

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from analysis import theme
-from analysis.live import STEPS, LiveFigure, Restyle
+from analysis.live import STEPS, LiveFigure
 from vp_core.ground.work import checkpoint
 from vp_core.model.projections import find_layers
 from vp_core.recipes import Recipe
-from vp_core.speed import Row, compare, forms_of
+from vp_core.speed import SpeedRow, compare, forms_of
 from vp_core.squeezing.cost import cost
 from vp_core.squeezing.timing import REPEATS
 from vp_core.study import Study
@@ -30,7 +30,7 @@ _UNMEASURED_TO = 0.7
 """Sparsity up to which the axis of the limit reaches before anything is measured."""
 
 
-def measure(
+def measure_speeds(
     study: Study,
     recipe: Recipe,
     sparsities: Sequence[float],
@@ -38,7 +38,7 @@ def measure(
     length: int,
     precision: str = "float32",
     repeats: int = REPEATS,
-) -> Iterator[list[Row]]:
+) -> Iterator[list[SpeedRow]]:
     """One sparsity after the other: rows of its three forms, better with every round. Join their last ones with `table`."""
     for sparsity in sparsities:
         checkpoint()
@@ -47,7 +47,7 @@ def measure(
             yield [row | {"sparsity": sparsity} for row in rows]
 
 
-def table(rows: Sequence[Row]) -> pd.DataFrame:
+def table(rows: Sequence[SpeedRow]) -> pd.DataFrame:
     """A tidy table with the columns COLUMNS, one row for each sparsity and form."""
     made = pd.DataFrame(list(rows), columns=list(COLUMNS))
     order = made["form"].map(FORMS.index)
@@ -99,7 +99,7 @@ def draw_time(
             _add_form(figure, str(form), part["sparsity"], part["latency"], part["low"], part["high"], "%{y:.3g} ms")
     else:
         theme.say(figure, "not measured yet")
-    return _follow(figure, top, sparsity)
+    return _framed(figure, top, sparsity)
 
 
 def draw_speedup(
@@ -118,7 +118,7 @@ def draw_speedup(
         top = max(top, _highest(made["speedup"], made["high"]))
         for form, part in made.groupby("form"):
             _add_form(figure, str(form), part["sparsity"], part["speedup"], part["low"], part["high"], "%{y:.2f} times")
-    return _follow(figure, _HEADROOM * top, sparsity)
+    return _framed(figure, _HEADROOM * top, sparsity)
 
 
 def _highest(middle: pd.Series, high: pd.Series) -> float:
@@ -142,16 +142,9 @@ def _add_form(figure, form: str, x: pd.Series, middle: pd.Series, low: pd.Series
     )  # fmt: skip
 
 
-def _follow(figure, top: float, sparsity: float | None) -> LiveFigure:
+def _framed(figure, top: float, sparsity: float | None) -> LiveFigure:
     """Axes, legend, and a line at the slider's sparsity."""
     figure.update_yaxes(range=[0, top])
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)
-    if sparsity is None:
-        return LiveFigure(figure)
-    figure.add_scatter(
-        x=[round(sparsity * 100)] * 2, y=[0, top], mode="lines", hoverinfo="skip", name="slider", showlegend=False,
-        line={"color": theme.ACCENT, "width": 1.5, "dash": "dot"},
-    )  # fmt: skip
-    frames = [[100 * s, 100 * s] for s in STEPS]
-    return LiveFigure(figure, (Restyle(len(figure.data) - 1, "x", frames),))
+    return LiveFigure(figure, () if sparsity is None else theme.follow(figure, sparsity, 0, top))

@@ -1,9 +1,11 @@
 """Colours and layout of every figure: safe for colour-blind readers, legible on light and dark pages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
+
+from analysis.live import STEPS, Restyle
 
 LINE_COLOURS = {
     "variance": "#0072B2", "random": "#E69F00", "magnitude": "#009E73",
@@ -25,14 +27,8 @@ SCALE = "Cividis"
 LAYER_SCALE = "Viridis"
 """For lines: as safe as SCALE, and without its greys, which mean `removed`."""
 
-TYPE_LABELS = {
-    "query": "query",
-    "key": "key",
-    "value": "value",
-    "attention_output": "attention<br>output",
-    "ffn_in": "ffn in",
-    "ffn_out": "ffn out",
-}
+TEXT_UP_TO = 12
+"""Layers up to which the cells of a map carry their number."""
 
 SHARE_NAMES = {
     "units": "share of rows removed (%)",
@@ -92,6 +88,30 @@ def figure(title: str, x: str, y: str, height: int = 380) -> go.Figure:
         hoverlabel={"namelength": -1},
     )
     return made
+
+
+def map_height(layers: int) -> int:
+    """The height in pixels of a map with a row for each layer."""
+    return max(300, 110 + 22 * layers)
+
+
+def follow(
+    figure: go.Figure, sparsity: float, low: float, high: float, heights: Sequence[float | None] = ()
+) -> tuple[Restyle, ...]:
+    """An upright line from `low` to `high` at a sparsity, and a dot at its height where `heights` (one for each of STEPS) are
+    given; what changes in them from one position of the slider to the next."""
+    percent, here, number = [100 * s for s in STEPS], round(100 * sparsity), len(figure.data)
+    slider = {"hoverinfo": "skip", "name": "slider", "showlegend": False}
+    figure.add_scatter(
+        x=[percent[here]] * 2, y=[low, high], mode="lines", line={"color": ACCENT, "width": 1.5, "dash": "dot"}, **slider
+    )
+    changes = [Restyle(number, "x", [[p, p] for p in percent])]
+    if heights:
+        dots = [[height] for height in heights]
+        marker = {"color": ACCENT, "size": 13, "symbol": "circle-open", "line": {"width": 3}}
+        figure.add_scatter(x=[percent[here]], y=dots[here], mode="markers", marker=marker, **slider)
+        changes += [Restyle(number + 1, "x", [[p] for p in percent]), Restyle(number + 1, "y", dots)]
+    return tuple(changes)
 
 
 def placeholder(title: str, sentence: str, height: int = 380) -> go.Figure:

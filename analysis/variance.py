@@ -8,7 +8,7 @@ from torch import Tensor
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure, Restyle, Reveal
-from analysis.masks import split_name
+from analysis.names import split_name, titled
 from vp_core.ground.names import TYPES
 from vp_core.measuring.statistics import Statistics
 from vp_core.ranking.plan import Ranking, count_removed
@@ -95,7 +95,7 @@ def draw_sorted(table: pd.DataFrame, criterion: str, type_: str, sparsity: float
     """Every neuron's score by layer, sorted, on a log scale; the pruned part turns grey and follows the slider."""
     name = SCORE_NAMES[criterion]
     unit = unit_name(type_)
-    figure = theme.figure(f"{_title(name)}: every {unit}, sorted", f"{unit.split()[-1]} of the layer, lowest first", name)
+    figure = theme.figure(f"{titled(name)}: every {unit}, sorted", f"{unit.split()[-1]} of the layer, lowest first", name)
     layers = sorted(table["layer"].unique())
     colours = theme.layer_colours(len(layers))
     changes: list[Restyle | Reveal] = []
@@ -194,11 +194,6 @@ def _cuts(ordered: np.ndarray, counts: Sequence[int]) -> list[float | None]:
     for k in counts:
         cuts.append(None if k == 0 else float(ordered[-1]) if k == n else float((ordered[k - 1] + ordered[k]) / 2))
     return cuts
-
-
-def _title(name: str) -> str:
-    """Capitalised, acronyms and names left as they are."""
-    return name[0].upper() + name[1:]
 
 
 def _thin(part: pd.DataFrame) -> pd.DataFrame:

@@ -12,10 +12,14 @@ import torch
 
 from benchmarks import app, evaluation, heat_map, identity, imports, peers, replacement, squeezing, statistics, training
 from vp_core.asking.examples import open_examples
+from vp_core.ground.names import CALIBRATION
 from vp_core.ground.parallel import WORKERS
-from vp_core.study import CALIBRATION, open_study
+from vp_core.study import open_study
 
-_ALL = ["statistics", "evaluation", "heat_map", "squeezing", "peers", "replacement", "identity", "training", "table2", "app"]
+_ALL = [
+    "statistics", "evaluation", "heat_map", "squeezing", "peers", "replacement", "identity", "training", "table2", "imports",
+    "app",
+]  # fmt: skip
 
 
 def main(chosen: list[str]) -> None:

@@ -11,9 +11,10 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks.measure import alternating, line
 from vp_core.asking.batches import make_batches
+from vp_core.carry_out import Stage
 from vp_core.ground.parallel import in_parallel
-from vp_core.measured import COVARIANCE_TOKENS, Bench
 from vp_core.measuring.covariance import bytes_needed, collect_covariances
+from vp_core.measuring.measured import COVARIANCE_TOKENS, Measured
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.study import Study, open_study
 
@@ -33,7 +34,7 @@ def run(place: tuple[str, str, str | None]) -> None:
     for name in ("rows refit", "units refit"):
         recipe: Recipe = RECIPES[name]
         study.ranking(recipe)
-        study.bench().gradients()
+        study.measured().gradients()
         seconds = _seconds(partial(study.pruned, recipe, 0.5))
         line(f"{name} on {len(study.calibration)} sentences, seconds", seconds, "s", "< 15")
     _base(study)
@@ -63,9 +64,9 @@ def _base(study: Study) -> None:
     config = BertConfig(num_labels=2, vocab_size=30522)
     torch.manual_seed(0)
     model = BertForSequenceClassification(config).eval()
-    bench = Bench(model, study.calibration, "", "")
-    line("BERT-base: memory of covariances, MB", bytes_needed(bench.layers) / 1e6, "MB", "-")
-    seconds = _seconds(lambda: bench.pruned(Recipe(replacement="refit"), 0.5))
+    stage = Stage(Measured(model, study.calibration, "", ""))
+    line("BERT-base: memory of covariances, MB", bytes_needed(stage.measured.layers) / 1e6, "MB", "-")
+    seconds = _seconds(lambda: stage.pruned(Recipe(replacement="refit"), 0.5))
     line(f"BERT-base: refit of rows on {len(study.calibration)} sentences in all, seconds", seconds, "s", "< 180")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     line("peak memory of this process, GB", peak, "GB", "< 4")

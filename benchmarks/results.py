@@ -19,9 +19,10 @@ import torch
 from vp_core.asking.batches import Encoded, encode, make_batches
 from vp_core.asking.evaluate import logits_by_batch
 from vp_core.asking.examples import open_examples
+from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import atomic
 from vp_core.recipes import RECIPES, Recipe
-from vp_core.study import CALIBRATION, Study, open_study
+from vp_core.study import Study, open_study
 
 TASKS = ("sst2", "mrpc", "stsb")
 SPARSITIES = tuple(i / 10 for i in range(1, 10))

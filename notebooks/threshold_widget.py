@@ -10,16 +10,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import off
-from analysis.function_norms import KIND_NAMES
+from analysis.names import KIND_NAMES
 from notebooks.widgets import REST, WIDTH, AtRest, figure_widget, main_thread, score_html
 from vp_core.asking.evaluate import Score
 from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import MODES
+from vp_core.ground.names import MODES, THETA
 from vp_core.ground.work import TURNS, Cancelled, work
 from vp_core.model.blocks import Block
 from vp_core.recipes import Recipe
 from vp_core.study import Study
-from vp_core.training.snip import THETA
 from vp_core.training.threshold import Threshold, key, running_scores
 
 
@@ -34,7 +33,7 @@ class ThresholdExplorer(ipywidgets.VBox):
 
     def __init__(self, study: Study, mode: str, theta: float) -> None:
         self.study, self.mode, self._scores = study, mode, dict[str, Score]()
-        self._norms = study.bench().norms()
+        self._norms = study.measured().norms()
         kinds = tuple(kind for kind in MODES[mode] if kind != "ffn")
         first = off.first_epsilon(self._norms, mode, theta)
         self.attention = _slider(f"ε of {KIND_NAMES[kinds[0]]}", self._norms, kinds, first[0]) if kinds else None

@@ -1,4 +1,4 @@
-"""What the tests of recipes share: tiny models on a bench, without a study around them."""
+"""What the tests of recipes share: tiny models and texts they are measured on, without a study around them."""
 
 from functools import cache
 
@@ -7,7 +7,8 @@ import tiny
 import torch
 
 from vp_core.asking.batches import Batch, Encoded
-from vp_core.measured import Bench
+from vp_core.carry_out import Stage
+from vp_core.measuring.measured import Measured
 from vp_core.model.projections import find_layers
 from vp_core.model.units import unit_groups
 from vp_core.ranking.plan import rank
@@ -39,9 +40,9 @@ def texts(family, n=40, longest=11, seed=0):
     return Encoded(ids, None, 1 if family in ("roberta", "bart", "gpt2", "llama") else 0, 0, longest + 1)
 
 
-def bench(family, n=40, model=None, **named):
-    """A Bench of the tiny classifier (or of `model`) on `n` texts."""
-    return Bench(classifier(family) if model is None else model, texts(family, n), "m", "d", **named)
+def stage(family, n=40, model=None):
+    """The tiny classifier (or `model`) measured on `n` texts, and what recipes make of it."""
+    return Stage(Measured(classifier(family) if model is None else model, texts(family, n), "m", "d"))
 
 
 def batch_of(family):

@@ -16,7 +16,8 @@ values that changes nothing it is given, and each a folder here, in this order; 
     squeezing  the rows leave the matrices            squeeze, cost, save_pruned, load_pruned, time_forward
 
 `ground` carries them all (names, files, cores), `demo` is the model that comes along, `recipes.py` says all choices in one
-value, `load.py` loads, `study.py` puts it together, `curves.py` and `speed.py` ask it many times, and `training` goes on.
+value, `carry_out.py` is the whole method by such a value, `load.py` loads, `study.py` puts it together, `curves.py` and
+`speed.py` ask it many times, and `training` goes on.
 
 What is public is named in `__all__`; docs/library.md has an example of each. A name is loaded when it is first used, so
 `import vp_core` costs nothing.

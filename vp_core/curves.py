@@ -26,7 +26,7 @@ from vp_core.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = dict[str, Any]
+CurveRow = dict[str, Any]
 COLUMNS = (
     "recipe", "criterion", "sparsity", "metric", "value", "low", "high", "n", "seconds", "rows_removed", "rows",
     "parameters_removed", "parameters", "scope", "replacement", "types", "estimator", "seed", "units", "basis",
@@ -74,18 +74,18 @@ class CurveStore:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path) if path else None
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, CurveRow] = {}
         self._lock = Lock()
         if self.path and not self.path.parent.is_dir():
             raise VPError(f"The folder {str(self.path.parent)!r} is not there: make it first, or choose another place.")
         if self.path and self.path.exists():
             self._read()
 
-    def get(self, key: str) -> Row | None:
+    def get(self, key: str) -> CurveRow | None:
         with self._lock:
             return self._rows.get(key)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: CurveRow) -> None:
         """Keep a finished point; it is on disk when this returns."""
         with self._lock:
             self._rows[row["key"]] = row
@@ -115,7 +115,7 @@ def _today(table: "pd.DataFrame") -> "pd.DataFrame":
     return table.rename(columns={"dtype": "precision"}).assign(**words)
 
 
-def point(study: Study, recipe: Recipe, sparsity: float, score: Score, precision: str) -> Row:
+def point(study: Study, recipe: Recipe, sparsity: float, score: Score, precision: str) -> CurveRow:
     """One row of a curve."""
     cost = study.cost(recipe, sparsity)
     return {
@@ -151,7 +151,7 @@ def point(study: Study, recipe: Recipe, sparsity: float, score: Score, precision
     }
 
 
-def known_point(study: Study, recipe: Recipe, sparsity: float, precision: str, store: CurveStore) -> Row | None:
+def known_point(study: Study, recipe: Recipe, sparsity: float, precision: str, store: CurveStore) -> CurveRow | None:
     """A finished point, if there is one. At sparsity 0 every recipe has the same: the dense model's."""
     row = store.get(study.key(recipe, sparsity, precision))
     if row is None:
@@ -160,7 +160,7 @@ def known_point(study: Study, recipe: Recipe, sparsity: float, precision: str, s
     return row | about | {"recipe": recipe_name(recipe) or recipe.describe()}
 
 
-def score_of(row: Row) -> Score:
+def score_of(row: CurveRow) -> Score:
     """The final Score that a point was made of."""
     bits = row["right"]
     right = None if bits is None else np.unpackbits(np.frombuffer(bits, np.uint8))[: row["n"]].astype(bool)
@@ -199,7 +199,7 @@ def sweep(
     recipe: Recipe | None = None,
     store: CurveStore | None = None,
     precision: str = "float32",
-) -> Iterator[Row]:
+) -> Iterator[CurveRow]:
     """Points of criteria (or whole recipes) × sparsities as they are finished; those the store has come at once.
 
     Every finished point is in the store before it is yielded, so a sweep that is interrupted or cancelled (`Cancelled`) loses
@@ -215,7 +215,7 @@ def sweep(
         yield row
 
 
-def curve(rows: Sequence[Row]) -> Curve:
+def curve(rows: Sequence[CurveRow]) -> Curve:
     """A tidy Curve of finished points, by criterion, recipe and sparsity."""
     table = _table(rows)
     return Curve(table.sort_values(["criterion", "recipe", "sparsity"], kind="stable").reset_index(drop=True))

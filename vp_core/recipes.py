@@ -83,6 +83,23 @@ class Recipe:
         closed = self.replacement in ("mean", "zero")
         return self.single_rows and closed and self.criterion in ("variance", "random", "magnitude")
 
+    @property
+    def scoring(self) -> "Recipe":
+        """What scores depend on: the recipe but for the order, the replacement and the budget, which are the paper's."""
+        return replace(self, scope=Recipe.scope, replacement=Recipe.replacement, budget=Recipe.budget, steps=Recipe.steps)
+
+    @property
+    def ordering(self) -> "Recipe":
+        """What the order of removal depends on: also the scope, and the rung that losses are measured with."""
+        return replace(
+            self.scoring, scope=self.scope, replacement=self.rung if self.scope == "measured" else Recipe.replacement
+        )
+
+    @property
+    def rung(self) -> str:
+        """What a closed form puts in the place of what goes: refit begins with least squares."""
+        return "least squares" if self.replacement == "refit" else self.replacement
+
     def describe(self) -> str:
         """In a few words."""
         what = "rows" if self.single_rows else " + ".join(self.units)
@@ -105,6 +122,8 @@ RECIPES: Mapping[str, Recipe] = {
     "best": replace(_UNITS, criterion="surgeon", basis="principal", scope="measured", replacement="least squares"),
 }
 """By name, usable everywhere. `paper` removes a share of rows, the others a share of the linear parameters."""
+RANDOM = "random units"
+"""The baseline beside them in comparisons: units at random, several seeds."""
 
 
 def find_recipe(name: str) -> Recipe:

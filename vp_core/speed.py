@@ -19,7 +19,7 @@ from vp_core.squeezing.squeeze import squeeze
 from vp_core.squeezing.timing import REPEATS, Timing, time_forward
 from vp_core.study import Study
 
-Row = dict[str, Any]
+SpeedRow = dict[str, Any]
 """One line of a table of speeds: form, sparsity, precision, batch, length, latency with quartiles, sizes."""
 
 
@@ -63,7 +63,7 @@ def compare(
     length: int,
     precision: str = "float32",
     repeats: int = REPEATS,
-) -> Iterator[list[Row]]:
+) -> Iterator[list[SpeedRow]]:
     """Rows of the three forms, better with every round; the last list has all repeats.
 
     Speed-ups are against the dense model in the same precision and the same rounds.
@@ -73,7 +73,9 @@ def compare(
         yield [_row(name, sparsity, precision, forms, models[name], timings[name], timings["dense"]) for name in models]
 
 
-def _row(form: str, sparsity: float, precision: str, forms: Forms, run: PreTrainedModel, timing: Timing, dense: Timing) -> Row:
+def _row(
+    form: str, sparsity: float, precision: str, forms: Forms, run: PreTrainedModel, timing: Timing, dense: Timing
+) -> SpeedRow:
     low, high = timing.spread
     model = forms.items()[form]
     return {

@@ -1,8 +1,9 @@
 """One model, one task: everything the app, the notebooks and the command line ask, in one place, so they agree."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,19 +14,20 @@ from vp_core.asking.batches import Encoded, encode, make_batches
 from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, label_order
+from vp_core.carry_out import Stage
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
 from vp_core.ground.names import CALIBRATION, TYPES, check_types, units_in_0_4
 from vp_core.ground.store import digest
 from vp_core.load import EMBEDDED, LoadedModel, load_model
-from vp_core.measured import Bench
+from vp_core.measuring.measured import Measured
 from vp_core.measuring.statistics import Statistics
 from vp_core.model.projections import Projection, find_layers
 from vp_core.model.sharing import share
-from vp_core.ranking.plan import Plan, Ranking
+from vp_core.ranking.plan import Plan, Ranking, masks
 from vp_core.recipes import Recipe
 from vp_core.replacing.principal import principal
-from vp_core.squeezing.budget import most, saved, within
+from vp_core.squeezing.budget import most, within
 from vp_core.squeezing.cost import Cost, cost
 from vp_core.squeezing.folder import task_of
 from vp_core.squeezing.squeeze import Squeezed, squeeze
@@ -51,21 +53,25 @@ class Study:
     def model(self) -> PreTrainedModel:
         return self.loaded.model
 
-    def bench(self, basis: str = "neurons") -> Bench:
-        """The model, in this basis, and all that is measured of it."""
-        self.projections()
-        return self._kept.once(("bench", basis), lambda: self._make_bench(basis))
+    def measured(self, basis: str = "neurons") -> Measured:
+        """All that the calibration texts say of the model in this basis, each thing measured when it is first asked for."""
+        return self.stage(basis).measured
 
-    def _make_bench(self, basis: str) -> Bench:
+    def stage(self, basis: str = "neurons") -> Stage:
+        """The model in this basis, measured, and what recipes make of it."""
+        self.projections()
+        return self._kept.once(("stage", basis), lambda: Stage(self._measured(basis)))
+
+    def _measured(self, basis: str) -> Measured:
         ids = self.loaded.fingerprint, self.calibration_id
         if basis == "neurons":
-            return Bench(self.model, self.calibration, *ids)
-        model, covariances = principal(self.model, self.bench().covariances())
-        return Bench(model, self.calibration, *ids, covariances)
+            return Measured(self.model, self.calibration, *ids)
+        model, covariances = principal(self.model, self.measured().covariances())
+        return Measured(model, self.calibration, *ids, covariances)
 
     def statistics(self, estimator: str = "exact") -> Statistics:
         """Statistics of all six types over the calibration sentences."""
-        return self.bench().statistics(estimator)
+        return self.measured().seen_with(estimator, 0).statistics()
 
     def projections(self, types: Sequence[str] = TYPES) -> tuple[Projection, ...]:
         chosen = check_types(tuple(types))
@@ -75,41 +81,27 @@ class Study:
 
     def scores(self, recipe: Recipe) -> Mapping[str, Tensor]:
         """The criterion's score of every unit: group name (of single rows: projection name) → (units,)."""
-        return self.bench(recipe.basis).scores(recipe)
+        return self.stage(recipe.basis).scores(recipe)
 
     def ranking(self, recipe: Recipe) -> Ranking:
         """The order in which a recipe removes units."""
-        return self.bench(recipe.basis).ranking(recipe)
+        return self.stage(recipe.basis).ranking(recipe)
 
     def plan(self, recipe: Recipe, sparsity: float) -> Plan:
         """The rows that survive; at sparsity 0 all do, and nothing has to be measured."""
         if sparsity == 0:
-            touched = {p for group in self.bench().groups(recipe) for p, _ in group.rows}
-            keep = {p.name: torch.ones(p.d_out, dtype=torch.bool) for p in self.projections() if p in touched}
+            keep = masks((group, np.zeros(len(group), dtype=bool)) for group in self.stage().groups(recipe))
             return Plan(keep, recipe.criterion, recipe.scope, 0.0, self.loaded.fingerprint, recipe.budget)
-        return self.bench(recipe.basis).plan(recipe, sparsity)
+        return self.stage(recipe.basis).plan(recipe, sparsity)
 
     def unit_shares(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
-        """The share of units that each sparsity takes, without timing or measuring again: for figures that follow a slider.
-
-        Interpolated from 65 plans where the budget is parameters or FLOPs; sparsities beyond what the units hold take all.
-        """
-        if recipe.budget == "units":
-            return list(sparsities)
-        shares = np.linspace(0, 1, 65)
-        key = ("costs", replace(recipe, replacement="zero"), self.calibration_id)
-        saved = self._kept.once(key, lambda: self._saved(recipe, shares))
-        return [float(v) for v in np.interp(sparsities, np.maximum.accumulate(saved), shares)]
-
-    def _saved(self, recipe: Recipe, shares: np.ndarray) -> np.ndarray:
-        ranking, layers = self.ranking(recipe), find_layers(self.model)
-        plans = (ranking.plan(float(share)) for share in shares)
-        return np.array([saved(cost(layers, plan), recipe.budget, self.model) for plan in plans])
+        """The share of units that each sparsity takes, without timing or measuring again: for figures that follow a slider."""
+        return self.stage(recipe.basis).shares(recipe, sparsities)
 
     def most_saved(self, recipe: Recipe) -> float:
         """The largest sparsity that the recipe's units can meet; nothing is measured for it."""
-        bench = self.bench()
-        return most(bench.layers, bench.groups(recipe), recipe.budget, self.model)
+        stage = self.stage()
+        return most(stage.measured.layers, stage.groups(recipe), recipe.budget, self.model)
 
     def reachable(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
         """Those of the sparsities that the recipe's units can meet."""
@@ -130,7 +122,7 @@ class Study:
         """A new model pruned by the recipe; `self.model` stays as it is."""
         if sparsity == 0:
             return share(self.model)
-        return self.bench(recipe.basis).pruned(recipe, sparsity)
+        return self.stage(recipe.basis).pruned(recipe, sparsity)
 
     def warnings(self, recipe: Recipe) -> tuple[str, ...]:
         """What a user should know about the calibration: too few tokens for what the recipe solves."""
@@ -162,6 +154,12 @@ class Study:
         facts = recipe.facts() | {"units": units_in_0_4(recipe.units)}
         how = () if sparsity == 0 else (tuple(facts.items()), self.calibration_id, round(sparsity, 9))
         return digest("score 3", self.loaded.fingerprint, self.data_id, precision, how)
+
+    def about(self, recipe: Recipe, sparsity: float) -> dict[str, Any]:
+        """What a pruned folder says about where it comes from."""
+        how = {name: value if isinstance(value, str | int) else ",".join(value) for name, value in recipe.facts().items()}
+        whole = {"model": self.loaded.name, "fingerprint": self.loaded.fingerprint, "task": self.question.task.name}
+        return whole | {"sparsity": sparsity} | how
 
     def predict(self, model: PreTrainedModel, texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, bool]:
         """(probabilities (n, classes) in the task's order, or (n, 1) values of a regression; whether a text was cut)."""

@@ -31,7 +31,6 @@ from vp_core.squeezing.cost import flops_per_token, parameters
 from vp_core.squeezing.folder import check_new_folder, export_transformers, new_folder, save_pruned
 from vp_core.squeezing.onnx import export_onnx, require_onnx
 from vp_core.squeezing.squeeze import squeeze
-from vp_core.study import Study
 
 
 def _stats(options: argparse.Namespace) -> None:
@@ -121,7 +120,7 @@ def _prune(options: argparse.Namespace) -> None:
         for note in model.squeezed.notes:
             say(note)
         if format_ == "pruned":
-            save_pruned(model, folder, tokenizer, about_of(study, recipe, sparsity))
+            save_pruned(model, folder, tokenizer, study.about(recipe, sparsity))
         else:
             with new_folder(folder) as place:
                 export_onnx(model, place / "model.onnx")
@@ -175,14 +174,6 @@ def _forms(options: argparse.Namespace) -> Callable[[float], Forms]:
     model = load_model(options.model).model
     say("no task: rows go by magnitude, and only speed and size mean something")
     return lambda sparsity: forms_without_data(model, sparsity)
-
-
-def about_of(study: Study, recipe: Recipe, sparsity: float) -> dict[str, Any]:
-    """What a pruned folder says about where it comes from."""
-    task = study.question.task.name
-    return {"model": study.loaded.name, "fingerprint": study.loaded.fingerprint, "task": task, "sparsity": sparsity} | {
-        key: value if isinstance(value, str | int) else ",".join(value) for key, value in recipe.facts().items()
-    }
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

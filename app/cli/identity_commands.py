@@ -14,13 +14,13 @@ from app.cli.options import check_new_file, count, listed, main_process, number,
 from app.cli.progress import Progress
 from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import check_epsilon, check_theta
 from vp_core.load import EMBEDDED
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.squeezing.folder import check_new_folder, new_folder
 from vp_core.study import Study
 from vp_core.training import snip
 from vp_core.training.finetune import about_training, fine_tune, lessons_of, study_of
-from vp_core.training.gate import check_epsilon, check_theta
 from vp_core.training.loop import Lessons, Schedule
 from vp_core.training.run_folder import check_run_folder, read_log
 from vp_core.training.spectral import LAMBDA, check_lambda, rescaled
@@ -51,7 +51,7 @@ def _norms(options: argparse.Namespace) -> None:
     elif scale is not None:
         study, weights = _normalised(study, options, schedule, scale), "fine-tuned with SN"
     say(f"measuring function norms over {len(study.calibration):,} texts …")
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     if options.out:
         norms.save(options.out)
         say(f"written to {options.out}")

@@ -1,16 +1,21 @@
 """The Streamlit app: `main` leads to a file of `views` a page, which calls the `panels`. It computes nothing itself.
 
-settings    what a visitor has chosen, in the address
-glossary    a sentence for every term
-choices     the widgets on the left
-jobs        computations that go on while the page lives
-components  the parts in the browser: slider, figures that follow it
-measuring   speed, one measurement at a time
-preparing   what the panels need beside the score
-beside      what is drawn beside the model in hand
-caching     what visitors share: the only place
-waiting     the jobs that one visitor waits for
-opening     how every page begins
-downloads   what a visitor takes away
-main        the entry point
+settings_fields  the kinds of settings: which values, how one stands in the address
+settings         what a visitor can choose, each choice declared once
+address          all choices in the address of the page, and back
+glossary         a sentence for every other term
+jobs             computations that go on while the page lives
+components       the parts in the browser: slider, figures that follow it
+visitor          all that is kept of one visitor
+choices          the widgets of the settings
+sidebar          those on the left
+waiting          the jobs that a visitor follows
+measuring        speed, one measurement at a time
+order            what goes first, for the panels beside the score
+beside           function norms of the model in hand, and of what is drawn beside it
+caching          what visitors share: the only place
+visitor_jobs     what is computed for one visitor alone
+opening          how every page begins
+downloads        what a visitor takes away
+main             the entry point
 """

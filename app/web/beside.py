@@ -22,7 +22,7 @@ _NAMES = {"demo": "plain", "demo-sn": "spectrally normalised"}
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Norms:
     """Function norms of a model, its name in figures, and its spectral norms (layer, type, sigma) once they are known."""
 
     name: str
@@ -30,56 +30,55 @@ class Measured:
     sigmas: pd.DataFrame | None = None
 
 
-def name_of(model: str) -> str:
+def model_name(model: str) -> str:
     """What a model is called in the figures.
 
-    >>> name_of("demo"), name_of("models/my-bert")
+    >>> model_name("demo"), model_name("models/my-bert")
     ('plain', 'my-bert')
     """
     return _NAMES.get(model, model.rstrip("/").rsplit("/", 1)[-1])
 
 
 def choices(settings: Settings) -> tuple[str, ...]:
-    """What can be drawn beside the model in hand."""
+    """What can be drawn beside the model in hand, the first of them unless the visitor chooses."""
     return BESIDE if settings.model in TWINS else BESIDE[1:]
 
 
-def chosen(settings: Settings) -> str:
-    """What is."""
+def shown_beside(settings: Settings) -> str:
+    """What is drawn beside the model in hand."""
     return settings.beside if settings.beside in choices(settings) else choices(settings)[0]
 
 
 def title(settings: Settings, which: str) -> str:
     """What a choice is called on screen."""
-    twin = name_of(TWINS.get(settings.model, ""))
+    twin = model_name(TWINS.get(settings.model, ""))
     return {"twin": f"its {twin} twin", "rescaled": "weights only rescaled (not trained)"}.get(which, which)
 
 
-def measure(of: Study) -> Iterator[Measured]:
-    """Function norms first, since they can be shown without the rest."""
+def norms_of(study: Study) -> Iterator[Norms]:
+    """Norms of the model in hand: function norms first, since they can be shown without the rest."""
     say("measuring function norms")
-    yield from _parts(name_of(of.loaded.name), of.bench().norms(), of.model)
+    yield from _parts(model_name(study.loaded.name), study.measured().norms(), study.model)
 
 
-def measure_beside(of: Study, settings: Settings, which: str) -> Iterator[Measured]:
-    """The same of the twin, on the same texts, or of the model with weights divided by σ/λ."""
+def norms_beside(study: Study, settings: Settings, which: str) -> Iterator[Norms]:
+    """Norms of what is drawn beside it: the twin, on the same texts, or the model with weights divided by σ/λ."""
     if which == "rescaled":
-        model = rescaled(of.model)
-        norms = collect_norms(model, make_batches(of.calibration, np.arange(len(of.calibration))))
+        model = rescaled(study.model)
+        norms = collect_norms(model, make_batches(study.calibration, np.arange(len(study.calibration))))
         yield from _parts(f"weights only rescaled to λ = {LAMBDA:g}", norms, model)
         return
-    kept = kept_norms.read(TWINS[settings.model], of.calibration_id)
+    kept = kept_norms.read(TWINS[settings.model], study.calibration_id)
     if kept is not None:  # the demo's own texts: nothing has to be loaded
-        yield Measured(name_of(TWINS[settings.model]), kept[0], as_table(kept[1]))
+        yield Norms(model_name(TWINS[settings.model]), kept[0], as_table(kept[1]))
         return
-    columns = tuple(column.strip() for column in settings.text.split(",") if column.strip())
     twin = open_study(
-        TWINS[settings.model], settings.task, settings.data or None, text=columns, label=settings.label,
-        calibration=int(settings.calibration),
+        TWINS[settings.model], settings.task, settings.data or None, text=settings.columns, label=settings.label,
+        calibration=settings.calibration,
     )  # fmt: skip
-    yield from _parts(name_of(twin.loaded.name), twin.bench().norms(), twin.model)
+    yield from _parts(model_name(twin.loaded.name), twin.measured().norms(), twin.model)
 
 
-def _parts(name: str, norms: FunctionNorms, model: PreTrainedModel) -> Iterator[Measured]:
-    yield Measured(name, norms)
-    yield Measured(name, norms, spectral_table(model))
+def _parts(name: str, norms: FunctionNorms, model: PreTrainedModel) -> Iterator[Norms]:
+    yield Norms(name, norms)
+    yield Norms(name, norms, spectral_table(model))

@@ -1,56 +1,28 @@
-"""The visitor's choices: from the address, through the widgets on the left, back into the address."""
+"""The widgets of the settings: each follows from what `app.web.settings` declares, and acts at once."""
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, ParamSpec
 
 import streamlit as st
 
-from analysis.ladder import RUNGS as LADDER
-from app.web.glossary import TERMS
-from app.web.settings import CALIBRATIONS, UNIT_CHOICES, Settings, from_query
-from vp_core.asking.tasks import TASKS
+from app.web import components
+from app.web import settings_fields as kind
+from app.web.settings import FIELDS, Settings
+from app.web.settings_fields import Setting
+from app.web.visitor import keep, remember, visitor
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import BASES, PRECISIONS, SCOPES, TYPES, criteria_for
-from vp_core.recipes import RECIPES
 
-RECIPE_ORDER = tuple(sorted(RECIPES, key=lambda name: {"paper": 0, "best": 1}.get(name, 2)))
-"""The paper's and the best first."""
 Drawn = ParamSpec("Drawn")
+_SHARES = {
+    "units": "Sparsity: share of rows removed",
+    "parameters": "Sparsity: share of linear parameters removed",
+    "flops": "Sparsity: share of FLOPs removed",
+}
+"""What a sparsity is a share of, by the budget of the recipe."""
 _IN_PANEL: ContextVar[bool] = ContextVar("in_panel", default=False)
-
-
-def current_settings() -> tuple[Settings, list[str]]:
-    """What this visitor has chosen so far; the first time, what the address says, with what is wrong in it."""
-    if "settings" not in st.session_state:
-        st.session_state.settings, st.session_state.problems = from_query(st.query_params.to_dict())
-    return st.session_state.settings, st.session_state.problems
-
-
-def remember(**changed: str) -> Settings:
-    """Change some settings, here and in the address."""
-    new = replace(st.session_state.settings, **changed)
-    if new != st.session_state.settings:
-        st.session_state.settings = new
-        st.session_state.problems = []
-    # A plain dictionary, for what runs later and outside a script run (a button's download).
-    st.session_state.setdefault("now", {})["settings"] = new
-    if st.query_params.to_dict() != new.to_query():
-        st.query_params.from_dict(new.to_query())
-    return new
-
-
-def slider_released() -> None:
-    """The sparsity slider was let go somewhere else."""
-    remember(sparsity=f"{st.session_state.slider.position / 100:g}")
-
-
-def watcher() -> str:
-    """A name for this visitor among those who share a job."""
-    return st.session_state.setdefault("watcher", f"{id(st.session_state)}-{time.time_ns()}")
 
 
 def panel(draw: Callable[Drawn, None]) -> Callable[Drawn, None]:
@@ -62,7 +34,7 @@ def panel(draw: Callable[Drawn, None]) -> Callable[Drawn, None]:
 
     @functools.wraps(draw)
     def drawn(*inputs: Drawn.args, **more: Drawn.kwargs) -> None:
-        if st.session_state.get("page_behind"):
+        if visitor().page_behind:
             st.rerun()
         outside = _IN_PANEL.set(True)
         try:
@@ -73,129 +45,112 @@ def panel(draw: Callable[Drawn, None]) -> Callable[Drawn, None]:
     return st.fragment(drawn)
 
 
-def _page_behind() -> None:
+def page_behind() -> None:
     """Something was chosen outside the panels: the page is as it should be once all of it has run."""
-    st.session_state.page_behind = True
+    visitor().page_behind = True
 
 
-def sidebar(settings: Settings) -> Settings:
-    """The widgets on the left."""
-    st.session_state.page_behind = False
-    with st.sidebar:
-        opened = _what(settings)
-        remember(**opened)
-        _how()
-    return st.session_state.settings
+def sparsity_slider(poll: str = "", after_ms: int = 0) -> None:
+    """The slider of the sparsity: the figures follow its thumb in the browser, Python hears where it is let go."""
+    settings = visitor().settings
+    components.slider("slider", _SHARES[settings.recipe.budget], settings.position, _released, poll, after_ms)
 
 
-def _what(settings: Settings) -> dict[str, str]:
-    """Model and data: taken together when Open is pressed, since each alone may not fit the other."""
-    names = list(TASKS)
-    with st.form("what", border=False):
-        model = st.text_input("Model", settings.model, help=TERMS["model"])
-        task = st.selectbox(
-            "Task",
-            names if settings.task in names else [*names, settings.task],
-            index=names.index(settings.task) if settings.task in names else len(names),
-            accept_new_options=True,
-            help=TERMS["task"],
-        )
-        data = st.text_input("Data folder", settings.data, placeholder="empty: the Hub", help=TERMS["data"])
-        with st.expander("Columns of a file of your own", expanded=bool(settings.text)):
-            text = st.text_input("Text columns", settings.text, help=TERMS["text"])
-            label = st.text_input("Label column", settings.label, help=TERMS["label"])
-        st.form_submit_button("Open", width="stretch", on_click=_page_behind)
-    return {"model": model.strip(), "task": str(task or "").strip(), "data": data.strip(), "text": text, "label": label}
+def _released() -> None:
+    remember(sparsity=st.session_state.slider.position / 100)
 
 
-def _how() -> None:
-    """What is removed and what takes its place: each choice acts at once."""
-    settings: Settings = st.session_state.settings
-    _offer(st.pills, "Recipe", "recipe", RECIPE_ORDER, settings.recipe_name, format_func=_recipe_label)
-    units = _with(UNIT_CHOICES, settings.units)
-    _offer(st.selectbox, "Units", "units", units, settings.units, format_func=_units_label)
-    if settings.recipe.single_rows:
-        _offer(st.pills, "Projection types", "types", TYPES, settings.types.split(","), selection_mode="multi")
-    else:
-        _offer(st.segmented_control, "Basis", "basis", BASES, settings.basis, required=True)
-    offered = tuple(dict.fromkeys((*criteria_for(settings.recipe.units), settings.criterion)))
-    _offer(st.selectbox, "Criterion", "criterion", offered, settings.criterion)
-    _offer(st.selectbox, "Allocation", "scope", SCOPES, settings.scope)
-    _offer(st.selectbox, "Replacement", "replacement", LADDER, settings.replacement)
-    sizes = _with(CALIBRATIONS, settings.calibration)
-    _offer(st.selectbox, "Calibration sentences", "calibration", sizes, settings.calibration)
-    _offer(st.segmented_control, "Precision", "precision", PRECISIONS, settings.precision, required=True)
-    if st.session_state.get("refused"):
-        st.warning(st.session_state.refused, icon=":material/undo:")
+def offer(name: str, options: Sequence[str] = (), now: Any = None, **more: Any) -> None:
+    """The widget of a setting, which shows what the visitor's settings are: they are the one truth.
+
+    `options` in the spelling of the address, where what there is here is not what is declared; `now`: what stands for a
+    setting that was left open; `more` for Streamlit's widget.
+    """
+    declared = FIELDS[name]
+    value = getattr(visitor().settings, name) if now is None else now
+    widget, shown, how = _widget(declared, options or declared.choices, value)
+    draw(widget, name, shown, **{"label": declared.label, "help": declared.help, **how, **more})
 
 
-def _offer(widget: Callable[..., Any], title: str, name: str, options: Sequence[str], now: Any, **more: Any) -> None:
-    """A widget that shows the setting `name`. The settings are the one truth: the widget is told what they are, every time."""
+def draw(widget: Callable[..., Any], name: str, shown: Any, **how: Any) -> None:
+    """A widget that is told what it shows every time, and tells `picked` what was made of it."""
     key = f"pick-{name}"
-    st.session_state[key] = now
-    widget(title, options, key=key, help=TERMS[name], on_change=picked, args=(name, _IN_PANEL.get()), **more)
+    st.session_state[key] = shown
+    widget(key=key, on_change=picked, args=(name, _IN_PANEL.get()), **how)
 
 
-def offer(title: str, name: str, options: Sequence[str], now: Any, **more: Any) -> None:
-    """One of a few options, in a panel; a click on the chosen one leaves it chosen."""
-    _offer(st.segmented_control, title, name, options, now, required=True, **more)
+def typed(name: str) -> str:
+    """A text box for a setting, and what stands in it: for whoever takes it up later, as a form does."""
+    declared = FIELDS[name]
+    assert isinstance(declared, kind.Text)
+    value = getattr(visitor().settings, name)
+    return st.text_input(declared.label, value, help=declared.help, placeholder=declared.placeholder)
 
 
-def pills(title: str, name: str, options: Sequence[str], now: Sequence[str]) -> None:
-    """Any of the options, in a panel."""
-    chosen = [one for one in now if one in options]
-    _offer(st.pills, title, name, options, chosen, selection_mode="multi", format_func=_recipe_label)
+def _widget(declared: Setting[Any], options: Sequence[str], value: Any) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
+    """Streamlit's widget for a kind of setting, what it shows, and how it is to be called."""
+    text = declared.format(value)
+    how: dict[str, Any] = {"options": options, "format_func": declared.shown}
+    match declared:
+        case kind.OneOf(folded=True):
+            return st.selectbox, text, how
+        case kind.OneOf() | kind.Text():
+            return st.segmented_control, text, how | {"required": True}
+        case kind.Combination():
+            return st.selectbox, text, how | {"options": _with(options, text)}
+        case kind.SomeOf():
+            return st.pills, [one for one in value if one in options], how | {"selection_mode": "multi"}
+        case kind.Shares():
+            chosen = text.split(",") if text else []
+            offered = sorted({*options, *chosen}, key=float)
+            return st.pills, chosen, how | {"options": offered, "selection_mode": "multi"}
+        case kind.Whole(choices=()):
+            return st.number_input, value, {"min_value": declared.least, "max_value": declared.most}
+        case kind.Whole():
+            return st.selectbox, text, how | {"options": _with(options, text)}
+        case kind.Number() | kind.OpenNumber():
+            offered, text = _among(options, text)
+            return st.select_slider, text, how | {"options": offered}
+        case kind.Switch():
+            return st.toggle, value, {}
+    raise TypeError(f"No widget offers a {type(declared).__name__}.")
 
 
-def slide(title: str, name: str, options: Sequence[str], now: str, **more: Any) -> None:
-    """A slider over numbers, in a panel; a value that is none of them is put among them."""
-    _offer(st.select_slider, title, name, options if now in options else sorted((*options, now), key=float), now, **more)
+def _with(options: Sequence[str], now: str) -> Sequence[str]:
+    """What is offered, and what the address asked for."""
+    return options if now in options else (*options, now)
 
 
-def switch(title: str, name: str, now: str) -> None:
-    """A setting that is `on` or empty, in a panel."""
-    key = f"pick-{name}"
-    st.session_state[key] = now == "on"
-    st.toggle(title, key=key, help=TERMS[name], on_change=picked, args=(name, _IN_PANEL.get()))
+def _among(options: Sequence[str], now: str) -> tuple[list[str], str]:
+    """The positions of a slider over numbers, with a value that may be none of them, and how that value is spelt there."""
+    spelt = {float(one): one for one in options}
+    text = spelt.setdefault(float(now), now)
+    return [spelt[number] for number in sorted(spelt)], text
 
 
 def picked(name: str, in_panel: bool) -> None:
     """The widget of the setting `name` was used. What no recipe can be is refused with a sentence, and nothing changes."""
     if not in_panel:
-        _page_behind()
-    value, settings = st.session_state[f"pick-{name}"], st.session_state.settings
+        page_behind()
+    me = visitor()
     try:
-        new = _chosen(settings, name, value)
+        new = _chosen(me.settings, name, st.session_state[f"pick-{name}"])
         _ = new.recipe  # refused here if it cannot be
     except VPError as error:
-        st.session_state.refused = f"{str(error).rstrip('.')}; the last choice is kept."
+        me.refused = f"{str(error).rstrip('.')}; the last choice is kept."
         return
-    st.session_state.refused = ""
-    remember(**asdict(new))
+    me.refused = ""
+    keep(new)
 
 
-def _chosen(settings: Settings, name: str, value: Any) -> Settings:
+def _chosen(settings: Settings, name: str, shown: Any) -> Settings:
+    """The settings with what a widget shows now; VPError with one sentence for what cannot be."""
     if name == "recipe":
-        return settings.with_recipe(value) if value else settings
-    if name == "units":
-        return settings.with_units(value)
-    if isinstance(value, bool):
-        value = "on" if value else ""
-    if isinstance(value, list):
-        if name == "types" and not value:
-            raise VPError("Choose at least one projection type")
-        value = ",".join(one for one in (TYPES if name == "types" else value) if one in value)
-    return replace(settings, **{name: value})
-
-
-def _with(options: tuple[str, ...], now: str) -> tuple[str, ...]:
-    """What is offered, and what the address asked for."""
-    return options if now in options else (*options, now)
-
-
-def _recipe_label(name: str) -> str:
-    return {"paper": "Paper", "best": ":material/star: Best"}.get(name, name)
-
-
-def _units_label(units: str) -> str:
-    return {"rows": "single rows (the paper)"}.get(units, units.replace(",", " + "))
+        return settings.with_recipe(shown) if shown else settings
+    declared = FIELDS[name]
+    if isinstance(declared, kind.SomeOf) and not shown and declared.none:
+        raise VPError(declared.none)
+    text = ",".join(shown) if isinstance(shown, list) else shown
+    # A number box and a switch hold their value, and keep to its bounds themselves.
+    value = declared.parse(name, text) if isinstance(text, str) else text
+    return settings.with_units(value) if name == "units" else replace(settings, **{name: value})

@@ -7,7 +7,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from app.cli.commands import about_of
 from app.web import caching
 from app.web.settings import Settings
 from vp_core.squeezing.folder import save_pruned
@@ -21,10 +20,10 @@ def folder_name(study: Study) -> str:
 
 def squeezed_zip(study: Study, settings: Settings) -> bytes:
     """A zip file of the folder that `save_pruned` writes, with the model squeezed at the slider's sparsity."""
-    recipe, sparsity = settings.recipe, float(settings.sparsity)
+    recipe, sparsity = settings.recipe, settings.sparsity
     with caching.said(study).hearing(object()), tempfile.TemporaryDirectory() as base:
         folder = Path(base) / folder_name(study)
-        save_pruned(study.squeezed(recipe, sparsity), folder, study.loaded.tokenizer, about_of(study, recipe, sparsity))
+        save_pruned(study.squeezed(recipe, sparsity), folder, study.loaded.tokenizer, study.about(recipe, sparsity))
         content = io.BytesIO()
         # Stored as they are: weights hardly get smaller by packing.
         with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as file:

@@ -14,7 +14,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.names import PRECISIONS
 from vp_core.ground.work import Turn, checkpoint
 from vp_core.recipes import Recipe
-from vp_core.speed import Row
+from vp_core.speed import SpeedRow
 from vp_core.squeezing.timing import random_texts
 from vp_core.study import Study
 
@@ -58,13 +58,13 @@ class Wanted:
 class Found:
     """Rows found so far for one question: of speeds by precision and sparsity, of precisions by sparsity."""
 
-    speeds: dict[tuple[str, float], list[Row]] = field(default_factory=dict)
-    precisions: dict[float, list[Row]] = field(default_factory=dict)
+    speeds: dict[tuple[str, float], list[SpeedRow]] = field(default_factory=dict)
+    precisions: dict[float, list[SpeedRow]] = field(default_factory=dict)
 
-    def all_speeds(self) -> list[Row]:
+    def all_speeds(self) -> list[SpeedRow]:
         return [row for rows in list(self.speeds.values()) for row in rows]
 
-    def all_precisions(self) -> list[Row]:
+    def all_precisions(self) -> list[SpeedRow]:
         return [row for rows in list(self.precisions.values()) for row in rows]
 
     def missing(self, wanted: Wanted) -> tuple[tuple[float, ...], bool]:
@@ -74,7 +74,7 @@ class Found:
         return tuple(speeds), not (_whole(rows, wanted.repeats) and all("score" in row for row in rows))
 
 
-def _whole(rows: Sequence[Row], repeats: int) -> bool:
+def _whole(rows: Sequence[SpeedRow], repeats: int) -> bool:
     return bool(rows) and all(row.get("repeats", 0) >= repeats for row in rows)
 
 
@@ -84,14 +84,14 @@ class Measurements:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._found: dict[str, Found] = {}
-        self._last: tuple[str, Job[list[Row]]] | None = None
+        self._last: tuple[str, Job[list[SpeedRow]]] | None = None
 
     def found(self, wanted: Wanted) -> Found:
         """What is known about a question; it grows while a job works on it."""
         with self._lock:
             return self._found.setdefault(wanted.question, Found())
 
-    def last(self) -> tuple[str, Job[list[Row]]] | None:
+    def last(self) -> tuple[str, Job[list[SpeedRow]]] | None:
         """The question and the job that ran last, or still runs."""
         return self._last
 
@@ -114,18 +114,18 @@ class Measurements:
 
 def _steps(
     wanted: Wanted, sparsities: Sequence[float], precisions: bool, found: Found, keep: CurveStore
-) -> Iterator[list[Row]]:
+) -> Iterator[list[SpeedRow]]:
     how = (wanted.batch, wanted.length)
 
     def ask(model: PreTrainedModel, form: str, bits: str) -> Score:
         return _score(wanted, model, form, bits, keep)
 
-    for rows in speed.measure(wanted.study, wanted.recipe, sparsities, *how, wanted.precision, wanted.repeats):
+    for rows in speed.measure_speeds(wanted.study, wanted.recipe, sparsities, *how, wanted.precision, wanted.repeats):
         found.speeds[wanted.precision, rows[0]["sparsity"]] = rows
         yield rows
     if precisions:
         checkpoint()
-        for rows in precision.measure(wanted.study, wanted.recipe, wanted.here, *how, ask, wanted.repeats):
+        for rows in precision.measure_precisions(wanted.study, wanted.recipe, wanted.here, *how, ask, wanted.repeats):
             found.precisions[wanted.here] = rows
             yield rows
 

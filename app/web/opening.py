@@ -3,22 +3,22 @@
 import streamlit as st
 
 from app.web import caching, components
-from app.web.choices import current_settings, sidebar
 from app.web.settings import Settings
+from app.web.sidebar import sidebar
+from app.web.visitor import visitor
 from vp_core.ground.errors import VPError
 from vp_core.study import Study
 
 
 def open_page(title: str) -> tuple[Study, Settings]:
     """The study that is chosen; the page ends here, with one sentence, if it cannot be had."""
-    settings, problems = current_settings()
-    settings = sidebar(settings)
+    settings = sidebar()
     components.load_plotly()
     st.markdown(f"#### {title}")
-    for problem in problems:
+    for problem in visitor().problems:
         st.warning(problem, icon=":material/link_off:")
     try:
-        study = caching.study(settings)
+        study = caching.study_of(settings)
     except VPError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()

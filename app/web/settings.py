@@ -1,86 +1,198 @@
-"""What a visitor has chosen, and how it stands in the address of the page."""
+"""What a visitor can choose, each choice declared once, and how it stands in the address of the page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from analysis.compare import RANDOM
-from vp_core.ground.errors import VPError, one_of
+from app.web import settings_fields as kind
+from app.web.settings_fields import Setting, setting
+from vp_core.ground.errors import one_of
 from vp_core.ground.names import (
     BASES,
+    CALIBRATION,
     CRITERIA,
     MODES,
     MOST_STEPS,
     PRECISIONS,
     REPLACEMENTS,
     SCOPES,
+    THETA,
     TYPES,
+    check_epsilon,
+    check_theta,
     check_types,
     check_units,
 )
-from vp_core.ranking.plan import check_sparsity
-from vp_core.recipes import RECIPES, Recipe, recipe_name
-from vp_core.study import CALIBRATION
-from vp_core.training.gate import check_epsilon, check_theta
-from vp_core.training.snip import THETA
+from vp_core.recipes import RANDOM, RECIPES, Recipe, recipe_name
 
 UNIT_CHOICES = (
-    "rows",
-    "ffn neurons,values,pairs",
-    "ffn neurons",
-    "heads",
-    "ffn neurons,heads",
-    "heads,feed-forward",
-    "sublayers",
-    "attention",
-    "feed-forward",
-    "layers",
-)
-"""Kinds of units that are offered; the address takes every combination that the library does."""
-CALIBRATIONS = ("64", "128", "256", "512", "1024", "2048", "4096")
+    "rows", "ffn neurons,values,pairs", "ffn neurons", "heads", "ffn neurons,heads", "heads,feed-forward", "sublayers",
+    "attention", "feed-forward", "layers",
+)  # fmt: skip
 BUDGETS = ("units", "parameters", "flops")
 """Latency is left to the command line: it is measured anew for every sparsity."""
 LINES = ("criteria", "replacement")
 OWN = "my recipe"
 """The recipe of the sidebar among those that the page Compare compares."""
+RECIPE_CHOICES = (*sorted(RECIPES, key=lambda name: {"paper": 0, "best": 1}.get(name, 2)), RANDOM, OWN)
+"""The paper's and the best first."""
+RECIPE_NAMES = {"paper": "Paper", "best": ":material/star: Best"}
 BESIDE = ("twin", "nothing", "rescaled")
 """What the page Sub-layers draws beside the model in hand. An empty setting is the first of them that there is."""
+_SHOWN = (*TYPES, "ffn neurons", "values", "pairs", "heads", "attention", "feed-forward", "layer")
+_SIZES = ("64", "128", "256", "512", "1024", "2048", "4096")
+_HUNDREDTHS = tuple(f"{i / 100:g}" for i in range(101))
+_TENTHS = tuple(f"{i / 10:g}" for i in range(10))
+_MODE_NAMES = {
+    "ffn": "FFNs", "joint": "heads and FFNs", "attention": "whole attention", "layers": "whole layers",
+    "separate": "attention and FFNs",
+}  # fmt: skip
+
+
+def _check_recipes(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one_of("recipe", name, RECIPE_CHOICES) for name in names)
 
 
 @dataclass(frozen=True)
 class Settings:
     """Every choice on the pages; each field is a parameter of the address if it differs from its default."""
 
-    model: str = "demo"
-    task: str = "demo"
-    data: str = ""
-    text: str = ""
-    label: str = "label"
-    criterion: str = "variance"
-    scope: str = "per type"
-    replacement: str = "mean"
-    types: str = ",".join(TYPES)
-    precision: str = "float32"
-    sparsity: str = "0.2"
-    units: str = "rows"
-    basis: str = "neurons"
-    budget: str = ""
-    steps: str = "1"
-    calibration: str = str(CALIBRATION)
-    lines: str = ""
-    show: str = "ffn_in"
-    batch: str = "8"
-    length: str = "128"
-    repeats: str = "7"
-    sparsities: str = "0,0.3,0.5,0.7"
-    recipes: str = "paper,units mean,units least squares,best,random units"
-    mode: str = "joint"
-    eps_attention: str = ""
-    eps_ffn: str = ""
-    theta: str = f"{THETA:g}"
-    gate: str = ""
-    beside: str = ""
-    run: str = ""
-    run_shown: str = ""
+    # fmt: off
+    model: str = setting(kind.Text(
+        "demo", label="Model",
+        help="`demo`, a folder written by `save_pretrained`, or the id of a model on the Hugging Face Hub (safetensors only).",
+    ))
+    task: str = setting(kind.Text(
+        "demo", label="Task",
+        help="A task of the GLUE benchmark by name, or the path of a TSV, CSV or JSONL file with named columns.",
+    ))
+    data: str = setting(kind.Text(
+        "", label="Data folder", placeholder="empty: the Hub",
+        help="The folder that holds the task in GLUE's TSV layout (`sst2/dev.tsv`). Empty: the Hub, or the demo's sentences.",
+    ))
+    text: str = setting(kind.Text(
+        "", label="Text columns",
+        help="For a file of your own: the name of its text column, or of two, separated by a comma.",
+    ))
+    label: str = setting(kind.Text(
+        "label", label="Label column", help="For a file of your own: the name of its label column.",
+    ))
+    criterion: str = setting(kind.OneOf(
+        "variance", CRITERIA, folded=True, label="Criterion",
+        help="What decides which units go first. **variance**: those whose output varies least over real tokens (the "
+        "paper). **magnitude**: those whose weights have the smallest L2 norm. **random**: any, but as many in each layer as "
+        "variance takes. **weighted variance**: variance times the weights that read it. **conditional variance**: what the "
+        "others cannot predict. **surgeon**: the error that going adds when the rest is solved again. **wanda**: weights times "
+        "inputs. **function norm**: how large what a whole block adds is, at its largest coordinate. **fisher**: the effect on "
+        "the model's outputs, to first order.",
+    ))
+    scope: str = setting(kind.OneOf(
+        "per type", SCOPES, folded=True, label="Allocation",
+        help="Who competes with whom. **per type**: all layers of one type or kind (the paper). **per layer**: each layer by "
+        "itself, so all are cut alike. **global**: all by their scores. **scaled**: all, each layer's scores divided by their "
+        "sum. **measured**: all, by what each layer really loses, which takes a moment to measure.",
+    ))
+    replacement: str = setting(kind.OneOf(
+        "mean", REPLACEMENTS, folded=True, label="Replacement",
+        help="What takes the place of what goes, each better informed. **zero**: nothing. **mean**: its mean output, as "
+        "a constant in the bias (the paper). **least squares**: the matrix that read it is solved again. **refit**: every "
+        "matrix is solved again against the dense model, from the bottom up; seconds for every sparsity. No labels, no "
+        "gradient steps.",
+    ))
+    types: tuple[str, ...] = setting(kind.SomeOf(
+        TYPES, TYPES, check=check_types, none="Choose at least one projection type", label="Projection types",
+        help="The six linear projections of a layer: query, key, value and output of the attention, and the two of the "
+        "feed-forward network.",
+    ))
+    precision: str = setting(kind.OneOf(
+        "float32", PRECISIONS, label="Precision",
+        help="Arithmetic of the evaluation. bfloat16 is several times faster on recent processors and may cost a few "
+        "predictions; int8 keeps the linear layers' weights in 8 bits and quantises what they read as it comes.",
+    ))
+    sparsity: float = setting(kind.Share(0.2))
+    units: tuple[str, ...] = setting(kind.Combination(
+        ("rows",), UNIT_CHOICES, check=check_units, label="Units", names={"rows": "single rows (the paper)"},
+        help="What goes as one. **single rows** of any of the six matrices, as in the paper; or rows together with the columns "
+        "that read them, so that a matrix shrinks on both sides: **ffn neurons**, **values** (a value's coordinate), **pairs** "
+        "(a coordinate of query and key), **heads**, **sublayers**, **layers**.",
+    ))
+    basis: str = setting(kind.OneOf(
+        "neurons", BASES, label="Basis",
+        help="**neurons**: units as they are. **principal**: value and query/key coordinates are turned within each head to "
+        "their principal axes first, which changes nothing the dense model says.",
+    ))
+    budget: str = setting(kind.OneOf("", ("", *BUDGETS)))
+    steps: int = setting(kind.Whole(1, least=1, most=MOST_STEPS))
+    calibration: int = setting(kind.Whole(
+        CALIBRATION, _SIZES, least=int(_SIZES[0]), most=int(_SIZES[-1]), label="Calibration sentences",
+        help="Training sentences on which everything is measured. Their labels are never looked at.",
+    ))
+    lines: str = setting(kind.OneOf(
+        "", ("", *LINES), label="Lines",
+        help="What the lines stand for. **criteria**: the chosen one, variance, magnitude and random. **replacement**: all "
+        "that can take the place of what goes, and random units.",
+    ))
+    show: str = setting(kind.OneOf(
+        "ffn_in", _SHOWN, label="Shown", help="Which projection type or kind of unit the two figures show.",
+    ))
+    batch: int = setting(kind.Whole(8, least=1, label="Batch", help="How many texts the model reads at once."))
+    length: int = setting(kind.Whole(128, least=1, label="Length", help="Tokens of each text; all texts have the same length."))
+    repeats: int = setting(kind.Whole(
+        7, least=1, label="Repeats", help="How often each form takes its turn. More repeats give steadier medians.",
+    ))
+    sparsities: tuple[float, ...] = setting(kind.Shares(
+        (0.0, 0.3, 0.5, 0.7), _TENTHS, label="Sparsities measured",
+        help="At these sparsities speed is measured, and at the slider's.",
+    ))
+    recipes: tuple[str, ...] = setting(kind.SomeOf(
+        ("paper", "units mean", "units least squares", "best", RANDOM), RECIPE_CHOICES, check=_check_recipes,
+        names=RECIPE_NAMES, label="Recipes",
+        help="Which recipes to compare. *my recipe* is the one set on the left; *random units* is the mean of three seeds.",
+    ))
+    mode: str = setting(kind.OneOf(
+        "joint", tuple(MODES), label="What may go", names=_MODE_NAMES,
+        help="Which blocks may go: attention **heads**, **FFNs** (feed-forward networks), both (*joint* in the paper), **whole "
+        "attention** blocks, **whole layers** (both sub-layers of a layer at once), or attention blocks and FFNs each by "
+        "itself.",
+    ))
+    eps_attention: float | None = setting(kind.OpenNumber(
+        None, check=check_epsilon, label="ε of heads",
+        help="A head or attention block is the identity in a mini-batch where no token's function norm is above ε. "
+        "At the left end nothing is, at the right end everything.",
+    ))
+    eps_ffn: float | None = setting(kind.OpenNumber(
+        None, check=check_epsilon, label="ε of FFNs",
+        help="The same for feed-forward networks, whose norms are on another scale.",
+    ))
+    theta: float = setting(kind.Number(
+        THETA, _HUNDREDTHS, check=check_theta, label="θ: least share of mini-batches",
+        help="A block is off if it is the identity in at least this share of the mini-batches (32 texts each). The paper takes "
+        "0.95.",
+    ))
+    gate: bool = setting(kind.Switch(
+        False, label="Gate on what stays",
+        help="Blocks that stay are shut token by token wherever their function norm is below ε (S_ε of the paper). Without it "
+        "they run as they are.",
+    ))
+    beside: str = setting(kind.OneOf(
+        "", ("", *BESIDE), label="Beside it",
+        help="The **twin** was fine-tuned under spectral normalisation (λ = 5), from the same start on the same texts. *Only "
+        "rescaled* divides the weights of the model in hand by σ/λ and trains nothing: for comparison, no substitute.",
+    ))
+    run: str = setting(kind.Text(
+        "", label="Folders of runs", placeholder="empty: the runs of the demo that come with it",
+        help="The folder that `vp snip --out` wrote, also while it runs; several: separated by semicolons. Empty: the runs of "
+        "the demo that come with it.",
+    ))
+    run_shown: str = setting(kind.Text(
+        "", label="Map of", help="Each row is an iteration, from the top down; what is blank has left the model.",
+    ))
+    # fmt: on
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The text columns of a file of the visitor's own."""
+        return tuple(column.strip() for column in self.text.split(",") if column.strip())
 
     @property
     def recipe(self) -> Recipe:
@@ -88,11 +200,11 @@ class Settings:
             criterion=self.criterion,
             scope=self.scope,
             replacement=self.replacement,
-            types=tuple(self.types.split(",")),
-            units=tuple(self.units.split(",")),
+            types=self.types,
+            units=self.units,
             basis=self.basis,
             budget=self.budget or _budget_of(self.units),
-            steps=int(self.steps),
+            steps=self.steps,
         )
 
     @property
@@ -103,22 +215,12 @@ class Settings:
     def with_recipe(self, name: str) -> "Settings":
         """All fields of a named recipe."""
         recipe = RECIPES[name]
-        units = ",".join(recipe.units)
-        return replace(
-            self,
-            criterion=recipe.criterion,
-            scope=recipe.scope,
-            replacement=recipe.replacement,
-            types=",".join(recipe.types),
-            units=units,
-            basis=recipe.basis,
-            budget="" if recipe.budget == _budget_of(units) else recipe.budget,
-            steps=str(recipe.steps),
-        )
+        same = {one: getattr(recipe, one) for one in ("criterion", "scope", "replacement", "types", "units", "basis", "steps")}
+        return replace(self, **same, budget="" if recipe.budget == _budget_of(recipe.units) else recipe.budget)
 
-    def with_units(self, units: str) -> "Settings":
+    def with_units(self, units: tuple[str, ...]) -> "Settings":
         """Other units, with the budget that goes with them; single rows have no other basis than their neurons."""
-        return replace(self, units=units, budget="", basis="neurons" if units == "rows" else self.basis)
+        return replace(self, units=units, budget="", basis="neurons" if units == ("rows",) else self.basis)
 
     @property
     def curve_lines(self) -> str:
@@ -128,91 +230,18 @@ class Settings:
     @property
     def position(self) -> int:
         """The slider's position, 0..100."""
-        return round(float(self.sparsity) * 100)
+        return round(self.sparsity * 100)
 
     @property
     def measured_sparsities(self) -> tuple[float, ...]:
         """Those that the page Speed measures: the chosen ones and the slider's."""
-        return tuple(sorted({float(part) for part in [*self.sparsities.split(","), self.sparsity] if part}))
-
-    def to_query(self) -> dict[str, str]:
-        """The parameters of the address."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return tuple(sorted({*self.sparsities, self.sparsity}))
 
 
-def from_query(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """Settings from an address, and one sentence for each value that could not be used (its default is taken)."""
-    chosen: dict[str, str] = {}
-    problems: list[str] = []
-    for field in fields(Settings):
-        if field.name not in query:
-            continue
-        try:
-            chosen[field.name] = _checked(field.name, query[field.name])
-        except VPError as error:
-            problems.append(f"In the address: {str(error)[:-1]}. The default, {field.default}, is used instead.")
-    settings = Settings(**chosen)
-    try:
-        _ = settings.recipe
-    except VPError as error:
-        problems.append(f"In the address: {str(error)[:-1]}. The defaults of units and basis are used instead.")
-        settings = replace(settings, units="rows", basis="neurons")
-    problems += [f"In the address: {name!r} is no setting and is ignored." for name in query if name not in _NAMES]
-    return settings, problems
+FIELDS: Mapping[str, Setting[Any]] = {field.name: field.metadata["setting"] for field in fields(Settings)}
+"""What is declared of each setting, by its name."""
 
 
-_NAMES = {field.name for field in fields(Settings)}
-_CHOICES = {
-    "criterion": CRITERIA,
-    "scope": SCOPES,
-    "replacement": REPLACEMENTS,
-    "precision": PRECISIONS,
-    "basis": BASES,
-    "budget": ("", *BUDGETS),
-    "lines": ("", *LINES),
-    "show": (*TYPES, "ffn neurons", "values", "pairs", "heads", "attention", "feed-forward", "layer"),
-    "mode": tuple(MODES),
-    "gate": ("", "on"),
-    "beside": ("", *BESIDE),
-}
-_MOST = {"steps": MOST_STEPS, "calibration": int(CALIBRATIONS[-1])}
-_LEAST = {"steps": 1, "calibration": int(CALIBRATIONS[0])}
-_EXAMPLES = {"batch": "8", "length": "128", "repeats": "7"}
-
-
-def _checked(name: str, value: str) -> str:
-    if name in _CHOICES:
-        return one_of(name, value, _CHOICES[name])
-    if name == "types":
-        return ",".join(check_types(tuple(part for part in value.split(",") if part)))
-    if name == "sparsity":
-        return _hundredth(value)
-    if name == "sparsities":
-        return ",".join(sorted({_hundredth(part) for part in value.split(",") if part.strip()}, key=float))
-    if name == "units":
-        return ",".join(check_units([part for part in value.split(",") if part]))
-    if name == "recipes":
-        return ",".join(one_of("recipe", part, (*RECIPES, OWN, RANDOM)) for part in value.split(",") if part)
-    if name in ("eps_attention", "eps_ffn"):
-        return f"{check_epsilon(value):.4g}" if value else ""
-    if name == "theta":
-        return f"{check_theta(value):.4g}"
-    if name in _MOST:
-        if not (value.isdecimal() and _LEAST[name] <= int(value) <= _MOST[name]):
-            raise VPError(f"The {name} {value!r} is no whole number from {_LEAST[name]} to {_MOST[name]:,}.")
-        return str(int(value))
-    if name in _EXAMPLES:
-        if not (value.isdecimal() and int(value) > 0):
-            raise VPError(f"The {name} {value!r} is no whole number above 0: use {_EXAMPLES[name]}.")
-        return str(int(value))
-    return value
-
-
-def _hundredth(sparsity: str) -> str:
-    """The slider's step is 1 %."""
-    return f"{round(check_sparsity(sparsity), 2):g}"
-
-
-def _budget_of(units: str) -> str:
+def _budget_of(units: tuple[str, ...]) -> str:
     """Rows are counted, as in the paper; other units by the linear parameters that go with them."""
-    return "units" if "rows" in units.split(",") else "parameters"
+    return "units" if "rows" in units else "parameters"

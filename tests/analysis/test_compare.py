@@ -73,7 +73,7 @@ def test_sparsities_that_units_cannot_meet_are_left_out(studies):
 def test_points_are_kept_and_found_again(study, tmp_path):
     lines = compare.lines_of(["paper", "units mean", compare.RANDOM])
     store, told = CurveStore(tmp_path / "points.parquet"), []
-    asked = compare.measure(study, lines, store, tell=told.append)
+    asked = compare.measure_lines(study, lines, store, tell=told.append)
     first = [next(asked) for _ in range(8)]
     asked.close()
     assert {row["line"] for row in first} == {"paper", "units mean", compare.RANDOM}
@@ -82,7 +82,7 @@ def test_points_are_kept_and_found_again(study, tmp_path):
     known = compare.known(study, lines, again)
     assert len(known) == 8  # sparsity 0 is one point for all
     pd.testing.assert_frame_equal(compare.table(known), compare.table(first), check_dtype=False)
-    table = compare.table(list(compare.measure(study, lines, again)))
+    table = compare.table(list(compare.measure_lines(study, lines, again)))
     assert len(table) == 5 * len(compare.GRID) == len(compare.points_of(study, lines))
     units = table[(table["line"] == "units mean") & (table["sparsity"] > 0)]
     np.testing.assert_allclose(units["share"], units["sparsity"], atol=0.02)  # its budget is parameters
@@ -119,5 +119,5 @@ def test_the_ladder_and_its_lines():
     assert [one.replacement for name in ladder.RUNGS for one in rungs[name]] == list(ladder.RUNGS)
     (random,) = rungs["random"]
     assert random.scope == "per type" and random.replacement != "refit" and random.budget == "parameters"
-    assert ladder.chosen(best, "replacement") in rungs and ladder.chosen(best, "criteria") in ladder.lines(best, "criteria")
+    assert ladder.own_line(best, "replacement") in rungs and ladder.own_line(best, "criteria") in ladder.lines(best, "criteria")
     assert list(ladder.lines(Recipe(), "criteria")) == ["variance", "random", "magnitude"]

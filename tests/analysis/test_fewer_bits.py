@@ -19,7 +19,7 @@ def test_rows_fill_in(studies):
         *_, last = evaluate(model, study.question, bits)
         return last
 
-    steps = list(precision.measure(study, Recipe(), 0.4, batch=2, length=8, ask=ask, repeats=2))
+    steps = list(precision.measure_precisions(study, Recipe(), 0.4, batch=2, length=8, ask=ask, repeats=2))
     pairs = [(form, bits) for form in precision.FORMS for bits in PRECISIONS]
     assert len(steps) == 2 + len(pairs) and asked == pairs
     for number, rows in enumerate(steps):
@@ -41,9 +41,11 @@ def test_cancelling(studies):
         raise AssertionError("nobody is asked after a cancellation")
 
     with work(cancelled=lambda: True):
-        assert until_cancelled(precision.measure(studies["bert"], Recipe(), 0.4, 2, 8, ask, repeats=2)) == []
+        assert until_cancelled(precision.measure_precisions(studies["bert"], Recipe(), 0.4, 2, 8, ask, repeats=2)) == []
     rounds = []
     with work(cancelled=lambda: bool(rounds)):
-        until_cancelled(rounds.append(one) for one in precision.measure(studies["bert"], Recipe(), 0.4, 2, 8, ask, repeats=1))
+        until_cancelled(
+            rounds.append(one) for one in precision.measure_precisions(studies["bert"], Recipe(), 0.4, 2, 8, ask, repeats=1)
+        )
     (rows,) = rounds
     assert precision.table(rows)["score"].isna().all()

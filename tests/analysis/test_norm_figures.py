@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from analysis import function_norms as fn
+from analysis.names import block_name
 from vp_core.measuring.function_norms import QUANTILES, FunctionNorms
 from vp_core.measuring.histogram import Histogram
 from vp_core.model.blocks import Block
@@ -91,10 +92,10 @@ def test_every_line_is_its_blocks_density(norms):
         for column, kind in enumerate(("head", "ffn")):
             number = 2 * row + column + 1
             shown = curves(figure, (f"x{number}" if number > 1 else "x", f"y{number}" if number > 1 else "y"))
-            assert sorted(shown) == sorted(fn.block_name(b) for b in BLOCKS if b.kind == kind)
+            assert sorted(shown) == sorted(block_name(b) for b in BLOCKS if b.kind == kind)
             for block in (b for b in BLOCKS if b.kind == kind):
                 bins = table[table["block"] == block.name]
-                assert np.allclose(shown[fn.block_name(block)], bins[["value", "density"]], rtol=1e-3, atol=1e-4)
+                assert np.allclose(shown[block_name(block)], bins[["value", "density"]], rtol=1e-3, atol=1e-4)
 
 
 def test_models_share_axes_and_layers_share_a_colour_and_a_legend(norms):
@@ -137,7 +138,7 @@ def test_epsilon_stands_where_it_is_and_moves(norms):
 
 def test_real_models_have_a_row_for_each_block(studies):
     for family in ("bert", "albert", "gpt2", "bart"):
-        norms = studies[family].bench().norms()
+        norms = studies[family].measured().norms()
         table = fn.norm_tables({family: norms})
         assert len(table) == len(norms.blocks) and (table["mean"] > 0).all() and (table["model"] == family).all()
         assert np.all((table["min"] <= table["mean"]) & (table["mean"] <= table["max"]))

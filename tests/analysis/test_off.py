@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis import off
-from analysis.function_norms import block_name
+from analysis.names import block_name
 from vp_core.ground.names import MODES
 from vp_core.measuring.function_norms import MINI_BATCH
 from vp_core.model.blocks import Block, find_blocks
@@ -14,7 +14,7 @@ from vp_core.training.threshold import Threshold
 
 @pytest.fixture(scope="module")
 def norms(studies):
-    return studies["bert"].bench().norms()
+    return studies["bert"].measured().norms()
 
 
 def thresholds(norms, mode, theta=0.95, gate=False):

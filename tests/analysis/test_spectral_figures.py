@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from analysis import spectral
-from analysis.theme import TYPE_LABELS
+from analysis.names import TYPE_LABELS
 from vp_core.ground.names import TYPES
 from vp_core.model.projections import find_projections, weight_of
 from vp_core.training.spectral import rescaled

@@ -113,10 +113,10 @@ def test_before_anything_is_measured_the_limit_is_there(limits):
 
 def test_measuring_gives_rows_round_by_round(studies):
     study = studies["bert"]
-    rounds = list(speed.measure(study, Recipe(), [0.0, 0.5], batch=2, length=8, repeats=2))
+    rounds = list(speed.measure_speeds(study, Recipe(), [0.0, 0.5], batch=2, length=8, repeats=2))
     assert [(rows[0]["sparsity"], rows[0]["repeats"]) for rows in rounds] == [(0.0, 1), (0.0, 2), (0.5, 1), (0.5, 2)]
     table = speed.table([*rounds[1], *rounds[3]])
     assert list(table["form"]) == [*speed.FORMS, *speed.FORMS] and set(table["sparsity"]) == {0.0, 0.5}
     assert table["flop_limit"].iloc[5] == study.cost(Recipe(), 0.5).speed_limit(8)
     with work(cancelled=lambda: True):
-        assert until_cancelled(speed.measure(study, Recipe(), [0.0], 2, 8)) == []
+        assert until_cancelled(speed.measure_speeds(study, Recipe(), [0.0], 2, 8)) == []

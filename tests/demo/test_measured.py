@@ -13,7 +13,7 @@ from vp_core.study import open_study
 def test_what_is_stored_is_what_is_measured(name):
     study = open_study(name)
     kept, sigmas = read(name, study.calibration_id)
-    measured = study.bench().norms()
+    measured = study.measured().norms()
     assert (kept.model, kept.data, kept.blocks) == (measured.model, measured.data, measured.blocks)
     assert torch.equal(kept.histogram.count, measured.histogram.count)
     # rounding differs from processor to processor: some norms may fall into the next bin

@@ -24,7 +24,7 @@ def crosses(explorer):
 
 def test_the_map_follows_the_thumbs(study, monkeypatch):
     monkeypatch.setattr(threshold_widget, "REST", 3600)  # the thumb never rests: nothing here waits for a score
-    explorer, norms, seen = threshold_explorer(study), study.bench().norms(), set()
+    explorer, norms, seen = threshold_explorer(study), study.measured().norms(), set()
     for position in (0, 40, 70, 100):
         for theta in (0.5, 1.0):
             explorer.attention.index, explorer.ffn.index = position, 100 - position
@@ -46,7 +46,7 @@ def test_the_resting_score_is_that_of_the_model_without_the_blocks(study):
     explorer = threshold_explorer(study, theta=0.5)
     explorer.attention.index = 60
     until(lambda: "dense" in explorer.score.value)
-    gone = [block for block in explorer.threshold.off(study.bench().norms())]
+    gone = [block for block in explorer.threshold.off(study.measured().norms())]
     assert gone and all(isinstance(block, Block) for block in gone)
     expected = score(masked_without(study.model, gone), study.question)
     assert explorer.score.value == score_html(expected, study.score(Recipe(), 0.0))
@@ -76,7 +76,7 @@ def test_every_mode_has_the_sliders_of_its_blocks(study, mode, monkeypatch):
     for slider in (explorer.attention, explorer.ffn):
         if slider is not None:
             slider.index = len(slider.options) - 1
-    table = off.off_table(study.bench().norms(), explorer.threshold)
+    table = off.off_table(study.measured().norms(), explorer.threshold)
     assert crosses(explorer) == table["off"].sum() > 0
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from bench_models import bench
+from bench_models import stage
 
 from vp_core.asking.batches import make_batches
 from vp_core.curves import CurveStore, known_point, sweep
@@ -31,6 +31,20 @@ def test_names_and_what_they_mean():
     assert Recipe(units=("values", "ffn neurons"), types=("key",)) == Recipe(units=("ffn neurons", "values"))
     with pytest.raises(VPError, match="best"):
         find_recipe("worst")
+
+
+def test_its_parts_are_what_scores_and_the_order_depend_on():
+    """Whatever a part leaves out changes nothing of it; whatever it holds makes another part."""
+    recipe = Recipe("random", "global", "zero", seed=3, budget="flops", steps=4)
+    for change in ({"replacement": "refit"}, {"budget": "units"}, {"steps": 1}):
+        assert replace(recipe, **change).scoring == recipe.scoring and replace(recipe, **change).ordering == recipe.ordering
+    for change in ({"criterion": "wanda"}, {"seed": 4}, {"types": ("key",)}, {"estimator": "ewmv"}, {"units": ("heads",)}):
+        assert replace(recipe, **change).scoring != recipe.scoring and replace(recipe, **change).ordering != recipe.ordering
+    scope = replace(recipe, scope="scaled")
+    assert scope.scoring == recipe.scoring and scope.ordering != recipe.ordering
+    orders = {name: replace(recipe, scope="measured", replacement=name).ordering for name in ("zero", "mean", "refit")}
+    assert len(set(orders.values())) == 3  # measured losses depend on the rung they were measured with
+    assert orders["refit"] == replace(recipe, scope="measured", replacement="least squares").ordering
 
 
 @pytest.mark.parametrize(
@@ -86,17 +100,17 @@ def test_every_recipe_on_every_family(studies, family, name):
 @pytest.mark.parametrize("kinds", [("ffn neurons",), ("values",), ("heads",), ("rows",)])
 def test_at_the_first_consumer_each_rung_is_better_on_the_calibration_tokens(family, kinds):
     """Inputs of the first consumer are those of the dense model, so its output error is what the solution minimises."""
-    one = bench(family, 60)
+    one = stage(family, 60)
     types = ("ffn_in",) if kinds == ("rows",) else ()
-    consumer = one.layers[0].projections["ffn_out" if kinds in (("ffn neurons",), ("rows",)) else "attention_output"]
+    consumer = one.measured.layers[0].projections["ffn_out" if kinds in (("ffn neurons",), ("rows",)) else "attention_output"]
     errors = []
     for replacement in ("zero", "mean", "least squares"):
         recipe = Recipe(units=kinds, replacement=replacement, criterion="variance", types=types or Recipe().types)
         alone = replace(recipe, scope="per layer")
         pruned, total, tokens = one.pruned(alone, 0.5), 0.0, 0
-        for batch in one._solving_batches():
+        for batch in one.measured.solving_batches():
             real, ends = batch.inputs["attention_mask"].bool(), []
-            for model in (one.model, pruned):
+            for model in (one.measured.model, pruned):
                 handle = model.get_submodule(consumer.path).register_forward_hook(
                     lambda _m, _a, output, ends=ends: ends.append(output.detach())
                 )
@@ -132,7 +146,7 @@ def test_activations_that_are_not_finite_name_the_layer(recipe):
     with torch.no_grad():
         model.bert.encoder.layer[1].attention.self.value.weight[3] = float("nan")
     with pytest.raises(VPError, match="layer 1 is not finite") as raised:
-        bench("bert", 12, model=model).pruned(recipe, 0.5)
+        stage("bert", 12, model=model).pruned(recipe, 0.5)
     assert "\n" not in str(raised.value)
 
 
@@ -155,5 +169,5 @@ def test_a_curve_of_recipes_is_known_by_name(study):
 def test_unit_shares_are_those_that_the_budget_takes(study):
     recipe = RECIPES["units mean"]
     for target, share in zip((0.2, 0.5), study.unit_shares(recipe, [0.2, 0.5]), strict=True):
-        assert share == pytest.approx(study.bench().share(recipe, target), abs=0.02)
+        assert share == pytest.approx(study.stage().share(recipe, target), abs=0.02)
     assert study.unit_shares(Recipe(), [0.3]) == [0.3]

@@ -65,7 +65,7 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     """Wilson's 95 % score interval of a share, `right` of `n`, without continuity correction (Newcombe 1998, method 3).
 
     >>> [round(end, 4) for end in wilson(57, 64)]
-    [0.7911, 0.946]
+    [0.791, 0.946]
     """
     p, z2 = right / n, _Z**2
     q = 1 - p

@@ -4,7 +4,7 @@ errors    the one exception that a user is meant to read
 names     every vocabulary: types, units, criteria, scopes, replacements, budgets
 store     files that are whole or not there, and fingerprints
 hub       the only place that goes to the network, and only when asked
-kept      results by key, each computed once, in bounded memory
 work      who is served first, how work is cancelled, what it says it is at
+kept      results by key, each computed once, in bounded memory
 parallel  batches on all cores, in order
 """

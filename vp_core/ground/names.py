@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from vp_core.ground.errors import VPError
+from vp_core.ground.errors import VPError, number_or_nan
 
 TYPES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 """Projection types: W_Q, W_K, W_V, W_O, W_FF1, W_FF2 of the paper, in forward order (`vp_core.model.families`)."""
@@ -139,3 +139,19 @@ def criteria_for(units: Sequence[str]) -> tuple[str, ...]:
     """
     blocks = set(units) <= {"heads", *WHOLE}
     return tuple(name for name in CRITERIA if blocks or name != "function norm")
+
+
+def check_epsilon(value: object) -> float:
+    """ε as a number above 0; VPError otherwise."""
+    epsilon = number_or_nan(value)
+    if not (0 < epsilon < float("inf")):
+        raise VPError(f"ε must be a number above 0, not {value!r}: blocks whose function norm stays under it are shut.")
+    return epsilon
+
+
+def check_theta(value: object) -> float:
+    """θ as a share between 0 and 1; VPError otherwise."""
+    theta = number_or_nan(value)
+    if not 0 <= theta <= 1:
+        raise VPError(f"θ must be between 0 and 1, not {value!r}: 0.95 takes out what is the identity in 95 % of mini-batches.")
+    return theta

@@ -9,4 +9,5 @@ histogram       a distribution of any number of values in fixed memory
 function_norms  how large what a block adds is, token by token
 spectral_norms  by how much a matrix stretches at most
 layerwise       one layer at a time, what lies before it remembered
+measured        all of it, each thing once: what texts say of a model
 """

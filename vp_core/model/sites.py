@@ -39,8 +39,8 @@ class Site:
     def part(self, value: Any) -> Tensor:
         """A view of this site's coordinates (…, width) in what passed there, (…, n) or a tuple that begins with it.
 
-        >>> Site("key", "c_attn", inputs=False, start=1, width=2).part((torch.tensor([[5, 6, 7, 8]]), None))
-        tensor([[6, 7]])
+        >>> Site("key", "c_attn", inputs=False, start=1, width=2).part((Tensor([[5, 6, 7, 8]]), None))
+        tensor([[6., 7.]])
         """
         values = value[0] if isinstance(value, tuple) else value
         return values[..., self.start : None if self.width is None else self.start + self.width]

@@ -22,7 +22,8 @@ from vp_core.model.blocks import SUBLAYER, Block
 from vp_core.model.projections import Projection, weight_of
 from vp_core.model.units import UnitGroup, row_group
 from vp_core.ranking.elimination import conditional_variance, surgeon
-from vp_core.ranking.evidence import Evidence, columns_of, consumed, contribution, pair_matrices, weights
+from vp_core.ranking.evidence import Evidence, StatisticsAlone
+from vp_core.ranking.readings import columns_of, consumed, contribution, pair_matrices, weights
 
 Scores = Mapping[str, Tensor]
 Criterion = Callable[[Evidence, Sequence[UnitGroup]], dict[str, Tensor]]
@@ -216,8 +217,7 @@ def score_neurons(
     criterion: str, model: PreTrainedModel, statistics: Statistics, projections: Sequence[Projection], seed: int = 0
 ) -> dict[str, Tensor]:
     """Scores of single rows from statistics of their outputs alone: variance, random or magnitude."""
-    evidence = Evidence(model, lambda: statistics, seed=seed)
-    return score_units(criterion, evidence, [row_group(p) for p in projections])
+    return score_units(criterion, StatisticsAlone(model, statistics, seed), [row_group(p) for p in projections])
 
 
 def _side_by_side(

@@ -1,84 +1,64 @@
-"""What a criterion may look at, each measured when it is first asked for: outputs, inputs of consumers, gradients,
-function norms; and what criteria read off for one group of units."""
+"""What a criterion may look at: a model and what texts say of it, each measured when it is first asked for.
 
-from collections.abc import Callable
+`vp_core.measuring.measured.Measured` is such evidence; so is anything else that has these members. What criteria read off
+for one group of units is in `vp_core.ranking.readings`.
+"""
+
 from dataclasses import dataclass
+from typing import Protocol
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
-from vp_core.measuring.covariance import READ_AT, Covariances
+from vp_core.measuring.covariance import Covariances
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.measuring.gradients import Gradients
 from vp_core.measuring.statistics import Statistics
-from vp_core.model.projections import as_rows, linear_map, weight_of
-from vp_core.model.units import UnitGroup
 
 
-def _missing():
-    raise VPError("This criterion needs texts to measure the model on: name a task, or take magnitude.")
+class Evidence(Protocol):
+    """A model and what was measured of it; each method raises VPError for what there are no texts to measure on."""
+
+    @property
+    def model(self) -> PreTrainedModel: ...
+
+    @property
+    def seed(self) -> int:
+        """Of the criterion `random` alone."""
+
+    def statistics(self) -> Statistics:
+        """Mean and variance of what every projection puts out."""
+
+    def covariances(self) -> Covariances:
+        """Second moments where units are read."""
+
+    def gradients(self) -> Gradients:
+        """What each coordinate does to the outputs, to first order."""
+
+    def norms(self) -> FunctionNorms:
+        """Function norms of heads, attention blocks and feed-forward networks."""
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """A model and what was measured of it; `seed` matters to `random` only."""
+class StatisticsAlone:
+    """Evidence for single rows: a model and statistics of its outputs; whatever else is asked for raises VPError."""
 
     model: PreTrainedModel
-    statistics: Callable[[], Statistics] = _missing
-    covariances: Callable[[], Covariances] = _missing
-    gradients: Callable[[], Gradients] = _missing
-    norms: Callable[[], FunctionNorms] = _missing
+    outputs: Statistics
     seed: int = 0
 
+    def statistics(self) -> Statistics:
+        return self.outputs
 
-def weights(model: PreTrainedModel, group: UnitGroup) -> Tensor:
-    """(units, weights of a unit): its rows, with those of a gate, and its columns in the consumer."""
-    parts = []
-    for p, rows in group.rows:
-        matrices = [weight_of(model, p), *([model.get_submodule(p.gate).weight] if p.gate else [])]
-        parts += [matrix[rows].flatten(1) for matrix in matrices]
-    if group.consumer is not None and group.columns is not None:
-        parts.append(weight_of(model, group.consumer)[:, group.columns].movedim(0, 1).flatten(1))
-    return torch.cat(parts, dim=1).detach().double()
+    def covariances(self) -> Covariances:
+        raise _missing()
 
+    def gradients(self) -> Gradients:
+        raise _missing()
 
-def columns_of(evidence: Evidence, group: UnitGroup) -> Tensor | None:
-    """The consumer's columns of a unit; also of single rows of value and ffn_in, where each row is read by one column."""
-    if group.columns is not None or group.kind not in ("value", "ffn_in"):
-        return group.columns
-    inputs, _ = consumed(evidence, group)
-    return torch.arange(len(group))[:, None] if len(inputs) == len(group) else None  # several under grouped queries
+    def norms(self) -> FunctionNorms:
+        raise _missing()
 
 
-def consumed(evidence: Evidence, group: UnitGroup) -> tuple[Tensor, Tensor]:
-    """(covariance of the consumer's inputs (n, n), its weight (d, n))."""
-    site = {"value": "context", "ffn_in": "activation"}.get(group.kind)
-    if group.consumer is not None:
-        site = READ_AT[group.consumer.type]
-    covariance = evidence.covariances()[f"{group.layer}.{site}"].matrix()
-    path = group.consumer.path if group.consumer else group.projection.consumer
-    assert path
-    module = linear_map(evidence.model, path)
-    return covariance, as_rows(module, module.weight).detach().double()
-
-
-def contribution(evidence: Evidence, group: UnitGroup) -> Tensor:
-    """tr(W_u C_uu W_uᵀ): variance of the unit's contribution to the consumer's output, summed over its coordinates."""
-    covariance, weight = consumed(evidence, group)
-    columns = columns_of(evidence, group)
-    assert columns is not None
-    blocks = covariance[columns[:, :, None], columns[:, None, :]]
-    gram = torch.einsum("dui,duj->uij", weight[:, columns], weight[:, columns])
-    return (blocks * gram).sum(dim=(1, 2))
-
-
-def pair_matrices(evidence: Evidence, group: UnitGroup) -> Tensor:
-    """By head, E[q_i q_j]·Cov(k_i, k_j): the covariance of score contributions of a random query and key (heads, w, w)."""
-    covariances = evidence.covariances()
-    queries = covariances[f"{group.layer}.query"].second_moment()
-    keys = covariances[f"{group.layer}.key"].covariance()
-    if group.kind == "key":
-        queries = queries.view(len(keys), -1, *queries.shape[1:]).mean(dim=1)
-    return queries * keys.repeat_interleave(len(queries) // len(keys), dim=0)
+def _missing() -> VPError:
+    return VPError("This criterion needs texts to measure the model on: name a task, or take magnitude.")

@@ -117,11 +117,12 @@ class Ranking:
     scope: str
     model: str = ""
 
-    def plan(self, share: float) -> Plan:
-        """The exact mask when this share of the units goes; the plan's `sparsity` is this share."""
+    def plan(self, share: float, sparsity: float | None = None, budget: str = "units") -> Plan:
+        """The exact mask when this share of the units goes, which spends the `sparsity` (default: the share) of a budget."""
         share = check_sparsity(share)
         goes = (self.place[g.name] < count_removed(share, self.pool_size[g.name]) for g in self.groups)
-        return Plan(masks(zip(self.groups, goes, strict=True)), self.criterion, self.scope, share, self.model)
+        keep, sparsity = masks(zip(self.groups, goes, strict=True)), share if sparsity is None else sparsity
+        return Plan(keep, self.criterion, self.scope, sparsity, self.model, budget)
 
     def only(self, name: str, units: int) -> Plan:
         """The exact masks when so many units of one group go, the first in its order, and none of the others'."""

@@ -21,6 +21,7 @@ from vp_core.ground.parallel import in_parallel
 from vp_core.ground.work import checkpoint
 from vp_core.measuring.covariance import READ_AT, check_finite
 from vp_core.measuring.layerwise import Walk, check_once, layer_modules
+from vp_core.measuring.measured import HELD_OUT
 from vp_core.model.projections import Layer, Projection, find_layers, layer_paths, weight_of
 from vp_core.model.sites import Site, input_site, output_site
 from vp_core.model.units import context_columns
@@ -31,8 +32,6 @@ from vp_core.replacing.regression import Regression, Sums
 ATTENTION = (("query", "key", "value"), ("attention_output",))
 FFN = (("ffn_in",), ("ffn_out",))
 """Projections that share an input, in forward order."""
-HELD_OUT = 5
-"""Every fifth sentence is held out while λ is chosen."""
 CHAINS = 4
 """Batches are summed in so many chains side by side, on however many cores, so that every machine rounds alike."""
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 from transformers import PreTrainedModel
 
-from vp_core.ground.errors import VPError, number_or_nan
-from vp_core.ground.names import KINDS
+from vp_core.ground.errors import VPError
+from vp_core.ground.names import KINDS, check_epsilon
 from vp_core.measuring.function_norms import head_norms, live_heads
 from vp_core.model.blocks import Sublayers
 from vp_core.model.projections import layer_paths, uses_of
@@ -33,22 +33,6 @@ def gate(norm: Tensor, epsilon: float, slope: float = SLOPE) -> Tensor:
     tensor([0., 0., 1.])
     """
     return 1 - relu(1 - slope * relu(norm - epsilon))
-
-
-def check_epsilon(value: object) -> float:
-    """ε as a number above 0; VPError otherwise."""
-    epsilon = number_or_nan(value)
-    if not (0 < epsilon < float("inf")):
-        raise VPError(f"ε must be a number above 0, not {value!r}: blocks whose function norm stays under it are shut.")
-    return epsilon
-
-
-def check_theta(value: object) -> float:
-    """θ as a share between 0 and 1; VPError otherwise."""
-    theta = number_or_nan(value)
-    if not 0 <= theta <= 1:
-        raise VPError(f"θ must be between 0 and 1, not {value!r}: 0.95 takes out what is the identity in 95 % of mini-batches.")
-    return theta
 
 
 class HeadNorms(torch.autograd.Function):

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import AUTO, TRAINING_PRECISIONS
+from vp_core.ground.names import AUTO, BATCH, LEARNING_RATE, TRAINING_PRECISIONS
 from vp_core.model.precision import fast_precision
 from vp_core.training.gate import penalty
 
@@ -43,8 +43,8 @@ class Schedule:
 
     epochs: int = 1
     examples: int | None = None
-    batch: int = 32
-    lr: float = 5e-5
+    batch: int = BATCH
+    lr: float = LEARNING_RATE
     weight_decay: float = 0.01
     warm_up: float = 0.1
     precision: str = AUTO

@@ -24,13 +24,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.evaluate import Question, Score, score
 from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import ITERATIONS, L1, MODES, THETA
+from vp_core.ground.names import ITERATIONS, L1, MODES, THETA, check_theta
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without, without
 from vp_core.squeezing.cost import cost
-from vp_core.training.gate import check_theta, gated, ungate
+from vp_core.training.gate import gated, ungate
 from vp_core.training.leaving import blocks_that_leave, estimate, leaving_together
 from vp_core.training.loop import Lessons, Schedule, Watch, new_accelerator, on_all, train
 from vp_core.training.run_folder import Checkpoint, Log, begun_in

@@ -7,13 +7,13 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.evaluate import Score, evaluate
 from vp_core.ground.errors import one_of
-from vp_core.ground.names import MODES, THETA
+from vp_core.ground.names import MODES, THETA, check_epsilon, check_theta
 from vp_core.ground.store import digest
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.squeezing.blocks_off import masked_without
 from vp_core.study import Study
-from vp_core.training.gate import check_epsilon, check_theta, gated
+from vp_core.training.gate import gated
 from vp_core.training.leaving import blocks_that_leave
 
 
@@ -51,7 +51,7 @@ class Threshold:
 
 def model_under(study: Study, threshold: Threshold) -> PreTrainedModel:
     """The study's model with what is off taken out, and the gates on the rest if they are asked for; nothing trained."""
-    off = threshold.off(study.bench().norms())
+    off = threshold.off(study.measured().norms())
     model = masked_without(study.model, off)
     if not threshold.gate:
         return model
@@ -65,6 +65,6 @@ def running_scores(study: Study, threshold: Threshold) -> Iterator[Score]:
 
 def key(study: Study, threshold: Threshold) -> str:
     """What such a score depends on: without gates the blocks that are off, and nothing else."""
-    off = sorted(block.name for block in threshold.off(study.bench().norms()))
+    off = sorted(block.name for block in threshold.off(study.measured().norms()))
     gates = sorted(threshold.epsilon.items()) if threshold.gate else ()
     return digest("threshold 1", study.loaded.fingerprint, study.data_id, off, gates)

@@ -1,6 +1,7 @@
 """The parts of the pages, from top to bottom of each: they lay out what others compute.
 
-explore        the page Explore: score, curve, heat map, sentences
+score_view     how a score is shown, on whatever page
+explore        the page Explore: score, curve, sentences
 units          its panels that wait for the order of removal
 compare        the page Compare
 speed_tables   the two tables of the page Speed

@@ -4,15 +4,16 @@ import pandas as pd
 import streamlit as st
 
 from analysis import compare
-from analysis.curves import METRIC_NAMES
 from analysis.live import LiveFigure
+from analysis.names import METRIC_NAMES, score_format
 from app.web import caching, components
-from app.web.choices import RECIPE_ORDER, panel, pills, watcher
+from app.web.choices import offer, panel
 from app.web.glossary import TERMS
 from app.web.jobs import Job
 from app.web.settings import OWN, Settings
-from vp_core.asking.metrics import CLASSIFICATION
-from vp_core.curves import Row
+from app.web.visitor import visitor
+from app.web.waiting import begin, following, leave, progress_line
+from vp_core.curves import CurveRow
 from vp_core.ground.errors import VPError
 from vp_core.study import Study
 
@@ -22,8 +23,8 @@ _POLL_MS = 1000
 @panel
 def compare_panel(study: Study) -> None:
     """The choice of recipes, the computation under way, one chart and one table."""
-    pills("Recipes", "recipes", (*RECIPE_ORDER, compare.RANDOM, OWN), st.session_state.settings.recipes.split(","))
-    settings: Settings = st.session_state.settings
+    offer("recipes")
+    settings = visitor().settings
     st.caption(f"*{OWN}* is the one set on the left: {settings.recipe.describe()}.")
     try:
         lines = lines_by(settings)
@@ -42,29 +43,24 @@ def compare_panel(study: Study) -> None:
 
 def lines_by(settings: Settings) -> compare.Lines:
     """The chosen lines."""
-    names = [name for name in settings.recipes.split(",") if name]
-    return compare.lines_of(names, settings.recipe if OWN in names else None, OWN)
+    return compare.lines_of(settings.recipes, settings.recipe if OWN in settings.recipes else None, OWN)
 
 
-def _controls(study: Study, settings: Settings, lines: compare.Lines, known: int, total: int) -> Job[Row] | None:
+def _controls(study: Study, settings: Settings, lines: compare.Lines, known: int, total: int) -> Job[CurveRow] | None:
     """The button with what goes on beside it; returns the job while it runs."""
     key = caching.lines_key(study, lines, settings.precision)
-    job: Job[Row] | None = st.session_state.get("compare_job")
-    if job is not None and st.session_state.compare_key != key:
-        job.cancel(watcher())  # other recipes are wanted by now
-        job = st.session_state.compare_job = None
+    found = following("compare", key)
+    job = found.job if found and not found.left else None
     start, beside, stop = st.columns([1.2, 6, 1], vertical_alignment="center")
     busy = job is not None and not job.done
     if start.button("Compute", type="primary", width="stretch", disabled=busy or known == total, help=TERMS["compare"]):
-        st.session_state.compare_key = key
-        st.session_state.compare_job = caching.compare_job(study, lines, settings.precision, watcher())
+        begin("compare", key, lambda: caching.compare_job(study, lines, settings.precision, visitor().name))
         st.rerun(scope="fragment")
     if job is not None and not job.done:
-        job.look(watcher())
-        beside.progress(known / total, _progress(study, job, known, total))
+        line = progress_line(job, known, "points", job.doing or "starting", caching.said(study).of(job))
+        beside.progress(known / total, line)
         if stop.button("Stop", width="stretch"):
-            job.cancel(watcher())
-            st.session_state.compare_job = None
+            leave("compare")
             st.rerun(scope="fragment")
         return job
     if job is not None and job.error:
@@ -78,16 +74,8 @@ def _controls(study: Study, settings: Settings, lines: compare.Lines, known: int
     return None
 
 
-def _progress(study: Study, job: Job[Row], known: int, total: int) -> str:
-    left = job.seconds_left()
-    when = "" if left is None or known < 2 else f", about {left:.0f} s left"
-    doing = " · ".join(part for part in (job.doing, caching.said(study).of(job)) if part)
-    return f"{known} of {total} points{when} · {doing or 'starting'}"
-
-
 def _show_summary(summary: pd.DataFrame, metric: str) -> None:
-    name, percent = METRIC_NAMES[metric], metric in CLASSIFICATION
-    scale, format_ = (100, "%.1f %%") if percent else (1, "%.3f")
+    name, (scale, format_) = METRIC_NAMES[metric], score_format(metric)
     shown = pd.DataFrame({"recipe": summary["line"]})
     columns = {"recipe": st.column_config.TextColumn(help=TERMS["recipe"])}
     for at in compare.AT:
@@ -102,11 +90,11 @@ def _show_summary(summary: pd.DataFrame, metric: str) -> None:
 
 def compare_csv(study: Study) -> None:
     """Points and summary to take away. No part of the fragment that polls: each poll would renew the buttons."""
-    now = st.session_state.now
+    me = visitor()
 
     def table() -> pd.DataFrame:
-        settings: Settings = now["settings"]
-        return compare.table(compare.known(study, lines_by(settings), caching.store(study), settings.precision))
+        rows = compare.known(study, lines_by(me.settings), caching.store(study), me.settings.precision)
+        return compare.table(rows)
 
     points, summary, _ = st.columns([1, 1, 4])
     with points:

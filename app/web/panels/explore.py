@@ -1,54 +1,48 @@
 """The parts of the page `Explore`, from top to bottom. Each lays out what others compute."""
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from analysis import curves, ladder, theme
-from app.web import caching, components
-from app.web.caching import Answers
-from app.web.choices import offer, panel, slider_released, watcher
+from analysis.names import METRIC_NAMES
+from app.web import caching, components, visitor_jobs
+from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
 from app.web.jobs import Job
+from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
 from app.web.settings import LINES, Settings
-from app.web.waiting import own_job, wait_for_items
+from app.web.visitor import Followed, visitor
+from app.web.waiting import follow, forget, leave, progress_line
 from vp_core.asking.evaluate import Score
-from vp_core.asking.metrics import CLASSIFICATION, paired_interval
-from vp_core.curves import Row
+from vp_core.curves import CurveRow
 from vp_core.ground.errors import VPError
 from vp_core.study import Study
 
-FIRST_LOOK = 0.25
-"""Seconds a script run waits for news of a score before it leaves the rest to the browser's polling."""
 SENTENCE_LOOK = 1.0
-"""The same for the answers to a sentence, which are hardly ever long in coming."""
+"""Seconds a script run waits for the answers to a sentence, which are hardly ever long in coming."""
 _SCORE_POLL_MS, _PREPARING_POLL_MS, _CURVE_POLL_MS = 60, 700, 1000
-SLIDER_NAMES = {
-    "units": "Sparsity: share of rows removed",
-    "parameters": "Sparsity: share of linear parameters removed",
-    "flops": "Sparsity: share of FLOPs removed",
-}
 
 
 @panel
 def score_panel(study: Study) -> None:
     """Slider, the score now against dense, what goes, and a sentence to try."""
-    settings: Settings = st.session_state.settings
-    job = _live_job(study, settings)
-    ready = caching.prepared(study, settings.recipe, watcher())
+    me = visitor()
+    settings, score = me.settings, _score(study, me.settings)
+    job = score.job
+    ready = caching.order_job(study, settings.recipe, visitor().name)
     poll = _SCORE_POLL_MS if job.items else _PREPARING_POLL_MS
-    name = SLIDER_NAMES[settings.recipe.budget]
-    asked = st.session_state.get("sentence_job")
-    going_on = components.ticket(job, ready, *([asked] if asked else []))
-    components.slider("slider", name, settings.position, slider_released, going_on, poll)
-    wait_for_items("score", FIRST_LOOK)
+    asked = me.followed.get("sentence")
+    sparsity_slider(components.ticket(job, ready, *([asked.job] if asked else [])), poll)
+    score.wait(FIRST_LOOK)
     with st.container(key="score"):
         if job.error:
             st.error(job.error, icon=":material/error:")
         elif job.items:
             show_score(job.items[-1], caching.dense_score(study, settings.precision))
         else:
-            st.metric(curves.METRIC_NAMES[study.question.task.metric], "…", help=TERMS["score"])
-            st.caption(preparing(study, job))
+            st.metric(METRIC_NAMES[study.question.task.metric], "…", help=TERMS["score"])
+            st.caption(under_way(study, job))
     for warning in study.warnings(settings.recipe):
         st.info(warning, icon=":material/data_alert:")
     if ready.items and not job.error:
@@ -57,49 +51,18 @@ def score_panel(study: Study) -> None:
         _sentence(study, settings)
 
 
-def preparing(study: Study, job: Job) -> str:
-    """What a job is at before it has anything to show."""
-    said = caching.said(study).about(job)
-    return f"{said[0].upper()}{said[1:]} …" if said else "Measuring …"
-
-
-def _live_job(study: Study, settings: Settings) -> Job[Score]:
+def _score(study: Study, settings: Settings) -> Followed[Score]:
     """This visitor's running score."""
-    recipe, sparsity, precision = settings.recipe, float(settings.sparsity), settings.precision
-    return own_job(
+    recipe, sparsity, precision = settings.recipe, settings.sparsity, settings.precision
+    return follow(
         "score", study.key(recipe, sparsity, precision),
-        lambda: caching.live_job(study, recipe, sparsity, precision, watcher()),
+        lambda: visitor_jobs.score_job(study, recipe, sparsity, precision, visitor().name),
     )  # fmt: skip
-
-
-def show_score(score: Score, dense: Score | None) -> None:
-    percent = score.metric in CLASSIFICATION
-    delta = None
-    if dense is not None and score.final:
-        delta = _points(score.value - dense.value, percent) + f" against dense {_value(dense.value, percent)}"
-    name = curves.METRIC_NAMES[score.metric]
-    st.metric(f"{name} without fine-tuning", _value(score.value, percent), delta, help=TERMS["score"])
-    interval = f"95 % interval {_value(score.low, percent)} to {_value(score.high, percent)}"
-    if dense is not None and score.right is not None and dense.right is not None and score.metric == "accuracy":
-        paired = paired_interval(score.right, dense.right)
-        interval += f"; the difference {_points(paired['low'], True)} to {_points(paired['high'], True)}"
-    seen = f"n = {score.n:,}" if score.final else f"n = {score.n:,} of {score.total:,}, going on"
-    st.markdown(f":small[{interval} · {seen} · {score.seconds:.2f} s]", help=TERMS["interval"])
-    if score.others:
-        st.caption(" · ".join(f"{curves.METRIC_NAMES[m]} {_value(v, m in CLASSIFICATION)}" for m, v in score.others.items()))
-
-
-def _value(value: float, percent: bool) -> str:
-    return f"{100 * value:.1f} %" if percent else f"{value:.3f}"
-
-
-def _points(value: float, percent: bool) -> str:
-    return f"{100 * value:+.1f} points" if percent else f"{value:+.3f}"
 
 
 def _show_cost(study: Study, settings: Settings) -> None:
     try:
-        cost = study.cost(settings.recipe, float(settings.sparsity))
+        cost = study.cost(settings.recipe, settings.sparsity)
     except VPError:  # more than these units hold: the score says so
         return
     million = 1e6
@@ -132,13 +95,13 @@ def _sentence(study: Study, settings: Settings) -> None:
         st.info(f"Only the first {study.question.data.max_length} tokens of the text were read; the model takes no more.")
 
 
-def _sentence_job(study: Study, settings: Settings, text: tuple[str, ...]) -> Job[Answers]:
+def _sentence_job(study: Study, settings: Settings, text: tuple[str, ...]) -> Job[visitor_jobs.Answers]:
     """What both models say. A job, since the pruned one may have to be refitted first."""
-    recipe, sparsity = settings.recipe, float(settings.sparsity)
-    return own_job(
+    recipe, sparsity = settings.recipe, settings.sparsity
+    return follow(
         "sentence", (study.key(recipe, sparsity), text),
-        lambda: caching.sentence_job(study, recipe, sparsity, text, watcher()),
-    )  # fmt: skip
+        lambda: visitor_jobs.sentence_job(study, recipe, sparsity, text, visitor().name),
+    ).job  # fmt: skip
 
 
 def _answer(study: Study, output: np.ndarray) -> str:
@@ -149,57 +112,51 @@ def _answer(study: Study, output: np.ndarray) -> str:
 @panel
 def curve_panel(study: Study) -> None:
     """Score against sparsity for several criteria or replacements, filling in by itself."""
-    settings: Settings = st.session_state.settings
-    offer("Lines", "lines", LINES, settings.curve_lines, label_visibility="collapsed")
-    settings = st.session_state.settings
+    settings = visitor().settings
     by = settings.curve_lines
+    offer("lines", LINES, by, label_visibility="collapsed")
     try:
-        job = _curve_job(study, settings)
+        curve = _curve(study, settings)
     except VPError as error:  # units that this model does not have
         st.error(str(error), icon=":material/error:")
-        st.session_state.now.pop("curve", None)
+        forget("curve")
         return
-    rows = list(job.items)
+    job, rows = curve.job, list(curve.job.items)
     removed = theme.SHARE_NAMES[settings.recipe.budget]
     drawn = curves.draw(
-        ladder.table(rows), study.question.task.metric, settings.position / 100, ladder.chosen(settings.recipe, by), "line",
+        ladder.table(rows), study.question.task.metric, settings.position / 100, ladder.own_line(settings.recipe, by), "line",
         removed,
     )  # fmt: skip
     components.figure("curve", drawn, "score-against-sparsity", settings.position, components.ticket(job), _CURVE_POLL_MS)
-    st.session_state.now["curve"] = job
     progress, button = st.columns([5, 1.2], vertical_alignment="center")
     if job.error:
         progress.error(job.error, icon=":material/error:")
     elif not job.done:
-        left = job.seconds_left()
-        when = "" if left is None else f", about {left:.0f} s left"
-        doing = ": ".join(part for part in (job.doing, caching.said(study).of(job)) if part)
-        progress.progress(len(rows) / job.total, f"{len(rows)} of {job.total} points{when}{doing and f' · {doing}'}")
+        line = progress_line(job, len(rows), "points", job.doing, caching.said(study).of(job))
+        progress.progress(len(rows) / job.total, line)
         if button.button("Cancel", width="stretch"):
-            job.cancel(watcher())
-            st.session_state.curve_cancelled = st.session_state.curve_question
+            leave("curve")
             st.rerun(scope="fragment")
-    elif st.session_state.get("curve_cancelled") == st.session_state.curve_question:
+    elif curve.left:
         progress.caption(f"Stopped after {len(rows)} points; they are kept.")
         if button.button("Go on", width="stretch"):
-            st.session_state.curve_cancelled = None
-            st.session_state.curve_question = None
+            forget("curve")
             st.rerun(scope="fragment")
 
 
 def curve_csv() -> None:
     """The curve's points so far. No part of the curve's fragment: each poll would renew the button."""
-    now = st.session_state.now
-    components.csv_button(
-        "curve", lambda: ladder.table(now["curve"].items if "curve" in now else []).drop(columns=["right", "key"])
-    )
+    followed = visitor().followed
+
+    def table() -> pd.DataFrame:
+        curve = followed.get("curve")
+        return ladder.table(curve.job.items if curve else []).drop(columns=["right", "key"])
+
+    components.csv_button("curve", table)
 
 
-def _curve_job(study: Study, settings: Settings) -> Job[Row]:
+def _curve(study: Study, settings: Settings) -> Followed[CurveRow]:
     """The curve of this visitor's question; a cancelled one stays as it was until asked to go on."""
     recipe, by = settings.recipe, settings.curve_lines
     key = caching.lines_key(study, ladder.lines(recipe, by), settings.precision)
-    if st.session_state.get("curve_cancelled") not in (None, key):
-        st.session_state.curve_cancelled = None  # that was another curve
-    start = lambda: caching.curve_job(study, recipe, by, settings.precision, watcher())  # noqa: E731
-    return own_job("curve", key, start, go_on=st.session_state.get("curve_cancelled") != key)
+    return follow("curve", key, lambda: caching.curve_job(study, recipe, by, settings.precision, visitor().name))

@@ -7,21 +7,22 @@ from streamlit.delta_generator import DeltaGenerator
 
 from analysis import precision, speed, theme
 from app.web import caching, components, downloads
-from app.web.choices import panel, remember, slider_released, watcher
+from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
 from app.web.jobs import Job
 from app.web.measuring import Found, Wanted
 from app.web.panels import speed_tables
-from app.web.panels.explore import FIRST_LOOK, SLIDER_NAMES
+from app.web.panels.score_view import FIRST_LOOK
 from app.web.settings import Settings
+from app.web.visitor import visitor
+from app.web.waiting import follow, forget, leave, progress_line
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import WORKERS
-from vp_core.speed import Row
+from vp_core.speed import SpeedRow
 from vp_core.study import Study
 
 _POLL_MS = 1000
 _RESTLESS = 1.3
-_GRID = tuple(i / 10 for i in range(10))
 
 
 def wanted_by(study: Study, settings: Settings) -> Wanted:
@@ -30,23 +31,23 @@ def wanted_by(study: Study, settings: Settings) -> Wanted:
         study=study,
         recipe=settings.recipe,
         precision=settings.precision,
-        batch=int(settings.batch),
-        length=int(settings.length),
-        repeats=int(settings.repeats),
+        batch=settings.batch,
+        length=settings.length,
+        repeats=settings.repeats,
         sparsities=settings.measured_sparsities,
-        here=float(settings.sparsity),
+        here=settings.sparsity,
     )
 
 
 @panel
 def speed_panel(study: Study) -> None:
     """What to measure, the measurement under way, and what was found so far."""
-    settings, row = _inputs(st.session_state.settings)
+    settings, row = visitor().settings, _inputs()
     wanted = wanted_by(study, settings)
     found = caching.measurements().found(wanted)
     going_on = _controls(wanted, found, row)
     table = speed.table([row for row in found.all_speeds() if row["precision"] == settings.precision])
-    ready = caching.prepared(study, wanted.recipe, watcher())
+    ready = caching.order_job(study, wanted.recipe, visitor().name)
     ready.wait(0, FIRST_LOOK)
     # The limit wants the order of removal, which may have to be measured first.
     limits = caching.limits(study, wanted.recipe, wanted.length) if ready.items else speed.no_limit()
@@ -77,23 +78,18 @@ def speed_panel(study: Study) -> None:
         st.caption("Not measured yet at this sparsity.")
 
 
-def _inputs(settings: Settings) -> tuple[Settings, Sequence[DeltaGenerator]]:
-    """The slider, and how to measure; all of it goes to the address. Returns the places beside it, too."""
+def _inputs() -> Sequence[DeltaGenerator]:
+    """The slider, and how to measure; returns the places beside it."""
     slider, sparsities = st.columns([4, 7], gap="medium")
     with slider:
-        components.slider("slider", SLIDER_NAMES[settings.recipe.budget], settings.position, slider_released, "", 0)
-    chosen = tuple(float(part) for part in settings.sparsities.split(",") if part)
-    picked = sparsities.pills(
-        "Sparsities measured", sorted({*_GRID, *chosen}), default=chosen, selection_mode="multi", key="sparsities",
-        format_func=lambda s: f"{100 * s:.0f} %", help=TERMS["sparsities"],
-    )  # fmt: skip
+        sparsity_slider()
+    with sparsities:
+        offer("sparsities")
     batch, length, repeats, *row = st.columns([1, 1, 1, 1.4, 4.6, 1], gap="small", vertical_alignment="bottom")
-    numbers = {
-        name: place.number_input(name.capitalize(), min_value=1, value=int(getattr(settings, name)), key=name, help=TERMS[name])
-        for name, place in {"batch": batch, "length": length, "repeats": repeats}.items()
-    }
-    how = {name: str(value) for name, value in numbers.items()}
-    return remember(sparsities=",".join(f"{s:g}" for s in sorted(picked)), **how), row
+    for name, place in {"batch": batch, "length": length, "repeats": repeats}.items():
+        with place:
+            offer(name)
+    return row
 
 
 def _controls(wanted: Wanted, found: Found, row: Sequence[DeltaGenerator]) -> str:
@@ -105,20 +101,16 @@ def _controls(wanted: Wanted, found: Found, row: Sequence[DeltaGenerator]) -> st
     busy = job is not None and not job.done
     if button.button(title, type="primary", width="stretch", disabled=busy or bool(problem), help=TERMS["measure"]):
         # Somebody else may have been faster: then the next run says so.
-        caching.measurements().start(wanted, caching.store(wanted.study), watcher(), caching.said(wanted.study))
-        st.session_state.speed_left = None
+        caching.measurements().start(wanted, caching.store(wanted.study), visitor().name, caching.said(wanted.study))
         st.rerun(scope="fragment")
     if problem:
         beside.error(problem, icon=":material/error:")
     elif job is None:
         beside.caption(f"On {WORKERS} cores of this machine. Nothing is measured before the button is pressed.")
     elif state == "watched":
-        left = job.seconds_left()
-        when = "" if left is None else f", about {left:.0f} s left"
-        beside.progress(len(job.items) / job.total, f"{len(job.items)} of {job.total} steps{when}")
+        beside.progress(len(job.items) / job.total, progress_line(job, len(job.items), "steps"))
         if cancel.button("Cancel", width="stretch"):
-            job.cancel(watcher())
-            st.session_state.speed_left, st.session_state.speed_job = job, None
+            leave("speed")
             st.rerun(scope="fragment")
     elif state == "another":
         beside.info(
@@ -136,24 +128,20 @@ def _controls(wanted: Wanted, found: Found, row: Sequence[DeltaGenerator]) -> st
     return "" if job is None else components.ticket(job)
 
 
-def _watch(wanted: Wanted) -> tuple[Job[list[Row]] | None, str]:
+def _watch(wanted: Wanted) -> tuple[Job[list[SpeedRow]] | None, str]:
     """The measurement that concerns this visitor, and how: watched, stopping, another, or ended.
 
     Whoever asks the same question watches the measurement that runs; it ends when nobody does any more.
     """
     question, job = caching.measurements().last() or ("", None)
-    mine = question == wanted.question and st.session_state.get("speed_left") is not job
-    watched: Job[list[Row]] | None = st.session_state.get("speed_job")
-    if watched is not None and not (mine and watched is job):
-        watched.cancel(watcher())  # this visitor asks something else by now
-        st.session_state.speed_job = None
-    if job is None or (job.done and question != wanted.question):
+    mine, watched = question == wanted.question, visitor().followed.get("speed")
+    if watched is not None and not watched.left and not (mine and watched.job is job):
+        forget("speed")  # this visitor asks something else by now
+    if job is None or (job.done and not mine):
         return None, "ended"
     if job.done:
         return job, "ended"
-    if mine:
-        st.session_state.speed_job = job
-        job.look(watcher())
+    if mine and not follow("speed", job, lambda: job).left:
         return job, "watched"
     return job, "stopping" if job.stopped() else "another"
 
@@ -168,16 +156,16 @@ def _problem(wanted: Wanted) -> str:
 
 def save_panel(study: Study, settings: Settings) -> None:
     """Tables and the squeezed model to take away. No part of a fragment that polls: each poll would renew the buttons."""
-    now, measured = st.session_state.now, caching.measurements()
+    me, measured = visitor(), caching.measurements()
 
     def found() -> Found:
-        return measured.found(wanted_by(study, now["settings"]))
+        return measured.found(wanted_by(study, me.settings))
 
     st.markdown("##### Take it with you", help=TERMS["squeezed model"])
     model, speeds, bits = st.columns([2, 1, 1])
     with model:
         st.download_button(
-            "Squeezed model at the slider's sparsity", lambda: downloads.squeezed_zip(study, now["settings"]),
+            "Squeezed model at the slider's sparsity", lambda: downloads.squeezed_zip(study, me.settings),
             f"{downloads.folder_name(study)}.zip", "application/zip", key="squeezed-zip", on_click="ignore",
             icon=":material/download:",
         )  # fmt: skip

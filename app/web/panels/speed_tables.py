@@ -3,9 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from analysis.curves import METRIC_NAMES
+from analysis.names import METRIC_NAMES, score_text
 from app.web.glossary import TERMS
-from vp_core.asking.metrics import CLASSIFICATION
+from app.web.settings import FIELDS
 
 
 def show_speeds(table: pd.DataFrame) -> None:
@@ -25,7 +25,7 @@ def show_speeds(table: pd.DataFrame) -> None:
         }
     )
     columns = {
-        "removed": _number("%.0f %%", "sparsities"),
+        "removed": st.column_config.NumberColumn(format="%.0f %%", help=FIELDS["sparsities"].help),
         "form": st.column_config.TextColumn(help=TERMS["form"]),
         "parameters": _number("%.2f M", "parameters"),
         "megabytes": _number("%.1f MB", "megabytes"),
@@ -56,7 +56,7 @@ def show_precisions(table: pd.DataFrame, metric: str) -> None:
     )
     columns = {
         "form": st.column_config.TextColumn(help=TERMS["form"]),
-        "precision": st.column_config.TextColumn(help=TERMS["precision"]),
+        "precision": st.column_config.TextColumn(help=FIELDS["precision"].help),
         name: st.column_config.TextColumn(help=TERMS["precisions"]),
         "95 % interval": st.column_config.TextColumn(help=TERMS["interval"]),
         "megabytes": _number("%.1f MB", "megabytes"),
@@ -80,6 +80,4 @@ def _span(low: str, high: str) -> str:
 
 
 def _score(value: float, metric: str) -> str:
-    if pd.isna(value):
-        return ""
-    return f"{100 * value:.1f} %" if metric in CLASSIFICATION else f"{value:.3f}"
+    return "" if pd.isna(value) else score_text(value, metric)

@@ -7,13 +7,13 @@ import pandas as pd
 import streamlit as st
 
 from analysis import identity
-from analysis.curves import METRIC_NAMES
+from analysis.names import METRIC_NAMES, score_format
 from app.web import components
 from app.web.beside import TWINS
-from app.web.choices import offer, panel, remember
+from app.web.choices import offer, panel, typed
 from app.web.glossary import TERMS
 from app.web.settings import Settings
-from vp_core.asking.metrics import CLASSIFICATION
+from app.web.visitor import remember
 from vp_core.ground.errors import VPError
 from vp_core.ground.store import DEMO_DIR
 from vp_core.study import Study
@@ -27,12 +27,7 @@ SHIPPED = DEMO_DIR / "runs"
 def runs_panel(study: Study) -> None:
     """Runs of the demo that come with the package, or those of the folders that the visitor names."""
     st.markdown("##### What iterative pruning keeps", help=TERMS["runs"])
-    settings: Settings = st.session_state.settings
-    typed = st.text_input(
-        "Folders of runs", settings.run, help=TERMS["run"], placeholder="empty: the runs of the demo that come with it"
-    )
-    if typed.strip() != settings.run:
-        settings = remember(run=typed.strip())
+    settings = remember(run=typed("run").strip())
     try:
         logs = open_runs(settings.run, settings.model in TWINS)
         if not logs:
@@ -66,7 +61,7 @@ def _show_runs(logs: Mapping[str, identity.Log], settings: Settings) -> None:
         components.csv_button("identity-pruning-summary", lambda: shown, "Table as CSV")
     name = settings.run_shown if settings.run_shown in names else names[0]
     if len(names) > 1:
-        offer("Map of", "run_shown", names, name)
+        offer("run_shown", names, name)
     components.figure("runs-map", components.still(identity.draw_map(logs[name])), "pruning-map", 0)
     components.csv_button("pruning-map", lambda: identity.map_table(logs[name]))
 
@@ -76,8 +71,7 @@ def _metric(logs: Mapping[str, identity.Log]) -> str:
 
 
 def _show_summary(summary: pd.DataFrame, metric: str) -> None:
-    name, percent = METRIC_NAMES[metric], metric in CLASSIFICATION
-    scale, format_ = (100, "%.1f %%") if percent else (1, "%.3f")
+    name, (scale, format_) = METRIC_NAMES[metric], score_format(metric)
     score = st.column_config.NumberColumn(format=format_)
     titles = {f"{name} given": "given", "… of that model": "its score"} | {f"{name} at {at:.0%}": at for at in identity.AT}
     shares = {"within a point": "within a point", "pruned to": "pruned to"}

@@ -7,52 +7,45 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import function_norms, off, spectral, theme
-from analysis.curves import METRIC_NAMES
-from app.web import beside, caching, components
-from app.web.beside import Measured
-from app.web.choices import offer, panel, slide, switch, watcher
+from analysis.names import KIND_NAMES, METRIC_NAMES
+from app.web import beside, caching, components, visitor_jobs
+from app.web.beside import Norms
+from app.web.choices import offer, panel
 from app.web.glossary import TERMS
-from app.web.panels.explore import FIRST_LOOK, preparing, show_score
+from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
 from app.web.settings import Settings
-from app.web.waiting import own_job, wait_for_items
-from vp_core.ground.kept import Kept
-from vp_core.ground.names import MODES
+from app.web.visitor import visitor
+from app.web.waiting import follow
+from vp_core.ground.names import MODES, THETA
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block
 from vp_core.study import Study
-from vp_core.training.snip import THETA
 from vp_core.training.threshold import Threshold
 from vp_core.training.threshold import key as threshold_key
 
 _SCORE_POLL_MS, _POLL_MS = 80, 700
-_THETAS = tuple(f"{i / 100:g}" for i in range(101))
-_MODE_NAMES = {
-    "heads": "heads", "ffn": "FFNs", "joint": "heads and FFNs", "attention": "whole attention", "layers": "whole layers",
-    "separate": "attention and FFNs",
-}  # fmt: skip
 
 
 @panel
 def threshold_panel(study: Study) -> None:
     """The sliders with the score now, the map of what is off, and the norms that decide it."""
-    job = caching.blocks_job(study, watcher())
+    job = caching.norms_job(study, visitor().name)
     job.wait(0, FIRST_LOOK)
     if job.error:
         st.error(job.error, icon=":material/error:")
         return
     if not job.items:
-        waiting = theme.placeholder("How large the function norms are", preparing(study, job), 570)
+        waiting = theme.placeholder("How large the function norms are", under_way(study, job), 570)
         components.figure("waiting", components.still(waiting), "norms", 0, components.ticket(job), _POLL_MS)
         return
     norms = job.items[0].norms
     st.caption("Of the choices on the left, model, task, data and calibration sentences count here.")
-    mode = st.session_state.settings.mode
-    offer("What may go", "mode", tuple(MODES), mode, format_func=_MODE_NAMES.__getitem__)
+    offer("mode")
     with st.container(key="thresholds"):  # live.css: one below the other where there is no room
         left, right = st.columns([5, 8], gap="large")
     with left:
         _controls(norms)
-        threshold = threshold_of(st.session_state.settings, norms)
+        threshold = threshold_of(visitor().settings, norms)
         score_panel(study, threshold)
     with right:
         _off_panel(study, norms, threshold)
@@ -63,31 +56,31 @@ def threshold_of(settings: Settings, norms: FunctionNorms) -> Threshold:
     """What the settings ask for; ε that was not chosen is where its slider starts."""
     attention, ffn = off.first_epsilon(norms, settings.mode, THETA)
     return Threshold(
-        float(settings.eps_attention or attention), float(settings.eps_ffn or ffn), float(settings.theta), settings.mode,
-        settings.gate == "on",
-    )  # fmt: skip
+        settings.eps_attention or float(attention), settings.eps_ffn or float(ffn), settings.theta, settings.mode, settings.gate
+    )
 
 
 def _controls(norms: FunctionNorms) -> None:
-    settings: Settings = st.session_state.settings
+    settings = visitor().settings
     kinds = MODES[settings.mode]
     attention, ffn = off.first_epsilon(norms, settings.mode, THETA)
     mine = tuple(kind for kind in kinds if kind != "ffn")
     if mine:
         name = "ε of heads" if mine == ("head",) else "ε of attention blocks"
-        slide(name, "eps_attention", off.epsilon_scale(norms, mine), settings.eps_attention or attention)
+        offer("eps_attention", off.epsilon_scale(norms, mine), settings.eps_attention or float(attention), label=name)
     if "ffn" in kinds:
-        slide("ε of FFNs", "eps_ffn", off.epsilon_scale(norms, ("ffn",)), settings.eps_ffn or ffn)
-    slide("θ: least share of mini-batches", "theta", _THETAS, settings.theta)
-    switch("Gate on what stays", "gate", settings.gate)
+        offer("eps_ffn", off.epsilon_scale(norms, ("ffn",)), settings.eps_ffn or float(ffn))
+    offer("theta")
+    offer("gate")
 
 
 @panel
 def score_panel(study: Study, threshold: Threshold) -> None:
     """The score of the model without what is off, nothing trained: a first answer, then the exact one."""
     key = threshold_key(study, threshold)  # of what is off: other thresholds for the same blocks are the same question
-    job = own_job("threshold", key, lambda: caching.threshold_job(study, threshold, watcher()))
-    wait_for_items("threshold", FIRST_LOOK)
+    score = follow("threshold", key, lambda: visitor_jobs.threshold_job(study, threshold, visitor().name))
+    score.wait(FIRST_LOOK)
+    job = score.job
     with st.container(key="score"):
         if job.error:
             st.error(job.error, icon=":material/error:")
@@ -115,19 +108,19 @@ def _off_panel(study: Study, norms: FunctionNorms, threshold: Threshold) -> None
 
 def _count(table: pd.DataFrame, kind: str) -> str:
     part = table.loc[table["kind"] == kind, "off"]
-    return f"{part.sum()} of {len(part)} {function_norms.KIND_NAMES[kind]}"
+    return f"{part.sum()} of {len(part)} {KIND_NAMES[kind]}"
 
 
 @panel
 def norms_panel(study: Study, threshold: Threshold) -> None:
     """Distributions of the norms and spectral norms, of the model in hand and of the one beside it."""
-    settings: Settings = st.session_state.settings
+    settings = visitor().settings
     st.markdown("##### How large their function norms are", help=TERMS["norms"])
-    which = beside.chosen(settings)
-    offer("Beside it", "beside", beside.choices(settings), which, format_func=lambda one: beside.title(settings, one))
-    jobs = [caching.blocks_job(study, watcher())]
+    which = beside.shown_beside(settings)
+    offer("beside", beside.choices(settings), which, format_func=lambda one: beside.title(settings, one))
+    jobs = [caching.norms_job(study, visitor().name)]
     if which != "nothing":
-        jobs.append(caching.beside_job(study, settings, which, watcher()))
+        jobs.append(caching.norms_beside_job(study, settings, which, visitor().name))
         jobs[1].wait(0, FIRST_LOOK)
     for job in jobs:
         if job.error:
@@ -142,20 +135,19 @@ def norms_panel(study: Study, threshold: Threshold) -> None:
     _sigma_panel(models)
 
 
-def _distributions(models: list[Measured], threshold: Threshold) -> go.Figure:
+def _distributions(models: list[Norms], threshold: Threshold) -> go.Figure:
     """The figure of the norms: drawn once for the same models and kinds, after that only its ε moves."""
     kinds = ("attention", "ffn") if "attention" in MODES[threshold.mode] else ("head", "ffn")
     key = (*(id(one.norms) for one in models), *MODES[threshold.mode])
-    figures: Kept = st.session_state.setdefault("norms_figure", Kept(most=1))
     # the models stay with it, so that no other's norms get their address
-    drawn, _ = figures.once(
+    drawn, _ = visitor().figures.once(
         key, lambda: (function_norms.draw({one.name: one.norms for one in models}, kinds, threshold.epsilon), models)
     )
     function_norms.move(drawn, threshold.epsilon)
     return drawn
 
 
-def _sigma_panel(models: list[Measured]) -> None:
+def _sigma_panel(models: list[Norms]) -> None:
     """Heat maps of spectral norms side by side, with one scale of colours."""
     known = [(one.name, one.sigmas) for one in models if one.sigmas is not None]
     if not known:

@@ -3,13 +3,15 @@
 import streamlit as st
 
 from analysis import masks, theme, variance
+from analysis.names import split_name
 from app.web import caching, components
-from app.web.choices import offer, panel, watcher
+from app.web.choices import offer, panel
 from app.web.glossary import TERMS
 from app.web.jobs import Job
-from app.web.panels.explore import FIRST_LOOK, preparing
-from app.web.preparing import Prepared
+from app.web.order import Order
+from app.web.panels.score_view import FIRST_LOOK, under_way
 from app.web.settings import Settings
+from app.web.visitor import visitor
 from vp_core.study import Study
 
 _POLL_MS = 2000
@@ -18,18 +20,19 @@ _POLL_MS = 2000
 @panel
 def mask_panel(study: Study) -> None:
     """Heat map of sparsity by layer and projection type, or kind of unit."""
-    settings: Settings = st.session_state.settings
+    me = visitor()
+    settings = me.settings
     st.markdown("##### Where rows go" if settings.recipe.single_rows else "##### Where units go", help=TERMS["heat"])
-    job = _prepared(study, settings)
+    job = _order(study, settings)
     if not job.items:
-        _wait(study, job, "heat-map", masks.height(study.loaded.layers))
+        _wait(study, job, "heat-map", theme.map_height(study.loaded.layers))
         return
-    found, now = job.items[0], st.session_state.now
-    drawn = masks.draw(found.ranking, float(settings.sparsity), found.shares)
+    found = job.items[0]
+    drawn = masks.draw(found.ranking, settings.sparsity, found.shares)
     components.figure("heat-map", drawn, "sparsity-by-layer-and-type", settings.position)
 
     def table():
-        return masks.table(found.ranking, found.share(float(now["settings"].sparsity)))
+        return masks.table(found.ranking, found.share(me.settings.sparsity))
 
     components.csv_button("sparsity-by-layer-and-type", table)
 
@@ -37,10 +40,10 @@ def mask_panel(study: Study) -> None:
 @panel
 def neuron_panel(study: Study) -> None:
     """Every unit's score by layer, and its distribution with the cut, for one projection type or kind of unit."""
-    settings: Settings = st.session_state.settings
+    settings = visitor().settings
     rows = settings.recipe.single_rows
     st.markdown("##### Which neurons go" if rows else "##### Which units go", help=TERMS["sorted"])
-    job = _prepared(study, settings)
+    job = _order(study, settings)
     if job.items:
         _show_units(settings, job.items[0])
         return
@@ -51,12 +54,12 @@ def neuron_panel(study: Study) -> None:
         _wait(study, job, "distribution", 380)
 
 
-def _show_units(settings: Settings, found: Prepared) -> None:
-    there = list(dict.fromkeys(masks.split_name(name)[1] for name in found.ranking.place))
+def _show_units(settings: Settings, found: Order) -> None:
+    there = list(dict.fromkeys(split_name(name)[1] for name in found.ranking.place))
     shown = settings.show if settings.show in there else there[0]
     if len(there) > 1:
-        offer("Shown", "show", there, shown)
-    criterion, sparsity = settings.criterion, float(settings.sparsity)
+        offer("show", there, shown)
+    criterion, sparsity = settings.criterion, settings.sparsity
     table = variance.neuron_table(found.scores, found.ranking, shown, found.shares)
     left, right = st.columns(2, gap="large")
     with left:
@@ -69,14 +72,14 @@ def _show_units(settings: Settings, found: Prepared) -> None:
         components.csv_button(f"{shown}-distribution", lambda: table[["layer", "neuron", "score"]])
 
 
-def _prepared(study: Study, settings: Settings) -> Job[Prepared]:
+def _order(study: Study, settings: Settings) -> Job[Order]:
     """The recipe's order of removal; what takes a moment only is waited for, so that nothing flickers."""
-    job = caching.prepared(study, settings.recipe, watcher())
+    job = caching.order_job(study, settings.recipe, visitor().name)
     job.wait(0, FIRST_LOOK)
     return job
 
 
 def _wait(study: Study, job: Job, key: str, height: int) -> None:
     """An empty figure that says what is being measured, or what is wrong, and asks again."""
-    sentence = job.error or preparing(study, job)
+    sentence = job.error or under_way(study, job)
     components.figure(key, components.still(theme.placeholder("", sentence, height)), key, 0, components.ticket(job), _POLL_MS)

@@ -1,6 +1,7 @@
 """What `vp --help` says is what the library knows, costs nothing to ask for, and has the library's defaults."""
 
 import json
+import re
 
 import pytest
 
@@ -9,8 +10,8 @@ from app.cli.main import _parser, main
 from app.cli.options import recipe_from
 from vp_core.asking.tasks import TASKS
 from vp_core.ground import names
+from vp_core.ground.names import CALIBRATION
 from vp_core.recipes import RECIPES, Recipe
-from vp_core.study import CALIBRATION
 from vp_core.training.loop import Schedule
 from vp_core.training.snip import SnipSettings
 
@@ -31,12 +32,12 @@ print(*sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "nump
 
 
 def shown(capsys, monkeypatch, *command):
-    """The help of a command, an option a line."""
+    """The help of a command: option → what is said of it."""
     monkeypatch.setenv("COLUMNS", "2000")  # nothing is wrapped
     with pytest.raises(SystemExit):
         main([*command, "--help"])
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    return {line.split()[0].lstrip("-"): line for line in lines if line.startswith("--")}
+    parts = re.split(r"\n *--", capsys.readouterr().out)
+    return {part.split()[0]: part for part in parts[1:]}
 
 
 @pytest.mark.parametrize("command", ["eval", "curve", "prune", "speed"])

@@ -11,7 +11,8 @@ from commands import SHORT, printed
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from analysis.function_norms import KIND_NAMES, norm_table
+from analysis.function_norms import norm_table
+from analysis.names import KIND_NAMES
 from app.cli.main import main
 from vp_core.asking.batches import make_batches
 from vp_core.load import load_model
@@ -38,7 +39,7 @@ def same(found, norms):
 def test_norms_are_the_librarys(capsys, tmp_path, task, study):
     out, plot = tmp_path / "norms.safetensors", tmp_path / "norms.html"
     found = printed(capsys, "norms", *task, "--out", out, "--plot", plot)
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     same(found["blocks"], norms)
     assert found["tokens"] == int(norms.histogram.count[0]) and found["texts"] == len(study.calibration)
     assert (found["weights"], found["sn"], found["model"]) == ("as given", None, task[0])
@@ -59,9 +60,9 @@ def test_norms_for_people(capsys, task):
 def test_the_demos_twin_stands_for_the_demo_under_normalisation(capsys):
     found = printed(capsys, "norms", "demo", "--sn", "5", "--calibration", "32")
     twin = open_study("demo-sn", calibration=32)
-    same(found["blocks"], twin.bench().norms())
+    same(found["blocks"], twin.measured().norms())
     assert (found["model"], found["weights"], found["sn"]) == ("demo-sn", "fine-tuned with SN", 5.0)
-    same(printed(capsys, "norms", "demo-sn", "--sn", "5", "--calibration", "32")["blocks"], twin.bench().norms())
+    same(printed(capsys, "norms", "demo-sn", "--sn", "5", "--calibration", "32")["blocks"], twin.measured().norms())
 
 
 def test_rescaled_weights_are_called_what_they_are(capsys, task, study):
@@ -80,14 +81,14 @@ def test_norms_of_a_normalised_model_come_from_training(capsys, tmp_path, task, 
     assert found["weights"] == "fine-tuned with SN"
     printed(capsys, "finetune", *task, "--sn", "2", *SHORT, "--out", tmp_path / "tuned")
     tuned = open_study(str(tmp_path / "tuned"), "sst2", data)
-    same(found["blocks"], tuned.bench().norms())  # the same training, then the same measurement
+    same(found["blocks"], tuned.measured().norms())  # the same training, then the same measurement
     assert max(abs(s - 2) for s in spectral_norms(tuned.model).values()) < 0.01
     only_rescaled = printed(capsys, "norms", *task, "--sn", "2", "--rescaled")["blocks"]
     assert [row["mean"] for row in only_rescaled] != [row["mean"] for row in found["blocks"]]
 
 
 def test_thresholds_say_which_blocks_are_off(capsys, task, study):
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     means = norms.means()
     epsilon = (
         1.5 * max(m for b, m in means.items() if b.kind == "head"),

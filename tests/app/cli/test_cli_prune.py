@@ -100,5 +100,5 @@ def test_a_squeezed_folder_cannot_be_pruned_again(capsys, tmp_path, task):
     model, *question = task
     prune(capsys, *question, "--sparsity", 0.5, "--out", tmp_path / "small", model=model)
     for command in (["prune", "--out", str(tmp_path / "x")], ["eval", "--sparsity", "0.2"], ["stats"], ["speed"]):
-        assert main([command[0], str(tmp_path / "small"), *command[1:]]) == 2
+        assert main([command[0], str(tmp_path / "small"), *question, *command[1:]]) == 2
         assert "squeezed already" in capsys.readouterr().err

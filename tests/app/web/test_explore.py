@@ -29,6 +29,7 @@ def no_curve(monkeypatch):
     monkeypatch.setattr(caching, "HEAD_START", 3600.0)
 
 
+@pytest.mark.slow
 def test_the_default_shows_the_librarys_number(demo, no_curve):
     at = exact(page())
     assert not at.exception
@@ -82,7 +83,9 @@ def test_two_visitors_never_see_each_others_settings(tiny_bert, studies):
     of_first, of_second = studies["bert"].score(Recipe(), 0.1), studies["bert"].score(Recipe("magnitude"), 0.6)
     assert first.metric[0].value == f"{100 * of_first.value:.1f} %" != second.metric[0].value
     assert second.metric[0].value == f"{100 * of_second.value:.1f} %"
-    assert first.session_state.settings.sparsity == "0.1" and second.session_state.settings.criterion == "magnitude"
+    assert (
+        first.session_state.visitor.settings.sparsity == 0.1 and second.session_state.visitor.settings.criterion == "magnitude"
+    )
 
 
 def widget(at: AppTest, name: str):
@@ -99,7 +102,7 @@ def test_a_recipe_sets_every_choice_and_the_number_is_the_librarys(tiny_bert, st
     at = exact(widget(at, "recipe").set_value("units mean").run())
     assert not at.exception and not at.error
     recipe = RECIPES["units mean"]
-    assert at.session_state.settings.recipe == recipe
+    assert at.session_state.visitor.settings.recipe == recipe
     assert [widget(at, name).value for name in ("units", "criterion", "replacement")] == [
         "ffn neurons,values,pairs", "weighted variance", "mean",
     ]  # fmt: skip
@@ -107,7 +110,7 @@ def test_a_recipe_sets_every_choice_and_the_number_is_the_librarys(tiny_bert, st
     assert at.query_params["units"] == ["ffn neurons,values,pairs"] or at.query_params["units"] == "ffn neurons,values,pairs"
     at = exact(widget(at, "recipe").set_value("paper").run())
     assert at.metric[0].value == f"{100 * bert.score(Recipe(), 0.5).value:.1f} %"
-    assert at.session_state.settings.recipe == Recipe()
+    assert at.session_state.visitor.settings.recipe == Recipe()
 
 
 def test_types_are_for_rows_and_the_basis_for_the_others(tiny_bert):
@@ -116,16 +119,16 @@ def test_types_are_for_rows_and_the_basis_for_the_others(tiny_bert):
     at = widget(at, "basis").set_value("principal").run()
     at = widget(at, "units").set_value("rows").run()
     assert "Projection types" in labels(at) and "Basis" not in labels(at)
-    assert at.session_state.settings.recipe.basis == "neurons" and not at.exception
+    assert at.session_state.visitor.settings.recipe.basis == "neurons" and not at.exception
 
 
 def test_no_type_at_all_is_refused_and_the_last_choice_kept(tiny_bert):
     at = page(**tiny_bert, types="query,key")
     at = widget(at, "types").set_value([]).run()
     assert any("Choose at least one projection type; the last choice is kept." in w.value for w in at.warning)
-    assert at.session_state.settings.types == "query,key" and widget(at, "types").value == ["query", "key"]
+    assert at.session_state.visitor.settings.types == ("query", "key") and widget(at, "types").value == ["query", "key"]
     at = widget(at, "types").set_value(["key"]).run()
-    assert not at.warning and at.session_state.settings.types == "key"
+    assert not at.warning and at.session_state.visitor.settings.types == ("key",)
 
 
 def test_more_than_the_units_hold_is_one_sentence(tiny_bert):
@@ -145,14 +148,14 @@ def test_calibration_is_a_choice(short_demo):
 
 
 def test_while_it_measures_the_page_says_what_at(tiny_bert, monkeypatch):
-    told, measure = threading.Event(), allocation.measure
+    told, measure = threading.Event(), allocation.measure_losses
 
     def until_it_is_told(*arguments):
         for one in measure(*arguments):
             yield one
             told.wait(60)
 
-    monkeypatch.setattr(allocation, "measure", until_it_is_told)
+    monkeypatch.setattr(allocation, "measure_losses", until_it_is_told)
     at = page(
         **tiny_bert,
         units="ffn neurons",

@@ -40,6 +40,17 @@ def test_nothing_is_measured_before_the_button():
     ]
 
 
+def test_what_is_to_be_measured_goes_to_the_address():
+    at = page()
+    (sparsities,) = [group for group in at.button_group if group.label == "Sparsities measured"]
+    assert sparsities.value == ["0", "0.3", "0.5", "0.7"]
+    at = sparsities.set_value(["0.9", "0.3"]).run()
+    at = at.number_input[0].set_value(4).run()
+    settings = at.session_state.visitor.settings
+    assert not at.exception and (settings.sparsities, settings.batch) == ((0.3, 0.9), 4)
+    assert at.query_params["sparsities"] in ("0.3,0.9", ["0.3,0.9"]) and at.query_params["batch"] in ("4", ["4"])
+
+
 def test_rows_come_and_stay(tiny_bert):
     query = {**tiny_bert, "batch": "1", "length": "4", "repeats": "1", "sparsities": "0.3", "sparsity": "0"}
     at = measure(page(**query)).click().run().run()  # twice: the harness runs whole pages only, a click asks for a fragment
@@ -62,8 +73,8 @@ def test_rows_come_and_stay(tiny_bert):
         ({"sparsities": "0,2"}, "'2' is not a number between 0 and 1"),
     ],
 )
-def test_a_bad_value_in_the_address_is_said(tiny_bert, query, says):
-    at = page(**tiny_bert, **query)
+def test_a_bad_value_in_the_address_is_said(short_demo, query, says):
+    at = page(**short_demo, **query)
     assert not at.exception and not at.error
     (warning,) = at.warning
     assert says in warning.value

@@ -8,9 +8,10 @@ from pages import open_page, until
 from streamlit.testing.v1 import AppTest
 
 from analysis import off, theme
-from app.web import beside, caching
+from app.web import beside, visitor_jobs
+from app.web.address import from_query
 from app.web.panels import sublayer_runs
-from app.web.settings import Settings, from_query
+from app.web.settings import Settings
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import save_pruned
 from vp_core.study import open_study
@@ -48,7 +49,7 @@ def exact(at: AppTest) -> bool:
 
 
 def test_the_score_is_that_of_the_library_and_the_difference_to_dense(study, page):
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     attention, ffn = off.first_epsilon(norms, "joint", 0.95)
     chosen = Threshold(float(attention), float(ffn))
     gone = chosen.off(norms)
@@ -82,13 +83,13 @@ def test_both_ends_of_the_slider_and_a_setting_that_is_known(study, monkeypatch,
     def none(*_):
         raise AssertionError("measured once more")
 
-    monkeypatch.setattr(caching, "running_scores", none)
+    monkeypatch.setattr(visitor_jobs, "running_scores", none)
     at = until(slider(at, "ε of heads").set_value(heads.options[-1]).run(), exact)
     assert at.metric[0].value == everything
 
 
 def test_theta_and_the_gate_count(study, page):
-    norms, eps = study.bench().norms(), "2"
+    norms, eps = study.measured().norms(), "2"
     at = until(page(beside="nothing", mode="heads", eps_attention=eps, theta="0.5"), exact)
     loose = len(Threshold(2.0, 1.0, 0.5, "heads").off(norms))
     strict = len(Threshold(2.0, 1.0, 1.0, "heads").off(norms))
@@ -112,7 +113,7 @@ def test_a_mode_has_the_sliders_of_its_blocks(page):
     assert f"of {tiny.LAYERS} attention blocks" in text(at) and f"of {tiny.LAYERS} FFNs" in text(at)
 
 
-def test_what_is_drawn_beside(monkeypatch):
+def test_what_is_drawn_beside(page, monkeypatch):
     drawn = []
     monkeypatch.setattr(
         "analysis.function_norms.draw", lambda models, *_: drawn.append(dict(models)) or theme.placeholder("", "")
@@ -121,17 +122,14 @@ def test_what_is_drawn_beside(monkeypatch):
     assert list(drawn[-1]) == ["plain", "spectrally normalised"]
     plain, twin = drawn[-1].values()
     assert twin.data == plain.data and twin.model != plain.model  # the same texts, another model
-    at = until(
-        open_page("sublayers", **FEW, beside="rescaled"),
-        lambda at: len(drawn[-1]) == 2 and "weights only" in list(drawn[-1])[1],
-    )
+    at = until(page(beside="rescaled"), lambda at: len(drawn[-1]) == 2 and "weights only" in list(drawn[-1])[1])
     assert text(at).count("##### How far its matrices stretch") == 1
 
 
 def test_other_models_have_no_twin():
     own, demo = Settings(model="models/my-bert"), Settings()
-    assert beside.choices(own) == ("nothing", "rescaled") and beside.chosen(own) == "nothing"
-    assert beside.chosen(Settings(model="x", beside="twin")) == "nothing" and beside.chosen(demo) == "twin"
+    assert beside.choices(own) == ("nothing", "rescaled") and beside.shown_beside(own) == "nothing"
+    assert beside.shown_beside(Settings(model="x", beside="twin")) == "nothing" and beside.shown_beside(demo) == "twin"
     assert "not trained" in beside.title(own, "rescaled")
     assert beside.title(demo, "twin") == "its spectrally normalised twin"
     assert beside.title(Settings(model="demo-sn"), "twin") == "its plain twin"
@@ -159,7 +157,7 @@ def test_a_bad_value_in_the_address_is_named_and_the_default_taken(name, value, 
 def test_every_family_has_its_blocks(page, folders, data, family):
     at = until(page(model=str(folders[family]), beside="rescaled"), exact)
     study = open_study(str(folders[family]), "sst2", data, calibration=64)
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     attention, ffn = off.first_epsilon(norms, "joint", 0.95)
     *_, score = threshold.running_scores(study, Threshold(float(attention), float(ffn)))
     assert at.metric[0].value == f"{100 * score.value:.1f} %"
@@ -244,7 +242,7 @@ def test_a_squeezed_model_gets_its_sentence(page, tmp_path, study):
 
 def test_the_twin_of_the_demo_is_there_at_once(monkeypatch, demo):
     monkeypatch.setattr(beside, "open_study", None)  # nothing is loaded
-    (twin,) = beside.measure_beside(demo, Settings(), "twin")
+    (twin,) = beside.norms_beside(demo, Settings(), "twin")
     assert twin.name == "spectrally normalised" and twin.norms.data == demo.calibration_id
-    assert twin.norms.blocks == demo.bench().norms().blocks
+    assert twin.norms.blocks == demo.measured().norms().blocks
     assert len(twin.sigmas) == 36 and twin.sigmas["sigma"].between(4.9, 5.1).all()

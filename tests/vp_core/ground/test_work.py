@@ -6,7 +6,7 @@ import threading
 import bench_models
 import pytest
 import tiny
-from bench_models import bench
+from bench_models import stage
 from cancelling import after, until_cancelled
 
 from vp_core.asking.evaluate import evaluate, score
@@ -114,13 +114,14 @@ def test_a_sweep_keeps_what_was_finished(studies):
 
 
 def test_a_refit_ends_between_layers_and_leaves_the_model_alone():
-    one = bench("bert", 60)
-    plan, before, steps = bench_models.random_ranking(one.model, ("rows",)).plan(0.3), tiny.sha(one.model), []
-    running = refit(one.model, plan, one._solving_batches(), {}, True, one.gradients().weights)
+    one = stage("bert", 60)
+    model, batches, weights = one.measured.model, one.measured.solving_batches(), one.measured.gradients().weights
+    plan, before, steps = bench_models.random_ranking(model, ("rows",)).plan(0.3), tiny.sha(model), []
+    running = refit(model, plan, batches, {}, True, weights)
     with work(cancelled=lambda: len(steps) == 1):
         until_cancelled(steps.append(step) for step in running)
     assert [step.layer for step in steps] == [1] and isinstance(steps[0], Progress)
-    assert (tiny.sha(one.model), tiny.hooks(one.model)) == (before, 0)
+    assert (tiny.sha(model), tiny.hooks(model)) == (before, 0)
 
 
 @pytest.fixture
@@ -135,25 +136,25 @@ def other_words(monkeypatch):
 def test_what_serves_everybody_is_measured_to_its_end_but_a_refit_is_not(words, request):
     if words == "others":
         request.getfixturevalue("other_words")
-    one, recipe, heard = bench("bert", 60), Recipe("variance", replacement="refit").checked(), []
+    one, recipe, heard = stage("bert", 60), Recipe("variance", replacement="refit"), []
     with work(cancelled=lambda: len(heard) > 0, hear=heard.append), pytest.raises(Cancelled):
         one.pruned(recipe, 0.3)  # nobody waits any more from the first message on
     (said,) = heard
     assert said.startswith("measuring covariances") if words == "as they are" else said == "hm"
-    known = one._kept.get("covariances")
-    assert known is not None and known is one.covariances()
+    known = one.measured._kept.get("covariances")
+    assert known is not None and known is one.measured.covariances()
     with work(hear=heard.append):
         one.pruned(recipe, 0.3)
-    assert one._solutions.get((recipe, 0.3)) is not None
+    assert one._refitted.get((recipe, 0.3)) is not None
 
 
 def test_a_refit_that_was_cancelled_in_the_middle_is_begun_anew_by_the_next_who_asks():
-    one, recipe, heard = bench("bert", 60), Recipe("variance", replacement="refit").checked(), []
-    one.gradients()
+    one, recipe, heard = stage("bert", 60), Recipe("variance", replacement="refit"), []
+    one.measured.gradients()
     with work(cancelled=lambda: len(heard) == 1, hear=heard.append), pytest.raises(Cancelled):
         one.pruned(recipe, 0.3)
-    assert heard == ["refitting: layer 1 of 2"] and one._solutions.get((recipe, 0.3)) is None
-    alone = bench("bert", 60).pruned(recipe, 0.3)
+    assert heard == ["refitting: layer 1 of 2"] and one._refitted.get((recipe, 0.3)) is None
+    alone = stage("bert", 60).pruned(recipe, 0.3)
     assert tiny.sha(one.pruned(recipe, 0.3)) == tiny.sha(alone)
 
 

@@ -5,7 +5,7 @@ from functools import cache
 import bench_models
 import pytest
 import torch
-from bench_models import bench
+from bench_models import stage
 
 from vp_core.measuring.gradients import FLOOR, coordinates_of
 from vp_core.recipes import Recipe
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.usefixtures("exact_norms")
 
 
 @cache
-def benched(family):
-    return bench(family, 9)
+def staged(family):
+    return stage(family, 9)
 
 
 def changes(model, batch, site, columns, mean, uses):
@@ -55,31 +55,31 @@ def changes(model, batch, site, columns, mean, uses):
 
 def effect(family, name, columns):
     """Mean over sentences of Σ over outputs and tokens of the squared change."""
-    one = benched(family)
-    layer = one.layers[int(name.split(".")[0])]
-    found = coordinates_of(layer, one.statistics(), one.covariances())[name]
+    one = staged(family)
+    layer = one.measured.layers[int(name.split(".")[0])]
+    found = coordinates_of(layer, one.measured.statistics(), one.measured.covariances())[name]
     total = sum(
-        changes(one.model, batch, found.site, torch.tensor(columns), found.mean, layer.uses).square().sum()
-        for batch in one._solving_batches()
+        changes(one.measured.model, batch, found.site, torch.tensor(columns), found.mean, layer.uses).square().sum()
+        for batch in one.measured.solving_batches()
     )
-    return total.item() / len(one.calibration)
+    return total.item() / len(one.measured.texts)
 
 
 def test_the_place_of_every_projection():
     """`effect` above takes sites and means from the code under test: they are the right ones."""
-    one = benched("gpt2")
-    found = coordinates_of(one.layers[0], one.statistics(), one.covariances())
+    one = staged("gpt2")
+    found = coordinates_of(one.measured.layers[0], one.measured.statistics(), one.measured.covariances())
     key, context = found["0.key"].site, found["0.context"].site
     assert (key.path, key.start, key.inputs) == ("transformer.h.0.attn.c_attn", 48, False)
     assert (context.path, context.inputs) == ("transformer.h.0.attn.c_proj", True)
-    assert torch.equal(found["0.key"].mean, one.statistics().mean("0.key"))
-    assert torch.equal(found["0.activation"].mean, one.covariances()["0.activation"].mean)
+    assert torch.equal(found["0.key"].mean, one.measured.statistics().mean("0.key"))
+    assert torch.equal(found["0.activation"].mean, one.measured.covariances()["0.activation"].mean)
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "albert", "bart", "llama"])
 @pytest.mark.parametrize("name", ["0.context", "0.query", "0.ffn_in", "0.activation", "0.attention_output"])
 def test_effects_are_those_of_finite_differences(family, name):
-    found = benched(family).gradients()
+    found = staged(family).measured.gradients()
     heads = len(found.by_head[name])
     width = len(found.effect[name]) // heads
     for column in (3, 21):
@@ -90,8 +90,8 @@ def test_effects_are_those_of_finite_differences(family, name):
 
 
 def test_only_the_first_token_counts_in_the_last_layer_of_a_classifier_that_reads_it():
-    one = benched("bert")
-    weights, batches = one.gradients().weights, one._solving_batches()
+    one = staged("bert")
+    weights, batches = one.measured.gradients().weights, one.measured.solving_batches()
     for name in ("1.query", "1.attention_output", "1.ffn_in", "1.ffn_out"):
         for batch, found in zip(batches, weights[name], strict=True):
             assert found.shape == batch.inputs["input_ids"].shape
@@ -107,12 +107,12 @@ def test_only_the_first_token_counts_in_the_last_layer_of_a_classifier_that_read
 
 @pytest.mark.parametrize("family", bench_models.CLASSIFIERS)
 def test_fisher_of_units_is_the_effect_where_they_are_read(family):
-    one = benched(family)
-    found = one.gradients()
+    one = staged(family)
+    found = one.measured.gradients()
     names = ("ffn neurons", "values") if family == "llama" else ("ffn neurons", "values", "pairs")
     scores = one.scores(Recipe(criterion="fisher", units=names))
-    shared = one.layers[0].queries_per_key
-    for number, layer in enumerate(one.layers):
+    shared = one.measured.layers[0].queries_per_key
+    for number, layer in enumerate(one.measured.layers):
         if "ffn_in" in layer.projections:
             assert torch.equal(scores[f"{number}.ffn neurons"], found.effect[f"{number}.activation"])
         by_row = found.effect[f"{number}.context"].view(-1, shared, 12).sum(dim=1).flatten()
@@ -121,7 +121,7 @@ def test_fisher_of_units_is_the_effect_where_they_are_read(family):
             assert torch.equal(scores[f"{number}.pairs"], found.effect[f"{number}.query"])
     whole = one.scores(Recipe(criterion="fisher", units=("layers",)))
     parts = one.scores(Recipe(criterion="fisher", units=("sublayers",)))
-    for number, layer in enumerate(one.layers):
+    for number, layer in enumerate(one.measured.layers):
         both = [parts[f"{number}.{part}"] for part in ("attention", "feed-forward") if f"{number}.{part}" in parts]
         assert whole[f"{number}.layer"].item() == pytest.approx(sum(both).item())
         assert len(both) == (2 if "ffn_in" in layer.projections else 1)

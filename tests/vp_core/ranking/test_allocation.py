@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from bench_models import bench
+from bench_models import stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import vp_core.measured
+import vp_core.carry_out
 import vp_core.squeezing.budget
 from vp_core.asking.batches import make_batches
 from vp_core.ground.errors import VPError
@@ -79,7 +79,8 @@ def test_scores_are_slopes_per_parameter_in_the_groups_own_order():
 def direct(one, batches, group, n, replacement, order):
     """Logits when the first `n` units of one group read as their mean (or are solved away), by a whole forward pass."""
     goes = group.columns[torch.from_numpy(order[:n].copy())].flatten()
-    module, mean = one.model.get_submodule(group.consumer.path), one.covariances()[f"{group.layer}.{SITE[group.kind]}"].mean
+    module = one.measured.model.get_submodule(group.consumer.path)
+    mean = one.measured.covariances()[f"{group.layer}.{SITE[group.kind]}"].mean
 
     def hook(_module, args):
         x = args[0].clone()
@@ -87,7 +88,7 @@ def direct(one, batches, group, n, replacement, order):
         return (x,)
 
     handle = module.register_forward_pre_hook(hook)
-    found = bench_models.outputs(one.model, batches)
+    found = bench_models.outputs(one.measured.model, batches)
     handle.remove()
     return found
 
@@ -98,16 +99,21 @@ SITE = {"ffn neurons": "activation", "values": "context", "heads": "context"}
 @pytest.mark.parametrize("family", [f for f in bench_models.CLASSIFIERS if f != "albert"])
 @pytest.mark.parametrize("replacement", ["mean", "zero"])
 def test_a_measured_loss_is_that_of_a_whole_forward_pass(family, replacement):
-    one = bench(family, 70)  # more than the losses are measured on
+    one = stage(family, 70)  # more than the losses are measured on
     kinds = ("ffn neurons", "values")
     recipe = Recipe(units=kinds, replacement=replacement, scope="measured", budget="parameters")
-    groups = unit_groups(one.layers, kinds)
+    groups = unit_groups(one.measured.layers, kinds)
     own = one.ranking(replace(recipe, scope="per layer"))
-    before, batches = tiny.sha(one.model), make_batches(one.calibration, range(70), 200)
+    before, batches = tiny.sha(one.measured.model), make_batches(one.measured.texts, range(70), 200)
     assert len(batches) > 3
-    found = dict(allocation.measure_losses(Walk(one.model, batches), groups, lambda g, n: one._without(recipe, own, g, n)))
-    assert found.keys() == {g.name for g in groups} and sum(len(b.examples) for b in one._some_batches()) == 64
-    dense = bench_models.outputs(one.model, batches)
+
+    def without(group, n):
+        return one.closed_form(recipe, own.only(group.name, n), {group.name: n})
+
+    found = dict(allocation.measure_losses(Walk(one.measured.model, batches), groups, without))
+    assert found.keys() == {g.name for g in groups}
+    assert sum(len(b.examples) for b in one.measured.some_batches(allocation.SENTENCES)) == 64
+    dense = bench_models.outputs(one.measured.model, batches)
     scale = dense.var(dim=0, unbiased=False).sum()
     for group in groups:
         losses = found[group.name]
@@ -116,7 +122,7 @@ def test_a_measured_loss_is_that_of_a_whole_forward_pass(family, replacement):
             changed = direct(one, batches, group, n, replacement, own.order(group.name)) - dense
             # one layer at a time, logits come back in float32
             assert loss == pytest.approx((changed.square().sum(dim=1).mean() / scale).item(), rel=1e-4, abs=1e-9)
-    assert (tiny.sha(one.model), tiny.hooks(one.model)) == (before, 0)
+    assert (tiny.sha(one.measured.model), tiny.hooks(one.measured.model)) == (before, 0)
 
 
 def test_measured_allocation_takes_where_it_costs_least():
@@ -125,7 +131,7 @@ def test_measured_allocation_takes_where_it_costs_least():
     with torch.no_grad():
         model.bert.encoder.layer[0].output.dense.weight.mul_(1e-4)
         model.bert.encoder.layer[1].output.dense.weight.mul_(3)
-    one = bench("bert", model=model)
+    one = stage("bert", model=model)
     ranking = one.ranking(Recipe(units=("ffn neurons",), scope="measured", budget="parameters"))
     assert ranking.gone("0.ffn neurons", 0.5) == tiny.FFN and ranking.gone("1.ffn neurons", 0.5) == 0
     assert ranking.pool_size["0.ffn neurons"] == 2 * tiny.FFN
@@ -141,7 +147,7 @@ def test_a_budget_is_met_to_the_unit(budget, units, scope, studies):
     study = studies["bert"]
     recipe = Recipe(units=units, scope=scope, budget=budget, criterion="variance")
     length = min(vp_core.squeezing.budget.FLOPS_LENGTH, study.loaded.max_length)
-    layers, projections = study.bench().layers, study.projections()
+    layers, projections = study.measured().layers, study.projections()
     whole = sum(p.d_in * p.d_out for p in projections)
     ranking = study.ranking(recipe)
     # `per type` and `per layer` remove a unit of every competition at once
@@ -186,13 +192,13 @@ def test_a_budget_of_time_is_met_by_halving(monkeypatch, studies):
     study = studies["bert"]
     recipe = Recipe(units=STRUCTURED, budget="latency", scope="global", criterion="magnitude")
     for target in (0.2, 0.4):
-        share = study.bench().share(recipe, target)
+        share = study.stage().share(recipe, target)
         assert 0 < share < 1 and share * 64 == round(share * 64)
         saved = 1 - weights(study.squeezed(recipe, target)) / weights(study.model)
         assert target <= saved < target + 0.08  # heads are padded to multiples of 8
     # the allocation that is timed is the recipe's own, whatever rung its losses were measured with
     measured = replace(recipe, scope="measured", replacement="least squares")
-    assert 0 < study.bench().share(measured, 0.3) < 1
+    assert 0 < study.stage().share(measured, 0.3) < 1
     with pytest.raises(VPError, match=r"of the time of a forward pass, not 99\.0%"):
         study.plan(replace(recipe, units=("ffn neurons",)), 0.99)
 
@@ -204,15 +210,15 @@ def test_a_budget_of_time_is_met_by_halving(monkeypatch, studies):
 def test_steps_are_cumulative_and_counts_exact(steps, scope, monkeypatch):
     made = []
 
-    class Watched(vp_core.measured.Bench):
-        def __init__(self, *arguments, gone=None, **named):
-            super().__init__(*arguments, gone=gone, **named)
+    class Watched(vp_core.carry_out.Stage):
+        def __init__(self, measured, gone=None):
+            super().__init__(measured, gone)
             made.append(gone)
 
-    monkeypatch.setattr(vp_core.measured, "Bench", Watched)
-    one = bench("bert", 16)
+    monkeypatch.setattr(vp_core.carry_out, "Stage", Watched)
+    one = stage("bert", 16)
     recipe = Recipe(units=STRUCTURED, scope=scope, criterion="surgeon", replacement="least squares", steps=steps)
-    before = tiny.sha(one.model)
+    before = tiny.sha(one.measured.model)
     plan = one.plan(recipe, 0.5)
     assert len(made) == steps - 1
     for step, (gone, later) in enumerate(pairwise([*made, plan]), start=1):
@@ -224,8 +230,8 @@ def test_steps_are_cumulative_and_counts_exact(steps, scope, monkeypatch):
         assert units_gone(one, gone) == pytest.approx(0.5 * step / steps * 304, abs=2)
     assert units_gone(one, plan) == 152  # half of 2 · (56 + 48 + 48)
     pruned = one.pruned(recipe, 0.5)
-    assert torch.isfinite(bench_models.outputs(pruned, one._some_batches())).all()
-    assert tiny.sha(one.model) == before
+    assert torch.isfinite(bench_models.outputs(pruned, one.measured.some_batches(allocation.SENTENCES))).all()
+    assert tiny.sha(one.measured.model) == before
 
 
 def rows(one, recipe, share):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from bench_models import bench
+from bench_models import stage
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import CRITERIA, UNITS, WHOLE
@@ -17,12 +17,12 @@ from vp_core.recipes import Recipe
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 FAMILIES = ["bert", "gpt2", "bart", "llama"]
-benched = cache(lambda family: bench(family, 12))
+staged = cache(lambda family: stage(family, 12))
 
 
 def caught(one, p, at_input):
     """(tokens, n): what a projection reads, or what comes out of it, at real tokens."""
-    rows, module = [], one.model.get_submodule(p.path)
+    rows, module = [], one.measured.model.get_submodule(p.path)
 
     def keep(values):
         rows.append(values.detach())
@@ -31,9 +31,9 @@ def caught(one, p, at_input):
         handle = module.register_forward_pre_hook(lambda _m, args: keep(args[0]))
     else:
         handle = module.register_forward_hook(lambda _m, _a, output: keep(output[..., p.start : p.start + p.d_out]))
-    for batch in one._solving_batches():
+    for batch in one.measured.solving_batches():
         with torch.no_grad():
-            one.model(**batch.inputs)
+            one.measured.model(**batch.inputs)
         rows[-1] = rows[-1][batch.inputs["attention_mask"].bool()]
     handle.remove()
     return torch.cat(rows).double().numpy()
@@ -45,27 +45,27 @@ def scores(one, criterion, *kinds):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_by_hand_at_the_consumers_inputs(family):
-    one = benched(family)
+    one = staged(family)
     for kind, type_, fed_by in (
         ("ffn neurons", "ffn_out", "ffn_in"),
         ("values", "attention_output", "value"),
         ("heads",) * 2 + ("",),
     ):
         found = {name: scores(one, name, kind) for name in ("variance", "weighted variance", "wanda", "magnitude")}
-        for number, layer in enumerate(one.layers):
+        for number, layer in enumerate(one.measured.layers):
             consumer = layer.projections.get("attention_output" if kind == "heads" else type_)
             if consumer is None:
                 continue
             group = next(g for g in one.groups(Recipe(units=(kind,))) if g.layer == number)
-            x, w = caught(one, consumer, True), weight_of(one.model, consumer).detach().numpy()
+            x, w = caught(one, consumer, True), weight_of(one.measured.model, consumer).detach().numpy()
             norms = np.sqrt((x**2).mean(0))
             for unit, columns in enumerate(group.columns.tolist()):
                 wrote = (x[:, columns] - x[:, columns].mean(0)) @ w[:, columns].T  # its contribution, token by token
                 contribution = (wrote**2).sum(1).mean()
                 by_variance = contribution if kind == "heads" else x[:, columns].var(0).sum()
-                own = [weight_of(one.model, p).detach()[r[unit]].flatten() for p, r in group.rows]
+                own = [weight_of(one.measured.model, p).detach()[r[unit]].flatten() for p, r in group.rows]
                 if group.projection.gate:
-                    own.append(one.model.get_submodule(group.projection.gate).weight[unit].detach())
+                    own.append(one.measured.model.get_submodule(group.projection.gate).weight[unit].detach())
                 size = np.sqrt(sum((part**2).sum().item() for part in own) + (w[:, columns] ** 2).sum())
                 expected = {
                     "variance": by_variance,
@@ -83,9 +83,9 @@ def test_by_hand_at_the_consumers_inputs(family):
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "bart"])
 def test_a_pairs_variance_is_that_of_its_products_over_queries_and_keys(family):
-    one = benched(family)
+    one = staged(family)
     found, gone = scores(one, "variance", "pairs"), scores(one, "conditional variance", "pairs")
-    for number, layer in enumerate(one.layers):
+    for number, layer in enumerate(one.measured.layers):
         q, k = (caught(one, layer.projections[t], False) for t in ("query", "key"))
         for i in (0, 17, 47):
             products = q[:, None, i] * (k[None, :, i] - k[:, i].mean())  # softmax does not see a key's mean
@@ -97,19 +97,19 @@ def test_a_pairs_variance_is_that_of_its_products_over_queries_and_keys(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_wanda_of_rows_weighs_what_they_read(family):
-    one = benched(family)
+    one = staged(family)
     found = one.scores(Recipe(criterion="wanda"))
-    for layer in one.layers:
+    for layer in one.measured.layers:
         for p in layer.projections.values():
             norms = np.sqrt((caught(one, p, True) ** 2).mean(0))
-            expected = np.abs(weight_of(one.model, p).detach().numpy()) @ norms
+            expected = np.abs(weight_of(one.measured.model, p).detach().numpy()) @ norms
             np.testing.assert_allclose(found[p.name], expected, rtol=1e-6, err_msg=p.name)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("family", bench_models.CLASSIFIERS)
 def test_every_criterion_scores_every_kind(family, criterion):
-    one = benched(family)
+    one = staged(family)
     for kind in UNITS:
         if (family, kind) == ("llama", "pairs"):
             continue
@@ -129,7 +129,7 @@ def test_every_criterion_scores_every_kind(family, criterion):
 
 @pytest.mark.parametrize("scope", ["per type", "per layer", "global", "scaled"])
 def test_random_takes_as_many_of_every_group_as_variance(scope):
-    one = benched("bert")
+    one = staged("bert")
     for kinds in (("ffn neurons", "values", "pairs"), ("heads",), ("rows",)):
         groups = one.groups(Recipe(units=kinds))
         mine = rank(scores(one, "variance", *kinds), groups, scope)
@@ -149,7 +149,7 @@ def test_dead_and_identical_units_go_first(criterion):
         first.weight[7], first.bias[7] = 0, -60.0  # gelu(−60) = 0
         first.weight[9], first.bias[9] = first.weight[8], first.bias[8]
         second.weight[:, 7] = 1
-    one = bench("bert", 60, model=model)
+    one = stage("bert", 60, model=model)
     order = one.ranking(Recipe(criterion=criterion, units=("ffn neurons",), scope="per layer")).order("0.ffn neurons")
     if criterion == "surgeon":  # λ makes both cost a little
         assert set(order[:2].tolist()) in ({7, 8}, {7, 9})
@@ -159,7 +159,7 @@ def test_dead_and_identical_units_go_first(criterion):
     pruned = one.pruned(
         Recipe(criterion=criterion, units=("ffn neurons",), scope="per layer", replacement="least squares"), 2 / 56
     )
-    found, dense = (bench_models.outputs(m, one._some_batches()) for m in (pruned, one.model))
+    found, dense = (bench_models.outputs(m, one.measured.some_batches(64)) for m in (pruned, one.measured.model))
     if criterion in ("conditional variance", "surgeon"):
         assert tiny.distance(found, dense) < 0.1
     assert torch.isfinite(found).all()

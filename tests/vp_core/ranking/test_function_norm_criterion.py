@@ -21,7 +21,7 @@ UNITS = ("heads", "attention", "feed-forward", "sublayers", "layers")
 def test_the_criterion_orders_by_mean_norm(family):
     """Heads, blocks and layers (both blocks summed), against brute force; lowest first."""
     data = bench_models.texts(family)
-    one = bench_models.bench(family)
+    one = bench_models.stage(family)
     expected = {n: np.concatenate([v for _, v in parts]).mean() for n, parts in brute(
         bench_models.classifier(family), make_batches(data, range(40))).items()}  # fmt: skip
     by_kind = {"attention": ("attention",), "feed-forward": ("ffn",), "layers": ("attention", "ffn")}
@@ -43,7 +43,7 @@ def test_the_criterion_orders_by_mean_norm(family):
 @pytest.mark.parametrize("kind", ["rows", "ffn neurons", "values", "pairs"])
 def test_other_units_have_no_function_norm(kind):
     with pytest.raises(VPError, match="whole blocks") as raised:
-        bench_models.bench("bert").scores(Recipe(units=(kind,), criterion="function norm"))
+        bench_models.stage("bert").scores(Recipe(units=(kind,), criterion="function norm"))
     assert "\n" not in str(raised.value) and str(raised.value).endswith(".")
 
 
@@ -51,7 +51,7 @@ def test_other_units_have_no_function_norm(kind):
 @pytest.mark.parametrize("family", bench_models.CLASSIFIERS)
 def test_mean_replacement_puts_the_mean_into_the_bias(family, share):
     """A pruned block fed with what the dense model feeds it puts out the dense block's mean over the calibration texts."""
-    one = bench_models.bench(family)
+    one = bench_models.stage(family)
     model, batches = bench_models.classifier(family), make_batches(bench_models.texts(family), range(40))
     recipe = Recipe(units=("heads", "feed-forward"), criterion="function norm", scope="global", replacement="mean")
     pruned, plan = one.pruned(recipe, share), one.plan(recipe, share)

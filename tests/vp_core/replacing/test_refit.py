@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from bench_models import bench
+from bench_models import stage
 from sklearn.linear_model import Ridge
 
 from vp_core.ground.errors import VPError
@@ -32,14 +32,15 @@ def relative_error(model, other, batches):
 
 def all_weights(one):
     """Weights of 1 for every token of every projection."""
-    batches = one._solving_batches()
-    return {p.name: [torch.ones(b.inputs["input_ids"].shape) for b in batches] for layer in one.layers for p in
+    batches = one.measured.solving_batches()
+    return {p.name: [torch.ones(b.inputs["input_ids"].shape) for b in batches] for layer in one.measured.layers for p in
             layer.projections.values()}  # fmt: skip
 
 
 def run(one, plan, start=None, means=True, weights=None):
-    steps = list(refit(one.model, plan, one._solving_batches(), start or {}, means, weights or one.gradients().weights))
-    layers = len({path for _, path in layer_paths(one.model)})
+    weights = weights or one.measured.gradients().weights
+    steps = list(refit(one.measured.model, plan, one.measured.solving_batches(), start or {}, means, weights))
+    layers = len({path for _, path in layer_paths(one.measured.model)})
     assert steps[:-1] == [Progress(i + 1, layers) for i in range(layers)]
     return steps[-1]
 
@@ -47,15 +48,15 @@ def run(one, plan, start=None, means=True, weights=None):
 @pytest.mark.parametrize("family", ONCE)
 def test_with_nothing_removed_the_target_is_the_dense_output(family):
     """So every projection finds its own weights again: also behind layer norms, and where heads share values."""
-    one = bench(family, 60)
-    plan = bench_models.random_ranking(one.model, ("rows",)).plan(0)
-    before, batches = tiny.sha(one.model), one._solving_batches()
+    one = stage(family, 60)
+    plan = bench_models.random_ranking(one.measured.model, ("rows",)).plan(0)
+    before, batches = tiny.sha(one.measured.model), one.measured.solving_batches()
     found = run(one, plan)
-    assert tiny.distance(bench_models.outputs(found, batches), bench_models.outputs(one.model, batches)) < 1e-6
-    for layer in one.layers:
+    assert tiny.distance(bench_models.outputs(found, batches), bench_models.outputs(one.measured.model, batches)) < 1e-6
+    for layer in one.measured.layers:
         for p in layer.projections.values():
-            torch.testing.assert_close(weight_of(found, p), weight_of(one.model, p), atol=1e-6, rtol=0)
-    assert (tiny.sha(one.model), tiny.hooks(one.model), tiny.hooks(found)) == (before, 0, 0)
+            torch.testing.assert_close(weight_of(found, p), weight_of(one.measured.model, p), atol=1e-6, rtol=0)
+    assert (tiny.sha(one.measured.model), tiny.hooks(one.measured.model), tiny.hooks(found)) == (before, 0, 0)
 
 
 KINDS = ("rows", "units")
@@ -66,19 +67,19 @@ BOTH = ("bert", "gpt2", "llama")
     ("family", "kinds"), [*product(BOTH, KINDS), *zip([f for f in ONCE if f not in BOTH], cycle(KINDS))]
 )
 def test_refit_is_nearer_to_the_dense_model_than_what_it_began_with(family, kinds):
-    one = bench(family, 200)
+    one = stage(family, 200)
     chosen = ("rows",) if kinds == "rows" else UNITS[family]
     recipe = Recipe(criterion="variance", units=chosen, replacement="refit")
-    before, errors = tiny.sha(one.model), {}
+    before, errors = tiny.sha(one.measured.model), {}
     for replacement in ("zero", "mean", "least squares", "refit"):
         pruned = one.pruned(Recipe(criterion="variance", units=chosen, replacement=replacement), 0.3)
-        errors[replacement] = relative_error(one.model, pruned, one._solving_batches())
+        errors[replacement] = relative_error(one.measured.model, pruned, one.measured.solving_batches())
         plan = one.plan(recipe, 0.3)
-        for p in (p for layer in one.layers for p in layer.projections.values()):
+        for p in (p for layer in one.measured.layers for p in layer.projections.values()):
             gone = weight_of(pruned, p)[~plan.keep[p.name]] if p.name in plan.keep else torch.zeros(0)
             assert not gone.any(), (replacement, p.name)
     assert errors["refit"] < min(errors["zero"], errors["mean"], errors["least squares"]), errors
-    assert tiny.sha(one.model) == before
+    assert tiny.sha(one.measured.model) == before
 
 
 def flat(tensors, batches, examples=None):
@@ -128,21 +129,21 @@ def by_scikit_learn(x, y, w, near, held_out):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_first_layers_projections_are_scikit_learns(family, weighted):
     """In forward order, each on what the model pruned so far hands it: nothing of the code under test but `prune`."""
-    one = bench(family, 60)
-    model, layer, batches = one.model, one.layers[0], one._solving_batches()
+    one = stage(family, 60)
+    model, layer, batches = one.measured.model, one.measured.layers[0], one.measured.solving_batches()
     chosen = ("rows",) if family == "bert" else UNITS[family]
     plan = bench_models.random_ranking(model, chosen, seed=3).plan(0.4)
     means, single = chosen == ("rows",), chosen == ("rows",)
-    weights = one.gradients().weights if weighted else all_weights(one)
+    weights = one.measured.gradients().weights if weighted else all_weights(one)
     found = run(one, plan, means=means, weights=weights)
     held_rows = np.concatenate(
         [np.repeat(b.examples, b.inputs["attention_mask"].sum(dim=1).tolist()) for b in batches]
     ) % HELD_OUT == HELD_OUT - 1  # fmt: skip
-    solved, constants = {}, {p.name: torch.zeros(p.d_out).double() for a in one.layers for p in a.projections.values()}
+    solved, constants = {}, {p.name: torch.zeros(p.d_out).double() for a in one.measured.layers for p in a.projections.values()}
     path = {"bert": "bert.encoder.layer.0", "gpt2": "transformer.h.0", "llama": "model.layers.0"}[family]
-    for stage in (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",)):
+    for types in (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",)):
         student = prune(model, plan, constants, solved)
-        for p in (layer.projections[t] for t in stage):
+        for p in (layer.projections[t] for t in types):
             x = flat(seen(student, batches, p.path, True), batches)
             live = np.arange(p.d_in)
             if p.type in READ_AT:
@@ -178,7 +179,7 @@ def test_the_first_layers_projections_are_scikit_learns(family, weighted):
 
 
 def test_a_model_that_runs_a_layer_several_times_is_refused():
-    one = bench("albert")
+    one = stage("albert")
     for recipe, says in (
         (Recipe(replacement="refit", units=("ffn neurons",)), "same layer several times, so refit has no single input"),
         (Recipe(scope="measured", units=("ffn neurons",)), "same layer several times, so the measured allocation"),
@@ -186,4 +187,4 @@ def test_a_model_that_runs_a_layer_several_times_is_refused():
         with pytest.raises(VPError, match=says) as raised:
             one.pruned(recipe, 0.5)
         assert "\n" not in str(raised.value) and str(raised.value).endswith(".")
-    assert find_layers(one.model)[0].uses == 2
+    assert find_layers(one.measured.model)[0].uses == 2

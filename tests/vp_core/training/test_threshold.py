@@ -21,14 +21,14 @@ FAMILIES = ("bert", "distilbert", "gpt2", "albert", "bart")
 
 def middle(study, q=0.5):
     """ε that shut about a share q of the tokens of each kind's blocks."""
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     found = norms.histogram.quantile(q)
     return float(found[norms.of("head")].median()), float(found[norms.of("ffn")].median())
 
 
 def largest(study):
     """ε for heads and networks, just above the largest norms in a text of about half of them."""
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     tops = norms.maxima.amax(dim=0)
     return tuple(float(tops[norms.of(kind)].median()) for kind in ("head", "ffn"))
 
@@ -56,7 +56,7 @@ def off_by_hand(norms, threshold):
 @pytest.mark.parametrize("family", ["bert", "bart"])
 def test_off_is_counted_by_hand(studies, family, mode):
     study = studies[family]
-    norms = study.bench().norms()
+    norms = study.measured().norms()
     seen = set()
     for q in (0.3, 0.5, 0.9, 1.0):
         tops = norms.maxima.amax(dim=0)
@@ -77,7 +77,7 @@ def test_without_gates_it_is_the_masked_model(studies, family):
     study = studies[family]
     before = tiny.sha(study.model)
     threshold = Threshold(*largest(study), theta=0.3)
-    off = threshold.off(study.bench().norms())
+    off = threshold.off(study.measured().norms())
     everything = find_blocks(study.model, ("head", "ffn"))
     assert 0 < len(off) < len(everything) or (family == "albert" and off)
     model, masked = model_under(study, threshold), masked_without(study.model, off)
@@ -94,7 +94,7 @@ def test_gates_shut_the_rest_token_by_token(studies, family):
     threshold = replace(Threshold(*middle(study), theta=1.0, mode="separate"), gate=True)
     model = model_under(study, threshold)
     assert any(isinstance(m, Gated) for m in model.modules()) and not any(isinstance(m, Gated) for m in study.model.modules())
-    oracle = masked_without(study.model, threshold.off(study.bench().norms()))
+    oracle = masked_without(study.model, threshold.off(study.measured().norms()))
     for module, epsilon in ((m, m.epsilon) for m in model.modules() if isinstance(m, Gated)):
         path = next(p for p, m in model.named_modules() if m is module)
 
@@ -118,7 +118,8 @@ def test_keys(studies):
     head, ffn = largest(study)
     one = Threshold(head, ffn, theta=0.3)
     nearly = replace(one, attention=head * (1 + 1e-6), theta=0.31)
-    assert one.off(study.bench().norms()) and set(nearly.off(study.bench().norms())) == set(one.off(study.bench().norms()))
+    norms = study.measured().norms()
+    assert one.off(norms) and set(nearly.off(norms)) == set(one.off(norms))
     assert key(study, one) == key(study, nearly) != key(study, Threshold(1e-9, 1e-9))
     assert key(study, Threshold(1e-9, 1e-9, mode="heads")) == key(study, Threshold(1e-8, 1e-9, mode="layers"))
     gates = [key(study, replace(t, gate=True)) for t in (one, nearly)]

@@ -10,7 +10,7 @@ from vp_core.study import open_study
 def write(name: str, path: Path | None = None) -> None:
     """Measure function norms, over the default calibration texts, and spectral norms; store them."""
     study = open_study(name)
-    norms.write(name, study.bench().norms(), spectral_norms(study.model), path)
+    norms.write(name, study.measured().norms(), spectral_norms(study.model), path)
 
 
 if __name__ == "__main__":

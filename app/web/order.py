@@ -1,4 +1,4 @@
-"""What the panels of a recipe need beside its score. It may take a minute to measure, so it is a job's work."""
+"""In which order a recipe removes units, and what the panels show of it. It may take a minute to measure: a job's work."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from vp_core.study import Study
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class Order:
     """The order of removal, the scores to show, and the share of units that goes at each position of the slider."""
 
     ranking: Ranking
@@ -24,8 +24,8 @@ class Prepared:
         return self.shares[round(sparsity * 100)]
 
 
-def prepare(of: Study, recipe: Recipe) -> Iterator[Prepared]:
+def order_of(study: Study, recipe: Recipe) -> Iterator[Order]:
     """The one item of a job. What it measures is kept, whoever looks."""
     # Random scores say nothing: what they were dealt out from is shown.
     shown = replace(recipe, criterion="variance") if recipe.criterion == "random" else recipe
-    yield Prepared(of.ranking(recipe), of.scores(shown), of.unit_shares(recipe, STEPS))
+    yield Order(study.ranking(recipe), study.scores(shown), study.unit_shares(recipe, STEPS))

@@ -1,0 +1,51 @@
+"""How a visitor's settings stand in the address of the page, so that it can be kept and sent."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from app.web.settings import FIELDS, Settings
+from vp_core.ground.errors import VPError
+from vp_core.ground.names import units_today
+
+_UNITS = ("units", "show")
+"""Settings that name kinds of units: addresses of version 0.4 may say it in its words."""
+
+
+def to_query(settings: Settings) -> dict[str, str]:
+    """The parameters of the address: what differs from its default.
+
+    >>> to_query(Settings(sparsity=0.3, units=("heads",), gate=True))
+    {'sparsity': '0.3', 'units': 'heads', 'gate': 'on'}
+    """
+    chosen = {name: getattr(settings, name) for name in FIELDS}
+    return {name: FIELDS[name].format(value) for name, value in chosen.items() if value != FIELDS[name].default}
+
+
+def from_query(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Settings from an address, and one sentence for each value that could not be used (its default is taken)."""
+    chosen: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, declared in FIELDS.items():
+        if name not in query:
+            continue
+        text = units_today(query[name]) if name in _UNITS else query[name]
+        if text != query[name]:
+            problems.append("In the address: the unit 'ffn' is now called 'ffn neurons', and was taken as that.")
+        try:
+            chosen[name] = declared.parse(name, text)
+        except VPError as error:
+            default = declared.format(declared.default)
+            problems.append(_said(error, f"The default, {default}, is used instead." if default else "Its default is used."))
+    settings = Settings(**chosen)
+    try:
+        _ = settings.recipe
+    except VPError as error:
+        problems.append(_said(error, "The defaults of units and basis are used instead."))
+        settings = replace(settings, units=FIELDS["units"].default, basis=FIELDS["basis"].default)
+    problems += [f"In the address: {name!r} is no setting and is ignored." for name in query if name not in FIELDS]
+    return settings, problems
+
+
+def _said(error: VPError, instead: str) -> str:
+    return f"In the address: {str(error)[:-1]}. {instead}"

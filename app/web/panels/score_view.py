@@ -1,0 +1,37 @@
+"""How a score is shown, on whatever page: while it is prepared, while it runs, and once it is exact."""
+
+import streamlit as st
+
+from analysis.names import METRIC_NAMES, difference_text, score_text
+from app.web import caching
+from app.web.glossary import TERMS
+from app.web.jobs import Job
+from vp_core.asking.evaluate import Score
+from vp_core.asking.metrics import paired_interval
+from vp_core.study import Study
+
+FIRST_LOOK = 0.25
+"""Seconds a script run waits for something new before it leaves the rest to the browser's polling."""
+
+
+def under_way(study: Study, job: Job) -> str:
+    """What a job is at before it has anything to show."""
+    said = caching.said(study).about(job)
+    return f"{said[0].upper()}{said[1:]} …" if said else "Measuring …"
+
+
+def show_score(score: Score, dense: Score | None) -> None:
+    """A score with its interval, and once it is exact, the difference to the dense model's if that is known."""
+    metric, delta = score.metric, None
+    if dense is not None and score.final:
+        delta = f"{difference_text(score.value - dense.value, metric)} against dense {score_text(dense.value, metric)}"
+    value = score_text(score.value, metric)
+    st.metric(f"{METRIC_NAMES[metric]} without fine-tuning", value, delta, help=TERMS["score"])
+    interval = f"95 % interval {score_text(score.low, metric)} to {score_text(score.high, metric)}"
+    if dense is not None and score.right is not None and dense.right is not None and metric == "accuracy":
+        paired = paired_interval(score.right, dense.right)
+        interval += f"; the difference {difference_text(paired['low'], metric)} to {difference_text(paired['high'], metric)}"
+    seen = f"n = {score.n:,}" if score.final else f"n = {score.n:,} of {score.total:,}, going on"
+    st.markdown(f":small[{interval} · {seen} · {score.seconds:.2f} s]", help=TERMS["interval"])
+    if score.others:
+        st.caption(" · ".join(f"{METRIC_NAMES[name]} {score_text(other, name)}" for name, other in score.others.items()))

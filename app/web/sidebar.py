@@ -1,0 +1,59 @@
+"""The left of every page: the model and its data, what is removed from it, and what takes its place."""
+
+import streamlit as st
+
+from analysis.ladder import RUNGS
+from app.web.choices import draw, offer, page_behind, typed
+from app.web.glossary import TERMS
+from app.web.settings import FIELDS, RECIPE_CHOICES, RECIPE_NAMES, Settings
+from app.web.visitor import remember, visitor
+from vp_core.asking.tasks import TASKS
+from vp_core.ground.names import criteria_for
+from vp_core.recipes import RECIPES
+
+
+def sidebar() -> Settings:
+    """The widgets, and what is chosen with them."""
+    visitor().page_behind = False
+    with st.sidebar:
+        remember(**_what())
+        _how()
+    return visitor().settings
+
+
+def _what() -> dict[str, str]:
+    """Model and data: taken together when Open is pressed, since each alone may not fit the other."""
+    names, settings, task = list(TASKS), visitor().settings, FIELDS["task"]
+    with st.form("what", border=False):
+        model = typed("model")
+        chosen = st.selectbox(
+            task.label,
+            names if settings.task in names else [*names, settings.task],
+            index=names.index(settings.task) if settings.task in names else len(names),
+            accept_new_options=True,
+            help=task.help,
+        )
+        data = typed("data")
+        with st.expander("Columns of a file of your own", expanded=bool(settings.text)):
+            text, label = typed("text"), typed("label")
+        st.form_submit_button("Open", width="stretch", on_click=page_behind)
+    return {"model": model.strip(), "task": str(chosen or "").strip(), "data": data.strip(), "text": text, "label": label}
+
+
+def _how() -> None:
+    """What is removed and what takes its place: each choice acts at once."""
+    settings, recipe = visitor().settings, visitor().settings.recipe
+    named = [name for name in RECIPE_CHOICES if name in RECIPES]
+    draw(
+        st.pills, "recipe", settings.recipe_name, label="Recipe", options=named, help=TERMS["recipe"],
+        format_func=lambda name: RECIPE_NAMES.get(name, name),
+    )  # fmt: skip
+    offer("units")
+    offer("types" if recipe.single_rows else "basis")
+    offer("criterion", tuple(dict.fromkeys((*criteria_for(recipe.units), settings.criterion))))
+    offer("scope")
+    offer("replacement", RUNGS)
+    offer("calibration")
+    offer("precision")
+    if visitor().refused:
+        st.warning(visitor().refused, icon=":material/undo:")

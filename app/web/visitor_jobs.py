@@ -1,0 +1,81 @@
+"""What is computed for one visitor alone: the score of a slider's position, of a threshold, the answers to a sentence.
+
+The work is the visitor's; what it finishes goes to where all find it (`app.web.caching`).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from app.web.caching import dense_score, said, store, threshold_scores
+from app.web.jobs import Job
+from vp_core.asking.evaluate import Score
+from vp_core.curves import known_point, point, score_of
+from vp_core.ground.work import TURNS
+from vp_core.recipes import Recipe
+from vp_core.study import Study
+from vp_core.training.threshold import Threshold, running_scores
+from vp_core.training.threshold import key as threshold_key
+
+Answers = dict[str, tuple[np.ndarray, bool]]
+"""By model, what `Study.predict` says of a text."""
+
+
+def score_job(study: Study, recipe: Recipe, sparsity: float, precision: str, watcher: str) -> Job[Score]:
+    """The running score of one slider position; background work and measurements wait meanwhile."""
+
+    def scores() -> Iterator[Score]:
+        kept = known_point(study, recipe, sparsity, precision, store(study))
+        if kept is not None:
+            yield score_of(kept)
+            return
+        with TURNS.first():
+            last = None
+            for last in study.running_scores(recipe, sparsity, precision):
+                if last.final:
+                    store(study).add(point(study, recipe, sparsity, last, precision))
+                yield last
+            yield from _dense_too(study, last, precision)
+
+    return Job(scores, said=said(study)).start(watcher)
+
+
+def _dense_too(study: Study, last: Score | None, precision: str) -> Iterator[Score]:
+    """An exact score once more, when the dense one is there to compare it with; nothing if it was known before."""
+    if last is None or not last.final or dense_score(study, precision) is not None:
+        return
+    for dense in study.running_scores(Recipe(), 0.0, precision):
+        if dense.final:
+            store(study).add(point(study, Recipe(), 0.0, dense, precision))
+            yield last
+
+
+def threshold_job(study: Study, threshold: Threshold, watcher: str) -> Job[Score]:
+    """The running score of one setting of ε and θ; a setting that was finished before answers at once."""
+    scores = threshold_scores()
+
+    def fresh(key: str) -> Iterator[Score]:
+        for score in running_scores(study, threshold):
+            if score.final:
+                scores.put(key, score)
+            yield score
+
+    def known_or_fresh() -> Iterator[Score]:
+        key, last = threshold_key(study, threshold), None
+        with TURNS.first():
+            kept: Score | None = scores.get(key)
+            for last in fresh(key) if kept is None else [kept]:
+                yield last
+            yield from _dense_too(study, last, "float32")
+
+    return Job(known_or_fresh, said=said(study)).start(watcher)
+
+
+def sentence_job(study: Study, recipe: Recipe, sparsity: float, text: tuple[str, ...], watcher: str) -> Job[Answers]:
+    """What the dense and the pruned model say of one text."""
+
+    def answers() -> Iterator[Answers]:
+        models = {"dense": study.model, "pruned": study.pruned(recipe, sparsity)}
+        yield {name: study.predict(model, [text]) for name, model in models.items()}
+
+    return Job(answers, said=said(study)).start(watcher)

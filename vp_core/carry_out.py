@@ -1,0 +1,190 @@
+"""How a recipe is carried out on a model: `carry_out` is the whole method, a `Stage` has its steps.
+
+A recipe in several steps goes through as many stages: in each the model as it is by then is measured anew.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vp_core.ground.kept import Kept
+from vp_core.ground.names import WHOLE
+from vp_core.ground.work import say
+from vp_core.measuring.layerwise import Walk
+from vp_core.measuring.measured import Measured
+from vp_core.model.units import UnitGroup, unit_groups
+from vp_core.ranking import allocation
+from vp_core.ranking.criteria import score_units
+from vp_core.ranking.plan import Plan, Ranking, rank
+from vp_core.recipes import Recipe
+from vp_core.replacing.ladder import Consumers, constants, weight_and_bias
+from vp_core.replacing.prune import Solved, prune
+from vp_core.replacing.refit import Progress, refit
+from vp_core.squeezing.budget import saved, unit_share
+from vp_core.squeezing.cost import cost
+
+PLANS = 65
+"""From the savings of so many plans, of shares of units at equal distances, those in between are interpolated."""
+
+
+def carry_out(first: "Stage", recipe: Recipe, sparsity: float) -> PreTrainedModel:
+    """The model of the first stage pruned by the recipe, of the old shape: the method from its first line to its last.
+
+    Raises VPError if the units cannot meet the sparsity, or if criterion or replacement do not fit the model.
+    """
+    last = first.after_steps(recipe, sparsity)  # measure; if there are several steps, prune and measure again
+    ranking = last.ranking(recipe)  # score, rank
+    share = last.share(recipe, sparsity)  # as many units as spend the budget
+    plan, gone = ranking.plan(share), ranking.counts(share)
+    pruned = last.closed_form(recipe, plan, gone)  # replace, prune
+    if recipe.replacement == "refit":
+        return refitted(first.measured, plan, pruned, recipe.single_rows)
+    return pruned
+
+
+def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_means: bool) -> PreTrainedModel:
+    """`pruned`, by the plan, solved again layer by layer towards the dense model (`vp_core.replacing.refit`)."""
+    start = {p.name: weight_and_bias(pruned, p) for layer in dense.layers for p in layer.projections.values()}
+    weights = dense.gradients().weights
+    for step in refit(dense.model, plan, dense.solving_batches(), start, rows_put_out_means, weights):
+        if isinstance(step, Progress):
+            say(f"refitting: layer {step.layer} of {step.layers}")
+        else:
+            new = step
+    return new
+
+
+class Stage:
+    """A measured model, what earlier steps removed from it (`gone`), and what recipes make of it from here on.
+
+    Every result is kept by the part of the recipe that it depends on. Any number of threads may use one Stage. What is kept
+    for everybody goes to its end, whoever asked for it; a refit, for one sparsity alone, can be cancelled.
+    """
+
+    def __init__(self, measured: Measured, gone: Plan | None = None) -> None:
+        self.measured, self.gone = measured, gone
+        self._kept, self._refitted, self._later = Kept(), Kept(most=4, cancellable=True), Kept(most=1)
+
+    def groups(self, recipe: Recipe) -> tuple[UnitGroup, ...]:
+        """The units that the recipe chooses from."""
+        return unit_groups(self.measured.layers, recipe.units, recipe.types)
+
+    def scores(self, recipe: Recipe) -> Mapping[str, Tensor]:
+        """The criterion's score of every unit: group name → (units,) float64."""
+        evidence = self.measured.seen_with(recipe.estimator, recipe.seed)
+        return self._kept.once(("scores", recipe.scoring), lambda: score_units(recipe.criterion, evidence, self.groups(recipe)))
+
+    def ranking(self, recipe: Recipe) -> Ranking:
+        """The order in which the recipe removes units."""
+        return self._kept.once(("ranking", recipe.ordering), lambda: self._rank(recipe))
+
+    def share(self, recipe: Recipe, sparsity: float) -> float:
+        """The share of units that spends this share of the budget; VPError if the units cannot meet it."""
+        if recipe.budget == "units" or sparsity == 0:
+            return sparsity
+        ranking, measured = self.ranking(recipe), self.measured
+
+        def masked(share: float) -> PreTrainedModel:
+            return self.closed_form(replace(recipe, replacement="zero"), ranking.plan(share), ranking.counts(share))
+
+        return self._kept.once(
+            ("share", recipe.ordering, recipe.budget, sparsity),
+            lambda: unit_share(ranking, measured.layers, recipe.budget, sparsity, measured.model, masked),
+        )
+
+    def shares(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
+        """About the same for many sparsities, without timing: interpolated from the savings of 65 plans.
+
+        Exact where the budget is a share of units; sparsities beyond what the units hold take all.
+        """
+        if recipe.budget == "units":
+            return list(sparsities)
+        shares = np.linspace(0, 1, PLANS)
+        savings = self._kept.once(("savings", recipe.ordering, recipe.budget), lambda: self._savings(recipe, shares))
+        return [float(share) for share in np.interp(sparsities, np.maximum.accumulate(savings), shares)]
+
+    def _savings(self, recipe: Recipe, shares: np.ndarray) -> list[float]:
+        plans, measured = map(self.ranking(recipe).plan, shares), self.measured
+        return [saved(cost(measured.layers, plan), recipe.budget, measured.model) for plan in plans]
+
+    def plan(self, recipe: Recipe, sparsity: float) -> Plan:
+        """The rows that survive; VPError if the units cannot meet the sparsity."""
+        last = self.after_steps(recipe, sparsity)
+        return last.ranking(recipe).plan(last.share(recipe, sparsity), sparsity, recipe.budget)
+
+    def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
+        """`carry_out` from this stage on; of what was refitted the last few are kept."""
+        if recipe.replacement != "refit":
+            return carry_out(self, recipe, sparsity)
+        return self._refitted.once((recipe, sparsity), lambda: carry_out(self, recipe, sparsity))
+
+    def after_steps(self, recipe: Recipe, sparsity: float) -> "Stage":
+        """The stage that the recipe's last step begins from: this one, if it has one step."""
+        return self if recipe.steps == 1 else self._later.once((recipe, sparsity), lambda: self._walk(recipe, sparsity))
+
+    def closed_form(self, recipe: Recipe, plan: Plan, gone: Mapping[str, int]) -> PreTrainedModel:
+        """The model pruned by a plan that takes so many units of each group, by the rungs below `refit`."""
+        return prune(self.measured.model, plan, self._constants(recipe), self._solved(recipe, gone))
+
+    def _walk(self, recipe: Recipe, sparsity: float) -> "Stage":
+        """Through all steps but the last."""
+        stage, texts, ids = self, self.measured.texts, (self.measured.model_id, self.measured.data_id)
+        for step in range(1, recipe.steps):
+            say(f"pruning and measuring again: step {step} of {recipe.steps}")
+            ranking, share = stage.ranking(recipe), stage.share(recipe, sparsity * step / recipe.steps)
+            plan = ranking.plan(share)
+            stage = Stage(Measured(stage.closed_form(recipe, plan, ranking.counts(share)), texts, *ids), plan)
+        return stage
+
+    def _rank(self, recipe: Recipe) -> Ranking:
+        groups, about = self.groups(recipe), (recipe.criterion, self.measured.model_id)
+        scope = "per layer" if recipe.scope == "measured" else recipe.scope
+        ranking = rank(self._with_gone_first(self.scores(recipe), groups), groups, scope, *about)
+        if recipe.scope != "measured":
+            return ranking
+        comparable = allocation.scores(ranking, self._losses(recipe, ranking))
+        return rank(self._with_gone_first(comparable, groups), groups, "measured", *about)
+
+    def _losses(self, recipe: Recipe, ranking: Ranking) -> Mapping[str, allocation.Losses]:
+        """What the model's outputs lose when units of one group go alone: group name → losses."""
+
+        def without(group: UnitGroup, units: int) -> PreTrainedModel:
+            return self.closed_form(recipe, ranking.only(group.name, units), {group.name: units})
+
+        losses: dict[str, allocation.Losses] = {}
+        walk = Walk(self.measured.model, self.measured.some_batches(allocation.SENTENCES))
+        for name, lost in allocation.measure_losses(walk, ranking.groups, without):
+            losses[name] = lost
+            say(f"measuring what each layer loses: {len(losses)} of {len(ranking.groups)}")
+        return losses
+
+    def _with_gone_first(self, scores: Mapping[str, Tensor], groups: tuple[UnitGroup, ...]) -> Mapping[str, Tensor]:
+        """What went in an earlier step stays gone: it comes first."""
+        if self.gone is None:
+            return scores
+        keep = self.gone.keep
+        dead = {g.name: torch.stack([~keep[p.name][rows].any(dim=1) for p, rows in g.rows]).all(dim=0) for g in groups}
+        return {name: values.masked_fill(dead[name], -torch.inf) for name, values in scores.items()}
+
+    def _constants(self, recipe: Recipe) -> Mapping[str, Tensor]:
+        """What removed rows put out: projection name → (d_out,)."""
+        if recipe.single_rows or set(WHOLE) & set(recipe.units):
+            statistics = self.measured.seen_with(recipe.estimator, recipe.seed).statistics()
+            return constants(recipe.replacement, statistics, self.groups(recipe))
+        return {p.name: torch.zeros(p.d_out) for layer in self.measured.layers for p in layer.projections.values()}
+
+    def _solved(self, recipe: Recipe, gone: Mapping[str, int]) -> Solved:
+        """New weights of consumers; for single rows only from least squares on, since zero and mean leave them alone."""
+        if recipe.single_rows and recipe.replacement in ("zero", "mean"):
+            return {}
+        # a consumer's factor depends on the order within its group, which no scope changes
+        own, measured = replace(recipe, scope="per layer"), self.measured
+        consumers = self._kept.once(
+            ("consumers", own.ordering),
+            lambda: Consumers(measured.model, measured.layers, self.ranking(own), measured.covariances()),
+        )
+        return consumers.solve(recipe.rung, gone)

@@ -1,0 +1,100 @@
+"""All that calibration texts say of a model, each thing measured once, when it is first asked for."""
+
+import copy
+import sys
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from vp_core.asking.batches import Batch, Encoded, make_batches
+from vp_core.ground.kept import Kept
+from vp_core.ground.work import say
+from vp_core.measuring.covariance import Covariances, bytes_needed, collect_covariances
+from vp_core.measuring.function_norms import FunctionNorms, collect_norms
+from vp_core.measuring.gradients import Gradients, collect_gradients
+from vp_core.measuring.statistics import Statistics, collect
+from vp_core.model.projections import find_layers
+
+EWMV_BATCH = 32
+"""Texts in a batch of the moving variance."""
+COVARIANCE_TOKENS = 4096
+"""Tokens in a batch of covariances: their products are large and want to be few."""
+SOLVING_TOKENS = 2048
+"""Tokens in a batch of gradients and of refit, which walk through the layers with it."""
+HELD_OUT = 5
+"""Every fifth text is held out while λ is chosen."""
+
+
+class Measured:
+    """A model and the texts it is measured on: evidence for any criterion (`vp_core.ranking.evidence.Evidence`).
+
+    `model_id` and `data_id` say of which model and texts in what is saved. `covariances` are those of a model for which they
+    are known already, as when its coordinates were turned. `estimator` (of variances) and `seed` (of `random`) are how a
+    criterion looks at it. What is measured goes to its end and is kept, whoever asked for it.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, texts: Encoded, model_id: str, data_id: str, covariances: Covariances | None = None
+    ) -> None:
+        self.model, self.texts, self.model_id, self.data_id = model, texts, model_id, data_id
+        self.layers = find_layers(model)
+        self.estimator, self.seed = "exact", 0
+        self._known, self._kept = covariances, Kept()
+
+    def seen_with(self, estimator: str, seed: int) -> "Measured":
+        """The same measurements as a criterion sees them with another estimator and seed."""
+        other = copy.copy(self)
+        other.estimator, other.seed = estimator, seed
+        return other
+
+    def statistics(self) -> Statistics:
+        """Mean and variance of the outputs of all six types, by `estimator`."""
+        return self._kept.once(("statistics", self.estimator), lambda: self._statistics(self.estimator))
+
+    def covariances(self) -> Covariances:
+        """Second moments where units are read; over every fifth text apart, to choose λ on."""
+        return self._kept.once("covariances", self._covariances)
+
+    def gradients(self) -> Gradients:
+        """What each coordinate does to the outputs, to first order."""
+        return self._kept.once("gradients", self._gradients)
+
+    def norms(self) -> FunctionNorms:
+        """Function norms of every head, attention block and feed-forward network."""
+        return self._kept.once("norms", self._norms)
+
+    def solving_batches(self) -> list[Batch]:
+        """All texts in the batches of gradients and of refit, which takes its token weights from the gradients."""
+        return make_batches(self.texts, np.arange(len(self.texts)), SOLVING_TOKENS)
+
+    def some_batches(self, texts: int) -> list[Batch]:
+        """Batches of so many texts at most, spread over all of them."""
+        return make_batches(self.texts, np.linspace(0, len(self.texts) - 1, min(texts, len(self.texts))).astype(int))
+
+    def _statistics(self, estimator: str) -> Statistics:
+        batches = make_batches(self.texts, np.arange(len(self.texts))) if estimator == "exact" else self._shuffled()
+        return collect(self.model, batches, estimator, model_id=self.model_id, data_id=self.data_id, layers=self.layers)
+
+    def _shuffled(self) -> list[Batch]:
+        """A moving variance depends on the order, and wants batches like any other: not sorted by length."""
+        shuffled = np.random.default_rng(0).permutation(len(self.texts))
+        parts = np.split(shuffled, range(EWMV_BATCH, len(shuffled), EWMV_BATCH))
+        return [batch for part in parts for batch in make_batches(self.texts, part, sys.maxsize)]
+
+    def _covariances(self) -> Covariances:
+        if self._known is not None:
+            return self._known
+        say(f"measuring covariances ({bytes_needed(self.layers) / 1e6:,.0f} MB)")
+        everything = np.arange(len(self.texts))
+        held_out = everything % HELD_OUT == HELD_OUT - 1
+        seen, unseen = (make_batches(self.texts, everything[where], COVARIANCE_TOKENS) for where in (~held_out, held_out))
+        return collect_covariances(self.model, seen, unseen, self.layers)
+
+    def _gradients(self) -> Gradients:
+        say("measuring gradients")
+        exact = self.seen_with("exact", self.seed).statistics()
+        return collect_gradients(self.model, self.solving_batches(), exact, self.covariances(), self.layers)
+
+    def _norms(self) -> FunctionNorms:
+        batches = make_batches(self.texts, np.arange(len(self.texts)))
+        return collect_norms(self.model, batches, model_id=self.model_id, data_id=self.data_id)
