@@ -5,6 +5,8 @@ import inspect
 import itertools
 import json
 import pydoc
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -16,7 +18,7 @@ FOLDER = Path(vp.__file__).parent
 IN_THE_WAY = ("torch", "transformers", "numpy", "pandas", "vp_core.study")
 
 
-def test_importing_costs_nothing_and_a_name_only_what_it_needs(python):
+def test_importing_costs_nothing_and_a_name_only_what_it_needs():
     code = f"""
 import json, sys
 import vp_core as vp
@@ -24,8 +26,9 @@ first = sorted(name for name in sys.modules if name.startswith("vp_core"))
 recipe, listed = vp.RECIPES["best"], set(vp.__all__) <= set(dir(vp))
 print(json.dumps([first, listed, recipe.criterion, [name for name in {IN_THE_WAY} if name in sys.modules]]))
 """
-    out, errors = python(code).communicate(timeout=120)
-    assert json.loads(out) == [["vp_core"], True, "surgeon", []], errors
+    command = [sys.executable, "-c", code]
+    fresh = subprocess.run(command, check=False, cwd=FOLDER.parent, capture_output=True, text=True, timeout=120)
+    assert json.loads(fresh.stdout) == [["vp_core"], True, "surgeon", []], fresh.stderr
 
 
 @pytest.mark.parametrize("name", vp.__all__)

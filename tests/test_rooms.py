@@ -4,6 +4,7 @@ Imports are read from the source, those inside functions and under TYPE_CHECKING
 """
 
 import ast
+import re
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -30,7 +31,7 @@ SINGLE = {"pandas": {"vp_core.curves"}}
 """Library → the only modules of vp_core that import it: a curve is a table."""
 SIZES = range(3, 11)
 LARGER = {"app.web"}
-"""Rooms with other numbers of files than SIZES, which only mirror the pages."""
+"""Rooms with more files: what the pages have in common is one room."""
 LONGEST = {"vp_core": 14, "": 20}
 """Room (or the whole house) → modules on its longest chain of imports, at most; a smaller number is welcome here."""
 
@@ -125,6 +126,20 @@ def test_a_room_names_its_files_in_the_order_of_reading(room):
     assert sorted(listed) == sorted(files)
     pairs = [(one, two) for i, one in enumerate(listed) for two in listed[i:]]
     assert [f"{one} imports {two}" for one, two in pairs if f"{room}.{two}" in imports(f"{room}.{one}")] == []
+
+
+def test_the_documents_name_files_that_are_there():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        named = re.findall(
+            r"`((?:vp_core|analysis|app|notebooks|tests|benchmarks|docs)/[\w./]+)`", page.read_text(encoding="utf-8")
+        )
+        assert [path for path in named if not (ROOT / path).exists()] == [], page.name
+
+
+def test_the_documents_name_modules_that_are_there():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        named = re.findall(r"`(?:python -m )?((?:vp_core|analysis|app)\.[\w.]+)", page.read_text(encoding="utf-8"))
+        assert [name for name in named if not {name, name.rpartition(".")[0]} & modules().keys()] == [], page.name
 
 
 def chain(room=""):
