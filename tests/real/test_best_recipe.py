@@ -8,6 +8,7 @@ import pytest
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.study import open_study
 
+pytestmark = pytest.mark.slow
 SHARED = Path(os.environ.get("VP_SHARED") or Path(__file__).parents[3] / "shared")
 
 

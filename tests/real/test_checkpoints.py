@@ -17,6 +17,7 @@ from vp_core.squeezing.cost import flops_per_token
 from vp_core.squeezing.folder import load_pruned, save_pruned
 from vp_core.study import open_study
 
+pytestmark = pytest.mark.slow
 SHARED = Path(os.environ.get("VP_SHARED") or Path(__file__).parents[3] / "shared")
 TASKS = {"sst2": "accuracy", "mrpc": "accuracy", "stsb": "spearman"}
 
