@@ -138,10 +138,12 @@ def page(found: dict) -> str:
     lines = [
         "# Without fine-tuning: what every recipe keeps",
         "",
-        "Score on the whole development set, and in brackets its share of the dense model's. Checkpoints of the 6-layer MiniLM",
-        f"encoder; {CALIBRATION} training sentences without labels for calibration; no weight update by gradient. Columns:",
-        "share of the encoder's linear parameters that go once squeezed; for `paper` and the last row: share of rows, and",
-        "below it what goes once squeezed. Made by `python -m benchmarks.results` from `docs/results.json`.",
+        "Score on the whole development set, and in brackets its share of the dense model's.",
+        f"Checkpoints of the 6-layer MiniLM encoder; {CALIBRATION} training sentences without labels for calibration; "
+        "no weight update by gradient.",
+        "Columns: share of the encoder's linear parameters that go once squeezed; for `paper` and the last row: "
+        "share of rows, and below it what goes once squeezed.",
+        "Made by `python -m benchmarks.results` from `docs/results.json`.",
         "",
         "`best` was chosen among the candidates at the end of this page, on training sentences, never on the development set.",
         "",
@@ -164,10 +166,8 @@ def page(found: dict) -> str:
     lines += [
         "## Candidates for `best`",
         "",
-        "Relative squared error of the outputs (and agreement of the answers) with the dense",
-    ]
-    lines += [
-        f"model, on {HELD_OUT} training sentences that do not calibrate, at 50 and 80 %; each differs from `best` in one.",
+        f"Relative squared error of the outputs (and agreement of the answers) with the dense model, on {HELD_OUT} training "
+        "sentences that do not calibrate, at 50 and 80 %; each differs from `best` in one.",
         "",
     ]
     lines += ["| candidate |" + "".join(f" {t} {s:.0%} |" for t in TASKS for s in HERE), "|---|" + "---|" * 6]

@@ -140,20 +140,29 @@ def _number(value: float) -> str:
     return "–" if pd.isna(value) else f"{value:.4f}"
 
 
-_HEAD = """# Iterative identity pruning, measured
-
-`VP_SHARED=../shared python -m benchmarks.snip --all` makes every run (figs. 3 and 5 of SNIP) and goes on where it was
-stopped; here are those that were made. Start: the fine-tuned MiniLM checkpoints (6 layers, 72 heads, 10.6 M weights in
-the projections). Each iteration trains twice on 3,072 training texts (MRPC: 1,536 pairs; AdamW, learning rate 1e-4,
-batch 32, bfloat16). ε is the 12th smallest mean norm of heads and the smallest of FFNs (of attention blocks: the
-smallest), the factor of the L1 term 0.01, θ = 0.95; at least 5 % of the weights leave in each iteration. The first
-fine-tuning has 3,072 texts, on SST-2 under spectral normalisation (λ = 5) and in the run *joint-long* 24,000, on MRPC the
-whole set. In the run *joint-few* ε is the 4th smallest mean norm of heads. One seed. Shares are of the projections'
-weights (embeddings, biases and classifier do not count); scores are exact, on the full development set, of the squeezed
-model. *Dense* is the checkpoint as it came; the point lost counts from there. Minutes are of one or two cores of a
-processor that did other things beside, so they are upper bounds. The logs are in [runs](runs): give their paths to the
-page *Sub-layers*, separated by semicolons, and it draws them.
-"""
+_HEAD = "\n".join((
+    "# Iterative identity pruning, measured",
+    "",
+    "`VP_SHARED=../shared python -m benchmarks.snip --all` makes every run (figs. 3 and 5 of SNIP) and goes on where "
+    "it was stopped; here are those that were made.",
+    "Start: the fine-tuned MiniLM checkpoints (6 layers, 72 heads, 10.6 M weights in the projections).",
+    "Each iteration trains twice on 3,072 training texts (MRPC: 1,536 pairs; AdamW, learning rate 1e-4, batch 32, "
+    "bfloat16).",
+    "ε is the 12th smallest mean norm of heads and the smallest of FFNs (of attention blocks: the smallest), the "
+    "factor of the L1 term 0.01, θ = 0.95; at least 5 % of the weights leave in each iteration.",
+    "The first fine-tuning has 3,072 texts, on SST-2 under spectral normalisation (λ = 5) and in the run *joint-long*"
+    " 24,000, on MRPC the whole set.",
+    "In the run *joint-few* ε is the 4th smallest mean norm of heads.",
+    "One seed.",
+    "Shares are of the projections' weights (embeddings, biases and classifier do not count); scores are exact, on "
+    "the full development set, of the squeezed model.",
+    "*Dense* is the checkpoint as it came; the point lost counts from there.",
+    "Minutes are of one or two cores of a processor that did other things beside, so they are upper bounds.",
+    "The logs are in [runs](runs): give their paths to the page *Sub-layers*, separated by semicolons, and it draws "
+    "them.",
+    "",
+))  # fmt: skip
+"""The first lines of the document, a sentence each."""
 
 
 if __name__ == "__main__":
