@@ -34,12 +34,28 @@ settings.load_profile("vp")
 
 LONG = ("web", "notebooks", "real", "cli")
 """Folders whose tests take longest: with several processes they begin first, so that none waits for the last of them."""
+QUICK_FAMILIES = ("bert", "gpt2", "bart", "llama")
+"""One of each kind: norms after or before the sum, a decoder with cross attention, rotary positions with a gated FFN."""
+WIDE = {
+    "test_any_plan",
+    "test_any_plan_in_float32",
+    "test_named_plans",
+    "test_every_recipe_on_every_family",
+    "test_every_family",
+    "test_every_mode",
+    "test_a_measured_loss_is_that_of_a_whole_forward_pass",
+    "test_sparsity_0_is_the_dense_model_and_nothing_changes_it",
+    "test_weights_come_back_to_where_they_were_cut_from",
+}
+"""The widest tests by family: of these the other families are slow, for `make test-slow`."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONG.index(name) if (name := item.path.parent.name) in LONG else len(LONG))
     for item in items:
+        if item.originalname in WIDE and item.callspec.params["family"] not in QUICK_FAMILIES:
+            item.add_marker(pytest.mark.slow)
         if not any(item.iter_markers("xdist_group")):  # what a file's fixtures make is made once, by one process
             item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
 
@@ -122,6 +138,19 @@ def python(tmp_path_factory):
     zygote = Zygote(ROOT, tmp_path_factory.mktemp("zygote") / "here")
     yield zygote.start
     zygote.close()
+
+
+@pytest.fixture(scope="session")
+def fresh_python():
+    """What a piece of code prints in an interpreter that has imported nothing before."""
+
+    def printed(code, *arguments):
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return printed
 
 
 @pytest.fixture(scope="session")

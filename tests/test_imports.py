@@ -1,13 +1,9 @@
 """Nothing is imported for nothing: told by the modules that fresh processes hold, not by a clock."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
 LIGHT = ("vp_core.recipes", "vp_core.ground.names", "vp_core.asking.tasks", "app.cli.main", "app.cli.identity_options")
 HEAVY = ("torch", "numpy", "transformers", "safetensors", "scipy", "sklearn", "pandas")
 NOT_FOR_A_SCORE = (
@@ -26,22 +22,14 @@ print(json.dumps(sorted(set(sys.modules) - bare)))
 """
 
 
-def printed(code, *arguments):
-    """The last line that a fresh interpreter prints, from JSON."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.mark.parametrize("module", LIGHT)
-def test_what_can_be_chosen_costs_nothing(module):
+def test_what_can_be_chosen_costs_nothing(module, fresh_python):
     code = f"import json, sys, {module}; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
-    assert printed(code) == []
+    assert json.loads(fresh_python(code)) == []
 
 
-def test_a_score_imports_little_beside_the_model_class(folders, data):
+def test_a_score_imports_little_beside_the_model_class(folders, data, fresh_python):
     """What transformers imports with the model's class, accelerate and torch._dynamo among others, is there anyway."""
-    found = printed(EVAL, "eval", folders["bert"], "--task", "sst2", "--data", data)
+    found = json.loads(fresh_python(EVAL, "eval", folders["bert"], "--task", "sst2", "--data", data).splitlines()[-1])
     assert "vp_core.study" in found
     assert [name for name in found for heavy in NOT_FOR_A_SCORE if f"{name}.".startswith(f"{heavy}.")] == []

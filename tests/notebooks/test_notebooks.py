@@ -14,8 +14,6 @@ from vp_core.ground.names import TYPES
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-QUICK = ("01_first_look",)
-"""Notebooks of which `make test` runs every cell; the others are for `make test-slow`."""
 SECONDS = 600
 MOST_BYTES = 100_000
 
@@ -101,7 +99,7 @@ class ThisPython(AsyncKernelManager):
 
 def run_of(path):
     """The parameter of a notebook, which any process may run."""
-    marks = [pytest.mark.xdist_group(path.stem), *([] if path.stem in QUICK else [pytest.mark.slow])]
+    marks = [pytest.mark.xdist_group(path.stem), pytest.mark.slow]
     return pytest.param(path, id=path.stem, marks=marks)
 
 

@@ -23,11 +23,11 @@ TASKS = {"sst2": "accuracy", "mrpc": "accuracy", "stsb": "spearman"}
 
 
 @cache
-def study(task):
+def study(task, sentences=None):
     folder = SHARED / "models" / f"minilm-{task}"
     if not (folder / "model.safetensors").is_file() or not (SHARED / "data" / task / "dev.tsv").is_file():
         pytest.skip(f"VP_SHARED={str(SHARED)!r} holds no models/minilm-{task} and data/{task}")
-    return open_study(str(folder), task, SHARED / "data")
+    return open_study(str(folder), task, SHARED / "data", sentences=sentences)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -45,8 +45,9 @@ def test_dense_score_is_the_published_one(task):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("sparsity", [0.2, 0.3])
 def test_variance_keeps_more_than_random(task, sparsity):
-    by_variance = study(task).score(Recipe("variance"), sparsity).value
-    by_chance = [study(task).score(Recipe("random", seed=seed), sparsity).value for seed in (0, 1, 2)]
+    one = study(task, 400)  # the margins are many points
+    by_variance = one.score(Recipe("variance"), sparsity).value
+    by_chance = [one.score(Recipe("random", seed=seed), sparsity).value for seed in (0, 1, 2)]
     assert by_variance > np.mean(by_chance)
 
 

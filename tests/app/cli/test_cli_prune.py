@@ -23,6 +23,7 @@ def evaluated(capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow  # the demo, on all its sentences, three times
 def test_a_pruned_folder_is_smaller_and_scores_the_same(capsys, tmp_path, demo):
     said = prune(capsys, "--sparsity", 0.4, "--out", tmp_path / "small")
     model, inputs = load_pruned(tmp_path / "small"), random_texts(demo.model.config, 3, 20)

@@ -15,6 +15,7 @@ from vp_core.training.loop import Schedule
 from vp_core.training.run_folder import WEIGHTS, read_log
 from vp_core.training.snip import run_snip as run
 
+pytestmark = pytest.mark.slow
 KILLED = """
 import json, sys
 sys.path[:0] = ["tests"]
@@ -29,7 +30,6 @@ print("not killed")
 """
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path, python):
     """SIGKILL in the middle of training with the gate, and of retraining; then the same call again."""
     cases = (
