@@ -8,14 +8,17 @@ PORT ?= 8501
 app: setup
 	PORT=$(PORT) $(VENV)/vp app
 
-# Each prints at its end how many tests there were and its slowest ten; together they are all of them.
-PYTEST := $(VENV)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=10
+# Each prints at its end how many tests there were and its slowest ten; together they are all of them. A file is run by one
+# process, which makes its fixtures once; one browser at a time, which draws on both cores.
+PYTEST := $(VENV)/python -m pytest --durations=10
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup-dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) $(TWO) -m "not slow"
 
 test-slow: setup-dev
-	$(PYTEST) -m slow
+	$(PYTEST) $(TWO) -m slow --ignore-glob='tests/app/web/test_browser*'
+	$(PYTEST) -m slow tests/app/web/test_browser*.py
 
 lint: setup-dev
 	$(VENV)/ruff check .

@@ -50,14 +50,12 @@ WIDE = {
 """The widest tests by family: of these the other families are slow, for `make test-slow`."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before pytest picks by mark
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONG.index(name) if (name := item.path.parent.name) in LONG else len(LONG))
     for item in items:
         if item.originalname in WIDE and item.callspec.params["family"] not in QUICK_FAMILIES:
             item.add_marker(pytest.mark.slow)
-        if not any(item.iter_markers("xdist_group")):  # what a file's fixtures make is made once, by one process
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
 
 
 @pytest.fixture(scope="session")

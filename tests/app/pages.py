@@ -19,7 +19,6 @@ IN_A_BROWSER = [
     # Server, model and a browser that draws in software share two cores: a page may miss its time once, not three times.
     # What is tried again must find the app as it was: a test of what is there only once has an app of its own (`own_app`).
     pytest.mark.flaky(reruns=2),
-    pytest.mark.xdist_group("browser"),  # one browser at a time
 ]
 VIEWS = Path(__file__).parents[2] / "app" / "web" / "views"
 PATIENCE = 480.0

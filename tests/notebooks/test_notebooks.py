@@ -99,8 +99,7 @@ class ThisPython(AsyncKernelManager):
 
 def run_of(path):
     """The parameter of a notebook, which any process may run."""
-    marks = [pytest.mark.xdist_group(path.stem), pytest.mark.slow]
-    return pytest.param(path, id=path.stem, marks=marks)
+    return pytest.param(path, id=path.stem, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", params=map(run_of, NOTEBOOKS))
