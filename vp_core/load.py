@@ -34,7 +34,7 @@ EMBEDDED = ("demo", "demo-sn")
 class LoadedModel:
     """A model in eval mode with its tokeniser. `fingerprint` identifies its weights and configuration.
 
-    `projections` is empty for a model that is squeezed already.
+    `projections` is empty for a model that is squeezed already. `notes` are what its user should know of how it was read.
     """
 
     model: PreTrainedModel
@@ -42,6 +42,7 @@ class LoadedModel:
     name: str
     fingerprint: str
     projections: tuple[Projection, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def layers(self) -> int:

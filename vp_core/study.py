@@ -223,6 +223,7 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples,
     if encoded.truncated:
         lost = f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end."
         notes = (*notes, lost)
+    notes = (*loaded.notes, *evaluation.notes, *notes)
     return Study(
         loaded=loaded,
         question=question,

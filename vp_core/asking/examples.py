@@ -18,12 +18,16 @@ ExampleRow = dict[str, str]
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Texts (one or two strings each) with labels (n,): class numbers in the order of `task.labels`, or floats."""
+    """Texts (one or two strings each) with labels (n,): class numbers in the order of `task.labels`, or floats.
+
+    `notes` are what whoever asks with them should know: how many rows were read, what was read otherwise than it stands.
+    """
 
     task: Task
     texts: Sequence[tuple[str, ...]]
     labels: np.ndarray
     source: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -67,7 +71,7 @@ class Examples:
         return self._at(np.sort(chosen))
 
     def _at(self, places: np.ndarray) -> "Examples":
-        return Examples(self.task, [self.texts[i] for i in places], self.labels[places], self.source)
+        return Examples(self.task, [self.texts[i] for i in places], self.labels[places], self.source, self.notes)
 
 
 def read_examples(task: Task, split: str, folder: str | Path | None = None) -> Examples:
