@@ -14,8 +14,9 @@ from transformers import PreTrainedModel
 from vp_core.ground.kept import Kept
 from vp_core.ground.names import WHOLE
 from vp_core.ground.work import say
-from vp_core.measuring.layerwise import Walk
+from vp_core.measuring.layerwise import Walk, check_once
 from vp_core.measuring.measured import Measured
+from vp_core.model.projections import find_layers
 from vp_core.model.units import UnitGroup, unit_groups
 from vp_core.ranking import allocation
 from vp_core.ranking.criteria import score_units
@@ -36,6 +37,7 @@ def carry_out(first: "Stage", recipe: Recipe, sparsity: float) -> PreTrainedMode
 
     Raises VPError if the units cannot meet the sparsity, or if criterion or replacement do not fit the model.
     """
+    check_recipe(first.measured.model, recipe)
     last = first.after_steps(recipe, sparsity)  # measure; if there are several steps, prune and measure again
     ranking = last.ranking(recipe)  # score, rank
     share = last.share(recipe, sparsity)  # as many units as spend the budget
@@ -44,6 +46,19 @@ def carry_out(first: "Stage", recipe: Recipe, sparsity: float) -> PreTrainedMode
     if recipe.replacement == "refit":
         return refitted(first.measured, plan, pruned, recipe.single_rows)
     return pruned
+
+
+def check_recipe(model: PreTrainedModel, recipe: Recipe) -> None:
+    """VPError if the recipe does not fit the model, told before anything is measured.
+
+    Which units there are depends on the positions (pairs do not go under rotary ones), and a model that runs a layer several
+    times has no measured allocation and no refit.
+    """
+    unit_groups(find_layers(model), recipe.units, recipe.types)
+    if recipe.scope == "measured":
+        check_once(model, "the measured allocation")
+    if recipe.replacement == "refit":
+        check_once(model, "refit")
 
 
 def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_means: bool) -> PreTrainedModel:
@@ -141,6 +156,7 @@ class Stage:
         return stage
 
     def _rank(self, recipe: Recipe) -> Ranking:
+        check_recipe(self.measured.model, recipe)
         groups, about = self.groups(recipe), (recipe.criterion, self.measured.model_id)
         scope = "per layer" if recipe.scope == "measured" else recipe.scope
         ranking = rank(self._with_gone_first(self.scores(recipe), groups), groups, scope, *about)

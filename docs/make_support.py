@@ -1,0 +1,183 @@
+"""Makes docs/support.md by really doing everything once with a tiny model of every family: `python -m docs.make_support`.
+
+What `vp check` says without running anything is held against it by tests/test_support.py.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import tiny  # noqa: E402
+
+from vp_core.asking.evaluate import logits_by_batch  # noqa: E402
+from vp_core.check import Capability  # noqa: E402
+from vp_core.ground.errors import VPError  # noqa: E402
+from vp_core.ground.names import UNITS  # noqa: E402
+from vp_core.model.families import FAMILIES  # noqa: E402
+from vp_core.recipes import RECIPES, Recipe  # noqa: E402
+from vp_core.squeezing.folder import export_transformers, load_pruned, save_pruned  # noqa: E402
+from vp_core.squeezing.onnx import export_onnx  # noqa: E402
+from vp_core.study import Study, open_study  # noqa: E402
+from vp_core.training.finetune import fine_tune, lessons_of  # noqa: E402
+from vp_core.training.loop import Schedule  # noqa: E402
+
+PAGE = ROOT / "docs" / "support.md"
+CLOSE = 1e-4
+"""What float32 may round, as a share of the largest logit."""
+ABOUT = """# What can be done with which family
+
+Each cell was really done, with a tiny random model of the family: `python -m docs.make_support` makes this page, and a test does it again.
+`vp check MODEL` says the same of a model of your own before anything is measured.
+A number stands for a reason below the table.
+
+- **statistics**: mean and variance of every output neuron, covariances, gradients.
+- **rows**: single rows removed as in the paper, their mean in the bias.
+- **units**: rows that go together with the columns that read them, such as heads.
+- **best**: the recipe that loses least without fine-tuning.
+- **squeeze**: the smaller dense model with the same answers; **save**: its folder, loaded again.
+- **transformers**: the pruned model at its old shape, for `from_pretrained`; **ONNX**: the squeezed model through onnxruntime; **int8**: all its linear maps in 8 bits.
+- **training**: `vp finetune` of the dense and of the squeezed model.
+"""
+
+
+def family_study(family: str, place: Path) -> Study:
+    """A tiny classifier of a family, from the folder that it was saved to, asked 24 word salads."""
+    folder = tiny.save(place / family, *tiny.make(family))
+    for split, seed in (("dev", 1), ("train", 2)):
+        rows = [(text, i % 2) for i, text in enumerate(tiny.sentences(24, seed))]
+        tiny.write_tsv(place / f"{family}-data" / "sst2" / f"{split}.tsv", ("sentence", "label"), rows)
+    return open_study(str(folder), "sst2", place / f"{family}-data")
+
+
+def done(study: Study, place: Path) -> tuple[Capability, ...]:
+    """What `vp_core.check.capabilities` says of the study's model, found out by doing it; `place` is a folder to write to."""
+    return tuple(_tried(name, lambda do=do: do(study, place / name)) for name, do in _DONE.items())
+
+
+def _tried(name: str, do: Callable[[], str]) -> Capability:
+    try:
+        return Capability(name, True, do())
+    except VPError as error:
+        return Capability(name, False, str(error))
+
+
+def _statistics(study: Study, _place: Path) -> str:
+    assert all(torch.isfinite(m.m2).all() for m in study.statistics().moments.values())
+    study.measured().covariances()
+    study.measured().gradients()
+    return ""
+
+
+def _rows(study: Study, _place: Path) -> str:
+    _logits(study, study.pruned(Recipe(), 0.3))
+    return ""
+
+
+def _units(study: Study, _place: Path) -> str:
+    refused = {}
+    for kind in UNITS[1:]:
+        try:
+            _logits(study, study.pruned(Recipe(units=(kind,)), 0.5))
+        except VPError as error:
+            refused[kind] = str(error)
+    if len(refused) == len(UNITS) - 1:
+        raise VPError(next(iter(refused.values())))
+    return " ".join(f"But {kind}: {why}" for kind, why in refused.items())
+
+
+def _best(study: Study, _place: Path) -> str:
+    _logits(study, study.pruned(RECIPES["best"], 0.3))
+    return ""
+
+
+def _squeeze(study: Study, _place: Path) -> str:
+    for recipe in (Recipe(), Recipe(units=("heads",))):
+        _same(_logits(study, study.squeezed(recipe, 0.5)), _logits(study, study.pruned(recipe, 0.5)), CLOSE)
+    return ""
+
+
+def _save(study: Study, place: Path) -> str:
+    small = study.squeezed(Recipe(), 0.5)
+    save_pruned(small, place, study.loaded.tokenizer)
+    _same(_logits(study, load_pruned(place)), _logits(study, small), 0.0)
+    return ""
+
+
+def _transformers(study: Study, place: Path) -> str:
+    pruned = study.pruned(Recipe(), 0.5)
+    export_transformers(pruned, place, study.loaded.tokenizer)
+    again = AutoModelForSequenceClassification.from_pretrained(place, dtype=torch.float32).eval()
+    again.config.pad_token_id = pruned.config.pad_token_id
+    _same(_logits(study, again), _logits(study, pruned), 1e-6)
+    return ""
+
+
+def _onnx(study: Study, place: Path) -> str:
+    place.mkdir()
+    export_onnx(study.squeezed(Recipe(), 0.5), place / "model.onnx", study.loaded.tokenizer)
+    return ""
+
+
+def _int8(study: Study, _place: Path) -> str:
+    score = study.score(Recipe(), 0.0, "int8")
+    assert score.final
+    return ""
+
+
+def _training(study: Study, place: Path) -> str:
+    lessons = lessons_of(study, "sst2", place.parent / f"{study.model.config.model_type}-data")
+    fine_tune(study, lessons, Schedule(examples=4, precision="float32"))
+    return ""
+
+
+_DONE: Mapping[str, Callable[[Study, Path], str]] = {
+    "statistics": _statistics, "rows": _rows, "units": _units, "best": _best, "squeeze": _squeeze, "save": _save,
+    "transformers": _transformers, "ONNX": _onnx, "int8": _int8, "training": _training,
+}  # fmt: skip
+
+
+def _logits(study: Study, model: PreTrainedModel) -> torch.Tensor:
+    """(texts, outputs) in the order of the study's texts."""
+    found = torch.empty(len(study.question), len(study.question.order))
+    for batch, logits in logits_by_batch(model, study.question.chunks()[0][1]):
+        found[batch.examples] = logits
+    return found
+
+
+def _same(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+    assert tiny.distance(found, expected) <= tolerance
+
+
+def page(rows: Mapping[str, Sequence[Capability]]) -> str:
+    """The page's text, from family → what was found."""
+    names = list(_DONE)
+    lines, reasons = ["| family | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"], []
+    for family, found in rows.items():
+        cells = []
+        for one in found:
+            if one.why and one.why not in reasons:
+                reasons.append(one.why)
+            mark = "yes" if one.can else "no"
+            cells.append(f"{mark} ({reasons.index(one.why) + 1})" if one.why else mark)
+        lines.append(f"| {family} | " + " | ".join(cells) + " |")
+    numbered = [f"{i}. {why}" for i, why in enumerate(reasons, 1)]
+    return "\n".join([ABOUT, *lines, "", *numbered, ""])
+
+
+def everything() -> Iterator[tuple[str, tuple[Capability, ...]]]:
+    """(family, what was found) of every family whose classifiers a study takes."""
+    for family, about in FAMILIES.items():
+        if about.classifies_text:
+            with tempfile.TemporaryDirectory() as place:
+                yield family, done(family_study(family, Path(place)), Path(place))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(dict(everything())), encoding="utf-8")
