@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
+from vp_core.asking.forward import forward
 from vp_core.ground.errors import VPError
 from vp_core.ground.store import load_tensors, save_tensors
 from vp_core.measuring.histogram import Histogram
@@ -154,7 +155,7 @@ def collect_norms(
                 uses.setdefault(block, []).append(row)
 
         with torch.inference_mode(), observed(copy, at, see):
-            copy(**batch.inputs)
+            forward(copy, batch)
         return _of_batch(batch, blocks, decoder, uses)
 
     total, parts, texts = Histogram.empty(len(blocks)), [], []

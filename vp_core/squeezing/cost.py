@@ -80,7 +80,7 @@ def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tenso
         here = sum(p.weights_of_a_row * p.d_out for p in projections.values())
         columns = {t: p.d_in for t, p in projections.items()}
         kept = {t: len(r) for t, r in found.rows.items()}
-        if layer.rotary:
+        if layer.full_heads:
             columns["attention_output"] = kept["value"] * layer.queries_per_key
             widths = 2 * projections["query"].d_out
         else:

@@ -14,10 +14,11 @@ from transformers import XLNetConfig, XLNetForSequenceClassification
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
 from vp_core.model import scatter
+from vp_core.model.families import ROTARY_NOTE
 from vp_core.model.projections import find_layers, find_projections, weight_of
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import prune
-from vp_core.squeezing.squeeze import ROTARY_NOTE, squeeze
+from vp_core.squeezing.squeeze import squeeze
 
 FLOAT64, FLOAT32 = (torch.float64, 1e-10), (torch.float32, 1e-4)
 """What models compute in, and how far logits may be from each other."""
