@@ -21,6 +21,10 @@ OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
 """Families that count positions from 2 on."""
 PAD_1 = (*OFFSET, "bart")
 """Families that pad with token 1."""
+ROTARY = ("llama", "modernbert")
+"""Families whose positions turn query and key; their feed-forward network has a gate."""
+ALL_HEADS = ("mpnet", "t5")
+"""Families in which each head has a position bias, so that none leaves the others."""
 READS_END = ("bart", "t5")
 """Families whose classifier reads the token that ends a text."""
 FAMILIES = (*FIRST_TOKEN, "albert", "gpt2", "bart", "deberta-v2", "modernbert", "t5")
@@ -138,7 +142,7 @@ def draw_biases(model, std=0.3):
 def classifier(family, outputs=2, seed=0):
     """A random model in float32 whose weights are large enough for its answers to depend on the text."""
     torch.manual_seed(seed)
-    spread = {{"bart": "init_std", "t5": "initializer_factor"}.get(family, "initializer_range"): 0.25}
+    spread = {"bart": {"init_std": 0.25}, "t5": {"initializer_factor": 1.5}}.get(family, {"initializer_range": 0.25})
     layers = 1 if family in READS_END else LAYERS
     settings = {"vocab_size": 420, "num_labels": outputs} | spread | sizes(family, HIDDEN, FFN, layers)
     return draw_biases(build(family, "ForSequenceClassification", **settings))

@@ -83,6 +83,11 @@ def make_batches(data: Encoded, examples: Sequence[int] | np.ndarray, max_tokens
     return batches
 
 
+def ends_in_padding(data: Encoded) -> int:
+    """How many texts end in the token that also pads, as GPT-2's end of text does: its classifier reads the one before."""
+    return sum(len(ids) > 1 and ids[-1] == data.pad_id for ids in data.ids)
+
+
 def _ends(data: Encoded, i: int) -> int:
     """How many tokens that end a text example i has."""
     return 0 if data.end_id is None else list(data.ids[i]).count(data.end_id)

@@ -30,8 +30,8 @@ def forward(model: nn.Module, batch: Batch) -> Any:
 def told(model: nn.Module, batch: Batch) -> Iterator[None]:
     """While open, whatever a forward pass of `model` on `batch` raises becomes a VPError of one sentence.
 
-    It names the model, the reason, and the first text on which the model fails by itself as well. VPError and Cancelled, which are
-    meant for somebody, pass as they are, and so does what ends a pass early (`vp_core.model.sites.Enough`).
+    It names the model, the reason, and the first text on which the model fails by itself as well. VPError and Cancelled, which
+    are meant for somebody, pass as they are, and so does what ends a pass early (`vp_core.model.sites.Enough`).
     """
     try:
         yield

@@ -62,10 +62,11 @@ class Layer:
     """What belongs together in one attention block and its feed-forward network, as `vp_core.squeezing.squeeze` needs it.
 
     `attention` is the path of the module that cuts its three projections into heads, `head_size` the name of its attribute
-    with the width of a head, `total_size` that of all heads, `split_size` that of a fused projection's parts. `queries_per_key`
-    heads of the query share a head of key and value; `rotary` positions rotate pairs of query and key coordinates. The layer
-    runs `uses` times in a forward pass (ALBERT shares it). `full_heads`, `fixed_heads` and `scales_by_width` are as in
-    `vp_core.model.stack.Stack`.
+    with the width of a head, `total_size` that of all heads, `split_size` that of a fused projection's parts.
+    `queries_per_key` heads of the query share a head of key and value; `rotary` positions turn pairs of query and key
+    coordinates. The layer runs `uses` times in a forward pass (ALBERT shares it). `full_heads`, `fixed_heads` and
+    `scales_by_width` are as in `vp_core.model.stack.Stack`. `turns` says that scores stay the same when query and key get
+    another basis: not where positions turn them, or have matrices of their own.
     """
 
     projections: Mapping[str, Projection]
@@ -80,6 +81,7 @@ class Layer:
     fixed_heads: bool = False
     scales_by_width: bool = False
     total_size: str | None = None
+    turns: bool = True
 
 
 def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
@@ -148,6 +150,7 @@ def _layer(model: PreTrainedModel, stack: Stack, path: str, number: int, rotary:
         fixed_heads=stack.fixed_heads,
         scales_by_width=stack.scales_by_width,
         total_size=stack.total_size,
+        turns=not rotary and (not stack.positions_too or bool(getattr(attention, "share_att_key", False))),
     )
 
 

@@ -17,8 +17,8 @@ class Stack:
     whose first input is that stream, of attention and of the feed-forward network (None: the layer, and its first sum).
 
     Where `gate` is also the name of `ffn_in` one module holds both, the gate's rows first. `full_heads` says why heads keep
-    their width when they are squeezed (None: they become narrower); `fixed_heads` that every head has its own position bias, so
-    that none can leave the others; `scales_by_width` that scores are divided by √(a head's width as it is, not as it was).
+    their width when they are squeezed (None: they become narrower); `fixed_heads` that every head has its own position bias,
+    so that none can leave the others; `scales_by_width` that scores are divided by √(a head's width as it is, not as it was).
     `positions_too` says that query and key are also multiplied with embeddings of relative positions.
     """
 
@@ -49,9 +49,9 @@ class Family:
     of the first token's position (RoBERTa counts from pad_token_id + 1 = 2). `bias_flags` are the switches of the
     configuration that give the projections their biases, where a family may have none; `bare` says that one has none and no
     switch for them. `gated` are the stacks of a model whose feed-forward network has a gate by its configuration (T5).
-    `reads_end` says that the classifier reads the last token that ends a text, `reads_last` that it reads the last token that is
-    no padding. `classifies_text` says whether `vp_core.load.load_model` takes its sequence classifiers; the others are for those
-    who bring their own batches.
+    `reads_end` says that the classifier reads the last token that ends a text, `reads_last` that it reads the last token that
+    is no padding. `classifies_text` says whether `vp_core.load.load_model` takes its sequence classifiers; the others are for
+    those who bring their own batches.
     """
 
     stacks: tuple[Stack, ...]

@@ -5,7 +5,7 @@ The formula, per token of a text of T tokens, over all layers:
     FLOPs = 2·(weights of the six projections) + 2·T·Σ_heads (width of query and key + width of value)
 
 A weight costs a multiplication and an addition. The second part are the products QKᵀ and AV of attention. Embeddings, norms,
-softmax and the classification head are not counted.
+softmax and the classification head are not counted, nor is what positions cost in the scores (DeBERTa).
 """
 
 from collections.abc import Sequence
@@ -113,7 +113,8 @@ def flops_per_token(model: PreTrainedModel, length: int) -> int:
     for stack, path in layer_paths(model):
         modules = {name: model.get_submodule(f"{path}.{name}") for name in {*stack.modules.values(), stack.gate} - {None}}
         attention = model.get_submodule(f"{path}.{stack.attention}")
-        queries = _width(modules[stack.modules["query"]])
+        name = stack.modules["query"]
+        queries = _width(modules[name]) // list(stack.modules.values()).count(name)
         if stack.split_size:
             queries = getattr(attention, stack.split_size)
         total += uses_of(model, stack) * (2 * sum(_weights(m) for m in modules.values()) + 2 * length * 2 * queries)

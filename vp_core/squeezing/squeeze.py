@@ -6,7 +6,7 @@ padded with zeros to a common one, so that each layer runs transformers' own att
 narrower heads. Exact in evaluation; in training dropout on the attention weights does not touch the constants.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -69,13 +69,14 @@ def squeeze(pruned: Model, plan: Plan) -> Model:
         model.set_attn_implementation("sdpa")
     biases = [_bias(model, layer.projections["query"]) for layer in layers]
     result = Squeezed(cost(layers, plan, biases))
+    bare = _bare(model)
     for layer, bias in zip(layers, biases, strict=True):
         for projection in layer.projections.values():
             _check_removed(model, projection, plan)
         cut = _Cut(model, layer, survivors(layer, plan.keep, bias), result)
         cut.attention()
         cut.ffn()
-        cut.new_biases()
+        cut.new_biases(bare)
     model.squeezed = result
     return model
 
@@ -88,6 +89,16 @@ def install(model: nn.Module, squeezed: Squeezed) -> None:
         for name, value in attributes.items():
             setattr(model.get_submodule(path), name, value)
     model.squeezed = squeezed  # type: ignore[assignment]
+
+
+def _bare(model: PreTrainedModel) -> set[str]:
+    """The paths of linear maps that have no bias by the model's configuration."""
+    family = family_of(model.config.model_type)
+    if not family.bare and not family.bias_flags:
+        return set()
+    with torch.device("meta"):
+        plain = type(model)(model.config)
+    return {path for path, module in plain.named_modules() if isinstance(module, nn.Linear) and module.bias is None}
 
 
 def _check_removed(model: nn.Module, projection: Projection, plan: Plan) -> None:
@@ -151,15 +162,15 @@ class _Cut:
         heads, width, layer = self.left.heads, self.left.width, self.layer
         # (neurons, inputs + 1): a row and its bias go the same way
         query, key, value = (torch.cat([self.weight(t), self.bias(t)[:, None]], dim=1).detach() for t in _HEADED)
-        zeros = torch.zeros(max(len(heads), 1), width, dtype=query.dtype)
-        if layer.scales_by_width:  # scores are divided by the root of the narrower width, which the query makes up for
-            query = query * (width / layer.projections["query"].head_width) ** 0.5
-        ones = zeros.clone()
+        zeros, ones = (torch.zeros(max(len(heads), 1), width, dtype=query.dtype) for _ in range(2))
         for number, head in enumerate(heads):
             ones[number, len(head.scores) : head.score_width] = 1  # the query of a merged coordinate
+        constants = query[:, -1]
+        if layer.scales_by_width:  # scores are divided by the root of the narrower width, which queries make up for
+            query, ones = (part * (width / (layer.projections["query"].head_width or width)) ** 0.5 for part in (query, ones))
         parts = {
             "query": ([query[head.scores] for head in heads], ones),
-            "key": ([_with_merged(key, head, query[:, -1]) for head in heads], zeros),
+            "key": ([_with_merged(key, head, constants) for head in heads], zeros),
             "value": ([value[head.values] for head in heads], zeros),
         }
         attributes = {layer.head_size: width}
@@ -219,12 +230,11 @@ class _Cut:
                 self.put(path, torch.cat([w for w, _ in made]), torch.cat([b for _, b in made]), weight, base=own)
         self._reader("ffn_out", rows, constants, torch.arange(len(rows)), room)
 
-    def new_biases(self) -> None:
-        """Note maps that have a bias now and none by the configuration, though nothing was cut: a new weight came with one."""
-        family = family_of(self.model.config.model_type)
-        for path in {p.path for p in self.layer.projections.values()} if family.bare or family.bias_flags else ():
+    def new_biases(self, bare: Collection[str]) -> None:
+        """Note maps that have a bias now and are `bare` by the configuration though nothing was cut: new weights bring one."""
+        for path in dict.fromkeys(path for p in self.layer.projections.values() for path in (p.path, p.gate) if path):
             module = self.model.get_submodule(path)
-            if path not in self.result.modules and isinstance(module, nn.Linear) and module.bias is not None:
+            if path in bare and path not in self.result.modules and isinstance(module, nn.Linear) and module.bias is not None:
                 self.put(path, module.weight, module.bias.detach(), module.weight)
 
     def _reader(
