@@ -20,6 +20,8 @@ import tiny
 import torch
 from hypothesis import HealthCheck, settings
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.modernbert import modeling_modernbert
+from transformers.models.t5.modeling_t5 import T5LayerNorm
 from zygote import Zygote
 
 from vp_core.ground.store import DEMO_DIR
@@ -114,12 +116,18 @@ def study(folders, data):
 
 @pytest.fixture
 def exact_norms(monkeypatch):
-    """Llama's norm in the model's precision: it computes in float32 always, where a difference of 1e-16 may become 6e-8."""
+    """What some families compute in float32 always, in the model's precision: there a difference of 1e-16 may become 6e-8."""
 
     def forward(norm, x):
         return norm.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
 
-    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
+    def turn(q, k, cos, sin, unsqueeze_dim=1):
+        cos, sin = (part.unsqueeze(unsqueeze_dim) for part in (cos, sin))
+        return tuple(x * cos + modeling_modernbert.rotate_half(x) * sin for x in (q, k))
+
+    for norm in (LlamaRMSNorm, T5LayerNorm):
+        monkeypatch.setattr(norm, "forward", forward)
+    monkeypatch.setattr(modeling_modernbert, "apply_rotary_pos_emb", turn)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,21 @@ from vp_core.ground.names import TYPES
 from vp_core.model.projections import find_projections
 from vp_core.ranking.plan import Plan
 
-FIRST_TOKEN = ("bert", "roberta", "distilbert", "electra")
-"""Families whose classifier reads the first token only."""
-FAMILIES = (*FIRST_TOKEN, "albert", "gpt2", "bart")
+FIRST_TOKEN = ("bert", "roberta", "distilbert", "electra", "xlm-roberta", "camembert", "mpnet")
+"""Families whose classifier reads the first token only, which is made use of."""
+BYTE_PAIRS = ("roberta", "bart", "gpt2", "xlm-roberta", "camembert", "mpnet", "t5")
+"""Families whose tiny tokeniser is made of byte pairs, with <s>, <pad> and </s>."""
+OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
+"""Families that count positions from 2 on."""
+PAD_1 = (*OFFSET, "bart")
+"""Families that pad with token 1."""
+ROTARY = ("llama", "modernbert")
+"""Families whose positions turn query and key; their feed-forward network has a gate."""
+ALL_HEADS = ("mpnet", "t5")
+"""Families in which each head has a position bias, so that none leaves the others."""
+READS_END = ("bart", "t5")
+"""Families whose classifier reads the token that ends a text."""
+FAMILIES = (*FIRST_TOKEN, "albert", "gpt2", "bart", "deberta-v2", "modernbert", "t5")
 """Families whose sequence classifiers a Study takes."""
 TRANSFORMERS = (*FAMILIES, "vit", "llama")
 LAYERS, HIDDEN, HEADS, FFN, POSITIONS = 3, 32, 4, 56, 40
@@ -63,13 +75,13 @@ def word_pieces(family):
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    segments = [] if family == "distilbert" else ["token_type_ids"]
+    segments = [] if family in ("distilbert", "modernbert") else ["token_type_ids"]
     return made, {f"{n[1:-1].lower()}_token": n for n in names}, ["input_ids", *segments, "attention_mask"]
 
 
 def tokenizer(family):
-    made, special, names = (byte_pairs if family in ("roberta", "bart", "gpt2") else word_pieces)(family)
-    length = POSITIONS - 2 if family == "roberta" else POSITIONS
+    made, special, names = (byte_pairs if family in BYTE_PAIRS else word_pieces)(family)
+    length = POSITIONS - 2 if family in OFFSET else POSITIONS
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=length, model_input_names=names, **special)
 
 
@@ -80,9 +92,25 @@ def sizes(family, hidden, ffn, layers):
     parts |= {f"{part}_layers": layers for part in ("encoder", "decoder")}
     parts |= {f"{part}_ffn_dim": ffn for part in ("encoder", "decoder")}
     positions = {"max_position_embeddings": POSITIONS}
+    like_roberta = usual | positions | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "position_buckets": 4}
+    ends = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
     return {
         "bert": usual | positions,
-        "roberta": usual | positions | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1},
+        "roberta": like_roberta | {"type_vocab_size": 1},
+        "xlm-roberta": like_roberta | {"type_vocab_size": 1},
+        "camembert": like_roberta | {"type_vocab_size": 1},
+        "mpnet": like_roberta,
+        "deberta-v2": usual
+        | positions
+        | relative
+        | {"type_vocab_size": 2, "position_biased_input": False}
+        | {"norm_rel_ebd": "layer_norm", "max_relative_positions": 8},
+        "modernbert": usual
+        | positions
+        | {"local_attention": 8, "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
+        | {"bos_token_id": 2, "eos_token_id": 3},
+        "t5": ends | {"d_model": hidden, "d_kv": hidden // HEADS, "d_ff": ffn, "num_layers": layers, "num_heads": HEADS},
         "distilbert": positions | {"dim": hidden, "n_layers": layers, "n_heads": HEADS, "hidden_dim": ffn},
         "electra": usual | positions | {"embedding_size": 24},
         "albert": usual | positions | {"embedding_size": 24},  # one layer, used several times
@@ -96,7 +124,9 @@ def sizes(family, hidden, ffn, layers):
 
 def build(family, kind, **settings):
     """A random model of one of the family's classes, such as `ForSequenceClassification`."""
-    name = {"roberta": "Roberta", "distilbert": "DistilBert", "gpt2": "GPT2", "vit": "ViT"}.get(family, family.capitalize())
+    names = {"roberta": "Roberta", "distilbert": "DistilBert", "gpt2": "GPT2", "vit": "ViT", "xlm-roberta": "XLMRoberta"}
+    names |= {"mpnet": "MPNet", "deberta-v2": "DebertaV2", "modernbert": "ModernBert"}
+    name = names.get(family, family.capitalize())
     return getattr(transformers, name + kind)(getattr(transformers, f"{name}Config")(**settings)).eval()
 
 
@@ -112,8 +142,8 @@ def draw_biases(model, std=0.3):
 def classifier(family, outputs=2, seed=0):
     """A random model in float32 whose weights are large enough for its answers to depend on the text."""
     torch.manual_seed(seed)
-    spread = {"init_std" if family == "bart" else "initializer_range": 0.25}
-    layers = 1 if family == "bart" else LAYERS
+    spread = {"bart": {"init_std": 0.25}, "t5": {"initializer_factor": 1.5}}.get(family, {"initializer_range": 0.25})
+    layers = 1 if family in READS_END else LAYERS
     settings = {"vocab_size": 420, "num_labels": outputs} | spread | sizes(family, HIDDEN, FFN, layers)
     return draw_biases(build(family, "ForSequenceClassification", **settings))
 
@@ -121,14 +151,15 @@ def classifier(family, outputs=2, seed=0):
 def names(family):
     """The projections of a `classifier`: ALBERT uses one layer three times, BART's are encoder, decoder and cross attention."""
     found = [f"{layer}.{type_}" for layer in range(1 if family == "albert" else LAYERS) for type_ in TYPES]
-    return found[:-2] if family == "bart" else found
+    return found[:-2] if family in READS_END else found
 
 
 NO_DROPOUT = dict.fromkeys(
     ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "resid_pdrop", "embd_pdrop",
-     "attn_pdrop", "seq_classif_dropout", "classifier_dropout", "classifier_dropout_prob"), 0.0
+     "attn_pdrop", "seq_classif_dropout", "classifier_dropout", "classifier_dropout_prob", "dropout_rate"), 0.0
 )  # fmt: skip
-KINDS = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "bart": "ForConditionalGeneration", "vit": "ForImageClassification"}
+KINDS = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "vit": "ForImageClassification"}
+KINDS |= dict.fromkeys(READS_END, "ForConditionalGeneration")
 
 
 def transformer(family, seed=0, dtype=torch.float64, ffn=FFN, **others):
@@ -155,8 +186,8 @@ def inputs(family, dtype=torch.float64, side="right"):
     mask[1, 7:] = mask[2, 4:] = 0
     if side == "left":
         mask = mask.flip(1)
-    ids[mask == 0] = 1 if family in ("roberta", "bart") else 0
-    written = {"decoder_input_ids": torch.randint(5, 99, (3, 6), generator=draw)} if family == "bart" else {}
+    ids[mask == 0] = 1 if family in PAD_1 or family == "t5" else 0
+    written = {"decoder_input_ids": torch.randint(5, 99, (3, 6), generator=draw)} if family in READS_END else {}
     return {"input_ids": ids, "attention_mask": mask} | written
 
 

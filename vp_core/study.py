@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Encoded, encode, make_batches
+from vp_core.asking.batches import Encoded, encode, ends_in_padding, make_batches
 from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, label_order
@@ -22,6 +22,7 @@ from vp_core.ground.store import digest
 from vp_core.load import EMBEDDED, LoadedModel, load_model
 from vp_core.measuring.measured import Measured
 from vp_core.measuring.statistics import Statistics
+from vp_core.model.families import family_of
 from vp_core.model.projections import Projection, find_layers
 from vp_core.model.sharing import share
 from vp_core.ranking.plan import Plan, Ranking, masks
@@ -223,6 +224,10 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples,
     if encoded.truncated:
         lost = f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end."
         notes = (*notes, lost)
+    if family_of(loaded.model.config.model_type).reads_last and (odd := ends_in_padding(encoded)):
+        token = loaded.tokenizer.pad_token
+        unread = f"{odd} of {len(encoded)} texts end in {token}, which also pads: the classifier reads the token before it."
+        notes = (*notes, unread)
     notes = (*loaded.notes, *evaluation.notes, *notes)
     return Study(
         loaded=loaded,

@@ -123,7 +123,7 @@ def _prune(options: argparse.Namespace) -> None:
             save_pruned(model, folder, tokenizer, study.about(recipe, sparsity))
         else:
             with new_folder(folder) as place:
-                export_onnx(model, place / "model.onnx")
+                export_onnx(model, place / "model.onnx", tokenizer)
                 tokenizer.save_pretrained(place)
     length = min(128, study.loaded.max_length)
     row: dict[str, Any] = {

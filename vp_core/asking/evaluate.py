@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Encoded, make_batches
+from vp_core.asking.forward import forward
 from vp_core.asking.metrics import compute, interval
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError
@@ -102,13 +103,13 @@ def first_token_only(model: PreTrainedModel) -> Iterator[None]:
 def logits_by_batch(model: PreTrainedModel, batches: Sequence[Batch]) -> Iterator[tuple[Batch, Tensor]]:
     """(batch, logits (examples, outputs) float32) in the order of `batches`, several at a time.
 
-    The caller's model is not touched. Raises VPError for logits that are NaN or infinite.
+    The caller's model is not touched. Raises VPError for logits that are NaN or infinite, and if the model fails on a text.
     """
     private = share(model)
 
     def one(batch: Batch) -> tuple[Batch, Tensor]:
         with torch.inference_mode():
-            return batch, private(**batch.inputs).logits.float()
+            return batch, forward(private, batch).logits.float()
 
     with first_token_only(private):
         for batch, logits in in_parallel(one, batches):

@@ -1,5 +1,10 @@
 """The one exception that a user is meant to read."""
 
+import re
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
+"""Codes by which a terminal is told colours and the like."""
+
 
 class VPError(ValueError):
     """Something the user can mend.
@@ -18,6 +23,17 @@ def one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise VPError(f"Unknown {name} {value!r}: choose one of {', '.join(choices)}.")
     return value
+
+
+def one_line(error: BaseException, longest: int = 200) -> str:
+    """What an exception says, as a part of a sentence: its first line without terminal escape codes or a full stop.
+
+    >>> one_line(ValueError("\x1b[31mNo such node.\x1b[0m\\nMore of it."))
+    'No such node'
+    """
+    lines = [line.strip() for line in _ESCAPES.sub("", str(error)).splitlines() if line.strip()]
+    found = "".join(c for c in lines[0] if c.isprintable())[:longest].rstrip(" .:") if lines else ""
+    return found or type(error).__name__
 
 
 def number_or_nan(value: object) -> float:

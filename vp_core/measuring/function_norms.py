@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
+from vp_core.asking.forward import forward
 from vp_core.ground.errors import VPError
 from vp_core.ground.store import load_tensors, save_tensors
 from vp_core.measuring.histogram import Histogram
@@ -140,21 +141,23 @@ def collect_norms(
     several times (ALBERT) count each use. Raises VPError for an empty set, a family without these residual blocks, and
     norms that are NaN or infinite.
     """
-    places = tuple(find_sublayers(model) if sublayers is None else sublayers)
-    blocks = tuple(block for one in places for block in one.blocks)
-    at = {site: there for one in places for site, there in _sites(one)}
+    sublayers = tuple(find_sublayers(model) if sublayers is None else sublayers)
+    blocks = tuple(block for one in sublayers for block in one.blocks)
+    at = {site: there for one in sublayers for site, there in _sites(one)}
+    places = {site: one.places if site.inputs else None for one in sublayers for site, _ in _sites(one)}
     decoder = {block: site.decoder for site, there in at.items() for block in there}
 
     def one(copy: PreTrainedModel, batch: Batch) -> _OfBatch:
         uses: dict[Block, list[Tensor]] = {}
 
         def see(site: Site, values: Tensor) -> None:
-            norms = _norms(copy.get_submodule(site.path), site, values, len(at[site]))
-            for block, row in zip(at[site], norms, strict=True):
+            norms = _norms(copy.get_submodule(site.path), site, values, places[site] or len(at[site]))
+            live = norms if places[site] is None else norms[[block.head or 0 for block in at[site]]]
+            for block, row in zip(at[site], live, strict=True):
                 uses.setdefault(block, []).append(row)
 
         with torch.inference_mode(), observed(copy, at, see):
-            copy(**batch.inputs)
+            forward(copy, batch)
         return _of_batch(batch, blocks, decoder, uses)
 
     total, parts, texts = Histogram.empty(len(blocks)), [], []

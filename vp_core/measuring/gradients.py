@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
+from vp_core.asking.forward import forward
 from vp_core.measuring.covariance import READ_AT, Covariances
 from vp_core.measuring.statistics import Statistics
 from vp_core.measuring.tally import each_batch
@@ -144,7 +145,7 @@ def _of_batch(model: PreTrainedModel, batch: Batch, watched: Mapping[str, Coordi
         seen.append((watched[site.name], values))
 
     with torch.enable_grad(), observed(model, [c.site for c in watched.values()], see):
-        outputs = model(**batch.inputs).logits
+        outputs = forward(model, batch).logits
     found: dict[str, _Sums] = {}
     for number in range(outputs.shape[1]):
         last = number + 1 == outputs.shape[1]

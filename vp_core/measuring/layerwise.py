@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
+from vp_core.asking.forward import told
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import in_parallel
 from vp_core.model.projections import layer_paths
@@ -101,7 +102,8 @@ class Walk:
 
     def _run(self, ready: PreTrainedModel, i: int) -> Any:
         self._here.batch = i
-        return forward(ready, self.batches[i].inputs)
+        with told(ready, self.batches[i]):
+            return forward(ready, self.batches[i].inputs)
 
     def _from_here(self, model: PreTrainedModel) -> PreTrainedModel:
         """A copy in which every layer before this place hands on the last output of its stack."""

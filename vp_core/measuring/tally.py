@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vp_core.asking.batches import Batch
+from vp_core.asking.forward import forward
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import in_parallel, per_thread
 from vp_core.model.sharing import share
@@ -68,7 +69,7 @@ def tally(
             _add(seen, site.name, make(site, site.part(value).flatten(0, -2), real[site.decoder]))
 
         with torch.inference_mode(), observed(copy, sites, see):
-            copy(**batch.inputs)
+            forward(copy, batch)
         return seen
 
     total: dict[str, Stat] = {}

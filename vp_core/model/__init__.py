@@ -1,5 +1,6 @@
 """What a model is made of, whatever its family calls it; a model that came in is never changed.
 
+stack        what there is to know of a family
 families     what the parts are called in each family: the only file that knows
 projections  the six linear maps of every layer, and what belongs together in a layer
 blocks       heads, attention blocks and feed-forward networks as a whole

@@ -5,7 +5,7 @@ query heads share a key/value head (Llama) they count as one head, since they ca
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
 
@@ -48,7 +48,8 @@ class Block:
 class Sublayers:
     """The blocks of one layer and where they are: `heads` are the numbers of the live ones, each with `width` input
     coordinates of the module at `attention` (None: gone), in order; `ffn` is the module that ends the feed-forward network.
-    `decoder` says that the layer's outputs are a decoder's tokens.
+    `decoder` says that the layer's outputs are a decoder's tokens. `places` counts the heads that the module at `attention` has
+    room for where none can leave the others (each has its own position bias); None: as many as are live.
     """
 
     layer: int
@@ -57,6 +58,7 @@ class Sublayers:
     width: int
     ffn: str | None
     decoder: bool = False
+    places: int | None = None
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -70,7 +72,7 @@ class Sublayers:
         attention = None if Block(self.layer, "attention") in gone else self.attention
         heads = tuple(h for h in self.heads if attention and Block(self.layer, "head", h) not in gone)
         ffn = None if Block(self.layer, "ffn") in gone else self.ffn
-        return Sublayers(self.layer, attention, heads, self.width, ffn, self.decoder)
+        return replace(self, attention=attention, heads=heads, ffn=ffn)
 
 
 def find_sublayers(model: PreTrainedModel) -> tuple[Sublayers, ...]:
@@ -88,5 +90,11 @@ def _sublayers(layer: Layer) -> Sublayers:
     assert value.head_width
     heads = value.d_out // value.head_width
     return Sublayers(
-        value.layer, output.path, tuple(range(heads)), output.d_in // heads, ffn.path if ffn else None, output.decoder
+        value.layer,
+        output.path,
+        tuple(range(heads)),
+        output.d_in // heads,
+        ffn.path if ffn else None,
+        output.decoder,
+        heads if layer.fixed_heads else None,
     )

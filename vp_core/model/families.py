@@ -4,70 +4,22 @@ To support another one, add its names to FAMILIES.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from transformers import PretrainedConfig
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
-
-
-@dataclass(frozen=True)
-class Stack:
-    """One run of layers: `layers` is its path in the base model, with a * for each number; the rest are names in a layer.
-
-    See `model.projections.Layer` for what they are. `groups` is the setting that says among how many groups of weights the
-    layers are shared (None: every layer has its own). `decoder` are the types that see the tokens of a decoder. `pre_norm`
-    says that a sub-layer reads the residual stream through its layer norm, not the stream itself.
-    """
-
-    layers: str
-    modules: Mapping[str, str]
-    attention: str
-    head_size: str
-    activation: str | None = None
-    gate: str | None = None
-    split_size: str | None = None
-    groups: str | None = None
-    decoder: tuple[str, ...] = ()
-    pre_norm: bool = False
-
-
-@dataclass(frozen=True)
-class Family:
-    """One model family.
-
-    `attention_norm` is the layer norm right after the residual sum of the attention block where the classification head
-    reads the first token only, which `asking.evaluate` makes use of (None: it reads another), `first_position` the number
-    of the first token's position (RoBERTa counts from pad_token_id + 1 = 2). `bias_flags` are the switches of the
-    configuration that give the projections their biases, where a family may have none. `classifies_text` says whether
-    `vp_core.load.load_model` takes its sequence classifiers; the others are for those who bring their own batches.
-    """
-
-    stacks: tuple[Stack, ...]
-    attention_norm: str | None = None
-    first_position: int = 0
-    rotary: bool = False
-    bias_flags: tuple[str, ...] = ()
-    classifies_text: bool = True
-
-
-def _modules(*names: str) -> Mapping[str, str]:
-    """Module names in the order of TYPES; cross attention has the first four only."""
-    return MappingProxyType(dict(zip(TYPES, names, strict=False)))
-
-
-def _parts(prefix: str, *names: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}.{name}" for name in names)
-
+from vp_core.model.stack import Family, Stack, modules, parts
 
 _BERT = Family(
     (
         Stack(
             "encoder.layer.*",
-            _modules(
-                *_parts("attention.self", "query", "key", "value"),
+            modules(
+                *parts("attention.self", "query", "key", "value"),
                 "attention.output.dense",
                 "intermediate.dense",
                 "output.dense",
@@ -83,7 +35,7 @@ _DISTILBERT = Family(
     (
         Stack(
             "transformer.layer.*",
-            _modules(*_parts("attention", "q_lin", "k_lin", "v_lin", "out_lin"), "ffn.lin1", "ffn.lin2"),
+            modules(*parts("attention", "q_lin", "k_lin", "v_lin", "out_lin"), "ffn.lin1", "ffn.lin2"),
             attention="attention",
             head_size="attention_head_size",
             activation="ffn.activation",
@@ -95,7 +47,7 @@ _ALBERT = Family(
     (
         Stack(
             "encoder.albert_layer_groups.*.albert_layers.*",
-            _modules(*_parts("attention", "query", "key", "value", "dense"), "ffn", "ffn_output"),
+            modules(*parts("attention", "query", "key", "value", "dense"), "ffn", "ffn_output"),
             attention="attention",
             head_size="attention_head_size",
             activation="activation",
@@ -107,7 +59,7 @@ _GPT2 = Family(
     (
         Stack(
             "h.*",
-            _modules(*["attn.c_attn"] * 3, "attn.c_proj", "mlp.c_fc", "mlp.c_proj"),
+            modules(*["attn.c_attn"] * 3, "attn.c_proj", "mlp.c_fc", "mlp.c_proj"),
             attention="attn",
             head_size="head_dim",
             activation="mlp.act",
@@ -115,13 +67,14 @@ _GPT2 = Family(
             pre_norm=True,
         ),
     ),
+    reads_last=True,
 )
 _QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
 _VIT = Family(
     (
         Stack(
             "layers.*",
-            _modules(*_parts("attention", *_QKVO), "mlp.fc1", "mlp.fc2"),
+            modules(*parts("attention", *_QKVO), "mlp.fc1", "mlp.fc2"),
             attention="attention",
             head_size="head_dim",
             activation="mlp.activation_fn",
@@ -134,7 +87,7 @@ _VIT = Family(
 _BART_QKVO = ("q_proj", "k_proj", "v_proj", "out_proj")
 _BART_SELF = Stack(
     "encoder.layers.*",
-    _modules(*_parts("self_attn", *_BART_QKVO), "fc1", "fc2"),
+    modules(*parts("self_attn", *_BART_QKVO), "fc1", "fc2"),
     attention="self_attn",
     head_size="head_dim",
     activation="activation_fn",
@@ -145,22 +98,111 @@ _BART = Family(
         replace(_BART_SELF, layers="decoder.layers.*", decoder=TYPES),
         Stack(
             "decoder.layers.*",
-            _modules(*_parts("encoder_attn", *_BART_QKVO)),
+            modules(*parts("encoder_attn", *_BART_QKVO)),
             attention="encoder_attn",
             head_size="head_dim",
             decoder=("query", "attention_output"),
         ),
     ),
+    reads_end=True,
 )
+ROTARY_NOTE = (
+    "Query and key keep the full width of their heads: rotary positions turn coordinates in pairs, so a removed row saves "
+    "its own product only, not its partner's."
+)
+_POSITIONS_NOTE = (
+    "Query and key keep the full width of their heads: they also meet embeddings of relative positions, so a removed row saves "
+    "its own product only, not its partner's."
+)
+_MPNET = Family(
+    (
+        Stack(
+            "encoder.layer.*",
+            modules(*parts("attention.attn", "q", "k", "v", "o"), "intermediate.dense", "output.dense"),
+            attention="attention.attn",
+            head_size="attention_head_size",
+            activation="intermediate.intermediate_act_fn",
+            total_size="all_head_size",
+            fixed_heads=True,
+            scales_by_width=True,
+        ),
+    ),
+    attention_norm="attention.LayerNorm",
+    first_position=2,
+)
+_DEBERTA_V2 = Family(
+    (
+        replace(
+            _BERT.stacks[0],
+            modules=modules(
+                *parts("attention.self", "query_proj", "key_proj", "value_proj"),
+                "attention.output.dense",
+                "intermediate.dense",
+                "output.dense",
+            ),
+            full_heads=_POSITIONS_NOTE,
+            positions_too=True,
+        ),
+    ),
+)
+_MODERNBERT = Family(
+    (
+        Stack(
+            "layers.*",
+            modules(*["attn.Wqkv"] * 3, "attn.Wo", "mlp.Wi", "mlp.Wo"),
+            attention="attn",
+            head_size="head_dim",
+            gate="mlp.Wi",
+            pre_norm=True,
+            full_heads=ROTARY_NOTE,
+        ),
+    ),
+    rotary=True,
+    bias_flags=("attention_bias", "mlp_bias"),
+)
+
+
+def _t5(part: str, ffn: str, inner: tuple[str, str], **settings: Any) -> Stack:
+    """Self attention and the feed-forward network of one of T5's halves; the latter is `gate`d by its configuration."""
+    return Stack(
+        f"{part}.block.*",
+        modules(*parts("layer.0.SelfAttention", *"qkvo"), *parts(f"{ffn}.DenseReluDense", *inner)),
+        attention="layer.0.SelfAttention",
+        head_size="key_value_proj_dim",
+        pre_norm=True,
+        stream=("layer.0", ffn),
+        fixed_heads=True,
+        **settings,
+    )
+
+
+def _t5_stacks(gated: bool) -> tuple[Stack, ...]:
+    first, second = "layer.1", "layer.2"
+    names = ("wi_1", "wo") if gated else ("wi", "wo")
+    encoder, decoder = (
+        {"gate" if gated else "activation": f"{ffn}.DenseReluDense.{'wi_0' if gated else 'act'}"} for ffn in (first, second)
+    )
+    cross = replace(
+        _t5("decoder", second, names),
+        modules=modules(*parts("layer.1.EncDecAttention", *"qkvo")),
+        attention="layer.1.EncDecAttention",
+        stream=("layer.1", second),
+        decoder=("query", "attention_output"),
+    )
+    return _t5("encoder", first, names, **encoder), _t5("decoder", second, names, decoder=TYPES, **decoder), cross
+
+
+_T5 = Family(_t5_stacks(False), gated=_t5_stacks(True), bare=True, reads_end=True)
 _LLAMA = Family(
     (
         Stack(
             "layers.*",
-            _modules(*_parts("self_attn", *_QKVO), "mlp.up_proj", "mlp.down_proj"),
+            modules(*parts("self_attn", *_QKVO), "mlp.up_proj", "mlp.down_proj"),
             attention="self_attn",
             head_size="head_dim",
             gate="mlp.gate_proj",
             pre_norm=True,
+            full_heads=ROTARY_NOTE,
         ),
     ),
     rotary=True,
@@ -171,7 +213,13 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "bert": _BERT,
         "roberta": replace(_BERT, first_position=2),
+        "xlm-roberta": replace(_BERT, first_position=2),
+        "camembert": replace(_BERT, first_position=2),
         "electra": _BERT,
+        "mpnet": _MPNET,
+        "deberta-v2": _DEBERTA_V2,
+        "modernbert": _MODERNBERT,
+        "t5": _T5,
         "distilbert": _DISTILBERT,
         "albert": _ALBERT,
         "gpt2": _GPT2,
@@ -183,13 +231,49 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 """Keyed by `config.model_type`, compared whole: "distilbert" contains "bert"."""
 
 
+WHY_NOT: Mapping[str, str] = MappingProxyType(
+    {
+        "deberta": "query, key and value of each head lie interleaved in one matrix",
+        "funnel": "its layers have different lengths",
+        "longformer": "it has further query, key and value matrices for global tokens",
+        "big_bird": "its attention is sparse",
+        "convbert": "convolutions take part in its attention",
+        "squeezebert": "its matrices are grouped convolutions",
+        "mobilebert": "its layers have several feed-forward networks each",
+        "xlnet": "its attention runs in two streams",
+        "reformer": "its attention hashes tokens",
+    }
+)
+"""Model types that people ask for and that do not fit in, with what stands in the way."""
+
+
+def text_families() -> tuple[str, ...]:
+    """The model types whose text classifiers a study takes, in the order of the alphabet."""
+    return tuple(sorted(name for name, family in FAMILIES.items() if family.classifies_text))
+
+
 def family_of(model_type: str) -> Family:
-    """The family of a `config.model_type`; VPError names what is supported."""
+    """The family of a `config.model_type`; VPError says why it is not supported, if that is known, and what is."""
     if model_type not in FAMILIES:
-        raise VPError(f"The model type {model_type!r} is not supported: use a model of one of {', '.join(sorted(FAMILIES))}.")
+        why = f" ({WHY_NOT[model_type]})" if model_type in WHY_NOT else ""
+        others = ", ".join(text_families())
+        raise VPError(f"The model type {model_type!r} is not supported{why}: use a text classifier of one of {others}.")
     return FAMILIES[model_type]
+
+
+def stacks_of(config: PretrainedConfig) -> tuple[Stack, ...]:
+    """The runs of layers of a model with this configuration; VPError for a family that is not supported."""
+    family = family_of(config.model_type)
+    return family.gated if family.gated and config.is_gated_act else family.stacks
+
+
+_NO_LIMIT = 1_000_000
+"""Tokens that a model without a last position takes: more than anybody has."""
 
 
 def longest_input(config: PretrainedConfig) -> int:
     """The number of tokens the model has positions for; VPError for a family that is not supported."""
-    return config.max_position_embeddings - family_of(config.model_type).first_position
+    family = family_of(config.model_type)
+    if not hasattr(config, "max_position_embeddings"):  # T5's positions are relative: there is no last one
+        return _NO_LIMIT
+    return config.max_position_embeddings - family.first_position

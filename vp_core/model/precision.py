@@ -5,6 +5,7 @@ import warnings
 import torch
 from torch import nn
 from torch.ao.nn.quantized.dynamic import Linear as QuantisedLinear
+from transformers.pytorch_utils import Conv1D
 
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import PRECISIONS
@@ -16,7 +17,7 @@ def in_precision(model: Model, precision: str) -> Model:
     """The model in another arithmetic; `model` itself is not changed, and is returned as it is for float32.
 
     int8 is torch's own dynamic quantisation: weights of every `nn.Linear` to 8 bits by row, activations to 8 bits by tensor
-    as they come; embeddings, norms and attention products stay float32 (so does GPT-2's `Conv1D` before squeezing). It is
+    as they come (GPT-2's `Conv1D` as the `nn.Linear` that it is); embeddings, norms and attention products stay float32. It is
     deprecated in favour of torchao, whose int8 layers were slower than float32 on processors without compilation (measured
     in docs/speed.md). Raises VPError for an unknown precision.
     """
@@ -31,7 +32,18 @@ def in_precision(model: Model, precision: str) -> Model:
         how = {nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning, UserWarning))
-            return torch.ao.quantization.quantize_dynamic(share(model), how, inplace=True)
+            return torch.ao.quantization.quantize_dynamic(_in_linear_maps(share(model)), how, inplace=True)
+    return model
+
+
+def _in_linear_maps(model: Model) -> Model:
+    """`model` with an `nn.Linear` in place of each `Conv1D`, which keeps its weight transposed; in place."""
+    for path, module in list(model.named_modules()):
+        if isinstance(module, Conv1D):
+            inputs, outputs = module.weight.shape
+            linear = nn.Linear(inputs, outputs, device="meta")
+            linear.weight, linear.bias = nn.Parameter(module.weight.detach().T.contiguous(), requires_grad=False), module.bias
+            model.set_submodule(path, linear)
     return model
 
 

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from vp_core.ground.errors import VPError
-from vp_core.model.families import Stack, family_of
+from vp_core.model.families import family_of, stacks_of
+from vp_core.model.stack import Stack
 
 CONSUMERS = {"value": "attention_output", "ffn_in": "ffn_out"}
 """Whose matrix reads a type's output (value: mixed over tokens by attention; ffn_in: after the activation)."""
@@ -27,8 +28,9 @@ class Projection:
     is its rows from `start` on. `consumer` is the path of the projection that reads its output (None where the output meets
     another one in a dot product, query and key, or goes to the residual stream), `head_width` the number of coordinates of
     a head (None outside query, key and value). `gate` is the path of the matrix that is multiplied onto it (Llama's gated
-    FFN); its neuron is then one input coordinate of the consumer, and both matrices lose the row. `decoder` says that it
-    sees the tokens of an encoder-decoder's decoder.
+    FFN) and `gate_start` where its rows begin there; its neuron is then one input coordinate of the consumer, and both matrices
+    lose the row. `decoder` says that it sees the tokens of an encoder-decoder's decoder. `tokens_of` is the path of the module
+    whose first input are the tokens, where the projection is used on something else too (DeBERTa: on positions).
     """
 
     layer: int
@@ -41,6 +43,8 @@ class Projection:
     start: int = 0
     gate: str | None = None
     decoder: bool = False
+    gate_start: int = 0
+    tokens_of: str | None = None
 
     @property
     def name(self) -> str:
@@ -58,9 +62,11 @@ class Layer:
     """What belongs together in one attention block and its feed-forward network, as `vp_core.squeezing.squeeze` needs it.
 
     `attention` is the path of the module that cuts its three projections into heads, `head_size` the name of its attribute
-    with the width of a head, `split_size` that of a fused projection's parts. `queries_per_key` heads of the query share
-    a head of key and value; `rotary` positions rotate pairs of query and key coordinates. The layer runs `uses` times in a
-    forward pass (ALBERT shares it).
+    with the width of a head, `total_size` that of all heads, `split_size` that of a fused projection's parts.
+    `queries_per_key` heads of the query share a head of key and value; `rotary` positions turn pairs of query and key
+    coordinates. The layer runs `uses` times in a forward pass (ALBERT shares it). `full_heads`, `fixed_heads` and
+    `scales_by_width` are as in `vp_core.model.stack.Stack`. `turns` says that scores stay the same when query and key get
+    another basis: not where positions turn them, or have matrices of their own.
     """
 
     projections: Mapping[str, Projection]
@@ -71,6 +77,11 @@ class Layer:
     queries_per_key: int
     rotary: bool
     uses: int = 1
+    full_heads: str | None = None
+    fixed_heads: bool = False
+    scales_by_width: bool = False
+    total_size: str | None = None
+    turns: bool = True
 
 
 def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
@@ -86,8 +97,7 @@ def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
 def layer_paths(model: PreTrainedModel) -> list[tuple[Stack, str]]:
     """(the names in it, its path) of every layer, of a squeezed model too; VPError for a family that is not supported."""
     base = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
-    stacks = family_of(model.config.model_type).stacks
-    return [(stack, path) for stack in stacks for path in _numbered(model, base + stack.layers)]
+    return [(stack, path) for stack in stacks_of(model.config) for path in _numbered(model, base + stack.layers)]
 
 
 def find_projections(model: PreTrainedModel) -> tuple[Projection, ...]:
@@ -111,7 +121,7 @@ def _layer(model: PreTrainedModel, stack: Stack, path: str, number: int, rotary:
     used: dict[str, int] = {}
     for type_, name in stack.modules.items():
         rows, d_in = _shape(model.get_submodule(f"{path}.{name}"))
-        rows //= list(stack.modules.values()).count(name)
+        rows //= list(stack.modules.values()).count(name) + (name == stack.gate)
         consumer = CONSUMERS.get(type_)
         projections[type_] = Projection(
             layer=number,
@@ -121,9 +131,10 @@ def _layer(model: PreTrainedModel, stack: Stack, path: str, number: int, rotary:
             d_out=rows,
             consumer=f"{path}.{stack.modules[consumer]}" if consumer else None,
             head_width=width if type_ in ("query", "key", "value") else None,
-            start=used.get(name, 0),
+            start=used.get(name, rows if name == stack.gate else 0),
             gate=f"{path}.{stack.gate}" if stack.gate and type_ == "ffn_in" else None,
             decoder=type_ in stack.decoder,
+            tokens_of=f"{path}.{stack.attention}" if stack.positions_too and type_ in ("query", "key") else None,
         )
         used[name] = used.get(name, 0) + rows
     return Layer(
@@ -135,6 +146,11 @@ def _layer(model: PreTrainedModel, stack: Stack, path: str, number: int, rotary:
         queries_per_key=projections["query"].d_out // projections["key"].d_out,
         rotary=rotary,
         uses=uses_of(model, stack),
+        full_heads=stack.full_heads,
+        fixed_heads=stack.fixed_heads,
+        scales_by_width=stack.scales_by_width,
+        total_size=stack.total_size,
+        turns=not rotary and (not stack.positions_too or bool(getattr(attention, "share_att_key", False))),
     )
 
 
@@ -165,6 +181,13 @@ def weight_of(model: nn.Module, projection: Projection) -> Tensor:
     """A projection's weight (d_out, d_in), a view."""
     module = linear_map(model, projection.path)
     return as_rows(module, module.weight)[projection.start : projection.start + projection.d_out]
+
+
+def gate_weight_of(model: nn.Module, projection: Projection) -> Tensor:
+    """The weight (d_out, d_in) of the gate of a projection that has one, a view."""
+    assert projection.gate
+    module = linear_map(model, projection.gate)
+    return as_rows(module, module.weight)[projection.gate_start : projection.gate_start + projection.d_out]
 
 
 def last_attention_norm(model: PreTrainedModel) -> str | None:

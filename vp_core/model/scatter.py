@@ -74,6 +74,11 @@ class ScatterLinear(nn.Module):
         if shape.gathers:
             self.register_buffer("in_index", torch.empty(shape.columns, dtype=torch.long, device="meta"))
 
+    @property
+    def weight(self) -> Tensor | None:
+        """The matrix that is multiplied, None if there is none: T5 asks its maps for their dtype."""
+        return None if self.linear is None else self.linear.weight
+
     def forward(self, x: Tensor) -> Tensor:
         """(…, d_in) → (…, width or rows)."""
         shape, lead = self.shape, x.shape[:-1]

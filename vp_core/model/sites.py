@@ -8,6 +8,7 @@
 them, in whatever thread and for whatever purpose.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class Site:
     """Where to look: what goes into (`inputs`) or comes out of the module at `path`, coordinates `start` to `start + width`.
 
     `width` None means all from `start` on. `name` is the observer's own; `decoder` says that the tokens which pass are those of
-    an encoder-decoder's decoder.
+    an encoder-decoder's decoder. With `tokens_of`, the path of a module, only what that one's first input passes counts
+    (`vp_core.model.projections.Projection`).
     """
 
     name: str
@@ -35,6 +37,7 @@ class Site:
     start: int = 0
     width: int | None = None
     decoder: bool = False
+    tokens_of: str | None = None
 
     def part(self, value: Any) -> Tensor:
         """A view of this site's coordinates (…, width) in what passed there, (…, n) or a tuple that begins with it.
@@ -52,17 +55,17 @@ class Enough(Exception):
 
 def input_site(p: Projection, name: str | None = None) -> Site:
     """What a projection reads (…, d_in), under its own name or another."""
-    return Site(name or p.name, p.path, True, 0, p.d_in, p.decoder)
+    return Site(name or p.name, p.path, True, 0, p.d_in, p.decoder, p.tokens_of)
 
 
 def output_site(p: Projection, name: str | None = None) -> Site:
     """What a projection puts out (…, d_out), its rows only where one module holds several; under its own name or another."""
-    return Site(name or p.name, p.path, False, p.start, p.d_out, p.decoder)
+    return Site(name or p.name, p.path, False, p.start, p.d_out, p.decoder, p.tokens_of)
 
 
 def neuron_site(p: Projection) -> Site:
     """A projection's neurons (…, d_out): its output, or under a gate the product, which is what the consumer reads."""
-    return Site(p.name, p.consumer, True, p.start, p.d_out, p.decoder) if p.gate and p.consumer else output_site(p)
+    return Site(p.name, p.consumer, True, 0, p.d_out, p.decoder) if p.gate and p.consumer else output_site(p)
 
 
 @contextmanager
@@ -77,7 +80,10 @@ def observed(model: nn.Module, sites: Iterable[Site], see: Callable[[Site, Any],
     handles: list[Any] = []
     try:
         for site in sites:
-            handles.append(_place(model.get_submodule(site.path), site, see))
+            tokens = threading.local() if site.tokens_of else None
+            if tokens is not None:
+                handles.append(_remember(model.get_submodule(site.tokens_of), tokens))
+            handles.append(_place(model.get_submodule(site.path), site, see, tokens))
         yield
     finally:
         for handle in handles:
@@ -92,17 +98,27 @@ def forward(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
         return None
 
 
-def _place(module: nn.Module, site: Site, see: Callable[[Site, Any], Any]) -> Any:
-    """The handle of the hook that calls `see` for one site."""
+def _remember(module: nn.Module, tokens: threading.local) -> Any:
+    """The handle of a hook that keeps what goes into `module`, thread by thread."""
+
+    def before(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        tokens.now = args[0] if args else named[_INPUT]
+
+    return module.register_forward_pre_hook(before, with_kwargs=True)
+
+
+def _place(module: nn.Module, site: Site, see: Callable[[Site, Any], Any], tokens: threading.local | None) -> Any:
+    """The handle of the hook that calls `see` for one site, if its input is what `tokens` keeps (None: always)."""
 
     def before(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any] | None:
-        new = see(site, args[0] if args else named[_INPUT])
+        given = args[0] if args else named[_INPUT]
+        new = see(site, given) if tokens is None or given is tokens.now else None
         if new is None:
             return None
         return ((new, *args[1:]), named) if args else (args, named | {_INPUT: new})
 
-    def after(_module: nn.Module, _args: Any, output: Any) -> Any:
-        return see(site, output)
+    def after(_module: nn.Module, args: Any, output: Any) -> Any:
+        return see(site, output) if tokens is None or args[0] is tokens.now else None
 
     if site.inputs:
         return module.register_forward_pre_hook(before, with_kwargs=True)

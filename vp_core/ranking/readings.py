@@ -5,7 +5,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.measuring.covariance import READ_AT
-from vp_core.model.projections import as_rows, linear_map, weight_of
+from vp_core.model.projections import as_rows, gate_weight_of, linear_map, weight_of
 from vp_core.model.units import UnitGroup
 from vp_core.ranking.evidence import Evidence
 
@@ -14,7 +14,7 @@ def weights(model: PreTrainedModel, group: UnitGroup) -> Tensor:
     """(units, weights of a unit) float64: its rows, with those of a gate, and its columns in the consumer."""
     parts = []
     for p, rows in group.rows:
-        matrices = [weight_of(model, p), *([model.get_submodule(p.gate).weight] if p.gate else [])]
+        matrices = [weight_of(model, p), *([gate_weight_of(model, p)] if p.gate else [])]
         parts += [matrix[rows].flatten(1) for matrix in matrices]
     if group.consumer is not None and group.columns is not None:
         parts.append(weight_of(model, group.consumer)[:, group.columns].movedim(0, 1).flatten(1))

@@ -38,7 +38,7 @@ def principal(model: Model, covariances: Covariances) -> tuple[Model, Covariance
         turn = _Turn(model, layer, edited)
         value = turn.values(covariances[f"{layer.projections['value'].layer}.context"].matrix())
         maps = {"context": value}
-        if not layer.rotary:
+        if layer.turns:
             maps |= turn.pairs(covariances)
         for site, by_head in maps.items():
             name = f"{layer.projections['value'].layer}.{site}"

@@ -90,7 +90,7 @@ def _remove(model: nn.Module, projection: Projection, rows: Tensor, constants: T
     # The neuron is the product with the gate: both rows go, and what the consumer made of its constant joins its bias.
     assert projection.consumer
     gate, gate_weight, gate_bias = _copies(model, projection.gate, edited)
-    as_rows(gate, gate_weight)[rows] = 0
-    bias[rows] = gate_bias[rows] = 0
+    as_rows(gate, gate_weight)[projection.gate_start + rows] = 0
+    bias[projection.start + rows] = gate_bias[projection.gate_start + rows] = 0
     reader, reader_weight, reader_bias = _copies(model, projection.consumer, edited)
     reader_bias += as_rows(reader, reader_weight)[:, rows] @ values

@@ -25,6 +25,7 @@ from vp_core.measuring.layerwise import Walk, check_once, layer_modules
 from vp_core.measuring.measured import HELD_OUT
 from vp_core.model.projections import Layer, Projection, find_layers, layer_paths, weight_of
 from vp_core.model.sites import Site, input_site, output_site
+from vp_core.model.stack import Stack
 from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import Solved, prune
@@ -68,7 +69,7 @@ def refit(
         for stages in (ATTENTION, FFN):  # a decoder layer has two attention blocks before its feed-forward network
             for number in numbers:
                 for members in _sharing(stages, layers[number]):
-                    residual = _residual(members[0], stacks[number].pre_norm, path, layers[number].projections)
+                    residual = _residual(members[0], stacks[number], path, layers[number].projections)
                     work.solve(members, residual, _live(members[0], layers[number], plan))
         work.step()
         yield Progress(work.dense.position, len(work.dense.paths))
@@ -84,13 +85,15 @@ def _sharing(stages: Sequence[Sequence[str]], layer: Layer) -> Iterator[list[Pro
                 yield members
 
 
-def _residual(first: Projection, pre_norm: bool, path: str, projections: Mapping[str, Projection]) -> list[Site]:
+def _residual(first: Projection, stack: Stack, path: str, projections: Mapping[str, Projection]) -> list[Site]:
     """Where to see what the residual stream holds as a projection writes into it; the sum, if there are several parts."""
     if first.type not in ("attention_output", "ffn_out"):
         return []
-    if not pre_norm:  # the sub-layer reads the stream itself
+    if not stack.pre_norm:  # the sub-layer reads the stream itself
         reader = "query" if first.type == "attention_output" else "ffn_in"
         return [input_site(projections[reader], "residual")]
+    if stack.stream:
+        return [Site("residual", f"{path}.{stack.stream[first.type == 'ffn_out']}", inputs=True)]
     parts = [Site("residual", path, inputs=True)]
     if first.type == "ffn_out":
         parts.append(output_site(projections["attention_output"], "residual, attention"))

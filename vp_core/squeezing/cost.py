@@ -5,7 +5,7 @@ The formula, per token of a text of T tokens, over all layers:
     FLOPs = 2·(weights of the six projections) + 2·T·Σ_heads (width of query and key + width of value)
 
 A weight costs a multiplication and an addition. The second part are the products QKᵀ and AV of attention. Embeddings, norms,
-softmax and the classification head are not counted.
+softmax and the classification head are not counted, nor is what positions cost in the scores (DeBERTa).
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tenso
         here = sum(p.weights_of_a_row * p.d_out for p in projections.values())
         columns = {t: p.d_in for t, p in projections.items()}
         kept = {t: len(r) for t, r in found.rows.items()}
-        if layer.rotary:
+        if layer.full_heads:
             columns["attention_output"] = kept["value"] * layer.queries_per_key
             widths = 2 * projections["query"].d_out
         else:
@@ -113,7 +113,8 @@ def flops_per_token(model: PreTrainedModel, length: int) -> int:
     for stack, path in layer_paths(model):
         modules = {name: model.get_submodule(f"{path}.{name}") for name in {*stack.modules.values(), stack.gate} - {None}}
         attention = model.get_submodule(f"{path}.{stack.attention}")
-        queries = _width(modules[stack.modules["query"]])
+        name = stack.modules["query"]
+        queries = _width(modules[name]) // list(stack.modules.values()).count(name)
         if stack.split_size:
             queries = getattr(attention, stack.split_size)
         total += uses_of(model, stack) * (2 * sum(_weights(m) for m in modules.values()) + 2 * length * 2 * queries)

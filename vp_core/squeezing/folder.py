@@ -19,10 +19,11 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.ground.errors import VPError
+from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.hub import quiet_transformers
 from vp_core.ground.store import load_tensors, save_tensors, write_failure
-from vp_core.model.families import FAMILIES
+from vp_core.model.families import FAMILIES, family_of
+from vp_core.model.stack import Family
 from vp_core.squeezing.squeeze import Squeezed, install
 
 FORMAT = "variance-pruning squeezed model 1"
@@ -106,7 +107,7 @@ def load_pruned(folder: str | Path) -> PreTrainedModel:
     except VPError:
         raise
     except Exception as error:  # json, transformers and torch share no base class
-        raise VPError(f"The folder {str(folder)!r} cannot be loaded ({_reason(error)}): prune and save again.") from error
+        raise VPError(f"The folder {str(folder)!r} cannot be loaded ({one_line(error)}): prune and save again.") from error
     return model.eval()
 
 
@@ -118,7 +119,7 @@ def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: 
     """
     if hasattr(pruned, "squeezed"):
         raise VPError("A squeezed model has shapes that transformers does not know: export the pruned model before squeezing.")
-    pruned = _with_all_biases(pruned, FAMILIES[pruned.config.model_type].bias_flags)
+    pruned = _with_all_biases(pruned, family_of(pruned.config.model_type))
     with new_folder(folder) as place:
         pruned.save_pretrained(place)
         if tokenizer is not None:
@@ -209,7 +210,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         known = facts["format"] == FORMAT
         facts["model_type"], facts["class"], facts["sha256"], facts["tied"], facts["squeezed"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VPError(f"{str(folder / ABOUT)!r} is broken ({_reason(error)}): prune and save again.") from error
+        raise VPError(f"{str(folder / ABOUT)!r} is broken ({one_line(error)}): prune and save again.") from error
     if not known:
         raise VPError(f"{str(folder / ABOUT)!r} has the format {facts['format']!r}: this version reads {FORMAT!r}.")
     return facts
@@ -226,16 +227,20 @@ def _model_class(folder: Path, facts: Mapping[str, Any]) -> type[PreTrainedModel
     return found
 
 
-def _with_all_biases(pruned: PreTrainedModel, flags: tuple[str, ...]) -> PreTrainedModel:
+def _with_all_biases(pruned: PreTrainedModel, family: Family) -> PreTrainedModel:
     """The same model with the biases its configuration can switch on, zeros where it had none; VPError if it has others."""
-    config = type(pruned.config).from_dict(pruned.config.to_dict() | dict.fromkeys(flags, True))
+    config = type(pruned.config).from_dict(pruned.config.to_dict() | dict.fromkeys(family.bias_flags, True))
     with torch.device("meta"):
         wider = type(pruned)(config)
     have = dict([*pruned.named_parameters(remove_duplicate=False), *pruned.named_buffers(remove_duplicate=False)])
     wanted = [*wider.named_parameters(remove_duplicate=False), *wider.named_buffers(remove_duplicate=False)]
     if lost := have.keys() - dict(wanted).keys():
-        raise VPError(f"A {pruned.config.model_type} model of transformers has no {min(lost)}: save it squeezed instead.")
-    if not flags:
+        name = "constants go into biases, and a" if family.bare else "a"
+        raise VPError(
+            f"This model cannot be written in the format of transformers: {name} {pruned.config.model_type} model there has no "
+            f"{min(lost)}: save it squeezed instead."
+        )
+    if not family.bias_flags:
         return pruned
     _assign(wider, {n: have[n] if n in have else torch.zeros(t.shape, dtype=pruned.dtype) for n, t in wanted})
     if pruned.can_generate():
@@ -246,8 +251,3 @@ def _with_all_biases(pruned: PreTrainedModel, flags: tuple[str, ...]) -> PreTrai
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200].rstrip(".")

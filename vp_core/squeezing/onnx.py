@@ -1,19 +1,30 @@
-"""ONNX files of squeezed (or any other) models, checked against torch before they are kept."""
+"""ONNX files of squeezed (or any other) text classifiers, checked against torch before they are kept."""
 
 import importlib.util
+import inspect
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.ground.errors import VPError
+from vp_core.asking.batches import Batch
+from vp_core.asking.forward import told
+from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.store import atomic
+from vp_core.model.families import family_of, longest_input
+from vp_core.model.sharing import share
 from vp_core.squeezing.timing import random_texts
 
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
+LONGEST = 512
+"""Tokens of the longest text that a file is checked with."""
 
 
 def require_onnx() -> None:
@@ -23,45 +34,104 @@ def require_onnx() -> None:
         raise VPError(f"ONNX needs {', '.join(missing)}: install the extra, pip install -r requirements-onnx.txt.")
 
 
-def export_onnx(model: PreTrainedModel, path: str | Path) -> Path:
-    """Write a text model as ONNX with free batch and length; its outputs are compared with torch's on a batch with padding.
+def export_onnx(model: PreTrainedModel, path: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
+    """Write a text classifier as ONNX, free in batch and length, once onnxruntime has answered as torch does at other sizes.
 
-    Inputs `input_ids` and `attention_mask` (batch, tokens), output `logits`. Raises VPError if the extra `onnx` is not
-    installed, if the export fails, or if onnxruntime answers otherwise; then no file is left.
+    Its inputs, (batch, tokens) each, are all that `tokenizer` makes: `input_ids`, `attention_mask` and, of a model that has
+    segments, `token_type_ids`, which pairs need (without a tokeniser: what the model takes). Its output is `logits`. Raises
+    VPError if the extra `onnx` is not installed, if the export fails, or if onnxruntime answers otherwise; then no file is
+    left.
     """
     require_onnx()
-    example = random_texts(model.config, 3, 12)
-    example["attention_mask"][1, 7:] = 0
+    names = input_names(model, tokenizer)
+    example = _texts(model.config, names, 3, 12, tokenizer, seed=0)
     batch, tokens = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("tokens", min=2, max=4096)
     with atomic(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators that no model here has
+        logging.getLogger("onnxscript").setLevel(logging.ERROR)
         try:
             program = torch.onnx.export(
-                model.eval(), (), kwargs=example, dynamo=True, verbose=False, output_names=["logits"],
-                dynamic_shapes={name: {0: batch, 1: tokens} for name in example},
+                _Logits(model).eval(), (), kwargs={"inputs": example}, dynamo=True, verbose=False, output_names=["logits"],
+                input_names=names, dynamic_shapes={"inputs": {name: {0: batch, 1: tokens} for name in example}},
             )  # fmt: skip
             assert program is not None
             program.save(str(temporary))
-        except Exception as error:  # the exporter raises many kinds
-            reason = str(error).strip().splitlines()[0][:160]
+        except Exception as error:  # the exporter raises many kinds, the reason is in what caused it
+            reason = one_line(error.__cause__ or error, 160)
             raise VPError(
                 f"This {model.config.model_type} model cannot be written as ONNX ({reason}): save it with save_pruned."
             ) from error
-        difference = _difference(model, temporary)
+        difference = max(_differences(model, temporary, names, tokenizer))
         if not difference <= TOLERANCE:
             raise VPError(f"onnxruntime's answers differ from torch's by {difference:.1g}: the ONNX file was not kept.")
     return Path(path)
 
 
-def _difference(model: PreTrainedModel, path: Path) -> float:
-    """Largest difference of logits between onnxruntime and torch, relative to the largest logit, at other sizes."""
+def input_names(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> list[str]:
+    """What an ONNX file of the model takes: what its tokeniser makes and its forward pass knows."""
+    segments = getattr(model.config, "type_vocab_size", 0) > 1
+    made = tokenizer.model_input_names if tokenizer else ["token_type_ids"] if segments else []
+    takes = inspect.signature(model.forward).parameters
+    known = [name for name in ("token_type_ids",) if name in made and name in takes]
+    return ["input_ids", "attention_mask", *known]
+
+
+class _Logits(nn.Module):
+    """The model as a function from inputs to logits (batch, outputs): no caches, no checks that only some batches pass."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.family = family_of(model.config.model_type)
+        self.model = share(model)
+        if any(stack.fixed_heads for stack in self.family.stacks) and model._supports_sdpa:
+            self.model.set_attn_implementation("eager")  # the exporter knows no SDPA with a position bias
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        model: Any = self.model
+        if self.family.reads_end:
+            return self._at_the_end(model, inputs)
+        return model(**inputs, **({"use_cache": False} if self.family.reads_last else {})).logits
+
+    def _at_the_end(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        """What the model's own code does with a check of the batch in between: the state of each text's last end token."""
+        ids = inputs["input_ids"]
+        shifted = {"decoder_input_ids": model._shift_right(ids)} if hasattr(model, "_shift_right") else {}
+        states = getattr(model, model.base_model_prefix)(**inputs, **shifted, use_cache=False)[0]
+        places = torch.arange(ids.shape[1], device=ids.device) * ids.eq(model.config.eos_token_id)
+        return model.classification_head(states[torch.arange(ids.shape[0], device=ids.device), places.argmax(dim=1)])
+
+
+def _texts(
+    config: PretrainedConfig, names: list[str], batch: int, length: int, tokenizer: PreTrainedTokenizerBase | None, seed: int
+) -> dict[str, Tensor]:
+    """Random texts (batch, length), all but the first with padding where the tokeniser puts it, in two segments."""
+    found = random_texts(config, batch, length, seed)
+    left = tokenizer is not None and tokenizer.padding_side == "left"
+    pad = next((i for i in (config.pad_token_id, tokenizer.pad_token_id if tokenizer else None) if i is not None), 0)
+    for row in range(1, batch):
+        own = max(length - 1 - length * row // (2 * batch), 1)
+        rest = slice(0, length - own) if left else slice(own, length)
+        if family_of(config.model_type).reads_end and not left:
+            found["input_ids"][row, own - 1] = config.eos_token_id
+        found["input_ids"][row, rest], found["attention_mask"][row, rest] = pad, 0
+    if "token_type_ids" in names:
+        second = torch.arange(length) >= length // 2
+        found["token_type_ids"] = (second & found["attention_mask"].bool()).long() * (getattr(config, "type_vocab_size", 1) > 1)
+    return {name: found[name] for name in names}
+
+
+def _differences(
+    model: PreTrainedModel, path: Path, names: list[str], tokenizer: PreTrainedTokenizerBase | None
+) -> Iterator[float]:
+    """Largest difference of logits between onnxruntime and torch, relative to the largest logit, at several other sizes."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    inputs = random_texts(model.config, 2, 20, seed=1)
-    inputs["attention_mask"][0, 15:] = 0
-    with torch.inference_mode():
-        expected = model(**inputs).logits
-    (logits, *_) = session.run(["logits"], {name: value.numpy() for name, value in inputs.items()})
-    return float((torch.from_numpy(logits) - expected).abs().max() / expected.abs().max())
+    longest = min(longest_input(model.config), LONGEST, tokenizer.model_max_length if tokenizer else LONGEST)
+    for number, (batch, length) in enumerate([(1, 2), (1, longest), (2, 20), (5, 9)], 1):
+        inputs = _texts(model.config, names, batch, min(length, longest), tokenizer, seed=number)
+        with torch.inference_mode(), told(model, Batch(inputs, np.arange(batch))):
+            expected = model(**inputs).logits
+        (logits,) = session.run(["logits"], {name: value.numpy() for name, value in inputs.items()})
+        yield float((torch.from_numpy(logits) - expected).abs().max() / expected.abs().max())

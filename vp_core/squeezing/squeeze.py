@@ -6,8 +6,8 @@ padded with zeros to a common one, so that each layer runs transformers' own att
 narrower heads. Exact in evaluation; in training dropout on the attention weights does not touch the constants.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
-from vp_core.model.projections import Layer, Projection, as_rows, find_layers, linear_map, weight_of
+from vp_core.model.families import family_of
+from vp_core.model.projections import Layer, Projection, find_layers, gate_weight_of, linear_map, weight_of
 from vp_core.model.scatter import Shape, aligned, empty, filled
 from vp_core.model.sharing import Model, share
 from vp_core.ranking.plan import Plan
@@ -23,10 +24,6 @@ from vp_core.replacing.prune import check_plan
 from vp_core.squeezing.cost import Cost, cost
 from vp_core.squeezing.survivors import Head, Survivors, survivors
 
-ROTARY_NOTE = (
-    "Query and key keep the full width of their heads: rotary positions turn coordinates in pairs, so a removed row saves "
-    "its own product only, not its partner's."
-)
 _HEADED = ("query", "key", "value")
 _NO_ROWS = torch.empty(0, dtype=torch.long)
 
@@ -68,16 +65,18 @@ def squeeze(pruned: Model, plan: Plan) -> Model:
     layers = find_layers(pruned)
     check_plan(plan, [p for layer in layers for p in layer.projections.values()])
     model = share(pruned)
-    if model.config._attn_implementation != "sdpa":
+    if model.config._attn_implementation != "sdpa" and model._supports_sdpa:
         model.set_attn_implementation("sdpa")
     biases = [_bias(model, layer.projections["query"]) for layer in layers]
     result = Squeezed(cost(layers, plan, biases))
+    bare = _bare(model)
     for layer, bias in zip(layers, biases, strict=True):
         for projection in layer.projections.values():
             _check_removed(model, projection, plan)
         cut = _Cut(model, layer, survivors(layer, plan.keep, bias), result)
         cut.attention()
         cut.ffn()
+        cut.new_biases(bare)
     model.squeezed = result
     return model
 
@@ -92,6 +91,16 @@ def install(model: nn.Module, squeezed: Squeezed) -> None:
     model.squeezed = squeezed  # type: ignore[assignment]
 
 
+def _bare(model: PreTrainedModel) -> set[str]:
+    """The paths of linear maps that have no bias by the model's configuration."""
+    family = family_of(model.config.model_type)
+    if not family.bare and not family.bias_flags:
+        return set()
+    with torch.device("meta"):
+        plain = type(model)(model.config)
+    return {path for path, module in plain.named_modules() if isinstance(module, nn.Linear) and module.bias is None}
+
+
 def _check_removed(model: nn.Module, projection: Projection, plan: Plan) -> None:
     keep = plan.keep.get(projection.name)
     if keep is not None and bool(weight_of(model, projection)[~keep].any()):
@@ -104,6 +113,11 @@ def _bias(model: nn.Module, projection: Projection) -> Tensor:
     if module.bias is None:
         return torch.zeros(projection.d_out, dtype=module.weight.dtype)
     return module.bias.detach()[projection.start : projection.start + projection.d_out]
+
+
+def _gate_bias(model: nn.Module, projection: Projection) -> Tensor:
+    """(d_out,) the gate's own bias, zeros where it has none."""
+    return _bias(model, replace(projection, path=projection.gate or "", start=projection.gate_start))
 
 
 class _Cut:
@@ -131,10 +145,10 @@ class _Cut:
         left, constants = self.left, self.bias("value").double()
         if left.whole and self.keeps_all("attention_output"):
             return
-        if self.layer.rotary:
+        if self.layer.full_heads:
             if not left.whole:
-                self._rotary_parts()
-            columns, constants = self._rotary_columns(constants)
+                self._full_parts()
+            columns, constants = self._full_columns(constants)
             self._reader("attention_output", columns, constants, in_index=columns if len(columns) < len(constants) else None)
             return
         if not left.whole:
@@ -148,19 +162,23 @@ class _Cut:
         heads, width, layer = self.left.heads, self.left.width, self.layer
         # (neurons, inputs + 1): a row and its bias go the same way
         query, key, value = (torch.cat([self.weight(t), self.bias(t)[:, None]], dim=1).detach() for t in _HEADED)
-        zeros = torch.zeros(max(len(heads), 1), width, dtype=query.dtype)
-        ones = zeros.clone()
+        zeros, ones = (torch.zeros(max(len(heads), 1), width, dtype=query.dtype) for _ in range(2))
         for number, head in enumerate(heads):
             ones[number, len(head.scores) : head.score_width] = 1  # the query of a merged coordinate
+        constants = query[:, -1]
+        if layer.scales_by_width:  # scores are divided by the root of the narrower width, which queries make up for
+            query, ones = (part * (width / (layer.projections["query"].head_width or width)) ** 0.5 for part in (query, ones))
         parts = {
             "query": ([query[head.scores] for head in heads], ones),
-            "key": ([_with_merged(key, head, query[:, -1]) for head in heads], zeros),
+            "key": ([_with_merged(key, head, constants) for head in heads], zeros),
             "value": ([value[head.values] for head in heads], zeros),
         }
         attributes = {layer.head_size: width}
         if layer.split_size:  # one module for all three
             parts = {"query": ([rows for part, _ in parts.values() for rows in part], torch.cat([ones, zeros, zeros]))}
             attributes[layer.split_size] = zeros.numel()
+        if layer.total_size:
+            attributes[layer.total_size] = zeros.numel()
         for type_, (rows, base) in parts.items():
             both, places = torch.cat([query[:0], *rows]), _positions([len(r) for r in rows], width)
             like = self.weight(type_)
@@ -169,21 +187,27 @@ class _Cut:
             setattr(self.model.get_submodule(layer.attention), name, number)
         self.result.attributes[layer.attention] = attributes
 
-    def _rotary_columns(self, constants: Tensor) -> tuple[Tensor, Tensor]:
+    def _full_columns(self, constants: Tensor) -> tuple[Tensor, Tensor]:
         """Columns of `attention_output` that vary, those of kept value rows, and all its constants: once for every head of
         the query that shares them."""
         values = torch.stack([torch.zeros_like(constants).index_fill(0, self.left.rows["value"], 1), constants])
         kept, constants = values.view(2, -1, self.left.width).repeat_interleave(self.layer.queries_per_key, dim=1).flatten(1)
         return kept.nonzero().squeeze(1), constants
 
-    def _rotary_parts(self) -> None:
+    def _full_parts(self) -> None:
         """Query, key and value at full width, constants in place of removed rows; values' constants join the reader's bias."""
-        if not (self.keeps_all("query") and self.keeps_all("key")) and ROTARY_NOTE not in self.result.notes:
-            self.result.notes += (ROTARY_NOTE,)
+        note = self.layer.full_heads or ""
+        if not (self.keeps_all("query") and self.keeps_all("key")) and note not in self.result.notes:
+            self.result.notes += (note,)
+        by_path: dict[str, list[str]] = {}
         for type_ in _HEADED:
-            rows, weight, bias = self.left.rows[type_], self.weight(type_), self.bias(type_)
-            base = torch.zeros_like(bias) if type_ == "value" else bias.clone()
-            self.put(self.layer.projections[type_].path, weight[rows], bias[rows], weight, base=base, out_index=rows)
+            by_path.setdefault(self.layer.projections[type_].path, []).append(type_)
+        for path, types in by_path.items():  # several in one module (ModernBERT), or each in its own
+            parts = [(self.left.rows[t], self.weight(t), self.bias(t)) for t in types]
+            bases = [torch.zeros_like(b) if t == "value" else b.clone() for t, (_, _, b) in zip(types, parts, strict=True)]
+            places = [self.layer.projections[t].start + rows for t, (rows, _, _) in zip(types, parts, strict=True)]
+            weight, bias = torch.cat([w[rows] for rows, w, _ in parts]), torch.cat([b[rows] for rows, _, b in parts])
+            self.put(path, weight, bias, parts[0][1], base=torch.cat(bases), out_index=torch.cat(places))
 
     def ffn(self) -> None:
         projection = self.layer.projections.get("ffn_in")
@@ -197,13 +221,21 @@ class _Cut:
         if not self.keeps_all("ffn_in"):
             # The activation needs something to act on, so an FFN that is gone keeps one coordinate that is never computed.
             base = None if len(rows) else torch.zeros(1, dtype=weight.dtype)
-            self.put(projection.path, _pad_rows(weight[rows], room), _pad_rows(bias[rows], room), weight, base=base)
+            parts = {projection.path: [(_pad_rows(weight[rows], room), _pad_rows(bias[rows], room))]}
             if projection.gate:
-                gate = linear_map(self.model, projection.gate)
-                gate_bias = torch.zeros_like(bias) if gate.bias is None else gate.bias.detach()
-                gate_weight = as_rows(gate, gate.weight)[rows]
-                self.put(projection.gate, _pad_rows(gate_weight, room), _pad_rows(gate_bias[rows], room), weight, base=base)
+                gate = gate_weight_of(self.model, projection)[rows], _gate_bias(self.model, projection)[rows]
+                parts.setdefault(projection.gate, []).insert(0, tuple(_pad_rows(part, room) for part in gate))
+            for path, made in parts.items():
+                own = None if base is None else base.repeat(len(made))
+                self.put(path, torch.cat([w for w, _ in made]), torch.cat([b for _, b in made]), weight, base=own)
         self._reader("ffn_out", rows, constants, torch.arange(len(rows)), room)
+
+    def new_biases(self, bare: Collection[str]) -> None:
+        """Note maps that have a bias now and are `bare` by the configuration though nothing was cut: new weights bring one."""
+        for path in dict.fromkeys(path for p in self.layer.projections.values() for path in (p.path, p.gate) if path):
+            module = self.model.get_submodule(path)
+            if path in bare and path not in self.result.modules and isinstance(module, nn.Linear) and module.bias is not None:
+                self.put(path, module.weight, module.bias.detach(), module.weight)
 
     def _reader(
         self,

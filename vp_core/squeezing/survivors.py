@@ -47,8 +47,8 @@ class Head:
 class Survivors:
     """What is left of a layer: its live heads and the padded `width` they share, and rows (rows,) by type for the rest.
 
-    `whole` says that query, key and value keep everything. Under rotary positions `heads` is empty and `query`, `key` and
-    `value` are rows by themselves, since pairs of coordinates rotate and cannot go.
+    `whole` says that query, key and value keep everything. Where heads keep their width (rotary positions turn pairs of
+    coordinates, DeBERTa's keys meet positions) `heads` is empty and `query`, `key` and `value` are rows by themselves.
     """
 
     heads: tuple[Head, ...]
@@ -79,7 +79,7 @@ def survivors(layer: Layer, keep: Mapping[str, Tensor], query_bias: Tensor | Non
     full = layer.projections["query"].head_width
     assert full
     whole = all(bool(masks[type_].all()) for type_ in ("query", "key", "value"))
-    if layer.rotary:
+    if layer.full_heads:
         return Survivors((), full, whole, _of_live_groups(layer, masks, rows, full))
     constant = torch.ones_like(masks["query"]) if query_bias is None else query_bias != 0
     both = masks["query"] & masks["key"]
@@ -87,8 +87,9 @@ def survivors(layer: Layer, keep: Mapping[str, Tensor], query_bias: Tensor | Non
     heads = []
     for start in range(0, len(both), full):
         part = slice(start, start + full)
-        if masks["value"][part].any():
-            heads.append(Head(*(start + mask[part].nonzero().squeeze(1) for mask in (both, merged, masks["value"]))))
+        live = bool(masks["value"][part].any())
+        if live or layer.fixed_heads:  # one that is dead and cannot leave keeps its place, without coordinates
+            heads.append(Head(*(start + (mask[part] & live).nonzero().squeeze(1) for mask in (both, merged, masks["value"]))))
     return Survivors(tuple(heads), _padded(heads, full), whole, rows)
 
 

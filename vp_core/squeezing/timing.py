@@ -5,15 +5,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
+from vp_core.asking.batches import Batch
+from vp_core.asking.forward import forward
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import REPEATS
 from vp_core.ground.parallel import WORKERS
 from vp_core.ground.work import TURNS, checkpoint
-from vp_core.model.families import longest_input
+from vp_core.model.families import family_of, longest_input
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def random_texts(config: PretrainedConfig, batch: int, length: int, seed: int = 
     generator = torch.Generator().manual_seed(seed)
     # The last tokens of the vocabulary are words in every family here; the first ones mean padding and the like.
     ids = torch.randint(config.vocab_size // 2, config.vocab_size, (batch, length), generator=generator)
-    if config.model_type == "bart":  # its classifier reads the end token, one in each text
+    if family_of(config.model_type).reads_end:  # one in each text
         ids[:, -1] = config.eos_token_id
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
@@ -82,15 +85,15 @@ def time_forward(
 ) -> Iterator[dict[str, Timing]]:
     """Timings of the models' forward passes so far, round by round; all cores work on each pass, background work waits.
 
-    Raises VPError as `random_texts` does.
+    Raises VPError as `random_texts` does, and if a model fails.
     """
     models = dict(models)
-    inputs = random_texts(next(iter(models.values())).config, batch, length)
+    texts = Batch(random_texts(next(iter(models.values())).config, batch, length), np.arange(batch))
 
-    def forward(model: PreTrainedModel) -> Callable[[], object]:
+    def run_of(model: PreTrainedModel) -> Callable[[], object]:
         def run() -> object:
             with torch.inference_mode():
-                return model(**inputs)
+                return forward(model, texts)
 
         return run
 
@@ -98,7 +101,7 @@ def time_forward(
         threads = torch.get_num_threads()
         torch.set_num_threads(WORKERS)
         try:
-            for seconds in take_turns({name: forward(model) for name, model in models.items()}, repeats):
+            for seconds in take_turns({name: run_of(model) for name, model in models.items()}, repeats):
                 yield {name: Timing(batch, length, values) for name, values in seconds.items()}
         finally:
             torch.set_num_threads(threads)

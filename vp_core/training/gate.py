@@ -78,6 +78,11 @@ class Gated(nn.Module):
         self.uses = uses
         self.seen: dict[str, deque[Tensor]] = {}
 
+    @property
+    def weight(self) -> Tensor | None:
+        """That of the module within: T5 asks its maps for their dtype."""
+        return getattr(self.inner, "weight", None)
+
     def forward(self, x: Tensor) -> Tensor:
         """(…, d_in) → (…, d_out)"""
         if not self.training:
@@ -125,7 +130,9 @@ def gated(model: PreTrainedModel, sublayers: Sequence[Sublayers], epsilon: Epsil
     for one in sublayers:
         if one.attention and {"head", "attention"} & set(limits):
             inner = copy.get_submodule(one.attention)
-            new = Gated(inner, len(one.heads), limits.get("head"), "attention", limits.get("attention"), uses[one.layer])
+            new = Gated(
+                inner, one.places or len(one.heads), limits.get("head"), "attention", limits.get("attention"), uses[one.layer]
+            )
             copy.set_submodule(one.attention, new.train(model.training))
         if one.ffn and "ffn" in limits:
             inner = copy.get_submodule(one.ffn)

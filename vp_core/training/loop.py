@@ -18,6 +18,7 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from vp_core.asking.batches import Batch, Encoded, make_batches
+from vp_core.asking.forward import told
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import AUTO, BATCH, LEARNING_RATE, TRAINING_PRECISIONS
@@ -136,8 +137,10 @@ def train(
     model.train()
     total = 0.0
     for number, examples in enumerate(steps, 1):
-        batch = _mine(lessons.data, examples, accelerator)
-        loss = _loss(wrapped, model, batch, lessons, schedule, l1, accelerator.device)
+        batches = _mine(lessons.data, examples, accelerator)
+        texts = sum(len(batch.examples) for batch in batches)
+        parts = [_loss(wrapped, model, batch, lessons, schedule, l1, accelerator.device) for batch in batches]
+        loss = sum((part * (len(b.examples) / texts) for part, b in zip(parts, batches, strict=True)), start=torch.zeros(()))
         optimiser.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
@@ -163,11 +166,11 @@ def _optimiser(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=schedule.lr, fused=True)
 
 
-def _mine(data: Encoded, examples: np.ndarray, accelerator: Accelerator) -> Batch:
-    """This process' part of a mini-batch; one that is too small for all is everybody's."""
+def _mine(data: Encoded, examples: np.ndarray, accelerator: Accelerator) -> list[Batch]:
+    """This process' part of a mini-batch; one that is too small for all is everybody's. Several where texts cannot be together
+    (`vp_core.asking.batches.Encoded.end_id`)."""
     part = examples[accelerator.process_index :: accelerator.num_processes]
-    (batch,) = make_batches(data, part if len(part) else examples, max_tokens=10**9)
-    return batch
+    return make_batches(data, part if len(part) else examples, max_tokens=10**9)
 
 
 def _loss(
@@ -176,7 +179,11 @@ def _loss(
     inputs = {name: value.to(device) for name, value in batch.inputs.items()}
     targets = lessons.targets[torch.from_numpy(batch.examples)].to(device)
     dtype = _AUTOCAST[schedule.precision]
-    with parametrize.cached(), torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+    with (
+        told(model, batch),
+        parametrize.cached(),
+        torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None),
+    ):
         logits = wrapped(**inputs).logits
     loss = mse_loss(logits[:, 0].float(), targets) if lessons.regression else cross_entropy(logits.float(), targets)
     if not l1:

@@ -151,5 +151,5 @@ def _matrices(projections: Sequence[Projection], types: Sequence[str]) -> dict[s
         if p.type in types:
             found.setdefault(p.path, []).append(slice(p.start, p.start + p.d_out))
             if p.gate:
-                found.setdefault(p.gate, []).append(slice(0, p.d_out))
+                found.setdefault(p.gate, []).append(slice(p.gate_start, p.gate_start + p.d_out))
     return found

@@ -56,9 +56,10 @@ def _cut_modules(dense: PreTrainedModel, small: PreTrainedModel, plan: Plan) -> 
     for layer in find_layers(dense):
         by_path: dict[str, list[Tensor]] = {}
         for p in layer.projections.values():
-            by_path.setdefault(p.path, []).append(p.start + plan.keep[p.name].nonzero().squeeze(1))
-            if p.gate:
-                by_path[p.gate] = [plan.keep[p.name].nonzero().squeeze(1)]
+            kept = plan.keep[p.name].nonzero().squeeze(1)
+            if p.gate:  # before the projection, as where one module holds both
+                by_path.setdefault(p.gate, []).append(p.gate_start + kept)
+            by_path.setdefault(p.path, []).append(p.start + kept)
         for path, rows in by_path.items():
             module = small.get_submodule(path)
             own = [p for p in module.parameters() if id(p) not in shared]

@@ -1,5 +1,7 @@
 """Co-moments against numpy.cov over any split, order and merge of the batches, and any padding."""
 
+from itertools import cycle, repeat
+
 import numpy as np
 import pytest
 import tiny
@@ -68,9 +70,11 @@ def caught(model, batches, sites):
     found = {site.name: [] for site in sites}
     handles = []
     for site in sites:
+        turns = cycle((True, False)) if site.tokens_of else repeat(True)
 
-        def keep(values, site=site):
-            found[site.name].append(values[..., site.start : site.start + site.width].flatten(0, -2).double())
+        def keep(values, site=site, turns=turns):
+            if next(turns):  # DeBERTa's query and key run on the text first, and then on positions
+                found[site.name].append(values[..., site.start : site.start + site.width].flatten(0, -2).double())
 
         module = model.get_submodule(site.path)
         if site.inputs:

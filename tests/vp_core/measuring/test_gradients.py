@@ -4,6 +4,7 @@ from functools import cache
 
 import bench_models
 import pytest
+import tiny
 import torch
 from bench_models import stage
 
@@ -109,7 +110,7 @@ def test_only_the_first_token_counts_in_the_last_layer_of_a_classifier_that_read
 def test_fisher_of_units_is_the_effect_where_they_are_read(family):
     one = staged(family)
     found = one.measured.gradients()
-    names = ("ffn neurons", "values") if family == "llama" else ("ffn neurons", "values", "pairs")
+    names = ("ffn neurons", "values") if family in tiny.ROTARY else ("ffn neurons", "values", "pairs")
     scores = one.scores(Recipe(criterion="fisher", units=names))
     shared = one.measured.layers[0].queries_per_key
     for number, layer in enumerate(one.measured.layers):
@@ -117,7 +118,7 @@ def test_fisher_of_units_is_the_effect_where_they_are_read(family):
             assert torch.equal(scores[f"{number}.ffn neurons"], found.effect[f"{number}.activation"])
         by_row = found.effect[f"{number}.context"].view(-1, shared, 12).sum(dim=1).flatten()
         torch.testing.assert_close(scores[f"{number}.values"], by_row)
-        if family != "llama":
+        if family not in tiny.ROTARY:
             assert torch.equal(scores[f"{number}.pairs"], found.effect[f"{number}.query"])
     whole = one.scores(Recipe(criterion="fisher", units=("layers",)))
     parts = one.scores(Recipe(criterion="fisher", units=("sublayers",)))
@@ -127,6 +128,6 @@ def test_fisher_of_units_is_the_effect_where_they_are_read(family):
         assert len(both) == (2 if "ffn_in" in layer.projections else 1)
         assert both[0].item() == found.whole[f"{number}.attention_output"].item()
     rows = one.scores(Recipe(criterion="fisher"))
-    gated = family == "llama"
+    gated = family in tiny.ROTARY
     assert torch.equal(rows["0.ffn_in"], found.effect["0.activation" if gated else "0.ffn_in"])
     assert torch.equal(rows["0.value"], found.effect["0.value"])

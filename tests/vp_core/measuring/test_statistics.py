@@ -1,6 +1,8 @@
 """Statistics of a model's neurons against numpy on outputs caught without padding."""
 
 import copy
+from functools import partial
+from itertools import cycle, repeat
 
 import numpy as np
 import pytest
@@ -21,12 +23,19 @@ def catching(model, caught):
     for p in find_projections(model):
         rows = slice(p.start, p.start + p.d_out)  # GPT-2's query, key and value come out of one module, side by side
 
-        def keep(values, name=p.name, rows=rows):
-            caught.setdefault(name, []).append(values[..., rows].flatten(0, -2).double().numpy())
+        turns = cycle((True, False)) if p.tokens_of else repeat(True)
+
+        def keep(values, name=p.name, rows=rows, turns=turns):
+            if next(turns):  # DeBERTa's query and key run on the text first, and then on positions
+                caught.setdefault(name, []).append(values[..., rows].flatten(0, -2).double().numpy())
 
         module = model.get_submodule(p.path)
         if p.path.endswith("mlp.up_proj"):  # a gated neuron is what `down_proj` reads
             reader = model.get_submodule(p.path.replace("up_proj", "down_proj"))
+            handles.append(reader.register_forward_pre_hook(lambda _m, inputs, keep=keep: keep(inputs[0])))
+        elif p.path.endswith("mlp.Wi"):  # and here `Wo`
+            keep = partial(keep, rows=slice(None))
+            reader = model.get_submodule(p.path.replace("Wi", "Wo"))
             handles.append(reader.register_forward_pre_hook(lambda _m, inputs, keep=keep: keep(inputs[0])))
         else:
             handles.append(module.register_forward_hook(lambda _m, _i, output, keep=keep: keep(output)))
@@ -62,7 +71,7 @@ def setup(loaded, family):
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_exact_is_numpys_for_any_split_order_and_padding(loaded, family):
+def test_exact_is_numpys_for_any_split_order_and_padding(exact_norms, loaded, family):
     model, tok, data = setup(loaded, family)
     expected = {name: np.concatenate(rows) for name, rows in outputs_one_by_one(model, tok, TEXTS).items()}
     assert set(expected) == set(tiny.names(family))

@@ -141,5 +141,8 @@ def test_the_last_attentions_norm(family):
         "bert": "bert.encoder.layer.1.attention.output.LayerNorm",
         "roberta": "roberta.encoder.layer.1.attention.output.LayerNorm",
         "electra": "electra.encoder.layer.1.attention.output.LayerNorm",
+        "xlm-roberta": "roberta.encoder.layer.1.attention.output.LayerNorm",
+        "camembert": "roberta.encoder.layer.1.attention.output.LayerNorm",
+        "mpnet": "mpnet.encoder.layer.1.attention.LayerNorm",
         "distilbert": "distilbert.transformer.layer.1.sa_layer_norm",
     }.get(family)

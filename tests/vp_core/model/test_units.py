@@ -34,7 +34,7 @@ def measured(family):
 
 def choices(family):
     """Kinds of units that the family has, alone and together."""
-    rotary = {"pairs"} if family == "llama" else set()
+    rotary = {"pairs"} if family in tiny.ROTARY else set()
     return [(kind,) for kind in KINDS if kind not in rotary] + [tuple(k for k in STRUCTURED if k not in rotary)]
 
 

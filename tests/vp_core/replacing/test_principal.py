@@ -39,13 +39,13 @@ def test_the_model_is_the_same_and_its_covariances_are_those_that_are_measured(f
     for layer in find_layers(model):
         for type_, p in layer.projections.items():
             same = torch.equal(weight_of(model, p), weight_of(other, p))
-            turns = type_ in ("value", "attention_output") or (type_ in ("query", "key") and family != "llama")
+            turns = type_ in ("value", "attention_output") or (type_ in ("query", "key") and family not in tiny.ROTARY)
             assert same != turns, p.name
     if not any(m.bias is None for m in model.modules() if isinstance(m, torch.nn.Linear)):
         assert sum(p.numel() for p in other.parameters()) == sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("family", tiny.TRANSFORMERS)
+@pytest.mark.parametrize("family", [f for f in tiny.TRANSFORMERS if f != "t5"])  # which has too few different states here
 def test_contributions_are_uncorrelated_and_none_leaves_less(family):
     model, _, covariances, other, found = turned(family)
     for number, layer in enumerate(find_layers(model)):

@@ -18,6 +18,8 @@ from vp_core.ranking.plan import Plan, rank
 from vp_core.replacing.ladder import constants
 from vp_core.replacing.prune import prune, rewritten
 
+pytestmark = pytest.mark.usefixtures("exact_norms")
+
 
 def padded_batch(tok):
     """Twelve texts of 2 to 24 words in one batch: the short ones are mostly padding."""
@@ -32,7 +34,7 @@ def overwritten(model, plan, values, inputs):
     handles = []
     for p in find_projections(model):
         if p.name in plan.keep:
-            rows = range(p.start, p.start + p.d_out)
+            rows = range(p.d_out) if p.gate else range(p.start, p.start + p.d_out)
 
             def hook(_module, _inputs, output, rows=rows, gone=~plan.keep[p.name], value=values[p.name]):
                 output = output.clone()
@@ -83,7 +85,7 @@ def test_logits_are_those_of_overwritten_outputs(loaded, family, replacement, dt
 
 @pytest.mark.parametrize("family", tiny.TRANSFORMERS)
 @pytest.mark.parametrize("share", [0.3, 1.0])
-def test_other_uses_of_the_families(exact_norms, family, share):
+def test_other_uses_of_the_families(family, share):
     """Pictures, language models, gated feed-forward networks, maps that have no bias."""
     model = tiny.transformer(family)
     values, plan = tiny.random_constants(model), tiny.random_plan(model, share)
@@ -101,7 +103,8 @@ def rows_of(model, p):
     """Weight (neurons, inputs) and bias of a projection: GPT-2 keeps three of them in one module, turned round."""
     module = model.get_submodule(p.path)
     weight = module.weight.T if model.config.model_type == "gpt2" else module.weight
-    return weight[p.start : p.start + p.d_out], module.bias[p.start : p.start + p.d_out]
+    bias = torch.zeros(len(weight), dtype=weight.dtype) if module.bias is None else module.bias
+    return weight[p.start : p.start + p.d_out], bias[p.start : p.start + p.d_out]
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -123,7 +126,10 @@ def test_one_type_alone(loaded, family, type_):
             touched -= {f"{p.path}.weight", f"{p.path}.bias"}
             continue
         assert (new[~keep] == 0).all() and torch.equal(new[keep], old[keep])
-        assert torch.equal(new_bias[~keep], statistics.mean(p.name)[~keep]) and torch.equal(new_bias[keep], old_bias[keep])
+        mean = torch.zeros(p.d_out, dtype=torch.float64) if p.gate else statistics.mean(p.name)  # a gated one is moved on
+        assert torch.equal(new_bias[~keep], mean[~keep]) and torch.equal(new_bias[keep], old_bias[keep])
+        if p.gate:
+            touched.add(f"{p.consumer}.bias")
     shared = dict(pruned.named_parameters())
     for name, parameter in model.named_parameters():
         assert (shared[name].data_ptr() == parameter.data_ptr()) == (name not in touched), name

@@ -91,6 +91,10 @@ def test_export_is_a_plain_model_of_transformers(family, tmp_path):
     before = tiny.sha(pruned)
     if pruned.can_generate():
         pruned.generation_config.no_repeat_ngram_size = 2
+    if family == "t5":
+        with pytest.raises(VPError, match=r"t5 model there has no .*bias: save it squeezed instead\.$"):
+            export_transformers(pruned, tmp_path / "plain")
+        return
     export_transformers(pruned, tmp_path / "plain")
     auto = getattr(transformers, f"AutoModelFor{AUTO.get(family, 'SequenceClassification')}")
     found, info = auto.from_pretrained(tmp_path / "plain", output_loading_info=True)

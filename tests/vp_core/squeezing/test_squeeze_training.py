@@ -70,6 +70,8 @@ def heads_left(layer, plan, constants):
         values = [i for i in rows if keep["value"][i]]
         if values and keep["attention_output"].any():
             found.append((scores, merged, values))
+        elif layer.fixed_heads:
+            found.append(([], [], []))
     return found
 
 
@@ -88,6 +90,8 @@ def compare_heads(layer, plan, constants, masked, squeezed, scale):
         left = {t: (weight[a:b], bias[a:b]) for t, a, b in (("query", 0, n), ("key", n, n + m), ("value", n + m, None))}
     else:
         left = {t: grad_left(squeezed.get_submodule(p[t].path)) for t in dense}
+    narrow, wide = getattr(squeezed.get_submodule(layer.attention), layer.head_size), p["query"].head_width
+    rescaled = (narrow / wide) ** 0.5 if layer.scales_by_width else 1
     row = 0
     for scores, merged, _ in heads:
         near(left["key"][0][row : row + len(scores)], dense["key"][0][scores], scale)
@@ -99,7 +103,7 @@ def compare_heads(layer, plan, constants, masked, squeezed, scale):
             row += 1
     assert row == len(left["key"][0])
     for part in (0, 1):
-        near(left["query"][part], dense["query"][part][[i for s, _, _ in heads for i in s]], scale)
+        near(rescaled * left["query"][part], dense["query"][part][[i for s, _, _ in heads for i in s]], scale)
         near(left["value"][part], dense["value"][part][[i for _, _, v in heads for i in v]], scale)
     return [(number, i) for number, (_, _, v) in enumerate(heads) for i in v]
 
@@ -125,7 +129,7 @@ def compare_readers(layer, plan, values, masked, squeezed, scale):
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6])
-@pytest.mark.parametrize("family", [f for f in tiny.TRANSFORMERS if f != "llama"])
+@pytest.mark.parametrize("family", [f for f in tiny.TRANSFORMERS if f not in (*tiny.ROTARY, "deberta-v2")])
 def test_gradients_are_those_of_the_masked_model(family, share, scattered):
     model, inputs = tiny.transformer(family), tiny.inputs(family)
     plan, constants = tiny.random_plan(model, share, seed=3), tiny.random_constants(model)
@@ -155,15 +159,21 @@ def freeze_what_is_gone(masked, plan):
             module = masked.get_submodule(q.path)
             weight, bias = grad(module, q.start, q.d_out)
             weight[gone], bias[gone] = 0, 0
+            if q.gate:
+                for part in grad(masked.get_submodule(q.gate), q.gate_start, q.d_out):
+                    part[gone] = 0
             if type_ in ("value", "ffn_in"):
                 columns = gone.view(-1, q.head_width or 1).repeat_interleave(layer.queries_per_key if q.head_width else 1, 0)
                 reader = p["attention_output" if type_ == "value" else "ffn_out"]
                 grad(masked.get_submodule(reader.path))[0][:, columns.flatten()] = 0
 
 
-@pytest.mark.parametrize("family", tiny.TRANSFORMERS)
+@pytest.mark.parametrize("family", [f for f in tiny.TRANSFORMERS if f != "mpnet"])
 def test_training_goes_the_same_way(family, scattered):
-    """Eight steps of SGD, without merged coordinates (they stand for several rows, so their steps are not those rows')."""
+    """Eight steps of SGD, without merged coordinates (they stand for several rows, so their steps are not those rows').
+
+    MPNet's queries are rescaled where heads become narrower, so their steps are others.
+    """
     model, inputs = tiny.transformer(family), tiny.inputs(family)
     plan, constants = tiny.random_plan(model, 0.4, seed=5), tiny.random_constants(model)
     for layer in find_layers(model):

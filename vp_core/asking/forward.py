@@ -1,0 +1,97 @@
+"""A model's answer to a batch. Whatever it raises reaches the user as one sentence that names the model and the text."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vp_core.asking.batches import Batch
+from vp_core.ground.errors import VPError, one_line
+from vp_core.ground.work import Cancelled
+from vp_core.model.sites import Enough
+
+TRIED = 64
+"""Texts of a batch that are tried one at a time, to find out which of them the model fails on."""
+_SHOWN = 60
+"""Characters of a text that a sentence shows."""
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad allocation")
+
+
+def forward(model: nn.Module, batch: Batch) -> Any:
+    """The model's output for a batch; raises as `told` does."""
+    with told(model, batch):
+        return model(**batch.inputs)
+
+
+@contextmanager
+def told(model: nn.Module, batch: Batch) -> Iterator[None]:
+    """While open, whatever a forward pass of `model` on `batch` raises becomes a VPError of one sentence.
+
+    It names the model, the reason, and the first text on which the model fails by itself as well. VPError and Cancelled, which
+    are meant for somebody, pass as they are, and so does what ends a pass early (`vp_core.model.sites.Enough`).
+    """
+    try:
+        yield
+    except (VPError, Cancelled, Enough):
+        raise
+    except Exception as error:  # models, torch and the processor's kernels share no base class
+        raise VPError(_sentence(model, batch, error)) from error
+
+
+def name_of(model: nn.Module) -> str:
+    """What a sentence calls a model: the folder or id that it was loaded from, else its class."""
+    return getattr(model, "name_or_path", "") or type(model).__name__
+
+
+def _sentence(model: nn.Module, batch: Batch, error: Exception) -> str:
+    name, texts = name_of(model), len(batch.examples)
+    tokens = max((value.shape[1] for value in batch.inputs.values() if value.dim() == 2), default=0)
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
+        return (
+            f"There was not enough memory to run the model {name!r} on {texts:,} texts of {tokens:,} tokens together: "
+            "take shorter texts, a smaller batch where there is a choice, or a smaller model."
+        )
+    row, reason = _first_failure(model, batch, error)
+    where = (
+        f"the text {_shown(batch, row)}" if row is not None else f"{texts:,} texts together, of which one is {_shown(batch, 0)}"
+    )
+    return (
+        f"The model {name!r} failed on {where} ({one_line(reason)}): check that its tokeniser and its configuration belong "
+        "to its weights."
+    )
+
+
+def _first_failure(model: nn.Module, batch: Batch, error: Exception) -> tuple[int | None, Exception]:
+    """(the first of TRIED rows that the model fails on by itself, why); (None, `error`) if it takes each of them."""
+    if len(batch.examples) == 1:
+        return 0, error
+    with torch.no_grad():
+        for row in range(min(len(batch.examples), TRIED)):
+            try:
+                model(**_alone(batch, row))
+            except Cancelled:
+                raise
+            except Enough:
+                continue
+            except Exception as own:  # see `told`
+                return row, own
+    return None, error
+
+
+def _alone(batch: Batch, row: int) -> dict[str, Tensor]:
+    """The inputs of one row, without its padding."""
+    mask = batch.inputs.get("attention_mask")
+    real = None if mask is None else mask[row].bool()
+    own = {name: value[row : row + 1] for name, value in batch.inputs.items()}
+    return {n: v[:, real] if real is not None and v.shape[1:] == real.shape else v for n, v in own.items()}
+
+
+def _shown(batch: Batch, row: int) -> str:
+    """A row's text in quotes, its beginning if it is long; its place in the data if nobody knows the text."""
+    if not batch.texts:
+        return f"number {int(np.asarray(batch.examples)[row]) + 1:,}"
+    text = " ".join("".join(c if c.isprintable() else " " for c in " | ".join(batch.texts[row])).split())
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
