@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from vp_core.ground.names import CALIBRATION
-
 TASKS = ("sst2", "mrpc", "stsb")
 SPARSITIES = tuple(i / 10 for i in range(1, 10))
 SHOWN = (0.3, 0.5, 0.7)
