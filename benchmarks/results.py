@@ -1,9 +1,17 @@
-"""`python -m benchmarks.results`: every named recipe on SST-2, MRPC and STS-B, 10 to 90 %, into docs/results.json and .md.
+"""`python -m benchmarks.results`: what is kept without fine-tuning on SST-2, MRPC and STS-B, into docs/results.json and .md.
 
-`--calibration` measures `best` with 64 to 4,096 calibration sentences. `--choose` measures candidates for `best`, on training
-sentences that nothing else has seen, without labels: how far the outputs are from the dense model's, and how often the answers
-agree. Finished numbers are kept in the JSON file, so that an interrupted run goes on where it was. Names of tasks and recipes
-among the arguments restrict the run to them.
+By name of a part (all of them: `all`; none: the tables are only written anew from the JSON file):
+
+    figure2      the paper's figure 2: variance, magnitude and random (three seeds), 10 to 90 % of the rows, mean replacement;
+                 and variance with `zero`
+    draws        the paper's recipe at 50 % by how the calibration texts are drawn, three seeds each
+    scores       every named recipe
+    candidates   candidates for `best`, on training sentences that nothing else has seen, without labels: how far the outputs
+                 are from the dense model's, and how often the answers agree
+    calibration  `best` with 64 to 4,096 calibration sentences (not part of `all`, and not on the page)
+
+Each number is in the JSON file as soon as it is there, and none is measured twice: an interrupted run goes on where it was.
+Names of tasks and recipes among the arguments restrict the run to them. `VP_SHARED` says where models and data are.
 """
 
 import json
@@ -11,30 +19,33 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.results_page import DRAWS, HELD_OUT, HERE, SEEDS, SHOWN, SPARSITIES, TASKS, page
 from vp_core.asking.batches import Encoded, encode, make_batches
 from vp_core.asking.evaluate import logits_by_batch
 from vp_core.asking.examples import open_examples
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import atomic
 from vp_core.recipes import RECIPES, Recipe
-from vp_core.study import Study, open_study
+from vp_core.study import Study, make_study, open_study
 
-TASKS = ("sst2", "mrpc", "stsb")
-SPARSITIES = tuple(i / 10 for i in range(1, 10))
 ROWS = {"paper + refit, share of rows": Recipe(criterion="fisher", replacement="refit")}
 """The paper's own setting with the last rung: read with a share of rows."""
-HELD_OUT = 512
 SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
-HERE = (0.5, 0.8)
-"""Sparsities at which candidates and calibration sizes are compared."""
 DOCS = Path(__file__).parent.parent / "docs"
 JSON = DOCS / "results.json"
 _BEST = RECIPES["best"]
+FIGURE_2 = {
+    "variance": Recipe(),
+    "magnitude": Recipe(criterion="magnitude"),
+    **{f"random {seed}": Recipe(criterion="random", seed=seed) for seed in SEEDS},
+    "variance zero": Recipe(replacement="zero"),
+}
 CANDIDATES = {
     "best": _BEST,
     "refit": replace(_BEST, replacement="refit"),
@@ -49,21 +60,49 @@ CANDIDATES = {
 
 
 def main(arguments: list[str]) -> None:
-    found = {"scores": {}, "choice": {}, "calibration": {}} | (json.loads(JSON.read_text()) if JSON.exists() else {})
-    measure = _choice if "--choose" in arguments else _calibration if "--calibration" in arguments else _scores
+    empty = {"figure 2": {}, "draws": {}, "scores": {}, "choice": {}, "calibration": {}}
+    found = empty | (json.loads(JSON.read_text()) if JSON.exists() else {})
+    chosen = [part for part in PARTS if part in arguments or ("all" in arguments and part != "calibration")]
     names = [name for name in (*RECIPES, *ROWS) if name in arguments] or [*RECIPES, *ROWS]
-    for task in [task for task in TASKS if task in arguments] or TASKS:
-        for key, value in measure(task, found, names):
+    for part, task in ((part, task) for part in chosen for task in [t for t in TASKS if t in arguments] or TASKS):
+        for key, value in PARTS[part](task, found, names):
             print(f"{key}: {value}", flush=True)
             with atomic(JSON) as temporary:
                 temporary.write_text(json.dumps(found, indent=1) + "\n")
     with atomic(DOCS / "results.md") as temporary:
-        temporary.write_text(page(found))
+        temporary.write_text(page(found, [*RECIPES, *ROWS], list(CANDIDATES)))
 
 
 def _study(task: str, calibration: int = CALIBRATION) -> Study:
     shared = Path(os.environ.get("VP_SHARED", "../shared"))
     return open_study(str(shared / "models" / f"minilm-{task}"), task, shared / "data", calibration=calibration)
+
+
+def _figure2(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
+    """Scores of the paper's criteria at every share of the rows; `random` counts rows as `variance` does."""
+    study, kept = _study(task), found["figure 2"]
+    if f"{task} dense" not in kept:
+        kept[f"{task} dense"] = round(study.score(Recipe(), 0.0).value, 5)
+        yield f"{task} dense", kept[f"{task} dense"]
+    for (label, recipe), sparsity in product(FIGURE_2.items(), SPARSITIES):
+        key = f"{task} {label} {sparsity:g}"
+        if key not in kept:
+            kept[key] = round(study.score(recipe, sparsity).value, 5)
+            yield f"figure 2: {key}", kept[key]
+
+
+def _draws(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
+    """Scores of the paper's recipe at half of the rows by the draw of its calibration texts, the number of texts the same."""
+    shared, kept, study = Path(os.environ.get("VP_SHARED", "../shared")), found["draws"], _study(task)
+    dev, train = (open_examples(task, split, shared / "data") for split in ("dev", "train"))
+    for draw, seed in product(DRAWS, SEEDS):
+        key = f"{task} {draw} {seed}"
+        if key not in kept:
+            texts = train.sample_like(dev, CALIBRATION, seed) if draw == "by length" else train.sample(CALIBRATION, seed)
+            other, words = make_study(study.loaded, dev, texts), float(texts.lengths().mean())
+            scored = {rung: round(other.score(Recipe(replacement=rung), 0.5).value, 5) for rung in ("mean", "zero")}
+            kept[key] = scored | {"words": round(words, 1), "words asked": round(float(dev.lengths().mean()), 1)}
+            yield f"draws: {key}", kept[key]
 
 
 def _calibration(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
@@ -80,12 +119,13 @@ def _calibration(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple
 def _scores(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Scores on the whole development set, with the share of linear parameters that goes."""
     study = _study(task)
+    names = sorted(names, key=lambda name: {**RECIPES, **ROWS}[name].replacement == "refit")  # what is quick first
     if f"{task} dense" not in found["scores"]:
         found["scores"][f"{task} dense"] = study.score(Recipe(), 0.0).value
         yield f"{task} dense", found["scores"][f"{task} dense"]
     for name in names:
         recipe = {**RECIPES, **ROWS}[name]
-        for sparsity in SPARSITIES:
+        for sparsity in SHOWN if recipe.replacement == "refit" else SPARSITIES:
             key = f"{task} {name} {sparsity:g}"
             if key not in found["scores"]:
                 score = study.score(recipe, sparsity)
@@ -97,7 +137,7 @@ def _scores(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str,
                 yield key, found["scores"][key]
 
 
-def _choice(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
+def _candidates(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Held-out distance from the dense model: relative squared error of the outputs, and agreement."""
     study = _study(task)
     sentences = _unseen(study, task)
@@ -133,61 +173,11 @@ def _logits(study: Study, model, sentences: Encoded) -> np.ndarray:
     return outputs
 
 
-def page(found: dict) -> str:
-    """The documented tables."""
-    lines = [
-        "# Without fine-tuning: what every recipe keeps",
-        "",
-        "Score on the whole development set, and in brackets its share of the dense model's.",
-        f"Checkpoints of the 6-layer MiniLM encoder; {CALIBRATION} training sentences without labels for calibration; "
-        "no weight update by gradient.",
-        "Columns: share of the encoder's linear parameters that go once squeezed; for `paper` and the last row: "
-        "share of rows, and below it what goes once squeezed.",
-        "Made by `python -m benchmarks.results` from `docs/results.json`.",
-        "",
-        "`best` was chosen among the candidates at the end of this page, on training sentences, never on the development set.",
-        "",
-    ]
-    for task in TASKS:
-        dense = found["scores"].get(f"{task} dense")
-        if dense is None:
-            continue
-        lines += [f"## {task}: dense {dense:.4f}", "", "| recipe |" + "".join(f" {s:.0%} |" for s in SPARSITIES)]
-        lines += ["|---|" + "---|" * len(SPARSITIES)]
-        for name in {**RECIPES, **ROWS}:
-            cells = [found["scores"].get(f"{task} {name} {s:g}") for s in SPARSITIES]
-            if any(cells):
-                lines.append(f"| {name} |" + "".join(f" {_cell(c, dense)} |" for c in cells))
-                if name == "paper" or name in ROWS:
-                    lines.append(
-                        "| parameters that go |" + "".join(f" {c['params_removed']:.0%} |" if c else " |" for c in cells)
-                    )
-        lines.append("")
-    lines += [
-        "## Candidates for `best`",
-        "",
-        f"Relative squared error of the outputs (and agreement of the answers) with the dense model, on {HELD_OUT} training "
-        "sentences that do not calibrate, at 50 and 80 %; each differs from `best` in one.",
-        "",
-    ]
-    lines += ["| candidate |" + "".join(f" {t} {s:.0%} |" for t in TASKS for s in HERE), "|---|" + "---|" * 6]
-    for name in CANDIDATES:
-        cells = [found["choice"].get(f"{t} {name} {s:g}") for t in TASKS for s in HERE]
-        if any(cells):
-            lines.append(f"| {name} |" + "".join(f" {_distance(c)} |" for c in cells))
-    return "\n".join(lines) + "\n"
-
-
-def _cell(score: dict | None, dense: float) -> str:
-    return "" if score is None else f"{score['value']:.3f} ({score['value'] / dense:.1%})"
-
-
-def _distance(choice: dict | None) -> str:
-    if choice is None:
-        return ""
-    return f"{choice['error']:.4f}" + ("" if choice["agreement"] is None else f" ({choice['agreement']:.1%})")
+PARTS = {
+    "figure2": _figure2, "draws": _draws, "scores": _scores, "candidates": _candidates, "calibration": _calibration,
+}  # fmt: skip
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     main(sys.argv[1:])

@@ -73,15 +73,24 @@ def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_
     return new
 
 
+def by_variance(recipe: Recipe) -> Recipe:
+    """The recipe whose counts `random` takes."""
+    return replace(recipe, criterion="variance")
+
+
 class Stage:
     """A measured model, what earlier steps removed from it (`gone`), and what recipes make of it from here on.
+
+    `random` takes as many units of every group as `variance` does, whatever the scope, the budget and the number of steps: it
+    deals out the ranking of variances, and spends a budget as that does. What is pruned at random has other variances, so
+    after a step it still counts by those of `like`, the stage where `variance` is after as many.
 
     Every result is cached by the part of the recipe that it depends on. Any number of threads may use one Stage. What is cached
     for everybody goes to its end, whoever asked for it; a refit, for one sparsity alone, can be cancelled.
     """
 
     def __init__(self, measured: Measured, gone: Plan | None = None) -> None:
-        self.measured, self.gone = measured, gone
+        self.measured, self.gone, self.like = measured, gone, self
         self._kept, self._refitted, self._later = Kept(), Kept(most=4, cancellable=True), Kept(most=1)
 
     def groups(self, recipe: Recipe) -> tuple[UnitGroup, ...]:
@@ -101,6 +110,8 @@ class Stage:
         """The share of units that spends this share of the budget; VPError if the units cannot meet it."""
         if recipe.budget == "units" or sparsity == 0:
             return sparsity
+        if recipe.criterion == "random":
+            return self.like.share(by_variance(recipe), sparsity)
         ranking, measured = self.ranking(recipe), self.measured
 
         def masked(share: float) -> PreTrainedModel:
@@ -118,6 +129,8 @@ class Stage:
         """
         if recipe.budget == "units":
             return list(sparsities)
+        if recipe.criterion == "random":
+            return self.like.shares(by_variance(recipe), sparsities)
         shares = np.linspace(0, 1, PLANS)
         savings = self._kept.once(("savings", recipe.ordering, recipe.budget), lambda: self._savings(recipe, shares))
         return [float(share) for share in np.interp(sparsities, np.maximum.accumulate(savings), shares)]
@@ -147,16 +160,26 @@ class Stage:
 
     def _walk(self, recipe: Recipe, sparsity: float) -> "Stage":
         """Through all steps but the last."""
-        stage, texts, ids = self, self.measured.texts, (self.measured.model_id, self.measured.data_id)
+        stage = self
         for step in range(1, recipe.steps):
             say(f"pruning and measuring again: step {step} of {recipe.steps}")
-            ranking, share = stage.ranking(recipe), stage.share(recipe, sparsity * step / recipe.steps)
-            plan = ranking.plan(share)
-            stage = Stage(Measured(stage.closed_form(recipe, plan, ranking.counts(share)), texts, *ids), plan)
+            stage = stage._next(recipe, sparsity * step / recipe.steps)
         return stage
+
+    def _next(self, recipe: Recipe, sparsity: float) -> "Stage":
+        """Pruned to a sparsity and measured anew."""
+        ranking, share, measured = self.ranking(recipe), self.share(recipe, sparsity), self.measured
+        plan = ranking.plan(share)
+        pruned = self.closed_form(recipe, plan, ranking.counts(share))
+        after = Stage(Measured(pruned, measured.texts, measured.model_id, measured.data_id), plan)
+        if recipe.criterion == "random":
+            after.like = self.like._next(by_variance(recipe), sparsity)
+        return after
 
     def _rank(self, recipe: Recipe) -> Ranking:
         check_recipe(self.measured.model, recipe)
+        if recipe.criterion == "random":
+            return self.like.ranking(by_variance(recipe)).dealt(recipe.seed, "random")
         groups, about = self.groups(recipe), (recipe.criterion, self.measured.model_id)
         scope = "per layer" if recipe.scope == "measured" else recipe.scope
         ranking = rank(self._with_gone_first(self.scores(recipe), groups), groups, scope, *about)

@@ -157,7 +157,10 @@ class Study:
     def key(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> str:
         """What a score depends on, and nothing else: the same key is the same number."""
         facts = recipe.facts() | {"units": units_in_0_4(recipe.units)}
-        how = () if sparsity == 0 else (tuple(facts.items()), self.calibration_id, round(sparsity, 9))
+        # up to 0.5 the counts of `random` were its own here; what was scored then is another number
+        own_counts = recipe.steps > 1 or recipe.budget != "units" or recipe.scope == "measured"
+        drawn = ("counts of variance",) if recipe.criterion == "random" and own_counts else ()
+        how = () if sparsity == 0 else (tuple(facts.items()), self.calibration_id, round(sparsity, 9), *drawn)
         return digest("score 3", self.loaded.fingerprint, self.data_id, precision, how)
 
     def about(self, recipe: Recipe, sparsity: float) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.names import check_epsilon, check_theta
 from vp_core.load import EMBEDDED
 from vp_core.measuring.function_norms import FunctionNorms
-from vp_core.squeezing.folder import check_new_folder, new_folder
+from vp_core.squeezing.folder import about_of, check_new_folder, new_folder, save_pruned, task_of
 from vp_core.study import Study
 from vp_core.training import snip
-from vp_core.training.finetune import about_training, fine_tune, lessons_of, study_of
+from vp_core.training.finetune import Tuned, about_training, check_normalisable, fine_tune, lessons_of, study_of
+from vp_core.training.held import check_whole
 from vp_core.training.loop import Lessons, Schedule
 from vp_core.training.run_folder import check_run_folder, read_log
 from vp_core.training.spectral import LAMBDA, check_lambda, rescaled
@@ -113,15 +114,16 @@ def _finetune(options: argparse.Namespace) -> None:
     check_new_folder(folder)
     check_new_file(options.plot)
     study, progress = open_from(options), Progress()
-    study.projections()
+    check_normalisable(study.model, scale)
+    if options.plot and hasattr(study.model, "squeezed"):
+        raise VPError("A squeezed model has no whole matrices whose spectral norms could be drawn: leave --plot out.")
     lessons = _lessons(study, options)
     tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch)
     about = about_training(study, lessons, scale, tuned)
     if not main_process():
         return
     with new_folder(folder) as place:
-        tuned.model.save_pretrained(place)
-        study.loaded.tokenizer.save_pretrained(place)
+        _save(study, tuned, about, place)
         (place / TRAINING).write_text(json.dumps(about, indent=1), encoding="utf-8")
     if options.plot:
         write_chart(spectral.draw_training(spectral.training_table(tuned.sigmas)), options.plot)
@@ -135,12 +137,22 @@ def _finetune(options: argparse.Namespace) -> None:
         )
 
 
+def _save(study: Study, tuned: Tuned, about: Mapping[str, Any], place: Path) -> None:
+    """As `save_pretrained` does, a squeezed model in its own form, with what is known of where it comes from."""
+    if hasattr(tuned.model, "squeezed"):
+        trained = {name: about[name] for name in ("task", "rows", "schedule", "before", "after")}
+        save_pruned(tuned.model, place, study.loaded.tokenizer, about_of(study.loaded.name) | {"trained": trained})
+        return
+    tuned.model.save_pretrained(place)
+    study.loaded.tokenizer.save_pretrained(place)
+
+
 def _snip(options: argparse.Namespace) -> None:
     settings, folder = _settings(options), Path(options.out)
     check_run_folder(folder, settings.settled(folder).as_json())  # before the model: a bad place should be told at once
     check_new_file(options.plot)
     study, progress = open_from(options), Progress()
-    study.projections()
+    check_whole(study.model)
     material = snip.Material(
         study.model, _lessons(study, options), study.calibration, study.question, study.loaded.fingerprint,
         study.loaded.tokenizer,
@@ -205,8 +217,8 @@ def _schedule(options: argparse.Namespace) -> Schedule:
 
 
 def _lessons(study: Study, options: argparse.Namespace) -> Lessons:
-    task = options.task or ("demo" if options.model in EMBEDDED else None)
-    if task is None:  # a squeezed model knows its task, but is refused before
+    task = options.task or ("demo" if options.model in EMBEDDED else task_of(options.model))
+    if task is None:
         raise VPError("Which task? Name one with training data (--task sst2 --data DIR).")
     return lessons_of(study, task, options.data, listed(options.text), options.label, listed(options.labels))
 

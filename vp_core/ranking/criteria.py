@@ -192,8 +192,9 @@ def random(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]
     """Random units, as many in each layer as `variance` removes there (the paper's baseline, section 3.4).
 
     The variances of each group are dealt out to its units at random. Any ranking of these scores then takes the same
-    number from every group as the variances themselves would, at every sparsity and in every scope (but `measured`, where
-    the random order's own losses decide). Group name → (units,).
+    number from every group as the variances themselves would, at every share and in every scope. A recipe deals out the
+    ranking itself (`vp_core.carry_out`), which also holds over several steps, budgets and measured losses. Group name →
+    (units,).
     """
     rng = np.random.default_rng(evidence.seed)
     by_variance = variance(evidence, groups)

@@ -6,7 +6,7 @@ sparsity is then one comparison, masks are nested, and counts are exact: round(s
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +143,16 @@ class Ranking:
         """How many units of each group go: group name → units."""
         return {g.name: self.gone(g.name, share) for g in self.groups}
 
+    def dealt(self, seed: int, criterion: str) -> "Ranking":
+        """The places of each group dealt out to its units at random: the same number goes from every group, whatever the share.
+
+        The hands depend on the seed and the sizes of the groups alone: what two rankings of the same units remove is dealt
+        to the same places, so that units that are first in both stay first.
+        """
+        rng = np.random.default_rng(seed)
+        place = {g.name: self.place[g.name][rng.permutation(len(g))] for g in self.groups}
+        return replace(self, place=place, criterion=criterion)
+
     def order(self, name: str) -> np.ndarray:
         """The indices (units,) of a group's units, first to go first."""
         return np.argsort(self.place[name])
@@ -192,4 +202,7 @@ def rank(
 
 
 def _comparable(scores: np.ndarray, scope: str) -> np.ndarray:
-    return scores / max(scores[np.isfinite(scores)].sum(), 1e-300) if scope == "scaled" else scores
+    if scope != "scaled":
+        return scores
+    total = np.sort(scores[np.isfinite(scores)]).sum()  # sorted: to the last bit the same in whatever order they are dealt
+    return scores / max(total, 1e-300)

@@ -4,6 +4,7 @@ survivors   what is left of a layer: index arithmetic
 cost        parameters and FLOPs, by formula and counted
 squeeze     the smaller model
 blocks_off  whole blocks that leave
+write_back  what was trained without them, back into the dense shapes
 timing      seconds of forward passes, the models in turn
 budget      from a share of parameters, FLOPs or time to a number of units
 folder      saved and loaded again, without the original

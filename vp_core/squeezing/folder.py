@@ -35,11 +35,14 @@ def is_pruned(folder: str | Path) -> bool:
     return (Path(folder) / ABOUT).is_file()
 
 
+def about_of(folder: str | Path) -> dict[str, Any]:
+    """What `save_pruned` was told of where the model of a folder comes from; nothing for another folder."""
+    return dict(_read_facts(Path(folder)).get("about", {})) if is_pruned(folder) else {}
+
+
 def task_of(folder: str | Path) -> str | None:
     """The task a pruned folder was made for, if it is one with data of its own (the demo's)."""
-    if not is_pruned(folder):
-        return None
-    return "demo" if _read_facts(Path(folder)).get("about", {}).get("task") == "demo" else None
+    return "demo" if about_of(folder).get("task") == "demo" else None
 
 
 def save_pruned(

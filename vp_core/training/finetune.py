@@ -1,4 +1,7 @@
-"""Fine-tuning the model of a study on its task's training set, with or without spectral normalisation, from data to scores."""
+"""Fine-tuning the model of a study on its task's training set, with or without spectral normalisation, from data to scores.
+
+A pruned model goes on as it is: squeezed, its constants frozen, or masked, with what is zero staying zero.
+"""
 
 import copy
 import time
@@ -15,10 +18,12 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import encode, make_batches
 from vp_core.asking.evaluate import Score, score
 from vp_core.asking.examples import open_examples
+from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
 from vp_core.load import fingerprint
 from vp_core.measuring.spectral_norms import SpectralNorms
 from vp_core.study import Study
+from vp_core.training.held import count_zero, said
 from vp_core.training.loop import Lessons, Schedule, Watch, new_accelerator, on_all, train
 from vp_core.training.spectral import SpectralNorm, check_lambda, fold, normalise
 from vp_core.training.spectral_start import nearest
@@ -32,8 +37,9 @@ Sigmas = tuple[tuple[int, dict[str, float]], ...]
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """A plain model on the CPU in evaluation mode, and how it came about: mean `loss`, exact scores, spectral norms, and the
-    `schedule` with the precision that was taken."""
+    """A plain or squeezed model on the CPU in evaluation mode, and how it came about: mean `loss`, exact scores, spectral norms
+    (of a squeezed model none), the `schedule` with the precision that was taken, and how many rows and columns were `zero` in
+    its projections and stayed so."""
 
     model: PreTrainedModel
     loss: float
@@ -42,12 +48,14 @@ class Tuned:
     sigmas: Sigmas
     seconds: float
     schedule: Schedule
+    zero: tuple[int, int] = (0, 0)
 
     def as_json(self) -> dict[str, Any]:
         """What was found: everything but the model and the schedule, JSON-able."""
         told = {name: found.as_json() for name, found in (("before", self.before), ("after", self.after))}
         sigmas = [{"step": step, "sigma": found} for step, found in self.sigmas]
-        return {"loss": self.loss, **told, "seconds": round(self.seconds, 1), "sigmas": sigmas}
+        kept = {"zero_rows": self.zero[0], "zero_columns": self.zero[1]}
+        return {"loss": self.loss, **told, "seconds": round(self.seconds, 1), **kept, "sigmas": sigmas}
 
 
 def lessons_of(
@@ -73,11 +81,16 @@ def fine_tune(
 ) -> Tuned:
     """Train a copy of the study's model; with `sn`, λ, under spectral normalisation from the nearest weights that have it.
 
-    The study's own model is not changed. Under several processes all end with equal weights. Raises VPError for settings
-    that cannot be, a squeezed model, and a loss that is no longer finite.
+    The study's own model is not changed. Under several processes all end with equal weights. A squeezed model stays squeezed,
+    ready for `save_pruned`, and rows of a masked model that are zero stay zero. Raises VPError for settings that cannot be, a
+    squeezed model with `sn`, and a loss that is no longer finite.
     """
     started, named = time.perf_counter(), schedule or Schedule()
-    study.projections()  # a squeezed model is told of before anything is done
+    check_normalisable(study.model, sn)
+    squeezed = hasattr(study.model, "squeezed")
+    zero = (0, 0) if squeezed else count_zero(study.model)
+    if any(zero):
+        tell(said(*zero))
     accelerator = new_accelerator()
     schedule = on_all(accelerator, named.settled)
     if named != schedule:
@@ -94,7 +107,7 @@ def fine_tune(
 
     def step_done(step: int, steps: int, loss: float) -> None:
         watch(step, steps, loss)
-        if step == steps or step % max(1, steps // POINTS) == 0:
+        if not squeezed and (step == steps or step % max(1, steps // POINTS) == 0):
             with power_iteration_at_rest(model):
                 sigmas.append((step, measure(model)))
 
@@ -104,7 +117,16 @@ def fine_tune(
     fold(model)
     model = model.cpu().eval().requires_grad_(False)
     before, after = on_all(accelerator, lambda: (score(study.model, study.question), score(model, study.question)))
-    return Tuned(model, loss, before, after, tuple(sigmas), time.perf_counter() - started, schedule)
+    return Tuned(model, loss, before, after, tuple(sigmas), time.perf_counter() - started, schedule, zero)
+
+
+def check_normalisable(model: PreTrainedModel, sn: float | None) -> None:
+    """VPError for spectral normalisation of a squeezed model."""
+    if sn is not None and hasattr(model, "squeezed"):
+        raise VPError(
+            "This model is squeezed already, and spectral normalisation is one of whole matrices: train it without, or take "
+            "the model that it was made from."
+        )
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import AUTO, BATCH, LEARNING_RATE, TRAINING_PRECISIONS
 from vp_core.model.precision import fast_precision
 from vp_core.training.gate import penalty
+from vp_core.training.held import Held
 
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16}
 """The dtype of products by precision; None: that of the weights."""
@@ -123,7 +124,7 @@ def train(
     watch: Watch = lambda step, steps, loss: None,
     accelerator: Accelerator | None = None,
 ) -> float:
-    """Train `model` in place; returns the mean loss. It is in evaluation mode afterwards.
+    """Train `model` in place; returns the mean loss. It is in evaluation mode afterwards, and rows that were zero still are.
 
     `l1` weighs `penalty`, for a gated model. Under several processes each takes its part of every mini-batch
     and all end with equal weights. Raises VPError when the loss is no longer finite.
@@ -134,6 +135,7 @@ def train(
     torch.manual_seed(int(np.random.default_rng([schedule.seed, seed, 1]).integers(2**31)) + accelerator.process_index)
     wrapped, optimiser = accelerator.prepare(model, _optimiser(model, schedule))
     warm_up = get_linear_schedule_with_warmup(optimiser, int(schedule.warm_up * len(steps)), len(steps))
+    held = Held(model)  # where the model is by now
     model.train()
     total = 0.0
     for number, examples in enumerate(steps, 1):
@@ -143,6 +145,7 @@ def train(
         loss = sum((part * (len(b.examples) / texts) for part, b in zip(parts, batches, strict=True)), start=torch.zeros(()))
         optimiser.zero_grad()
         accelerator.backward(loss)
+        held.hold()
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         warm_up.step()

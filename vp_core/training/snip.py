@@ -30,13 +30,14 @@ from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without, without
 from vp_core.squeezing.cost import cost
+from vp_core.squeezing.write_back import freeze_new_biases, write_back
 from vp_core.training.gate import gated, ungate
+from vp_core.training.held import check_whole, count_zero, said
 from vp_core.training.leaving import blocks_that_leave, estimate, leaving_together
 from vp_core.training.loop import Lessons, Schedule, Watch, new_accelerator, on_all, train
 from vp_core.training.run_folder import Checkpoint, Log, begun_in
 from vp_core.training.spectral import check_lambda, fold, normalise_left
 from vp_core.training.spectral_start import nearest
-from vp_core.training.write_back import freeze_new_biases, write_back
 
 Tell = Callable[[str], None]
 
@@ -104,8 +105,8 @@ def run_snip(
 
     `folder` gets the log (`run.json`), a checkpoint after each training, the model of the last iteration (`model`) and the
     smallest within a point of the given model's score (`within`). The same call goes on where a stopped run was, and in the
-    precision it was begun with, if none is named. Raises
-    VPError for a folder of another run and a disk that is full (what was written stays whole).
+    precision it was begun with, if none is named. What is zero in a masked model stays zero (`vp_core.training.held`). Raises
+    VPError for a squeezed model, a folder of another run and a disk that is full (what was written stays whole).
     """
     job = _Run(material, settings, Path(folder), tell, watch or (lambda step, steps, loss: None))
     yield from job.log.rows
@@ -117,6 +118,7 @@ class _Run:
     """The state between two trainings: `dense`, the weights in their old shapes, and the blocks that are `gone`."""
 
     def __init__(self, material: Material, settings: SnipSettings, folder: Path, tell: Tell, watch: Watch) -> None:
+        check_whole(material.model)
         self.accelerator = new_accelerator()
         named, settings = settings, on_all(self.accelerator, lambda: settings.settled(folder))
         if named != settings:
@@ -127,6 +129,8 @@ class _Run:
         self.checkpoint = Checkpoint(folder, write=self.main)
         self.dense = copy.deepcopy(material.model).eval().requires_grad_(True)
         self.sublayers = find_sublayers(self.dense)
+        if any(zeros := count_zero(self.dense)):
+            tell(said(*zeros))
         self.gone: list[Block] = []
         self.epsilon: dict[str, float] | None = None
         if state := self.checkpoint.load(self.dense):

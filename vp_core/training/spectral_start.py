@@ -38,12 +38,20 @@ def nearest(
 
 
 def with_norm(weight: Tensor, bias: Tensor, inputs: CoMoments, scale: float) -> tuple[Tensor, Tensor]:
-    """(W' (d_out, d_in) with σ(W') = λ, b' (d_out,)): W'x + b' is near Wx + b for x with these moments."""
+    """(W' (d_out, d_in) with σ(W') = λ, b' (d_out,)): W'x + b' is near Wx + b for x with these moments.
+
+    Rows and columns of zeros, which are pruned, stay as they are, and so does a matrix of nothing else.
+    """
     old = weight.detach().double()
-    u, s, vt = torch.linalg.svd(old, full_matrices=False)
-    new = (u * s.clamp(max=scale)) @ vt
+    rows, columns = old.any(dim=1), old.any(dim=0)
+    if not rows.any():
+        return old, bias.double()
+    u, s, vt = torch.linalg.svd(old[rows][:, columns], full_matrices=False)
+    part = (u * s.clamp(max=scale)) @ vt
     if s[0] < scale:
-        new = _stretched(new, torch.linalg.eigh(inputs.matrix())[1][:, 0], scale)
+        part = _stretched(part, torch.linalg.eigh(inputs.matrix()[columns][:, columns])[1][:, 0], scale)
+    new = torch.zeros_like(old)
+    new[rows.nonzero(), columns.nonzero().squeeze(1)] = part
     return new, bias.double() + (old - new) @ inputs.mean
 
 

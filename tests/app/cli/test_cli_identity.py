@@ -20,6 +20,7 @@ from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.measuring.spectral_norms import spectral_norms
 from vp_core.model.precision import fast_precision
 from vp_core.recipes import Recipe
+from vp_core.squeezing.folder import about_of, load_pruned
 from vp_core.study import open_study
 from vp_core.training.spectral import rescaled
 from vp_core.training.threshold import Threshold, running_scores
@@ -137,3 +138,38 @@ def test_finetune_under_normalisation_holds_the_norms(capsys, tmp_path, task):
     sigmas = np.array([list(point["sigma"].values()) for point in kept["sigmas"]])
     assert kept["sn"] == 3 and np.abs(sigmas - 3).max() < 0.01
     assert not any("parametrizations" in name for name in load_file(tmp_path / "tuned" / "model.safetensors"))
+
+
+def zero_rows(folder):
+    """Counted in the file itself: rows of nothing but zeros in the six projections of a BERT."""
+    parts = ("query.weight", "key.weight", "value.weight", "output.dense.weight", "intermediate.dense.weight")
+    tensors = load_file(folder / "model.safetensors")
+    return sum(int((~t.any(dim=1)).sum()) for n, t in tensors.items() if ".layer." in n and n.endswith(parts))
+
+
+def test_finetune_keeps_the_masks_of_a_pruned_model(capsys, tmp_path, task):
+    masked, tuned = tmp_path / "masked", tmp_path / "tuned"
+    printed(capsys, "prune", *task, "--sparsity", "0.3", "--format", "transformers", "--out", masked)
+    rows = zero_rows(masked)
+    assert rows == 5 * round(0.3 * 3 * tiny.HIDDEN) + round(0.3 * 3 * tiny.FFN)
+    command = ["finetune", str(masked), *task[1:], *SHORT, "--lr", "0.01", "--out", str(tuned)]
+    assert main(command) == 0
+    assert f"{rows:,} rows that were zero stay zero" in capsys.readouterr().err
+    assert zero_rows(tuned) == rows == json.loads((tuned / "training.json").read_text())["zero_rows"]
+    printed(capsys, "snip", tuned, *task[1:], "--iterations", "1", "--at-least", "1", *SHORT, "--out", tmp_path / "run")
+
+
+def test_finetune_of_a_squeezed_model(capsys, tmp_path, task):
+    small, tuned = tmp_path / "small", tmp_path / "tuned"
+    printed(capsys, "prune", *task, "--sparsity", "0.3", "--out", small)
+    said = printed(capsys, "finetune", small, *task[1:], *SHORT, "--lr", "0.001", "--out", tuned)
+    before, after = load_pruned(small), load_pruned(tuned)
+    assert tiny.sha(before) != tiny.sha(after) and before.squeezed.as_json() == after.squeezed.as_json()
+    assert printed(capsys, "eval", tuned, *task[1:])["value"] == said["after"]["value"]
+    assert printed(capsys, "eval", small, *task[1:])["value"] == said["before"]["value"]
+    assert json.loads((tuned / "training.json").read_text())["sigmas"] == []
+    about = about_of(tuned)
+    assert about["trained"]["after"] == said["after"]
+    assert {name: value for name, value in about.items() if name != "trained"} == about_of(small)
+    printed(capsys, "finetune", tuned, *task[1:], *SHORT, "--out", tuned)  # once more, in its own place
+    assert load_pruned(tuned).squeezed.as_json() == before.squeezed.as_json()

@@ -110,7 +110,8 @@ def test_another_run_and_squeezed_models_are_refused(capsys, tmp_path, task, fol
         (["snip", *other, *SNIP, "--out", run], "holds a run with another model"),
         (["finetune", *task, "--out", run], "is not empty"),
         (["snip", run / "model", *task[1:], "--out", tmp_path / "x"], "squeezed already"),
-        (["finetune", run / "model", *task[1:], "--out", tmp_path / "x"], "squeezed already"),
+        (["finetune", run / "model", *task[1:], "--sn", "3", "--out", tmp_path / "x"], "squeezed already"),
+        (["finetune", run / "model", *task[1:], "--plot", tmp_path / "x.html", "--out", tmp_path / "x"], "leave --plot out"),
         (["norms", run / "model", *task[1:]], "squeezed already"),
     ):
         assert main([str(part) for part in command]) == 2

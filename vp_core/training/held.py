@@ -1,0 +1,97 @@
+"""What was pruned stays pruned in training: rows that are zero when it begins get no gradient.
+
+A masked model of the old shape (`vp prune --format transformers`) says which neurons are gone by nothing but zeros: a row of
+zeros and, of a whole unit, a column of zeros in the matrix that reads it. Any step of an optimiser would fill them. Their
+gradients are therefore zeroed before they are clipped, so that AdamW has neither momentum nor decay to move them by.
+
+The bias of such a row is held as well: it is the constant that was put in the neuron's place, and what a squeezed model has
+in its stead is frozen too, so that both forms of a pruned model train alike, and a block that was taken out stays silent.
+Nothing is lost by it: whatever another constant could do, the bias of the matrix or the layer norm that reads it can.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from vp_core.ground.errors import VPError
+from vp_core.measuring.covariance import READ_AT
+from vp_core.model.projections import as_rows, find_projections, layer_paths, weight_of
+from vp_core.model.scatter import ScatterLinear
+from vp_core.training.gate import Gated
+
+
+class Held:
+    """The rows and columns of a model's projections that are zero now, gated, normalised and squeezed models included."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._parts: list[tuple[nn.Module, Tensor, Tensor]] = []
+        for module, read in _maps(model):
+            weight = as_rows(module, _parameter(module, "weight").detach())
+            rows = ~weight.any(dim=1)
+            columns = ~weight.any(dim=0) if read else torch.zeros_like(weight[0], dtype=torch.bool)
+            if rows.any() or columns.any():
+                self._parts.append((module, rows.nonzero().squeeze(1), columns.nonzero().squeeze(1)))
+
+    def hold(self) -> None:
+        """Zero their gradients, in place: between the backward pass and the clipping."""
+        for module, rows, columns in self._parts:
+            if (gradient := _parameter(module, "weight").grad) is not None:
+                matrix = as_rows(module, gradient)
+                matrix[rows] = 0
+                matrix[:, columns] = 0
+            bias = _parameter(module, "bias") if module.bias is not None else None
+            if bias is not None and bias.grad is not None:
+                bias.grad[rows] = 0
+
+
+def _maps(model: PreTrainedModel) -> Iterator[tuple[nn.Module, bool]]:
+    """Every linear map of the projections that multiplies, once, and whether units are columns of it."""
+    for stack, path in layer_paths(model):
+        read = {name: type_ in READ_AT for type_, name in stack.modules.items()}
+        for name, is_read in (read | ({stack.gate: False} if stack.gate else {})).items():
+            module = model.get_submodule(f"{path}.{name}")
+            while isinstance(module, Gated):
+                module = module.inner
+            found = module.linear if isinstance(module, ScatterLinear) else module
+            if found is not None:
+                yield found, is_read
+
+
+def _parameter(module: nn.Module, name: str) -> Tensor:
+    """What an optimiser moves: under spectral normalisation the weight before it."""
+    lists = getattr(module, "parametrizations", {})
+    return lists[name].original if name in lists else getattr(module, name)
+
+
+def count_zero(model: PreTrainedModel) -> tuple[int, int]:
+    """(rows of the six projections that are zero, columns of the matrices that read units that are); not of squeezed models.
+
+    Raises VPError for a model that is squeezed already, whose rows are gone.
+    """
+    rows = columns = 0
+    for p in find_projections(model):
+        weight = weight_of(model, p)
+        rows += int((~weight.any(dim=1)).sum())
+        columns += int((~weight.any(dim=0)).sum()) if p.type in READ_AT else 0
+    return rows, columns
+
+
+def said(rows: int, columns: int) -> str:
+    """What a user is told of so many.
+
+    >>> said(6220, 0), said(1, 12)
+    ('6,220 rows that were zero stay zero', '1 row that was zero stays zero, and 12 columns')
+    """
+    told = "1 row that was zero stays zero" if rows == 1 else f"{rows:,} rows that were zero stay zero"
+    return told + (f", and {columns:,} column{'s' if columns > 1 else ''}" if columns else "")
+
+
+def check_whole(model: PreTrainedModel) -> None:
+    """VPError for a squeezed model: whole blocks leave from the dense shapes, which it has lost."""
+    if hasattr(model, "squeezed"):
+        raise VPError(
+            "This model is squeezed already, and blocks leave from the shapes it was cut from: run SNIP on the model that it "
+            "was made from, or prune that one with --format transformers, whose zero rows SNIP keeps."
+        )
