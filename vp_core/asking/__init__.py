@@ -1,7 +1,8 @@
 """What a model is asked, and how good its answers are.
 
 tasks     name, columns, labels and metrics of every task
-examples  texts and labels, from TSV, CSV, JSONL or the Hub
+tables    rows of named cells, from TSV, CSV or JSONL files
+examples  texts and labels, from such a table or the Hub
 batches   tokens, in batches with little padding
 metrics   accuracy, F1, Matthews, correlations, each with its interval
 evaluate  a score that gets better while it runs, exact at the end

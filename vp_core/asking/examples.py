@@ -1,19 +1,16 @@
-"""Reading examples: GLUE's TSV layout, any TSV, CSV or JSONL file, or the Hub; every doubt is a clear sentence."""
+"""Examples: texts and labels of a task in GLUE's TSV layout, of any table, or from the Hub; every doubt is a clear sentence."""
 
-import csv
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from vp_core.asking.tables import ExampleRow, read_table, require_columns
 from vp_core.asking.tasks import Task, find_task
 from vp_core.ground.errors import VPError
 from vp_core.ground.hub import require_hub
 from vp_core.ground.store import DEMO_DIR
-
-ExampleRow = dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,49 +98,18 @@ def read_file(path: str | Path, text: Sequence[str], label: str, labels: Sequenc
     path = Path(path)
     rows = read_table(path)
     values = [row.get(label) for row in rows]
-    _require_columns(rows, (*text, label), str(path))
+    require_columns(rows, (*text, label), str(path))
     regression = not labels and any(_is_fraction(v) for v in values)
     classes = tuple(labels) or (() if regression else tuple(sorted({str(v) for v in values}, key=_class_order)))
     metrics = ("spearman", "pearson") if regression else ("accuracy",)
     return from_rows(Task(path.stem, tuple(text), label, classes, metrics), rows, str(path))
 
 
-def read_table(path: Path, columns: Sequence[str] = ()) -> list[ExampleRow]:
-    """The rows of a file by its ending: .tsv (never quoted), .csv (quoted as usual), .jsonl; a BOM is no part of it.
-
-    Raises VPError for a file that is missing, broken, not UTF-8, or of another ending.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _parse(file, path.suffix.lower(), columns)
-    except FileNotFoundError:
-        raise VPError(f"There is no file {str(path)!r}: check the path.") from None
-    except UnicodeDecodeError:
-        raise VPError(f"{str(path)!r} is not UTF-8 text: convert it first.") from None
-    except (OSError, json.JSONDecodeError, csv.Error) as error:
-        raise VPError(f"{str(path)!r} cannot be read ({error}): mend the file.") from None
-
-
-def _parse(file: Iterable[str], suffix: str, columns: Sequence[str]) -> list[ExampleRow]:
-    if suffix == ".tsv":
-        lines = (line.rstrip("\r\n").split("\t") for line in file if line.strip())
-        header = list(columns) or next(lines, [])
-        return [dict(zip(header, line, strict=False)) for line in lines]
-    if suffix == ".csv":
-        return list(csv.DictReader(file))
-    if suffix in (".jsonl", ".json"):
-        rows = [json.loads(line) for line in file if line.strip()]
-        if not all(isinstance(row, dict) for row in rows):
-            raise VPError('A line of the JSONL file is no object: write lines such as {"text": "…", "label": 1}.')
-        return rows
-    raise VPError(f"Files ending in {suffix!r} are not read: use .tsv, .csv or .jsonl.")
-
-
 def from_rows(task: Task, rows: Sequence[ExampleRow], source: str) -> Examples:
     """Check rows and turn them into Examples; VPError for an empty or one-class set, missing columns, strange labels."""
     if not rows:
         raise VPError(f"{source!r} has no rows: give a file with at least two examples.")
-    _require_columns(rows, (*task.text, task.label), source)
+    require_columns(rows, (*task.text, task.label), source)
     texts = [tuple(str(row[column]) for column in task.text) for row in rows]
     labels = np.array([_label(task, str(row[task.label]), source, i) for i, row in enumerate(rows, start=1)])
     if len(rows) == 1:
@@ -151,15 +117,6 @@ def from_rows(task: Task, rows: Sequence[ExampleRow], source: str) -> Examples:
     if len(np.unique(labels)) < 2:
         raise VPError(f"All {len(rows)} labels of {source!r} are the same: a score needs at least two different ones.")
     return Examples(task, texts, labels, source)
-
-
-def _require_columns(rows: Sequence[ExampleRow], columns: Sequence[str], source: str) -> None:
-    for i, row in enumerate(rows, start=1):
-        for column in columns:
-            if row.get(column) is None:
-                there = ", ".join(str(c) for c in row)
-                where = "" if column not in rows[0] else f" in row {i}"
-                raise VPError(f"{source!r} has no column {column!r}{where}: its columns are {there}.")
 
 
 def _label(task: Task, value: str, source: str, row: int) -> float | int:
