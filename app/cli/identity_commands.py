@@ -208,7 +208,7 @@ def _lessons(study: Study, options: argparse.Namespace) -> Lessons:
     task = options.task or ("demo" if options.model in EMBEDDED else None)
     if task is None:  # a squeezed model knows its task, but is refused before
         raise VPError("Which task? Name one with training data (--task sst2 --data DIR).")
-    return lessons_of(study, task, options.data, listed(options.text), options.label, listed(options.labels))
+    return lessons_of(study, task, options.data, listed(options.text), options.label, listed(options.labels), options.separator)
 
 
 IDENTITY_COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {

@@ -1,7 +1,7 @@
 """What a model is asked, and how good its answers are.
 
 tasks     name, columns, labels and metrics of every task
-tables    rows of named cells, from TSV, CSV or JSONL files
+tables    the asked columns of a file: TSV, CSV, JSON, JSONL, Parquet (`reading`: what stands in such files)
 examples  texts and labels, from such a table or the Hub
 batches   tokens, in batches with little padding
 metrics   accuracy, F1, Matthews, correlations, each with its interval

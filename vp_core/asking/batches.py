@@ -43,6 +43,12 @@ class Batch:
         return None if mask is None else mask.flatten()
 
 
+def check_length(max_length: int, longest: int, name: str) -> None:
+    """VPError for a number of tokens to cut texts to that is below 4 or more than a model takes."""
+    if not 4 <= max_length <= longest:
+        raise VPError(f"Texts cannot be cut to {max_length} tokens: {name!r} takes from 4 to {longest} (--max-length).")
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]], max_length: int) -> Encoded:
     """Tokenise single texts (one string each) or pairs (two), cut to `max_length` tokens, the longer part first."""
     columns = [list(column) for column in zip(*texts, strict=True)]
