@@ -190,10 +190,11 @@ def open_study(
     """Load a model and a task's data and check that they belong together.
 
     `task` is a name from `asking.tasks.TASKS` (`data`: a folder in GLUE's TSV layout; the Hub without), or the path of a
-    file (TSV, CSV, JSON, JSONL, Parquet) with the columns `text` and `label`, whose cells `separator` parts if its ending does
-    not say it; such a file also serves for calibration. The demo model has its own task. Texts are cut to `max_length` tokens,
-    64 or 128 if none is given. With `sentences`, a fixed random sample of at most so many is scored, for a quick look; the calibration
-    sentences are the same as without, and `notes` say so. Raises VPError with one sentence for whatever is wrong.
+    file (TSV, CSV, JSON, JSONL, Parquet) with the columns `text` and `label`, its cells parted by `separator` if its ending
+    does not say by what; such a file also serves for calibration. The demo model has its own task. Texts are cut to
+    `max_length` tokens (else 64 or 128, by the task). With `sentences`, a fixed random sample of at most so many is scored, for
+    a quick look; the calibration sentences are the same as without, and `notes` say so. Raises VPError with one sentence for
+    whatever is wrong.
     """
     task = task or ("demo" if model in EMBEDDED else task_of(model))
     if task is None:

@@ -166,9 +166,7 @@ def _question(parser: argparse.ArgumentParser, asks: bool = False) -> None:
     parser.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
     parser.add_argument("--task", help=_TASK_HELP)
     parser.add_argument("--data", help="folder in GLUE's TSV layout (default: the Hub; the demo needs none)")
-    parser.add_argument(
-        "--text", default="", help="text column, or two separated by a comma, of a file of your own; a.b is b in a of JSON"
-    )
+    parser.add_argument("--text", default="", help="text column, or two separated by a comma, of your own file; a.b: b in a")
     parser.add_argument("--label", default="label", help="label column of a file of your own (default: label)")
     parser.add_argument("--separator", default="", help="what parts the cells of a file of your own, such as ; or tab")
     parser.add_argument("--max-length", metavar="N", help="cut texts to N tokens (default: 64 or 128, by the task)")

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from vp_core.ground.errors import VPError
+
 
 @dataclass(frozen=True, eq=False)
 class Encoded:

@@ -82,7 +82,7 @@ def _from_tsv(lines: list[str], columns: Sequence[str], label: Sequence[str], so
     if unquoted:
         _check_swallowed(records, lines, "\t", label[0], source)
     if left and task is None:
-        notes = (f"{left:,} cells of {source!r} stand in quotes and were read with them, since others do not.",)
+        notes = (f"Quotes around cells of {source!r} ({left:,}) were read as part of the text, since others have none.",)
     return Table(found.rows, (*found.notes, *notes))
 
 
@@ -119,7 +119,7 @@ def _of_task(records: Sequence[Record], columns: Sequence[str], source: str, tas
     long = sum(len(record.cells) > len(header) for record in records[1:])
     notes = [f"{short:,} of {len(records) - 1:,} rows of {source!r} lack columns and were left out."] if short else []
     if long:
-        notes.append(f"{long:,} rows of {source!r} have more cells than its header: what is beyond it was not read.")
+        notes.append(f"Rows of {source!r} ({long:,}) have more cells than its header: what is beyond it was not read.")
     return Table(rows, tuple(notes))
 
 

@@ -24,9 +24,10 @@ _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\x28\xb
 
 
 def read_lines(path: Path, longest: int | None = None) -> Iterator[str]:
-    """The lines with their ends, of at most `longest` characters (`MOST_CHARACTERS` without); a BOM is no part of the first. A name that ends in .gz says that the file is packed.
+    """The lines with their ends, of at most `longest` characters; a BOM is no part of the first.
 
-    Raises VPError for what is no regular file, for text that is not UTF-8 or holds NUL bytes, and for what is too large.
+    A name that ends in .gz says that the file is packed. Raises VPError for what is no regular file, for text that is not
+    UTF-8 or holds NUL bytes, and for what is too large.
     """
     check_file(path)
     try:

@@ -43,7 +43,8 @@ def read_json(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     text = "".join(parts)
     found = _parser(columns, str(path))(text, "it") if text.strip() else []
     if isinstance(found, dict):
-        found = found["data"] if isinstance(found.get("data"), list) else [found]
+        by_column = all(isinstance(value, dict | list) for value in found.values())
+        found = found["data"] if isinstance(found.get("data"), list) else None if by_column else [found]
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise VPError(f'{str(path)!r} holds no rows: write an array of objects such as [{{"text": "…", "label": 1}}].')
     yield from found
