@@ -117,14 +117,14 @@ def test_a_parquet_that_unpacks_to_more_than_may_be(tmp_path, monkeypatch):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    table = pa.table({"text": ["x" * 2**16] * 5000, "y": [0, 1] * 2500, "other": ["z" * 100 + str(i) for i in range(5000)]})
-    parquet.write_table(table, tmp_path / "a.parquet")  # one value in a dictionary: 328 MB from a few kB
-    assert (tmp_path / "a.parquet").stat().st_size < 2**20
+    table = pa.table({"text": ["x" * 2**12] * 5000, "y": [0, 1] * 2500, "other": ["z" * 100 + str(i) for i in range(5000)]})
+    parquet.write_table(table, tmp_path / "a.parquet")  # one value in a dictionary: 20 MB from a few kB
+    assert (tmp_path / "a.parquet").stat().st_size < 2**18
     monkeypatch.setattr(files, "MOST_BYTES", 2**20)
     refused(tmp_path / "a.parquet", "unpacks to more than")
     parquet.write_table(table, tmp_path / "b.parquet", use_dictionary=False, compression="zstd")
     refused(tmp_path / "b.parquet", r"unpacks to \d")
-    with pytest.raises(VPError, match="All 5000 labels|numbers|fraction|labels"):
+    with pytest.raises(VPError, match="none of a, b"):
         monkeypatch.setattr(files, "MOST_BYTES", 2**24)
         read_file(tmp_path / "b.parquet", ("other",), "other", ("a", "b"))  # the large column is not asked for, nor read
 
