@@ -1,7 +1,7 @@
 """One model, one task: everything the app, the notebooks and the command line ask, in one place, so they agree."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Encoded, encode, ends_in_padding, make_batches
+from vp_core.asking.batches import Encoded, check_length, encode, ends_in_padding, make_batches
 from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, label_order
@@ -186,15 +186,19 @@ def open_study(
     text: Sequence[str] = (),
     label: str = "label",
     labels: Sequence[str] = (),
+    separator: str = "",
+    max_length: int | None = None,
     calibration: int = CALIBRATION,
     sentences: int | None = None,
 ) -> Study:
     """Load a model and a task's data and check that they belong together.
 
     `task` is a name from `asking.tasks.TASKS` (`data`: a folder in GLUE's TSV layout; the Hub without), or the path of a
-    TSV, CSV or JSONL file with the columns `text` and `label`; such a file also serves for calibration. The demo model
-    has its own task. With `sentences`, a fixed random sample of at most so many is scored, for a quick look; the calibration
-    sentences are the same as without, and `notes` say so. Raises VPError with one sentence for whatever is wrong.
+    file (TSV, CSV, JSON, JSONL, Parquet) with the columns `text` and `label`, its cells parted by `separator` if its ending
+    does not say by what; such a file also serves for calibration. The demo model has its own task. Texts are cut to
+    `max_length` tokens (else 64 or 128, by the task). With `sentences`, a fixed random sample of at most so many is scored, for
+    a quick look; the calibration sentences are the same as without, and `notes` say so. Raises VPError with one sentence for
+    whatever is wrong.
     """
     task = task or ("demo" if model in EMBEDDED else task_of(model))
     if task is None:
@@ -204,8 +208,12 @@ def open_study(
     if calibration < 2:
         raise VPError("Statistics need at least 2 calibration sentences: ask for more.")
     loaded = load_model(model)
-    evaluation = open_examples(task, "dev", data, text, label, labels)
-    training = open_examples(task, "train", data, text, label, labels)
+    if max_length is not None:
+        check_length(max_length, loaded.max_length, loaded.name)
+    evaluation = open_examples(task, "dev", data, text, label, labels, separator)
+    training = open_examples(task, "train", data, text, label, labels, separator)
+    if max_length is not None:
+        evaluation = replace(evaluation, task=replace(evaluation.task, max_length=max_length))
     asked = evaluation if sentences is None else evaluation.sample(sentences)
     notes = (f"Scored on a random sample of {len(asked):,} of {len(evaluation):,} texts.",) if asked is not evaluation else ()
     return make_study(loaded, asked, training.sample_like(evaluation, calibration), notes)
@@ -231,7 +239,7 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples,
         token = loaded.tokenizer.pad_token
         unread = f"{odd} of {len(encoded)} texts end in {token}, which also pads: the classifier reads the token before it."
         notes = (*notes, unread)
-    notes = (*loaded.notes, *evaluation.notes, *notes)
+    notes = (*loaded.notes, *dict.fromkeys((*evaluation.notes, *calibration.notes)), *notes)
     return Study(
         loaded=loaded,
         question=question,

@@ -220,7 +220,7 @@ def _lessons(study: Study, options: argparse.Namespace) -> Lessons:
     task = options.task or ("demo" if options.model in EMBEDDED else task_of(options.model))
     if task is None:
         raise VPError("Which task? Name one with training data (--task sst2 --data DIR).")
-    return lessons_of(study, task, options.data, listed(options.text), options.label, listed(options.labels))
+    return lessons_of(study, task, options.data, listed(options.text), options.label, listed(options.labels), options.separator)
 
 
 IDENTITY_COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {

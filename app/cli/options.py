@@ -27,7 +27,8 @@ def open_from(options: argparse.Namespace) -> Study:
         ) from None
     study = open_study(
         options.model, options.task, options.data, text=listed(options.text), label=options.label,
-        labels=listed(options.labels), calibration=calibration,
+        labels=listed(options.labels), separator=options.separator, calibration=calibration,
+        max_length=None if options.max_length is None else count("number of tokens", options.max_length),
         sentences=None if sentences is None else count("number of sentences", sentences),
     )  # fmt: skip
     for note in study.notes:

@@ -87,6 +87,16 @@ def typed(name: str) -> str:
     return st.text_input(declared.label, value, help=declared.help, placeholder=declared.placeholder)
 
 
+def typed_number(name: str) -> int | None:
+    """A box for a whole number that may be left open, as `typed`."""
+    declared = FIELDS[name]
+    assert isinstance(declared, kind.OpenWhole)
+    value = getattr(visitor().settings, name)
+    return st.number_input(
+        declared.label, value=value, min_value=declared.least, step=1, help=declared.help, placeholder=declared.placeholder
+    )
+
+
 def _widget(declared: Setting[Any], options: Sequence[str], value: Any) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
     """Streamlit's widget for a kind of setting, what it shows, and how it is to be called."""
     text = declared.format(value)

@@ -37,5 +37,6 @@ def how_to_load(study: Study, settings: Settings) -> tuple[str, str]:
     folder = folder_name(study)
     options = {"task": settings.task, "data": settings.data, "text": settings.text}
     options["label"] = settings.label if settings.text else ""
+    options |= {"separator": settings.separator, "max-length": str(settings.max_length or "")}
     command = ["vp", "eval", folder, *(part for name, value in options.items() if value for part in (f"--{name}", value))]
     return f'from vp_core.squeezing.folder import load_pruned; model = load_pruned("{folder}")', shlex.join(command)

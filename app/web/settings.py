@@ -64,7 +64,7 @@ class Settings:
     ))
     task: str = setting(kind.Text(
         "demo", label="Task",
-        help="A task of the GLUE benchmark by name, or the path of a TSV, CSV or JSONL file with named columns.",
+        help="A task of the GLUE benchmark by name, or the path of a TSV, CSV, JSON, JSONL or Parquet file with named columns.",
     ))
     data: str = setting(kind.Text(
         "", label="Data folder", placeholder="empty: the Hub",
@@ -126,6 +126,14 @@ class Settings:
     calibration: int = setting(kind.Whole(
         CALIBRATION, _SIZES, least=int(_SIZES[0]), most=int(_SIZES[-1]), label="Calibration sentences",
         help="Training sentences on which everything is measured. Their labels are never looked at.",
+    ))
+    separator: str = setting(kind.Text(
+        "", label="Separator", placeholder="by the file's ending",
+        help="For a file of your own: what parts its cells, such as `;` or `tab`.",
+    ))
+    max_length: int | None = setting(kind.OpenWhole(
+        None, least=4, label="Longest text", placeholder="64 or 128, by the task",
+        help="Texts are cut to so many tokens, at most as many as the model takes.",
     ))
     lines: str = setting(kind.OneOf(
         "", ("", *LINES), label="Lines",

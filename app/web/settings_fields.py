@@ -135,6 +135,27 @@ class Whole(Setting[int]):
 
 
 @dataclass(frozen=True)
+class OpenWhole(Setting[int | None]):
+    """A whole number from `least` on, or None, an empty text: what goes with the task.
+
+    >>> OpenWhole(None, least=4).parse("max_length", "256"), OpenWhole(None, least=4).format(None)
+    (256, '')
+    """
+
+    _: KW_ONLY
+    least: int
+    placeholder: str = ""
+
+    def parse(self, name: str, text: str) -> int | None:
+        if not text or (text.isdecimal() and int(text) >= self.least):
+            return int(text) if text else None
+        raise VPError(f"The {name} {text!r} is no whole number above {self.least - 1}: leave it empty.")
+
+    def format(self, value: int | None) -> str:
+        return "" if value is None else str(value)
+
+
+@dataclass(frozen=True)
 class Share(Setting[float]):
     """A share from 0 to 1 in hundredths, the steps of the slider.
 

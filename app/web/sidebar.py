@@ -1,9 +1,11 @@
 """The left of every page: the model and its data, what is removed from it, and what takes its place."""
 
+from typing import Any
+
 import streamlit as st
 
 from analysis.ladder import RUNGS
-from app.web.choices import draw, offer, page_behind, typed
+from app.web.choices import draw, offer, page_behind, typed, typed_number
 from app.web.glossary import TERMS
 from app.web.settings import FIELDS, RECIPE_CHOICES, RECIPE_NAMES, Settings
 from app.web.visitor import remember, visitor
@@ -21,7 +23,7 @@ def sidebar() -> Settings:
     return visitor().settings
 
 
-def _what() -> dict[str, str]:
+def _what() -> dict[str, Any]:
     """Model and data: taken together when Open is pressed, since each alone may not fit the other."""
     names, settings, task = list(TASKS), visitor().settings, FIELDS["task"]
     with st.form("what", border=False):
@@ -34,10 +36,13 @@ def _what() -> dict[str, str]:
             help=task.help,
         )
         data = typed("data")
-        with st.expander("Columns of a file of your own", expanded=bool(settings.text)):
-            text, label = typed("text"), typed("label")
+        own = settings.text or settings.separator or settings.max_length
+        with st.expander("Columns of a file of your own", expanded=bool(own)):
+            more = {name: typed(name) for name in ("text", "label", "separator")}
+            longest = typed_number("max_length")
         st.form_submit_button("Open", width="stretch", on_click=page_behind)
-    return {"model": model.strip(), "task": str(chosen or "").strip(), "data": data.strip(), "text": text, "label": label}
+    said = {"model": model.strip(), "task": str(chosen or "").strip(), "data": data.strip()}
+    return {**said, **more, "max_length": longest}
 
 
 def _how() -> None:

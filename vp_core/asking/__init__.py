@@ -1,7 +1,8 @@
 """What a model is asked, and how good its answers are.
 
 tasks     name, columns, labels and metrics of every task
-examples  texts and labels, from TSV, CSV, JSONL or the Hub
+tables    the asked columns of a file: TSV, CSV, JSON, JSONL, Parquet (`reading`: what stands in such files)
+examples  texts and labels, from such a table or the Hub
 batches   tokens, in batches with little padding
 forward   a model's answer to a batch, or one sentence that names the text
 metrics   accuracy, F1, Matthews, correlations, each with its interval

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from vp_core.ground.errors import VPError
+
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
@@ -49,6 +51,12 @@ class Batch:
         own = decoder and "decoder_input_ids" in self.inputs
         mask = self.inputs.get("decoder_attention_mask" if own else "attention_mask")
         return None if mask is None else mask.flatten()
+
+
+def check_length(max_length: int, longest: int, name: str) -> None:
+    """VPError for a number of tokens to cut texts to that is below 4 or more than a model takes."""
+    if not 4 <= max_length <= longest:
+        raise VPError(f"Texts cannot be cut to {max_length} tokens: {name!r} takes from 4 to {longest} (--max-length).")
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]], max_length: int) -> Encoded:

@@ -1,19 +1,16 @@
-"""Reading examples: GLUE's TSV layout, any TSV, CSV or JSONL file, or the Hub; every doubt is a clear sentence."""
+"""Examples: texts and labels of a task in GLUE's TSV layout, of any table, or from the Hub; every doubt is a clear sentence."""
 
-import csv
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from vp_core.asking.tasks import Task, find_task
+from vp_core.asking.tables import ExampleRow, kind_of, read_table, require_columns, stem_of
+from vp_core.asking.tasks import TASKS, Task, find_task
 from vp_core.ground.errors import VPError
 from vp_core.ground.hub import require_hub
 from vp_core.ground.store import DEMO_DIR
-
-ExampleRow = dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,73 +74,57 @@ class Examples:
 def read_examples(task: Task, split: str, folder: str | Path | None = None) -> Examples:
     """The `train` or `dev` examples of a task from a folder in GLUE's TSV layout, or from the Hub where none is given.
 
-    A folder may be the task's own or the one that holds it under the task's name. The demo needs no folder. Raises VPError
-    if the file is not there, if the Hub cannot be reached, and for what `read_table` and `from_rows` refuse.
+    A folder may be the task's own or the one that holds it under the task's name, ours or GLUE's. The demo needs no folder.
+    Raises VPError if the file is not there, if the Hub cannot be reached, and for what `read_table` and `from_rows` refuse.
     """
     if task.name == "demo":
         folder = DEMO_DIR
     if folder is None:
         return _from_hub(task, split)
-    folder = Path(folder)
     name = f"{task.dev if split == 'dev' else split}.tsv"
-    found = next((p for p in (folder / task.name / name, folder / name) if p.is_file()), None)
-    if found is None:
-        raise VPError(f"There is no {name} for {task.name} in {str(folder)!r}: give the folder that holds {task.name}/{name}.")
-    return from_rows(task, read_table(found, task.columns), str(found))
+    found = _find(task, Path(folder), name)
+    table = read_table(found, task.text, (task.label,), task=task)
+    examples = from_rows(task, table.rows, str(found))
+    return replace(examples, notes=(*examples.notes, *table.notes))
 
 
-def read_file(path: str | Path, text: Sequence[str], label: str, labels: Sequence[str] = ()) -> Examples:
-    """Examples of a TSV, CSV or JSONL file with named text columns (one or two) and a named label column.
+def _find(task: Task, folder: Path, name: str) -> Path:
+    """Where a task's file is; VPError if it is not there, or only in the folder of another task."""
+    there = next((path for one in (*task.folders, task.name) if (path := folder / one / name).is_file()), None)
+    if there is not None:
+        return there
+    if not (folder / name).is_file():
+        within = task.folders[0] if task.folders else task.name
+        raise VPError(f"There is no {name} for {task.name} in {str(folder)!r}: give the folder that holds {within}/{name}.")
+    owners = [other for other in TASKS.values() if folder.resolve().name in other.folders]
+    if owners and task not in owners:
+        raise VPError(f"{str(folder)!r} is the folder of {owners[0].name}, not of {task.name}: give the other's (--data).")
+    return folder / name
+
+
+def read_file(path: str | Path, text: Sequence[str], label: str, labels: Sequence[str] = (), separator: str = "") -> Examples:
+    """Examples of a table in a file (see `read_table`) with named text columns (one or two) and a named label column.
 
     Labels are classes, numbered in sorted order unless `labels` gives their order, or numbers to be predicted if they are
     not whole (then the task is a regression). Raises VPError for what `read_table` and `from_rows` refuse.
     """
     path = Path(path)
-    rows = read_table(path)
+    table = read_table(path, text, (label,), separator)
+    rows = table.rows
+    require_columns(rows, (*text, label), str(path))
     values = [row.get(label) for row in rows]
-    _require_columns(rows, (*text, label), str(path))
     regression = not labels and any(_is_fraction(v) for v in values)
     classes = tuple(labels) or (() if regression else tuple(sorted({str(v) for v in values}, key=_class_order)))
     metrics = ("spearman", "pearson") if regression else ("accuracy",)
-    return from_rows(Task(path.stem, tuple(text), label, classes, metrics), rows, str(path))
-
-
-def read_table(path: Path, columns: Sequence[str] = ()) -> list[ExampleRow]:
-    """The rows of a file by its ending: .tsv (never quoted), .csv (quoted as usual), .jsonl; a BOM is no part of it.
-
-    Raises VPError for a file that is missing, broken, not UTF-8, or of another ending.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _parse(file, path.suffix.lower(), columns)
-    except FileNotFoundError:
-        raise VPError(f"There is no file {str(path)!r}: check the path.") from None
-    except UnicodeDecodeError:
-        raise VPError(f"{str(path)!r} is not UTF-8 text: convert it first.") from None
-    except (OSError, json.JSONDecodeError, csv.Error) as error:
-        raise VPError(f"{str(path)!r} cannot be read ({error}): mend the file.") from None
-
-
-def _parse(file: Iterable[str], suffix: str, columns: Sequence[str]) -> list[ExampleRow]:
-    if suffix == ".tsv":
-        lines = (line.rstrip("\r\n").split("\t") for line in file if line.strip())
-        header = list(columns) or next(lines, [])
-        return [dict(zip(header, line, strict=False)) for line in lines]
-    if suffix == ".csv":
-        return list(csv.DictReader(file))
-    if suffix in (".jsonl", ".json"):
-        rows = [json.loads(line) for line in file if line.strip()]
-        if not all(isinstance(row, dict) for row in rows):
-            raise VPError('A line of the JSONL file is no object: write lines such as {"text": "…", "label": 1}.')
-        return rows
-    raise VPError(f"Files ending in {suffix!r} are not read: use .tsv, .csv or .jsonl.")
+    examples = from_rows(Task(stem_of(path), tuple(text), label, classes, metrics), rows, str(path))
+    return replace(examples, notes=(*table.notes, *examples.notes))
 
 
 def from_rows(task: Task, rows: Sequence[ExampleRow], source: str) -> Examples:
     """Check rows and turn them into Examples; VPError for an empty or one-class set, missing columns, strange labels."""
     if not rows:
         raise VPError(f"{source!r} has no rows: give a file with at least two examples.")
-    _require_columns(rows, (*task.text, task.label), source)
+    require_columns(rows, (*task.text, task.label), source)
     texts = [tuple(str(row[column]) for column in task.text) for row in rows]
     labels = np.array([_label(task, str(row[task.label]), source, i) for i, row in enumerate(rows, start=1)])
     if len(rows) == 1:
@@ -151,15 +132,6 @@ def from_rows(task: Task, rows: Sequence[ExampleRow], source: str) -> Examples:
     if len(np.unique(labels)) < 2:
         raise VPError(f"All {len(rows)} labels of {source!r} are the same: a score needs at least two different ones.")
     return Examples(task, texts, labels, source)
-
-
-def _require_columns(rows: Sequence[ExampleRow], columns: Sequence[str], source: str) -> None:
-    for i, row in enumerate(rows, start=1):
-        for column in columns:
-            if row.get(column) is None:
-                there = ", ".join(str(c) for c in row)
-                where = "" if column not in rows[0] else f" in row {i}"
-                raise VPError(f"{source!r} has no column {column!r}{where}: its columns are {there}.")
 
 
 def _label(task: Task, value: str, source: str, row: int) -> float | int:
@@ -199,29 +171,30 @@ def _from_hub(task: Task, split: str) -> Examples:
     require_hub(f"The data of {task.name}")
     import datasets
 
-    hub_split = {"dev": "validation_matched" if task.name == "mnli" else "validation"}.get(split, split)
+    hub_split = task.hub_dev if split == "dev" else split
     try:
-        loaded = datasets.load_dataset("nyu-mll/glue", task.name, split=hub_split)
+        loaded = datasets.load_dataset("nyu-mll/glue", task.folders[0], split=hub_split)
     except Exception as error:  # datasets raises many kinds; each means: no data
         raise VPError(
             f"The data of {task.name} could not be had from the Hub ({type(error).__name__}): give a folder in GLUE's TSV "
             f"layout (--data DIR), or check the network."
         ) from error
     rows = [{**row, task.label: row["label"]} for row in loaded]
-    found = from_rows(replace(task, text=task.hub_text), rows, f"Hub: nyu-mll/glue {task.name} {hub_split}")
+    found = from_rows(replace(task, text=task.hub_text), rows, f"Hub: nyu-mll/glue {task.folders[0]} {hub_split}")
     return replace(found, task=task)
 
 
 def open_examples(
     task: str, split: str, folder: str | Path | None = None, text: Sequence[str] = (), label: str = "label",
-    labels: Sequence[str] = (),
+    labels: Sequence[str] = (), separator: str = "",
 ) -> Examples:  # fmt: skip
-    """Examples of a task by name, or of a file by its path (then `text` and `label` name its columns).
+    """Examples of a task by name, or of a file by its path (then `text` and `label` name its columns, `separator` what stands
+    between its cells where its ending does not say it).
 
     Raises VPError for an unknown task, a file whose text columns are not named, and as `read_examples` and `read_file` do.
     """
-    if Path(task).suffix.lower() in (".tsv", ".csv", ".jsonl"):
+    if kind_of(task):
         if not text:
             raise VPError(f"Which columns of {task!r} are text? Name one or two (--text COLUMN[,COLUMN] --label COLUMN).")
-        return read_file(task, text, label, labels)
+        return read_file(task, text, label, labels, separator)
     return read_examples(find_task(task), split, folder)

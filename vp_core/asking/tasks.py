@@ -11,7 +11,9 @@ class Task:
 
     `text`: the one or two text columns of the TSV file, `hub_text` those on the Hub; `label`: the label column (on
     the Hub always "label"); `labels`: class names in the order of the data's label numbers, none for regression; `metrics`: the
-    benchmark's, the first is the headline. `dev`: the evaluation file. `columns` are given where the file has no header.
+    benchmark's, the first is the headline. `dev`: the evaluation file, `hub_dev` its name on the Hub. `columns` are given where
+    the file has no header. `folders`: what a folder with the task's files is called, here and in GLUE; the first is its name
+    on the Hub. `gaps`: the official file has rows that lack columns, which everybody leaves out.
     """
 
     name: str
@@ -23,6 +25,9 @@ class Task:
     dev: str = "dev"
     max_length: int = 128
     columns: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    hub_dev: str = "validation"
+    gaps: bool = False
 
     @property
     def regression(self) -> bool:
@@ -41,28 +46,65 @@ _ENTAIL = ("entailment", "not_entailment")
 _NLI = ("entailment", "neutral", "contradiction")
 _COLA = ("source", "label", "mark", "sentence")
 _SENTENCES = ("sentence1", "sentence2")
+_QUESTIONS = ("question1", "question2")
+_PREMISE = ("premise", "hypothesis")
 
 TASKS = {
     task.name: task
     for task in (
         Task("demo", ("sentence",), "label", ("negative", "positive"), ("accuracy",), max_length=64),
-        Task("sst2", ("sentence",), "label", ("negative", "positive"), ("accuracy",), ("sentence",), max_length=64),
-        Task("mrpc", ("#1 String", "#2 String"), "Quality", _EQUAL, ("accuracy", "f1"), _SENTENCES),
-        Task("stsb", _SENTENCES, "score", (), ("spearman", "pearson"), _SENTENCES),
-        Task("qnli", ("question", "sentence"), "label", _ENTAIL, ("accuracy",), ("question", "sentence")),
-        Task("rte", _SENTENCES, "label", _ENTAIL, ("accuracy",), _SENTENCES),
-        Task("cola", ("sentence",), "label", ("unacceptable", "acceptable"), ("matthews",), ("sentence",), columns=_COLA),
-        Task("qqp", ("question1", "question2"), "is_duplicate", _QQP, ("accuracy", "f1"), ("question1", "question2")),
-        Task("mnli", _SENTENCES, "gold_label", _NLI, ("accuracy",), ("premise", "hypothesis"), dev="dev_matched"),
+        Task(
+            "sst2", ("sentence",), "label", ("negative", "positive"), ("accuracy",), ("sentence",), max_length=64,
+            folders=("sst2", "SST-2"),
+        ),
+        Task(
+            "mrpc", ("#1 String", "#2 String"), "Quality", _EQUAL, ("accuracy", "f1"), _SENTENCES,
+            folders=("mrpc", "MRPC"),
+        ),
+        Task("stsb", _SENTENCES, "score", (), ("spearman", "pearson"), _SENTENCES, folders=("stsb", "STS-B")),
+        Task(
+            "qnli", ("question", "sentence"), "label", _ENTAIL, ("accuracy",), ("question", "sentence"),
+            folders=("qnli", "QNLI"),
+        ),
+        Task("rte", _SENTENCES, "label", _ENTAIL, ("accuracy",), _SENTENCES, folders=("rte", "RTE")),
+        Task("wnli", _SENTENCES, "label", _ENTAIL[::-1], ("accuracy",), _SENTENCES, folders=("wnli", "WNLI")),
+        Task(
+            "cola", ("sentence",), "label", ("unacceptable", "acceptable"), ("matthews",), ("sentence",), columns=_COLA,
+            folders=("cola", "CoLA"),
+        ),
+        Task("qqp", _QUESTIONS, "is_duplicate", _QQP, ("accuracy", "f1"), _QUESTIONS, folders=("qqp", "QQP"), gaps=True),
+        Task(
+            "mnli", _SENTENCES, "gold_label", _NLI, ("accuracy",), _PREMISE, dev="dev_matched",
+            folders=("mnli", "MNLI"), hub_dev="validation_matched",
+        ),
+        Task(
+            "mnli-mm", _SENTENCES, "gold_label", _NLI, ("accuracy",), _PREMISE, dev="dev_mismatched",
+            folders=("mnli", "MNLI", "mnli-mm", "MNLI-mm"), hub_dev="validation_mismatched",
+        ),
     )
-}
+}  # fmt: skip
+_OTHER_NAMES = {"sst": "sst2", "mnlim": "mnli", "mnlimatched": "mnli", "mnlimismatched": "mnli-mm"}
+
+
+def _plain(name: str) -> str:
+    """A task's name without what is spelt in many ways: case and hyphens."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
+_BY_PLAIN = {_plain(name): task for name, task in TASKS.items()} | {name: TASKS[task] for name, task in _OTHER_NAMES.items()}
 
 
 def find_task(name: str) -> Task:
-    """The task of that name; VPError lists them."""
-    if name not in TASKS:
+    """The task of that name, however it is spelt; VPError lists them.
+
+    >>> [find_task(name).name for name in ("SST-2", "glue/sst2", "STS_B", "mnli_mismatched")]
+    ['sst2', 'sst2', 'stsb', 'mnli-mm']
+    """
+    path, _, last = name.lower().rpartition("/")
+    found = _BY_PLAIN.get(_plain(last)) if path in ("", "glue", "nyu-mll/glue") else None
+    if found is None:
         raise VPError(
-            f"Unknown task {name!r}: choose one of {', '.join(TASKS)}, or give a TSV, CSV or JSONL file with the columns "
-            "named (--text, --label)."
+            f"Unknown task {name!r}: choose one of {', '.join(TASKS)}, or give a file of your own (.tsv, .csv, .json, .jsonl, "
+            "also .gz, or .parquet) with its columns named (--text, --label)."
         )
-    return TASKS[name]
+    return found

@@ -60,13 +60,13 @@ class Tuned:
 
 def lessons_of(
     study: Study, task: str, data: str | Path | None = None, text: Sequence[str] = (), label: str = "label",
-    labels: Sequence[str] = (),
+    labels: Sequence[str] = (), separator: str = "",
 ) -> Lessons:  # fmt: skip
-    """The task's training set for the study's model; the arguments are those of `vp_core.study.open_study`.
+    """The task's training set for the study's model, cut as its texts are; the arguments are those of `open_study`.
 
     Raises VPError for fewer than two rows, of different labels.
     """
-    examples = open_examples(task, "train", data, text, label, labels)
+    examples = open_examples(task, "train", data, text, label, labels, separator)
     encoded = encode(study.loaded.tokenizer, examples.texts, study.question.data.max_length)
     return Lessons.make(encoded, examples.labels, examples.task, study.question.order)
 

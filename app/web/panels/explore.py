@@ -92,7 +92,7 @@ def _sentence(study: Study, settings: Settings) -> None:
     if not job.done:
         st.caption("Asking both models …")
     if job.items and any(cut for _, cut in job.items[0].values()):
-        st.info(f"Only the first {study.question.data.max_length} tokens of the text were read; the model takes no more.")
+        st.info(f"Only the first {study.question.data.max_length} tokens of the text were read; the rest is cut off.")
 
 
 def _sentence_job(study: Study, settings: Settings, text: tuple[str, ...]) -> Job[visitor_jobs.Answers]:

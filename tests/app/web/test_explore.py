@@ -77,6 +77,19 @@ def test_what_cannot_be_opened_is_one_message(query, says):
     assert says in message.value
 
 
+def test_a_file_of_ones_own_with_its_separator_and_longest_text(tiny_bert, tmp_path, no_curve):
+    (tmp_path / "a.csv").write_text("words;label\n" + "".join(f"{t};{i % 2}\n" for i, t in enumerate(tiny.sentences(40))))
+    own = {"model": tiny_bert["model"], "task": str(tmp_path / "a.csv"), "text": "words", "sparsity": "0"}
+    (message,) = page(**own).error
+    assert "single column" in message.value and "--separator" in message.value
+    at = page(**own, separator=";", max_length="8")
+    assert not at.exception and not at.error
+    (longest,) = [box for box in at.number_input if box.label == "Longest text"]
+    (separator,) = [box for box in at.text_input if box.label == "Separator"]
+    assert (longest.value, separator.value) == (8, ";")
+    assert any("longer than 8 tokens" in note.value for note in (*at.caption, *at.info, *at.warning))
+
+
 def test_two_visitors_never_see_each_others_settings(tiny_bert, studies):
     first, second = page(**tiny_bert, sparsity="0.1"), page(**tiny_bert, sparsity="0.6", criterion="magnitude")
     first, second = exact(first), exact(second)

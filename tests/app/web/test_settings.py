@@ -106,3 +106,12 @@ def test_the_budget_follows_the_units():
 def test_the_paper_is_drawn_by_criteria_and_what_solves_by_replacement():
     assert Settings().curve_lines == "criteria" and Settings().with_recipe("best").curve_lines == "replacement"
     assert Settings(lines="replacement").curve_lines == "replacement"
+
+
+def test_the_longest_text_may_be_left_open():
+    settings, problems = from_query({"max_length": "256", "separator": ";", "text": "words"})
+    assert problems == [] and (settings.max_length, settings.separator) == (256, ";")
+    assert to_query(settings) == {"max_length": "256", "separator": ";", "text": "words"}
+    for wrong in ("3", "-8", "many", "2.5"):
+        settings, (problem,) = from_query({"max_length": wrong})
+        assert settings.max_length is None and f"{wrong!r} is no whole number above 3" in problem

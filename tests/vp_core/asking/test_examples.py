@@ -128,7 +128,7 @@ def test_numbered_classes_keep_their_numbers(tmp_path):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(VPError, match="no file"):
         read_file(tmp_path / "none.tsv", ("t",), "y")
-    with pytest.raises(VPError, match=r"\.tsv, \.csv or \.jsonl"):
+    with pytest.raises(VPError, match=r"\.tsv, \.csv, \.json"):
         read_file(put(tmp_path, "a.xlsx", "t\ty\n"), ("t",), "y")
     (tmp_path / "folder.tsv").mkdir()
     with pytest.raises(VPError, match="cannot be read"):

@@ -17,9 +17,9 @@ from vp_core.study import make_study
 
 
 def test_table():
-    assert set(TASKS) == {"demo", "sst2", "mrpc", "stsb", "qnli", "rte", "cola", "qqp", "mnli"}
+    assert set(TASKS) == {"demo", "sst2", "mrpc", "stsb", "qnli", "rte", "cola", "qqp", "mnli", "mnli-mm", "wnli"}
     pairs = {name for name, task in TASKS.items() if len(task.text) == 2}
-    assert pairs == {"mrpc", "stsb", "qnli", "rte", "qqp", "mnli"}
+    assert pairs == {"mrpc", "stsb", "qnli", "rte", "qqp", "mnli", "mnli-mm", "wnli"}
     benchmark = {"cola": "matthews", "stsb": "spearman"}
     for name, task in TASKS.items():
         assert task.metric == benchmark.get(name, "accuracy")
@@ -28,10 +28,23 @@ def test_table():
         assert name == "demo" or len(task.hub_text) == len(task.text)
     # GLUE's numbers: 0 is entailment in the three inference tasks, 1 is the paraphrase.
     assert TASKS["mnli"].labels == ("entailment", "neutral", "contradiction")
+    assert TASKS["wnli"].labels == ("not_entailment", "entailment")  # the other way round
     assert TASKS["rte"].labels == TASKS["qnli"].labels == ("entailment", "not_entailment")
     assert (TASKS["mrpc"].labels[1], TASKS["qqp"].labels[1], TASKS["sst2"].labels[1]) == ("equivalent", "duplicate", "positive")
-    with pytest.raises(VPError, match="sst2, mrpc, stsb"):
-        find_task("../sst2")
+    for name in ("../sst2", "sst2/", "superglue/rte", "glue", ""):
+        with pytest.raises(VPError, match="sst2, mrpc, stsb"):
+            find_task(name)
+
+
+SPELT = {
+    "sst2": ("SST-2", "sst-2", "glue/sst2", "GLUE/SST-2", "nyu-mll/glue/sst2"), "stsb": ("STS-B", "sts_b"), "cola": ("CoLA",),
+    "mnli": ("MNLI", "mnli-m", "mnli_matched"), "mnli-mm": ("MNLI-MM", "mnli_mismatched", "glue/mnli-mm"), "wnli": ("WNLI",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPELT)
+def test_a_task_has_one_name_however_it_is_spelt(name):
+    assert {find_task(one).name for one in (name, *SPELT[name])} == {name}
 
 
 def order(task, *names):
