@@ -22,7 +22,8 @@ from vp_core.ground.errors import VPError  # noqa: E402
 from vp_core.ground.names import UNITS  # noqa: E402
 from vp_core.model.families import FAMILIES  # noqa: E402
 from vp_core.recipes import RECIPES, Recipe  # noqa: E402
-from vp_core.squeezing.folder import export_transformers, load_pruned, save_pruned  # noqa: E402
+from vp_core.squeezing.dense_form import export_transformers  # noqa: E402
+from vp_core.squeezing.folder import load_pruned, save_pruned  # noqa: E402
 from vp_core.squeezing.onnx import export_onnx  # noqa: E402
 from vp_core.study import Study, open_study  # noqa: E402
 from vp_core.training.finetune import fine_tune, lessons_of  # noqa: E402
@@ -33,7 +34,8 @@ CLOSE = 1e-4
 """What float32 may round, as a share of the largest logit."""
 ABOUT = """# What can be done with which family
 
-Each cell was really done, with a tiny random model of the family: `python -m docs.make_support` makes this page, and a test does it again.
+Each cell was really done, with a tiny random model of the family.
+`python -m docs.make_support` makes this page, and a test does it again.
 `vp check MODEL` says the same of a model of your own before anything is measured.
 A number stands for a reason below the table.
 
@@ -42,7 +44,8 @@ A number stands for a reason below the table.
 - **units**: rows that go together with the columns that read them, such as heads.
 - **best**: the recipe that loses least without fine-tuning.
 - **squeeze**: the smaller dense model with the same answers; **save**: its folder, loaded again.
-- **transformers**: the pruned model at its old shape, for `from_pretrained`; **ONNX**: the squeezed model through onnxruntime; **int8**: all its linear maps in 8 bits.
+- **transformers**: the pruned model at its old shape, for `from_pretrained`; **ONNX**: the squeezed model in onnxruntime.
+- **int8**: its score with all linear maps in 8 bits.
 - **training**: `vp finetune` of the dense and of the squeezed model.
 """
 
@@ -58,12 +61,12 @@ def family_study(family: str, place: Path) -> Study:
 
 def done(study: Study, place: Path) -> tuple[Capability, ...]:
     """What `vp_core.check.capabilities` says of the study's model, found out by doing it; `place` is a folder to write to."""
-    return tuple(_tried(name, lambda do=do: do(study, place / name)) for name, do in _DONE.items())
+    return tuple(_tried(name, study, place) for name in _DONE)
 
 
-def _tried(name: str, do: Callable[[], str]) -> Capability:
+def _tried(name: str, study: Study, place: Path) -> Capability:
     try:
-        return Capability(name, True, do())
+        return Capability(name, True, _DONE[name](study, place / name))
     except VPError as error:
         return Capability(name, False, str(error))
 
@@ -98,9 +101,10 @@ def _best(study: Study, _place: Path) -> str:
 
 
 def _squeeze(study: Study, _place: Path) -> str:
-    for recipe in (Recipe(), Recipe(units=("heads",))):
-        _same(_logits(study, study.squeezed(recipe, 0.5)), _logits(study, study.pruned(recipe, 0.5)), CLOSE)
-    return ""
+    for recipe in (Recipe(units=("heads",)), Recipe()):
+        small = study.squeezed(recipe, 0.5)
+        _same(_logits(study, small), _logits(study, study.pruned(recipe, 0.5)), CLOSE)
+    return " ".join(small.squeezed.notes)
 
 
 def _save(study: Study, place: Path) -> str:

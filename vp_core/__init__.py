@@ -17,7 +17,7 @@ values that changes nothing it is given, and each a folder here, in this order; 
 
 `ground` carries them all (names, files, cores), `demo` is the model that comes along, `recipes.py` says all choices in one
 value, `carry_out.py` is the whole method by such a value, `load.py` loads, `study.py` puts it together, `curves.py` and
-`speed.py` ask it many times, and `training` goes on.
+`speed.py` ask it many times, `training` goes on, and `check.py` says beforehand what can be done with a model.
 
 What is public is named in `__all__`; docs/library.md has an example of each. A name is loaded when it is first used, so
 `import vp_core` costs nothing.
@@ -47,7 +47,8 @@ _PUBLIC = {
     "squeezing.squeeze": ("squeeze",),
     "squeezing.cost": ("Cost", "cost", "parameters", "flops_per_token"),
     "squeezing.blocks_off": ("without",),
-    "squeezing.folder": ("save_pruned", "load_pruned", "export_transformers"),
+    "squeezing.folder": ("save_pruned", "load_pruned"),
+    "squeezing.dense_form": ("export_transformers",),
     "squeezing.timing": ("time_forward",),
     "load": ("LoadedModel", "load_model"),
     "study": ("Study", "open_study", "make_study"),
@@ -55,6 +56,7 @@ _PUBLIC = {
     "training.loop": ("Lessons", "Schedule"),
     "training.finetune": ("lessons_of", "fine_tune"),
     "training.snip": ("Material", "SnipSettings", "run_snip"),
+    "check": ("Capability", "capabilities"),
 }
 """Module → its public names, in the order of the rooms: the one place that says what is public."""
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -4,25 +4,23 @@ Every row asks the check that the thing itself begins with, so what is said here
 docs/support.md is made by really doing each on a tiny model of every family, and a test holds the two together.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import UNITS
 from vp_core.load import LoadedModel
-from vp_core.model.precision import check_precision
 from vp_core.model.projections import find_layers, find_projections
 from vp_core.model.units import unit_groups
 from vp_core.recipes import RECIPES
-from vp_core.squeezing.folder import check_dense_form
-from vp_core.squeezing.onnx import check_onnx
-from vp_core.squeezing.squeeze import check_squeezable
-from vp_core.training.finetune import check_trainable
+from vp_core.squeezing.dense_form import check_dense_form
+from vp_core.squeezing.onnx import require_onnx
+from vp_core.study import Study
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,14 @@ def check_model(loaded: LoadedModel) -> tuple[Capability, ...]:
     return (Capability("load", True, " ".join((f"{about}.", *loaded.notes))), *capabilities(loaded.model))
 
 
+def check_task(study: Study) -> Capability:
+    """The row of a model and a task that fit: what is asked, on how many texts, and what was odd about them."""
+    task, n = study.question.task, len(study.question)
+    classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
+    told = [note for note in study.notes if note not in study.loaded.notes]
+    return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
+
+
 def _asked(name: str, question: Callable[[PreTrainedModel], str], model: PreTrainedModel) -> Capability:
     try:
         return Capability(name, True, question(model))
@@ -61,14 +67,9 @@ def _statistics(model: PreTrainedModel) -> str:
     return ""
 
 
-def _rows(model: PreTrainedModel) -> str:
-    check_recipe(model, RECIPES["paper"])
-    return ""
-
-
 def _units(model: PreTrainedModel) -> str:
     """The kinds that cannot go, if others can; VPError if none can."""
-    layers, refused = find_layers(model), {}
+    layers, refused = find_layers(model), dict[str, str]()
     for kind in UNITS[1:]:
         try:
             unit_groups(layers, (kind,))
@@ -77,3 +78,47 @@ def _units(model: PreTrainedModel) -> str:
     if len(refused) == len(UNITS) - 1:
         raise VPError(next(iter(refused.values())))
     return " ".join(f"But {kind}: {why}" for kind, why in refused.items())
+
+
+def _recipe(name: str) -> Callable[[PreTrainedModel], str]:
+    def question(model: PreTrainedModel) -> str:
+        check_recipe(model, RECIPES[name])
+        return ""
+
+    return question
+
+
+def _squeeze(model: PreTrainedModel) -> str:
+    return " ".join(dict.fromkeys(layer.full_heads for layer in find_layers(model) if layer.full_heads))
+
+
+def _transformers(model: PreTrainedModel) -> str:
+    check_dense_form(model)
+    return ""
+
+
+def _onnx(model: PreTrainedModel) -> str:
+    require_onnx()
+    return ""
+
+
+def _any(model: PreTrainedModel) -> str:
+    """Nothing stands in the way of any model that was loaded."""
+    return ""
+
+
+_QUESTIONS: Mapping[str, Callable[[PreTrainedModel], str]] = MappingProxyType(
+    {
+        "statistics": _statistics,
+        "rows": _recipe("paper"),
+        "units": _units,
+        "best": _recipe("best"),
+        "squeeze": _squeeze,
+        "save": _any,
+        "transformers": _transformers,
+        "ONNX": _onnx,
+        "int8": _any,
+        "training": _any,
+    }
+)
+"""Capability → what says why not (VPError), or what else is to be known of it."""

@@ -18,6 +18,7 @@ from app.cli.options import (
     print_json,
     recipe_from,
     say,
+    study_from,
     write_chart,
 )
 from vp_core.curves import CurveStore, curve, point, sweep
@@ -28,9 +29,32 @@ from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe
 from vp_core.speed import Forms, compare, forms_of, forms_without_data
 from vp_core.squeezing.cost import flops_per_token, parameters
-from vp_core.squeezing.folder import check_new_folder, export_transformers, new_folder, save_pruned
+from vp_core.squeezing.dense_form import export_transformers
+from vp_core.squeezing.folder import check_new_folder, new_folder, save_pruned
 from vp_core.squeezing.onnx import export_onnx, require_onnx
 from vp_core.squeezing.squeeze import squeeze
+
+
+def _check(options: argparse.Namespace) -> None:
+    """A row a capability; what cannot be loaded, or does not fit its task, is told in its row and ends the command."""
+    from vp_core.check import Capability, check_model, check_task
+
+    rows, problem = list[Capability](), None
+    try:
+        rows += check_model(load_model(options.model))
+        if options.task:
+            rows.append(check_task(study_from(options)))
+    except VPError as error:
+        problem = error
+        rows.append(Capability("task" if rows else "load", False, str(error)))
+    if options.json:
+        print_json([row.as_json() for row in rows])
+    else:
+        width = max(len(row.name) for row in rows)
+        for row in rows:
+            print(f"{row.name:<{width}}  {'yes' if row.can else 'no':<3}  {row.why}".rstrip())
+    if problem:
+        raise problem
 
 
 def _stats(options: argparse.Namespace) -> None:
@@ -190,6 +214,6 @@ def _identity(options: argparse.Namespace) -> None:
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
-    "stats": _stats, "eval": _eval, "curve": _curve, "prune": _prune, "speed": _speed,
+    "check": _check, "stats": _stats, "eval": _eval, "curve": _curve, "prune": _prune, "speed": _speed,
     "norms": _identity, "finetune": _identity, "snip": _identity,
 }  # fmt: skip

@@ -38,7 +38,7 @@ _PAPER = Recipe()
 _SHARE = "share to remove, 0 to 1: of rows for the paper's recipe, of the encoder's linear parameters for the others"
 _FORMATS = dict(zip(FORMATS, ("squeezed: load_pruned, vp eval", "same shapes: from_pretrained", "squeezed"), strict=True))
 _CRITERION = f"{', '.join(CRITERIA)} (default: the recipe's, the paper's is {_PAPER.criterion})"
-_COMMANDS = "app | stats | curve | eval | prune | speed | norms | finetune | snip"
+_COMMANDS = "app | check | stats | curve | eval | prune | speed | norms | finetune | snip"
 
 _MODEL_HELP = "'demo', a folder written by save_pretrained, or a Hub id"
 _TASK_HELP = f"{', '.join(TASKS)}, or a TSV, CSV, JSON, JSONL or Parquet file (with --text and --label)"
@@ -86,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar=_COMMANDS)
     _app_command(_command(commands, "app", "start the app in the browser", "vp app --port 8501"))
+    check = _command(
+        commands, "check", "say what can be done with a model and, if not, why; with a task, whether the two fit",
+        "vp check my-model --task sst2 --data glue",
+    )  # fmt: skip
+    _question(check)
     stats = _command(
         commands, "stats", "collect mean and variance of every neuron",
         "vp stats demo --out statistics.safetensors",

@@ -18,6 +18,14 @@ from vp_core.study import Study, open_study
 
 def open_from(options: argparse.Namespace) -> Study:
     """The study that the options of the question name; what it has to note goes to stderr. Raises VPError."""
+    study = study_from(options)
+    for note in study.notes:
+        say(note)
+    return study
+
+
+def study_from(options: argparse.Namespace) -> Study:
+    """The study that the options of the question name; VPError."""
     sentences = getattr(options, "sentences", None)
     try:
         calibration = int(options.calibration)
@@ -25,15 +33,12 @@ def open_from(options: argparse.Namespace) -> Study:
         raise VPError(
             f"The number of calibration texts {options.calibration!r} is no whole number: use {CALIBRATION}."
         ) from None
-    study = open_study(
+    return open_study(
         options.model, options.task, options.data, text=listed(options.text), label=options.label,
         labels=listed(options.labels), separator=options.separator, calibration=calibration,
         max_length=None if options.max_length is None else count("number of tokens", options.max_length),
         sentences=None if sentences is None else count("number of sentences", sentences),
     )  # fmt: skip
-    for note in study.notes:
-        say(note)
-    return study
 
 
 def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Recipe:

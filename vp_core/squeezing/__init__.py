@@ -8,5 +8,6 @@ write_back  what was trained without them, back into the dense shapes
 timing      seconds of forward passes, the models in turn
 budget      from a share of parameters, FLOPs or time to a number of units
 folder      saved and loaded again, without the original
+dense_form  ... at its old shape, for plain transformers
 onnx        ... as ONNX
 """

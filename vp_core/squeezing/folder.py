@@ -1,4 +1,4 @@
-"""Squeezed models people can keep: `save_pruned`, `load_pruned`, and the masked dense form that plain transformers loads.
+"""Squeezed models people can keep: `save_pruned`, `load_pruned`.
 
 A pruned folder holds `pruned.json` (the format, the model's class, the shapes, what it was made from, a checksum),
 `pruned.safetensors` (every parameter and buffer), `config.json` and, if it was given, the tokeniser's files. No pickle, and
@@ -22,8 +22,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.hub import quiet_transformers
 from vp_core.ground.store import load_tensors, save_tensors, write_failure
-from vp_core.model.families import FAMILIES, family_of
-from vp_core.model.stack import Family
+from vp_core.model.families import FAMILIES
 from vp_core.squeezing.squeeze import Squeezed, install
 
 FORMAT = "variance-pruning squeezed model 1"
@@ -104,7 +103,7 @@ def load_pruned(folder: str | Path) -> PreTrainedModel:
         with torch.device("meta"):  # no random weights only to overwrite them
             model = model_class(config)
         install(model, Squeezed.from_json(facts["squeezed"]))
-        _assign(model, tensors | {alias: tensors[name] for alias, name in facts["tied"].items()})
+        assign(model, tensors | {alias: tensors[name] for alias, name in facts["tied"].items()})
         if (folder / "generation_config.json").is_file():
             model.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
     except VPError:
@@ -112,22 +111,6 @@ def load_pruned(folder: str | Path) -> PreTrainedModel:
     except Exception as error:  # json, transformers and torch share no base class
         raise VPError(f"The folder {str(folder)!r} cannot be loaded ({one_line(error)}): prune and save again.") from error
     return model.eval()
-
-
-def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
-    """Write the masked dense form, constants in the biases, which `AutoModel….from_pretrained` loads. Returns the folder.
-
-    `pruned` is what `replacing.prune.prune` returned. Raises VPError for a squeezed model, whose shapes transformers does not
-    know.
-    """
-    if hasattr(pruned, "squeezed"):
-        raise VPError("A squeezed model has shapes that transformers does not know: export the pruned model before squeezing.")
-    pruned = _with_all_biases(pruned, family_of(pruned.config.model_type))
-    with new_folder(folder) as place:
-        pruned.save_pretrained(place)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(place)
-    return Path(folder)
 
 
 @contextmanager
@@ -189,7 +172,7 @@ def _tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, tied
 
 
-def _assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put tensors in place of the model's, by name; ValueError unless names and shapes are exactly the model's."""
     expected = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
     if expected.keys() != tensors.keys():
@@ -228,27 +211,6 @@ def _model_class(folder: Path, facts: Mapping[str, Any]) -> type[PreTrainedModel
             f"the families are {', '.join(sorted(FAMILIES))}."
         )
     return found
-
-
-def _with_all_biases(pruned: PreTrainedModel, family: Family) -> PreTrainedModel:
-    """The same model with the biases its configuration can switch on, zeros where it had none; VPError if it has others."""
-    config = type(pruned.config).from_dict(pruned.config.to_dict() | dict.fromkeys(family.bias_flags, True))
-    with torch.device("meta"):
-        wider = type(pruned)(config)
-    have = dict([*pruned.named_parameters(remove_duplicate=False), *pruned.named_buffers(remove_duplicate=False)])
-    wanted = [*wider.named_parameters(remove_duplicate=False), *wider.named_buffers(remove_duplicate=False)]
-    if lost := have.keys() - dict(wanted).keys():
-        name = "constants go into biases, and a" if family.bare else "a"
-        raise VPError(
-            f"This model cannot be written in the format of transformers: {name} {pruned.config.model_type} model there has no "
-            f"{min(lost)}: save it squeezed instead."
-        )
-    if not family.bias_flags:
-        return pruned
-    _assign(wider, {n: have[n] if n in have else torch.zeros(t.shape, dtype=pruned.dtype) for n, t in wanted})
-    if pruned.can_generate():
-        wider.generation_config = pruned.generation_config
-    return wider.eval()
 
 
 def _sha256(path: Path) -> str:

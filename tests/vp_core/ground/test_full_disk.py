@@ -86,7 +86,8 @@ def test_a_model_that_does_not_fit(python, tmp_path, folders, form, size):
     code = f"""
 from vp_core.load import load_model
 from vp_core.squeezing.blocks_off import masked_without, without
-from vp_core.squeezing.folder import export_transformers, save_pruned
+from vp_core.squeezing.dense_form import export_transformers
+from vp_core.squeezing.folder import save_pruned
 here, loaded = Path(sys.argv[1]), load_model(sys.argv[2])
 limit({size})
 small = without(loaded.model, []) if "{form}" == "pruned" else masked_without(loaded.model, [])

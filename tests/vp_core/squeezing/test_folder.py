@@ -16,7 +16,8 @@ from vp_core.recipes import Recipe
 from vp_core.replacing.prune import prune
 from vp_core.squeezing import folder as module
 from vp_core.squeezing.cost import parameters
-from vp_core.squeezing.folder import export_transformers, is_pruned, load_pruned, save_pruned
+from vp_core.squeezing.dense_form import export_transformers
+from vp_core.squeezing.folder import is_pruned, load_pruned, save_pruned
 from vp_core.squeezing.squeeze import squeeze
 from vp_core.study import open_study
 

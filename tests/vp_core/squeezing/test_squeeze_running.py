@@ -10,7 +10,8 @@ import torch
 from vp_core.model.sharing import share
 from vp_core.replacing.prune import prune
 from vp_core.squeezing.cost import counted_flops, flops_per_token
-from vp_core.squeezing.folder import export_transformers, load_pruned, save_pruned
+from vp_core.squeezing.dense_form import export_transformers
+from vp_core.squeezing.folder import load_pruned, save_pruned
 from vp_core.squeezing.squeeze import squeeze
 
 
