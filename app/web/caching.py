@@ -20,6 +20,7 @@ from app.web.measuring import Measurements
 from app.web.order import Order, order_of
 from app.web.settings import Settings
 from vp_core.asking.evaluate import Score
+from vp_core.check import Capability, capabilities
 from vp_core.curves import CurveRow, CurveStore, known_point, score_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
@@ -55,6 +56,16 @@ def _opened(
     gc.collect()
     gc.freeze()
     return opened
+
+
+def capabilities_of(study: Study) -> tuple[Capability, ...]:
+    """What can be done with the study's model, and what not and why."""
+    return _capabilities(study.loaded.fingerprint, study)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _capabilities(fingerprint: str, _study: Study) -> tuple[Capability, ...]:
+    return capabilities(_study.model)
 
 
 @st.cache_resource(show_spinner=False)

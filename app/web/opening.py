@@ -6,7 +6,6 @@ from app.web import caching, components
 from app.web.settings import Settings
 from app.web.sidebar import sidebar
 from app.web.visitor import visitor
-from vp_core.check import capabilities
 from vp_core.ground.errors import VPError
 from vp_core.study import Study
 
@@ -32,14 +31,14 @@ def open_page(title: str) -> tuple[Study, Settings]:
 
 def can_be_done(study: Study) -> str:
     """What can be done with the model, and what cannot, in one line."""
-    found = capabilities(study.model)
+    found = caching.capabilities_of(study)
     can, cannot = (" · ".join(one.name for one in found if one.can is wanted) for wanted in (True, False))
     return f":material/check: {can}" + (f" · :material/close: {cannot}" if cannot else "")
 
 
 def why_not(study: Study) -> str:
     """The reasons, and what else is to be known, a line each; empty if there are none."""
-    return "\n\n".join(f"**{one.name}**: {one.why}" for one in capabilities(study.model) if one.why)
+    return "\n\n".join(f"**{one.name}**: {one.why}" for one in caching.capabilities_of(study) if one.why)
 
 
 def describe(study: Study) -> str:
