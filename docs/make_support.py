@@ -26,7 +26,7 @@ from vp_core.squeezing.dense_form import export_transformers  # noqa: E402
 from vp_core.squeezing.folder import load_pruned, save_pruned  # noqa: E402
 from vp_core.squeezing.onnx import export_onnx  # noqa: E402
 from vp_core.study import Study, open_study  # noqa: E402
-from vp_core.training.finetune import fine_tune, lessons_of  # noqa: E402
+from vp_core.training.finetune import fine_tune, lessons_of, study_of  # noqa: E402
 from vp_core.training.loop import Schedule  # noqa: E402
 
 PAGE = ROOT / "docs" / "support.md"
@@ -137,7 +137,8 @@ def _int8(study: Study, _place: Path) -> str:
 
 def _training(study: Study, place: Path) -> str:
     lessons = lessons_of(study, "sst2", place.parent / f"{study.model.config.model_type}-data")
-    fine_tune(study, lessons, Schedule(examples=4, precision="float32"))
+    for one in (study, study_of(study, study.squeezed(Recipe(), 0.5), "squeezed")):
+        fine_tune(one, lessons, Schedule(examples=4, precision="float32"))
     return ""
 
 
