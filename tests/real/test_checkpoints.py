@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from vp_core.asking.batches import encode, make_batches
+from vp_core.asking.examples import open_examples
 from vp_core.measuring.statistics import collect
 from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import flops_per_token
 from vp_core.squeezing.folder import load_pruned, save_pruned
+from vp_core.squeezing.onnx import export_onnx
 from vp_core.study import open_study
 
 pytestmark = pytest.mark.slow
@@ -94,3 +96,20 @@ def test_squeezed_answers_like_pruned_with_less(task, tmp_path):
     length = batch.inputs["input_ids"].shape[1]
     assert flops_per_token(squeezed, length) < 0.5 * flops_per_token(pruned, length)
     assert one.cost(Recipe(), 0.5).speed_limit(length) > 2.5
+
+
+def test_onnx_of_sentence_pairs(tmp_path):
+    """A hundred rows of MRPC as the tokeniser makes them: onnxruntime says what torch says, one at a time or together."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    one = study("mrpc")
+    model, tok = one.squeezed(Recipe(), 0.3), one.loaded.tokenizer
+    session = onnxruntime.InferenceSession(
+        str(export_onnx(model, tmp_path / "m.onnx", tok)), providers=["CPUExecutionProvider"]
+    )
+    texts = open_examples("mrpc", "dev", SHARED / "data").texts[:100]
+    expected, told = one.predict(model, texts)[0].argmax(axis=1), []
+    for start in range(0, 100, 7):
+        inputs = tok(*map(list, zip(*texts[start : start + 7], strict=True)), padding=True, return_tensors="np")
+        (logits,) = session.run(["logits"], dict(inputs))
+        told += logits[:, np.argsort(one.question.order)].argmax(axis=1).tolist()
+    assert told == expected.tolist()

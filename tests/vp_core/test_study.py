@@ -10,10 +10,12 @@ import pytest
 import tiny
 import torch
 
+from vp_core.asking.examples import Examples
+from vp_core.asking.tasks import find_task
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import SCOPES, TYPES
 from vp_core.recipes import Recipe
-from vp_core.study import open_study
+from vp_core.study import make_study, open_study
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -171,3 +173,14 @@ def test_bad_questions(folders, data):
             study.score(Recipe(**bad), 0.3)
     with pytest.raises(VPError, match="between 0 and 1"):
         study.score(Recipe(), 1.2)
+
+
+def test_texts_that_end_in_the_padding_token_are_told(loaded):
+    """GPT-2 pads with its end of text, so that its classifier reads the token before."""
+    one = loaded["gpt2"]
+    texts = [("a film <|endoftext|>",), ("dull plot",), ("the meal <|endoftext|> was",), ("great",)] * 3
+    examples = Examples(find_task("sst2"), texts, np.array([0, 1, 0, 1] * 3), "here")
+    notes = make_study(one, examples, examples).notes
+    assert "3 of 12 texts end in <|endoftext|>, which also pads: the classifier reads the token before it." in notes
+    quiet = Examples(find_task("sst2"), texts[1:2] * 4, np.array([0, 1, 0, 1]), "here")
+    assert not any("also pads" in note for note in make_study(one, quiet, quiet).notes)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError, one_line
-from vp_core.ground.work import Cancelled
-from vp_core.model.sites import Enough
+from vp_core.ground.work import Cancelled, Enough
+from vp_core.model.sharing import share
 
 TRIED = 64
 """Texts of a batch that are tried one at a time, to find out which of them the model fails on."""
@@ -31,7 +31,7 @@ def told(model: nn.Module, batch: Batch) -> Iterator[None]:
     """While open, whatever a forward pass of `model` on `batch` raises becomes a VPError of one sentence.
 
     It names the model, the reason, and the first text on which the model fails by itself as well. VPError and Cancelled, which
-    are meant for somebody, pass as they are, and so does what ends a pass early (`vp_core.model.sites.Enough`).
+    are meant for somebody, pass as they are, and so does what ends a pass early (Enough).
     """
     try:
         yield
@@ -68,17 +68,24 @@ def _first_failure(model: nn.Module, batch: Batch, error: Exception) -> tuple[in
     """(the first of TRIED rows that the model fails on by itself, why); (None, `error`) if it takes each of them."""
     if len(batch.examples) == 1:
         return 0, error
+    plain = _unobserved(model)
     with torch.no_grad():
         for row in range(min(len(batch.examples), TRIED)):
             try:
-                model(**_alone(batch, row))
-            except Cancelled:
-                raise
-            except Enough:
-                continue
+                plain(**_alone(batch, row))
             except Exception as own:  # see `told`
                 return row, own
     return None, error
+
+
+def _unobserved(model: nn.Module) -> nn.Module:
+    """The model without hooks, which are made for the batch that failed, and with its layers' own forward passes."""
+    plain = share(model)
+    for module in plain.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+        module.__dict__.pop("forward", None)
+    return plain
 
 
 def _alone(batch: Batch, row: int) -> dict[str, Tensor]:

@@ -21,6 +21,10 @@ class Cancelled(Exception):
     """The work was cancelled: nobody wants its result any more. What was finished before is kept by whoever keeps it."""
 
 
+class Enough(Exception):
+    """Raised by an observer that wants nothing of what lies behind its place in a model: the pass ends there."""
+
+
 class Turn(IntEnum):
     """The priority of work: in what order it goes on when there is more than one at a time."""
 

@@ -18,9 +18,10 @@ from vp_core.asking.batches import Batch
 from vp_core.asking.forward import told
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import in_parallel
+from vp_core.ground.work import Enough
 from vp_core.model.projections import layer_paths
 from vp_core.model.sharing import share
-from vp_core.model.sites import Enough, Site, forward, observed
+from vp_core.model.sites import Site, forward, observed
 
 
 def layer_modules(model: PreTrainedModel) -> dict[str, list[int]]:

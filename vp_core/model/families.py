@@ -12,14 +12,24 @@ from transformers import PretrainedConfig
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
-from vp_core.model.stack import Family, Stack, modules, parts
+from vp_core.model.stack import Family, Stack
+
+
+def _modules(*names: str) -> Mapping[str, str]:
+    """Module names in the order of TYPES; cross attention has the first four only."""
+    return MappingProxyType(dict(zip(TYPES, names, strict=False)))
+
+
+def _parts(prefix: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}.{name}" for name in names)
+
 
 _BERT = Family(
     (
         Stack(
             "encoder.layer.*",
-            modules(
-                *parts("attention.self", "query", "key", "value"),
+            _modules(
+                *_parts("attention.self", "query", "key", "value"),
                 "attention.output.dense",
                 "intermediate.dense",
                 "output.dense",
@@ -35,7 +45,7 @@ _DISTILBERT = Family(
     (
         Stack(
             "transformer.layer.*",
-            modules(*parts("attention", "q_lin", "k_lin", "v_lin", "out_lin"), "ffn.lin1", "ffn.lin2"),
+            _modules(*_parts("attention", "q_lin", "k_lin", "v_lin", "out_lin"), "ffn.lin1", "ffn.lin2"),
             attention="attention",
             head_size="attention_head_size",
             activation="ffn.activation",
@@ -47,7 +57,7 @@ _ALBERT = Family(
     (
         Stack(
             "encoder.albert_layer_groups.*.albert_layers.*",
-            modules(*parts("attention", "query", "key", "value", "dense"), "ffn", "ffn_output"),
+            _modules(*_parts("attention", "query", "key", "value", "dense"), "ffn", "ffn_output"),
             attention="attention",
             head_size="attention_head_size",
             activation="activation",
@@ -59,7 +69,7 @@ _GPT2 = Family(
     (
         Stack(
             "h.*",
-            modules(*["attn.c_attn"] * 3, "attn.c_proj", "mlp.c_fc", "mlp.c_proj"),
+            _modules(*["attn.c_attn"] * 3, "attn.c_proj", "mlp.c_fc", "mlp.c_proj"),
             attention="attn",
             head_size="head_dim",
             activation="mlp.act",
@@ -74,7 +84,7 @@ _VIT = Family(
     (
         Stack(
             "layers.*",
-            modules(*parts("attention", *_QKVO), "mlp.fc1", "mlp.fc2"),
+            _modules(*_parts("attention", *_QKVO), "mlp.fc1", "mlp.fc2"),
             attention="attention",
             head_size="head_dim",
             activation="mlp.activation_fn",
@@ -87,7 +97,7 @@ _VIT = Family(
 _BART_QKVO = ("q_proj", "k_proj", "v_proj", "out_proj")
 _BART_SELF = Stack(
     "encoder.layers.*",
-    modules(*parts("self_attn", *_BART_QKVO), "fc1", "fc2"),
+    _modules(*_parts("self_attn", *_BART_QKVO), "fc1", "fc2"),
     attention="self_attn",
     head_size="head_dim",
     activation="activation_fn",
@@ -98,7 +108,7 @@ _BART = Family(
         replace(_BART_SELF, layers="decoder.layers.*", decoder=TYPES),
         Stack(
             "decoder.layers.*",
-            modules(*parts("encoder_attn", *_BART_QKVO)),
+            _modules(*_parts("encoder_attn", *_BART_QKVO)),
             attention="encoder_attn",
             head_size="head_dim",
             decoder=("query", "attention_output"),
@@ -118,7 +128,7 @@ _MPNET = Family(
     (
         Stack(
             "encoder.layer.*",
-            modules(*parts("attention.attn", "q", "k", "v", "o"), "intermediate.dense", "output.dense"),
+            _modules(*_parts("attention.attn", "q", "k", "v", "o"), "intermediate.dense", "output.dense"),
             attention="attention.attn",
             head_size="attention_head_size",
             activation="intermediate.intermediate_act_fn",
@@ -134,8 +144,8 @@ _DEBERTA_V2 = Family(
     (
         replace(
             _BERT.stacks[0],
-            modules=modules(
-                *parts("attention.self", "query_proj", "key_proj", "value_proj"),
+            modules=_modules(
+                *_parts("attention.self", "query_proj", "key_proj", "value_proj"),
                 "attention.output.dense",
                 "intermediate.dense",
                 "output.dense",
@@ -149,7 +159,7 @@ _MODERNBERT = Family(
     (
         Stack(
             "layers.*",
-            modules(*["attn.Wqkv"] * 3, "attn.Wo", "mlp.Wi", "mlp.Wo"),
+            _modules(*["attn.Wqkv"] * 3, "attn.Wo", "mlp.Wi", "mlp.Wo"),
             attention="attn",
             head_size="head_dim",
             gate="mlp.Wi",
@@ -166,7 +176,7 @@ def _t5(part: str, ffn: str, inner: tuple[str, str], **settings: Any) -> Stack:
     """Self attention and the feed-forward network of one of T5's halves; the latter is `gate`d by its configuration."""
     return Stack(
         f"{part}.block.*",
-        modules(*parts("layer.0.SelfAttention", *"qkvo"), *parts(f"{ffn}.DenseReluDense", *inner)),
+        _modules(*_parts("layer.0.SelfAttention", *"qkvo"), *_parts(f"{ffn}.DenseReluDense", *inner)),
         attention="layer.0.SelfAttention",
         head_size="key_value_proj_dim",
         pre_norm=True,
@@ -184,7 +194,7 @@ def _t5_stacks(gated: bool) -> tuple[Stack, ...]:
     )
     cross = replace(
         _t5("decoder", second, names),
-        modules=modules(*parts("layer.1.EncDecAttention", *"qkvo")),
+        modules=_modules(*_parts("layer.1.EncDecAttention", *"qkvo")),
         attention="layer.1.EncDecAttention",
         stream=("layer.1", second),
         decoder=("query", "attention_output"),
@@ -197,7 +207,7 @@ _LLAMA = Family(
     (
         Stack(
             "layers.*",
-            modules(*parts("self_attn", *_QKVO), "mlp.up_proj", "mlp.down_proj"),
+            _modules(*_parts("self_attn", *_QKVO), "mlp.up_proj", "mlp.down_proj"),
             attention="self_attn",
             head_size="head_dim",
             gate="mlp.gate_proj",

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vp_core.ground.work import Enough
 from vp_core.model.projections import Projection
 
 _INPUT = "hidden_states"
@@ -47,10 +48,6 @@ class Site:
         """
         values = value[0] if isinstance(value, tuple) else value
         return values[..., self.start : None if self.width is None else self.start + self.width]
-
-
-class Enough(Exception):
-    """Raised by a `see` that wants nothing of what lies behind its site: the pass ends there (see `forward`)."""
 
 
 def input_site(p: Projection, name: str | None = None) -> Site:

@@ -2,9 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-
-from vp_core.ground.names import TYPES
 
 
 @dataclass(frozen=True)
@@ -64,13 +61,3 @@ class Family:
     reads_end: bool = False
     reads_last: bool = False
     classifies_text: bool = True
-
-
-def modules(*names: str) -> Mapping[str, str]:
-    """Module names in the order of TYPES; cross attention has the first four only."""
-    return MappingProxyType(dict(zip(TYPES, names, strict=False)))
-
-
-def parts(prefix: str, *names: str) -> tuple[str, ...]:
-    """Each name behind the prefix and a dot."""
-    return tuple(f"{prefix}.{name}" for name in names)

@@ -131,7 +131,8 @@ def test_parameters_really_go(family):
         zeros = 15 * 48 if family == "gpt2" else weights if family in (*tiny.ROTARY, *tiny.ALL_HEADS, "deberta-v2") else 0
         assert weights - zeros <= dense - weights_in_layers(small) <= weights
         assert small.squeezed.cost.parameters_removed == weights
-        assert parameters(small) < parameters(model)
+        keeps_place = family in tiny.ALL_HEADS and gone[0].kind == "head"
+        assert keeps_place or parameters(small) < parameters(model)
     nothing_left = without(model, everything(model)).squeezed.cost
     assert nothing_left.share_removed == 1 and nothing_left.parameters_left == 0
 

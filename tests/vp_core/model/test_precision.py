@@ -6,7 +6,7 @@ import torch
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import PRECISIONS
-from vp_core.model.precision import bytes_of, fast_precision, in_precision
+from vp_core.model.precision import QuantisedLinear, bytes_of, fast_precision, in_precision
 from vp_core.model.scatter import SCATTER_COST, ScatterLinear
 from vp_core.recipes import Recipe
 
@@ -72,3 +72,15 @@ def test_bfloat16_only_where_it_is_fast(monkeypatch, tiles, avx512, accelerator,
 def test_torch_still_tells_what_the_processor_can():
     """These two are not of torch's public interface."""
     assert {torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()} <= {True, False}
+
+
+def test_int8_reaches_gpt2s_transposed_maps(loaded):
+    """Not one of its maps stays float32, and the answers are nearly the same."""
+    one = loaded["gpt2"]
+    before, texts = tiny.sha(one.model), [(t,) for t in tiny.sentences(20)]
+    small = in_precision(one.model, "int8")
+    assert not [path for path, m in small.named_modules() if isinstance(m, torch.nn.Linear | tiny.Conv1D)]
+    assert sum(isinstance(m, QuantisedLinear) for m in small.modules()) == 4 * tiny.LAYERS + 1
+    exact, found = (tiny.answers(m, one.tokenizer, texts) for m in (one.model, small))
+    assert (exact - found).norm() <= 0.1 * exact.norm()
+    assert tiny.sha(one.model) == before

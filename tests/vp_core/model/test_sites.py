@@ -7,8 +7,9 @@ import tiny
 import torch
 
 import vp_core
+from vp_core.ground.work import Enough
 from vp_core.model.projections import find_projections, last_attention_norm
-from vp_core.model.sites import Enough, Site, forward, input_site, neuron_site, observed, output_site
+from vp_core.model.sites import Site, forward, input_site, neuron_site, observed, output_site
 
 HOUSE = Path(vp_core.__file__).parents[1]
 

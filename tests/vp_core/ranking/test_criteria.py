@@ -11,7 +11,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.names import SCOPES, TYPES
 from vp_core.measuring.moments import Moments
 from vp_core.measuring.statistics import Statistics
-from vp_core.model.projections import find_projections, weight_of
+from vp_core.model.projections import find_projections, gate_weight_of, weight_of
 from vp_core.ranking.criteria import score_neurons
 from vp_core.ranking.plan import rank
 
@@ -76,6 +76,10 @@ def test_magnitude_is_torchs_ln_structured(loaded, family, sparsity):
     for p in projections:
         module = torch.nn.Linear(p.d_in, p.d_out)
         module.weight.data.copy_(weight_of(model, p))
+        if p.gate:  # which goes with it, row by row
+            both = torch.cat([weight_of(model, p), gate_weight_of(model, p)], dim=1)
+            module = torch.nn.Linear(2 * p.d_in, p.d_out)
+            module.weight.data.copy_(both)
         torch_prune.ln_structured(module, "weight", amount=sparsity, n=2, dim=0)
         assert torch.equal(plan.keep[p.name], module.weight_mask.bool().any(dim=1)), p.name
 

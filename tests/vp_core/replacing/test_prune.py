@@ -129,7 +129,7 @@ def test_one_type_alone(loaded, family, type_):
         mean = torch.zeros(p.d_out, dtype=torch.float64) if p.gate else statistics.mean(p.name)  # a gated one is moved on
         assert torch.equal(new_bias[~keep], mean[~keep]) and torch.equal(new_bias[keep], old_bias[keep])
         if p.gate:
-            touched.add(f"{p.consumer}.bias")
+            touched |= {f"{p.consumer}.weight", f"{p.consumer}.bias"}
     shared = dict(pruned.named_parameters())
     for name, parameter in model.named_parameters():
         assert (shared[name].data_ptr() == parameter.data_ptr()) == (name not in touched), name

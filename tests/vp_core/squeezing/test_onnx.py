@@ -2,27 +2,50 @@
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from vp_core.ground.errors import VPError
-from vp_core.recipes import Recipe
+from vp_core.replacing.prune import prune
 from vp_core.squeezing import onnx
 from vp_core.squeezing.onnx import export_onnx
+from vp_core.squeezing.squeeze import squeeze
+
+PAIRS = list(zip(tiny.sentences(9, 1, 8), tiny.sentences(9, 2, 8), strict=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
-def test_onnxruntime_answers_like_torch(studies, family, tmp_path):
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_onnxruntime_takes_what_the_tokeniser_makes_and_answers_like_torch(loaded, family, tmp_path):
+    """Pairs of sentences, one at a time in torch, in onnxruntime padded as the tokeniser pads, and alone as well."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    model = studies[family].squeezed(Recipe(), 0.5)
-    path = export_onnx(model, tmp_path / "model.onnx")
+    one = loaded[family]
+    plan = tiny.random_plan(one.model, 0.4)
+    model = squeeze(prune(one.model, plan, tiny.random_constants(one.model)), plan)
+    path = export_onnx(model, tmp_path / "model.onnx", one.tokenizer)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for batch in studies[family].question.chunks()[0][1][:3]:
-        inputs = {name: batch.inputs[name] for name in ("input_ids", "attention_mask")}
-        with torch.inference_mode():
-            expected = model(**inputs).logits.numpy()
-        (found,) = session.run(["logits"], {name: value.numpy() for name, value in inputs.items()})
-        assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    expected = tiny.answers(model, one.tokenizer, PAIRS).numpy()
+    for part in (PAIRS, PAIRS[:1], PAIRS[3:5]):
+        inputs = one.tokenizer(*map(list, zip(*part, strict=True)), padding=True, return_tensors="np")
+        assert {i.name for i in session.get_inputs()} == set(inputs)
+        (found,) = session.run(["logits"], dict(inputs))
+        wanted = expected[PAIRS.index(part[0]) :][: len(part)]
+        assert np.abs(found - wanted).max() <= 1e-4 * np.abs(expected).max()
+    if "token_type_ids" in inputs:  # it is read
+        (other,) = session.run(["logits"], dict(inputs) | {"token_type_ids": 0 * inputs["token_type_ids"]})
+        assert np.abs(other - found).max() > 1e-3 * np.abs(expected).max()
+
+
+def test_what_fails_is_said_without_the_exporters_colours(monkeypatch, studies, tmp_path):
+    pytest.importorskip("onnxruntime")
+
+    def fails(*_args, **_settings):
+        raise RuntimeError("\x1b[96mThis is step 1/3\x1b[0m of exporting") from ValueError("\x1b[1mNo such thing.\x1b[0m")
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    with pytest.raises(VPError, match=r"^This bert model cannot be written as ONNX \(No such thing\): save it"):
+        export_onnx(studies["bert"].model, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_the_extra(monkeypatch, studies, tmp_path):

@@ -89,7 +89,7 @@ def inputs_of(family, dtype):
         return tiny.inputs(family, dtype)
     draw = torch.Generator().manual_seed(3)
     ids = torch.randint(5, 99, (3, 9), generator=draw)
-    written = {"decoder_input_ids": torch.randint(5, 99, (3, 6), generator=draw)} if family == "bart" else {}
+    written = {"decoder_input_ids": torch.randint(5, 99, (3, 6), generator=draw)} if family in tiny.READS_END else {}
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | written
 
 

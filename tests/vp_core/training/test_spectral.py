@@ -30,7 +30,9 @@ def matrices(model, types=TYPES):
     """Every matrix that is normalised by itself, gates too."""
     found = {p.name: weight_of(model, p) for p in find_projections(model) if p.type in types}
     gates = {
-        f"{p.name} gate": model.get_submodule(p.gate).weight for p in find_projections(model) if p.gate and p.type in types
+        f"{p.name} gate": model.get_submodule(p.gate).weight[p.gate_start : p.gate_start + p.d_out]
+        for p in find_projections(model)
+        if p.gate and p.type in types
     }
     return found | gates
 
@@ -204,7 +206,9 @@ def test_what_is_left_of_a_model(family):
                 assert (p.layer, p.type.startswith("ffn")) in ((0, True), (last, False))
                 continue
             weight = linear.weight.T if isinstance(linear, Conv1D) else linear.weight
-            if family == "gpt2" and p.type in ("query", "key", "value"):
+            if family == "modernbert" and p.gate:
+                weight = weight[p.gate_start :][: p.d_out]
+            if family in ("gpt2", "modernbert") and p.type in ("query", "key", "value"):
                 rows = (heads if p.layer == 0 else 4) * 12
                 weight = weight[TYPES.index(p.type) * rows :][:rows]
             assert exact(weight) == pytest.approx(LAMBDA, rel=1e-4), (p.name, path)

@@ -59,7 +59,7 @@ def test_the_demo_stays_nearer_to_its_answers():
 
 
 def sites_of(model):
-    return {Site(p.name, p.path, True, 0, p.d_in, p.decoder): 1 for p in find_projections(model)}
+    return {Site(p.name, p.path, True, 0, p.d_in, p.decoder, p.tokens_of): 1 for p in find_projections(model)}
 
 
 def output_error(model, other, p, inputs):
