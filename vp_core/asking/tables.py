@@ -106,7 +106,7 @@ def _of_task(records: Sequence[Record], columns: Sequence[str], source: str, tas
     if len(records) < 2:
         return Table([])
     header = records[0].cells
-    places = _places(header, columns, source, "\t")
+    places = _places(header, columns, source)
     rows, short = [], 0
     for number, record in enumerate(records[1:], start=1):
         lacking = next((column for column, at in places.items() if at >= len(record.cells)), None)
@@ -122,9 +122,12 @@ def _of_task(records: Sequence[Record], columns: Sequence[str], source: str, tas
     return Table(rows, tuple(notes))
 
 
-def _places(header: Sequence[str], columns: Sequence[str], source: str, separator: str) -> dict[str, int]:
-    """Column → its place in the header; VPError for one that is not there or there twice."""
-    if len(header) == 1 and (other := next((c for c in "\t;,|" if c in header[0] and c != separator), "")):
+def _places(header: Sequence[str], columns: Sequence[str], source: str, separator: str = "") -> dict[str, int]:
+    """Column → its place in the header; VPError for one that is not there or there twice.
+
+    With the `separator` of a file of one's own, a header that it does not part is told what does.
+    """
+    if separator and len(header) == 1 and (other := next((c for c in "\t;,|" if c in header[0] and c != separator), "")):
         name = {"\t": "tab"}.get(other, f"'{other}'")
         raise VPError(f"{source!r} has a single column, {header[0][:80]!r}: name its separator (--separator {name}).")
     for column in columns:

@@ -14,7 +14,7 @@ MOST_BYTES = 2**30
 """Of a file, unpacked."""
 MOST_CHARACTERS = 2**23
 """Of a line or a cell."""
-MOST_LINES = 10_000_000
+MOST_LINES = 5_000_000
 MOST_TIMES, CROWDED = 200, 2**26
 """A file of more than `CROWDED` bytes that unpacks to more than `MOST_TIMES` its size is made to fill the memory."""
 _ENCODINGS = {
