@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vp_core.asking.reading.files import read_lines
-from vp_core.asking.reading.records import as_text, reach, read_json, read_jsonl, read_parquet
+from vp_core.asking.reading.records import as_text, listed, reach, read_json, read_jsonl, read_parquet
 from vp_core.asking.reading.separated import Record, find_separator, read_csv, read_tsv, swallowed
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError
@@ -62,21 +62,20 @@ def read_table(path: Path, text: Sequence[str], label: Sequence[str], separator:
         return Table(rows, _counted(rows, source))
     lines = list(read_lines(path))
     between = find_separator(separator) if separator else _SEPARATED[kind]
-    if kind == ".tsv" and between == "\t":
+    if between == "\t":
         return _from_tsv(lines, columns, label, source, task)
     records = read_csv(lines, between, source)
     table = _own(records, columns, source, between)
     _check_swallowed(records, lines, between, label[0], source)
-    return table
+    spaced = sum(cell[:1] == " " and cell.lstrip()[:1] == '"' == cell[-1] for row in table.rows for cell in row.values())
+    notes = (f"Quotes of {source!r} that follow a space ({spaced:,} cells) were read as part of the text.",) if spaced else ()
+    return Table(table.rows, (*table.notes, *notes))
 
 
 def _from_tsv(lines: list[str], columns: Sequence[str], label: Sequence[str], source: str, task: Task | None) -> Table:
     if task is not None and task.columns:
         lines = ["\t".join(task.columns) + "\n", *lines]
-    if task is not None and task.gaps:
-        cells = [line.rstrip("\r\n").split("\t") for line in lines if line.strip()]
-        return _of_task([Record(0, row) for row in cells], columns, source, task)
-    records, unquoted, left = read_tsv(lines, source)
+    records, unquoted, left = read_tsv(lines, source, gaps=task is not None and task.gaps)
     notes = (f"Cells of {source!r} stand in quotes, which are the file's own and were taken off.",) if unquoted else ()
     found = _own(records, columns, source, "\t") if task is None else _of_task(records, columns, source, task)
     if unquoted:
@@ -107,12 +106,12 @@ def _of_task(records: Sequence[Record], columns: Sequence[str], source: str, tas
     if len(records) < 2:
         return Table([])
     header = records[0].cells
-    places = _places(header, columns, source, "\t")
+    places = _places(header, columns, source)
     rows, short = [], 0
     for number, record in enumerate(records[1:], start=1):
         lacking = next((column for column, at in places.items() if at >= len(record.cells)), None)
         if lacking is not None and not task.gaps:
-            raise VPError(f"{source!r} has no column {lacking!r} in row {number}: its columns are {_listed(header)}.")
+            raise VPError(f"{source!r} has no column {lacking!r} in row {number}: its columns are {listed(header)}.")
         short += lacking is not None
         if lacking is None:
             rows.append({column: record.cells[at] for column, at in places.items()})
@@ -123,14 +122,17 @@ def _of_task(records: Sequence[Record], columns: Sequence[str], source: str, tas
     return Table(rows, tuple(notes))
 
 
-def _places(header: Sequence[str], columns: Sequence[str], source: str, separator: str) -> dict[str, int]:
-    """Column → its place in the header; VPError for one that is not there or there twice."""
-    if len(header) == 1 and (other := next((c for c in "\t;,|" if c in header[0] and c != separator), "")):
+def _places(header: Sequence[str], columns: Sequence[str], source: str, separator: str = "") -> dict[str, int]:
+    """Column → its place in the header; VPError for one that is not there or there twice.
+
+    With the `separator` of a file of one's own, a header that it does not part is told what does.
+    """
+    if separator and len(header) == 1 and (other := next((c for c in "\t;,|" if c in header[0] and c != separator), "")):
         name = {"\t": "tab"}.get(other, f"'{other}'")
         raise VPError(f"{source!r} has a single column, {header[0][:80]!r}: name its separator (--separator {name}).")
     for column in columns:
         if column not in header:
-            raise VPError(f"{source!r} has no column {column!r}: its columns are {_listed(header)}.")
+            raise VPError(f"{source!r} has no column {column!r}: its columns are {listed(header)}.")
         if header.count(column) > 1:
             raise VPError(f"The column {column!r} occurs {header.count(column)} times in {source!r}: rename all but one.")
     return {column: header.index(column) for column in columns}
@@ -152,7 +154,7 @@ def _picked(rows: Iterable[ExampleRow], text: Sequence[str], label: Sequence[str
                 value = reach(row, column)
             except KeyError:
                 where = "" if number == 1 else f" in row {number}"
-                raise VPError(f"{source!r} has no column {column!r}{where}: its columns are {_listed(row)}.") from None
+                raise VPError(f"{source!r} has no column {column!r}{where}: its columns are {listed(row)}.") from None
             picked[column] = as_text(value, column, number, source) if column in text else value
         yield picked
 
@@ -161,18 +163,12 @@ def _counted(rows: Sequence[ExampleRow], source: str) -> tuple[str, ...]:
     return (f"Read {len(rows):,} rows of {source!r}.",)
 
 
-def _listed(columns: Iterable[str]) -> str:
-    """The first of the columns' names."""
-    names = [str(column)[:80] for column in columns]
-    return ", ".join(names[:30]) + (f" and {len(names) - 30:,} more" if len(names) > 30 else "")
-
-
 def require_columns(rows: Sequence[ExampleRow], columns: Sequence[str], source: str) -> None:
     """VPError for a row that lacks one of the columns, or a value in it: its number, and the columns that there are."""
     for i, row in enumerate(rows, start=1):
         for column in columns:
             if column not in row:
                 where = "" if column not in rows[0] else f" in row {i}"
-                raise VPError(f"{source!r} has no column {column!r}{where}: its columns are {_listed(row)}.")
+                raise VPError(f"{source!r} has no column {column!r}{where}: its columns are {listed(row)}.")
             if row[column] is None:
                 raise VPError(f"The column {column!r} in row {i} of {source!r} has no value: fill it in, or leave the row out.")

@@ -1,10 +1,12 @@
 """Settings and the address of the page."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from app.web.address import from_query, to_query
+from app.web.downloads import how_to_load
 from app.web.settings import FIELDS, Settings
 from vp_core.recipes import RECIPES
 
@@ -115,3 +117,11 @@ def test_the_longest_text_may_be_left_open():
     for wrong in ("3", "-8", "many", "2.5"):
         settings, (problem,) = from_query({"max_length": wrong})
         assert settings.max_length is None and f"{wrong!r} is no whole number above 3" in problem
+
+
+def test_the_command_that_opens_a_download_reads_the_file_as_the_page_does():
+    study = SimpleNamespace(loaded=SimpleNamespace(name="models/own"))
+    settings = Settings(task="a b.csv", text="words", separator=";", max_length=256)
+    command = how_to_load(study, settings)[1]
+    assert command == "vp eval own-squeezed --task 'a b.csv' --text words --label label --separator ';' --max-length 256"
+    assert how_to_load(study, Settings())[1] == "vp eval own-squeezed --task demo"

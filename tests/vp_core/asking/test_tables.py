@@ -6,6 +6,8 @@ import json
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vp_core.asking.examples import open_examples, read_examples, read_file
 from vp_core.asking.tasks import TASKS
@@ -244,3 +246,46 @@ def test_rows_of_a_task_that_are_too_long_are_told(tmp_path):
 def test_a_packed_file_is_read_as_it_is_without(tmp_path):
     (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbftext\ty\r\na\t1\r\nb\t0\r\n"))
     assert texts(tmp_path / "a.tsv.gz") == ["a", "b"]
+
+
+CELLS = st.lists(st.text(alphabet='"" \t\n\r,;ab1é', max_size=12), min_size=2, max_size=8)
+"""Texts of what makes tables hard to read."""
+
+
+def read_back(path, cells):
+    """Whether a file is read as it was meant: if not, it must have been refused, or told with a second note."""
+    try:
+        found = read_file(path, ("text",), "y")
+    except VPError:
+        return False
+    exact = [text for (text,) in found.texts] == cells
+    assert exact or len(found.notes) > 1, (path.read_text(encoding="utf-8"), found.texts)
+    return exact
+
+
+@given(CELLS, st.sampled_from(list(QUOTING.values())), st.sampled_from([("a.csv", ","), ("a.tsv", "\t")]), st.booleans())
+def test_any_table_is_read_back_refused_or_told(tmp_path_factory, cells, quoting, kind, ends):
+    path = tmp_path_factory.getbasetemp() / f"any-{kind[0]}"
+    cells = cells if ends else [cell.replace("\r", "\n") for cell in cells]  # csv quotes no \r where lines end in \n alone
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=kind[1], quoting=quoting, lineterminator="\r\n" if ends else "\n")
+        writer.writerows([("text", "y"), *((cell, i % 2) for i, cell in enumerate(cells))])
+    exact = read_back(path, cells)
+    assert exact or quoting != csv.QUOTE_ALL or any("\n" in cell or "\r" in cell for cell in cells)
+
+
+@given(st.lists(st.text(alphabet='"" ,ab1é', max_size=12), min_size=2, max_size=8))
+def test_any_tsv_without_quoting_is_read_back_refused_or_told(tmp_path_factory, cells):
+    path = tmp_path_factory.getbasetemp() / "plain.tsv"
+    path.write_text("text\ty\n" + "".join(f"{cell}\t{i % 2}\n" for i, cell in enumerate(cells)), encoding="utf-8")
+    read_back(path, cells)
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]"\\:,textyu0d8 \n\t', max_size=60).map(str.encode))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
+    for name in ("a.csv", "a.tsv", "a.json", "a.jsonl", "a.csv.gz", "a.parquet"):
+        path = tmp_path_factory.getbasetemp() / f"bytes-{name}"
+        path.write_bytes(content)
+        with pytest.raises(VPError) as caught:
+            read_file(path, ("text",), "y")
+        assert str(caught.value).isprintable()

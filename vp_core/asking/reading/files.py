@@ -14,13 +14,13 @@ MOST_BYTES = 2**30
 """Of a file, unpacked."""
 MOST_CHARACTERS = 2**23
 """Of a line or a cell."""
-MOST_LINES = 10_000_000
+MOST_LINES = 5_000_000
 MOST_TIMES, CROWDED = 200, 2**26
 """A file of more than `CROWDED` bytes that unpacks to more than `MOST_TIMES` its size is made to fill the memory."""
 _ENCODINGS = {
     b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
 }  # fmt: skip
-_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd"}
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh91AY": "bzip2", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def read_lines(path: Path, longest: int | None = None) -> Iterator[str]:
@@ -34,7 +34,7 @@ def read_lines(path: Path, longest: int | None = None) -> Iterator[str]:
         with path.open("rb") as file:
             packed = path.suffix.lower() == ".gz"
             content = io.BufferedReader(_Bounded(gzip.GzipFile(fileobj=file) if packed else file, path, packed))
-            _check_start(content.peek(4), path)
+            _check_start(content.peek(8), path)
             yield from _lines(io.TextIOWrapper(content, encoding="utf-8-sig", newline=""), path, longest or MOST_CHARACTERS)
     except UnicodeDecodeError as error:
         raise VPError(f"{str(path)!r} is not UTF-8 text ({error.reason}): convert it first.") from None

@@ -1,7 +1,7 @@
 """Rows of JSON, JSONL and Parquet files: columns are keys, or paths into objects with dots, and what is no cell is refused."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     except VPError:
         raise
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise VPError(f"{str(path)!r} cannot be read ({' '.join(str(error).split())}): mend the file.") from None
+        raise VPError(f"{str(path)!r} cannot be read ({_printable(str(error), 300)}): mend the file.") from None
 
 
 def _check_names(there: list[str], columns: Sequence[str], source: str) -> list[str]:
@@ -114,7 +114,7 @@ def _check_names(there: list[str], columns: Sequence[str], source: str) -> list[
     names = [column if column in there else column.split(".")[0] for column in columns]
     for column, name in zip(columns, names, strict=True):
         if name not in there:
-            raise VPError(f"{source!r} has no column {column!r}: its columns are {', '.join(there[:30])}.")
+            raise VPError(f"{source!r} has no column {column!r}: its columns are {listed(there)}.")
         if there.count(name) > 1:
             raise VPError(f"The column {name!r} occurs twice in {source!r}: which is meant? Rename one.")
     return list(dict.fromkeys(names))
@@ -131,6 +131,20 @@ def _check_sizes(metadata: Any, names: Sequence[str], path: Path) -> int:
     if sum(asked) > files.MOST_BYTES:
         raise VPError(f"{str(path)!r} unpacks to {sum(asked):,} bytes, more than {files.MOST_BYTES:,}: take a part of it.")
     return max(asked, default=0)
+
+
+def listed(columns: Iterable[str], most: int = 30) -> str:
+    """The first of the columns' names, with nothing in them that a terminal would obey.
+
+    >>> listed(["text", "y\\n\\x1b[2J", "z"], 2)
+    'text, y  [2J and 1 more'
+    """
+    names = [_printable(str(column), 80) for column in columns]
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def _printable(text: str, most: int) -> str:
+    return "".join(sign if sign.isprintable() else " " for sign in text[:most]).strip()
 
 
 def reach(row: Row, column: str) -> Any:
@@ -156,13 +170,15 @@ def as_text(value: Any, column: str, number: int, source: str) -> str:
     ('true', '2.5')
     """
     if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
-            raise VPError(f"The column {column!r} in row {number} of {source!r} holds half a character (\\ud800): mend it.")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise VPError(f"The column {column!r} in row {number} of {source!r} holds half a character: mend it.") from None
         return value
     if value is None or value != value:
         raise VPError(f"The column {column!r} in row {number} of {source!r} has no value: fill it in, or leave the row out.")
     if isinstance(value, dict):
-        inside = ", ".join(f"{column}.{key}" for key in list(value)[:10])
+        inside = listed([f"{column}.{key}" for key in value], 10)
         raise VPError(f"The column {column!r} in row {number} of {source!r} is an object: name what is in it ({inside}).")
     if isinstance(value, bool | int | float):
         return json.dumps(value)

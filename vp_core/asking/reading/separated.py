@@ -15,7 +15,7 @@ SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": 
 _FIELD_LIMIT = Lock()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """The cells of one row and the line it begins in, from 1 on."""
 
@@ -54,12 +54,12 @@ def read_csv(lines: Sequence[str], separator: str, source: str) -> list[Record]:
     return records
 
 
-def read_tsv(lines: Sequence[str], source: str) -> tuple[list[Record], bool, int]:
+def read_tsv(lines: Sequence[str], source: str, gaps: bool = False) -> tuple[list[Record], bool, int]:
     """(records, whether quotes were taken off, how many cells stand in quotes that were left on).
 
     A bare quote at the start of a cell is text, as in GLUE's files. Quotes are the file's own if cells with tabs or line
     breaks stand in them, if the header or a whole column does, or if just the cells with quotes do and double them. VPError
-    if most cells of a column stand in quotes and others cannot.
+    if most cells of a column stand in quotes and others cannot. Where rows have `gaps`, quotes are text.
     """
     _check_width(lines, "\t", source)
     plain = [Record(i, line.rstrip("\r\n").split("\t")) for i, line in enumerate(lines, start=1) if line.strip()]
@@ -67,6 +67,8 @@ def read_tsv(lines: Sequence[str], source: str) -> tuple[list[Record], bool, int
         return plain, False, 0
     header, *rows = (record.cells for record in plain)
     even = _even(plain)
+    if gaps and not even:
+        return plain, False, 0
     try:
         strict = read_csv(lines, "\t", source)
     except VPError as error:
