@@ -165,7 +165,7 @@ def test_unsupported_family(tmp_path):
     made = XLNetForSequenceClassification(XLNetConfig(vocab_size=300, d_model=16, n_layer=1, n_head=2, d_inner=8))
     tiny.save(tmp_path, made, tiny.tokenizer("bert"))
     text = refused(tmp_path, "'xlnet' is not supported")
-    assert "(its attention runs in two streams)" in text and all(family in text for family in tiny.FAMILIES)
+    assert "(its scores have matrices of their own for positions)" in text and all(family in text for family in tiny.FAMILIES)
     assert "vit" not in text and "llama" not in text  # which the next command would refuse
 
 

@@ -250,7 +250,7 @@ WHY_NOT: Mapping[str, str] = MappingProxyType(
         "convbert": "convolutions take part in its attention",
         "squeezebert": "its matrices are grouped convolutions",
         "mobilebert": "its layers have several feed-forward networks each",
-        "xlnet": "its attention runs in two streams",
+        "xlnet": "its scores have matrices of their own for positions",
         "reformer": "its attention hashes tokens",
     }
 )

@@ -78,7 +78,7 @@ def observed(model: nn.Module, sites: Iterable[Site], see: Callable[[Site, Any],
     try:
         for site in sites:
             tokens = threading.local() if site.tokens_of else None
-            if tokens is not None:
+            if tokens is not None and site.tokens_of:
                 handles.append(_remember(model.get_submodule(site.tokens_of), tokens))
             handles.append(_place(model.get_submodule(site.path), site, see, tokens))
         yield

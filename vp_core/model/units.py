@@ -107,7 +107,10 @@ def _values(layer: Layer) -> list[UnitGroup]:
 
 def _pairs(layer: Layer) -> list[UnitGroup]:
     if layer.rotary:
-        raise VPError("Query/key pairs cannot go under rotary positions, which turn them: choose other units.")
+        raise VPError(
+            "Query/key pairs cannot go under rotary positions, which turn them: choose other units, such as ffn neurons and "
+            "values."
+        )
     query, key = layer.projections["query"], layer.projections["key"]
     rows = torch.arange(query.d_out)[:, None]
     return [UnitGroup(f"{query.layer}.pairs", query.layer, "pairs", ((query, rows), (key, rows)))]

@@ -223,8 +223,8 @@ class _Cut:
             base = None if len(rows) else torch.zeros(1, dtype=weight.dtype)
             parts = {projection.path: [(_pad_rows(weight[rows], room), _pad_rows(bias[rows], room))]}
             if projection.gate:
-                gate = gate_weight_of(self.model, projection)[rows], _gate_bias(self.model, projection)[rows]
-                parts.setdefault(projection.gate, []).insert(0, tuple(_pad_rows(part, room) for part in gate))
+                gate, gate_bias = gate_weight_of(self.model, projection)[rows], _gate_bias(self.model, projection)[rows]
+                parts.setdefault(projection.gate, []).insert(0, (_pad_rows(gate, room), _pad_rows(gate_bias, room)))
             for path, made in parts.items():
                 own = None if base is None else base.repeat(len(made))
                 self.put(path, torch.cat([w for w, _ in made]), torch.cat([b for _, b in made]), weight, base=own)

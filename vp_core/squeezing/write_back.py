@@ -28,7 +28,8 @@ def write_back(dense: PreTrainedModel, small: PreTrainedModel, plan: Plan) -> No
             matrix, own_bias = as_rows(there, there.weight), there.bias
             kept = torch.cat(rows)
             if columns is not None and len(columns):
-                matrix[kept[:, None], columns] = weight
+                # where heads that left keep their places (T5), columns of zeros are there for them
+                matrix[kept[:, None], columns] = weight if weight.shape[1] == len(columns) else weight[:, columns]
             elif columns is None:
                 matrix[kept] = weight
             if own_bias is not None:

@@ -145,11 +145,11 @@ def rescaled(model: PreTrainedModel, scale: float = LAMBDA, types: Sequence[str]
 
 
 def _matrices(projections: Sequence[Projection], types: Sequence[str]) -> dict[str, list[slice]]:
-    """Module path → runs of rows, one for each projection in it; a gate goes with its projection."""
+    """Module path → runs of rows in their order, one for each projection in it; a gate goes with its projection."""
     found: dict[str, list[slice]] = {}
     for p in projections:
         if p.type in types:
             found.setdefault(p.path, []).append(slice(p.start, p.start + p.d_out))
             if p.gate:
                 found.setdefault(p.gate, []).append(slice(p.gate_start, p.gate_start + p.d_out))
-    return found
+    return {path: sorted(parts, key=lambda part: part.start) for path, parts in found.items()}

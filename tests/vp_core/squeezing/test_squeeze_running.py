@@ -3,11 +3,15 @@
 import copy
 import threading
 
+import numpy as np
 import pytest
 import tiny
 import torch
 
+from vp_core.asking.batches import Batch
+from vp_core.measuring.covariance import collect_covariances
 from vp_core.model.sharing import share
+from vp_core.replacing.principal import principal
 from vp_core.replacing.prune import prune
 from vp_core.squeezing.cost import counted_flops, flops_per_token
 from vp_core.squeezing.dense_form import export_transformers
@@ -59,6 +63,31 @@ def test_variants_of_the_families(exact_norms, tmp_path, family, settings, share
         3 * length * flops_per_token(m, length) for m in (model, squeezed)
     ]
     assert flops_per_token(model, length) == squeezed.squeezed.cost.flops_per_token(length)
+
+
+POSITIONED = [
+    ("mpnet", {"num_attention_heads": 6}),
+    ("deberta-v2", {"share_att_key": False}),
+    ("deberta-v2", {"conv_kernel_size": 3, "pos_att_type": ["c2p"]}),
+    ("deberta-v2", {"relative_attention": False, "position_biased_input": True}),
+    ("modernbert", {"classifier_pooling": "mean", "attention_bias": True, "mlp_bias": True, "norm_bias": True}),
+    ("t5", {"feed_forward_proj": "gated-gelu", "num_decoder_layers": 1, "d_kv": 10}),
+]
+
+
+@pytest.mark.parametrize(("family", "settings"), POSITIONED)
+@pytest.mark.parametrize("share", [0.2, 0.7])
+def test_variants_with_relative_positions(exact_norms, tmp_path, family, settings, share):
+    """Equal logits, what is on disk, and other coordinates for heads only where scores stay the same."""
+    model = tiny.transformer(family, **settings)
+    plan, constants, inputs = tiny.random_plan(model, share), tiny.random_constants(model), tiny.inputs(family)
+    pruned = prune(model, plan, constants)
+    squeezed, expected = squeeze(pruned, plan), tiny.logits(pruned, inputs)
+    assert tiny.distance(expected, tiny.logits(model, inputs)) > 1e-3
+    assert tiny.distance(tiny.logits(squeezed, inputs), expected) <= 1e-10
+    assert torch.equal(tiny.logits(load_pruned(save_pruned(squeezed, tmp_path / "m")), inputs), tiny.logits(squeezed, inputs))
+    turned, _ = principal(model, collect_covariances(model, [Batch(inputs, np.arange(3))], []))
+    assert tiny.distance(tiny.logits(turned, inputs), tiny.logits(model, inputs)) <= 1e-9
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bart", "llama"])
