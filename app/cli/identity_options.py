@@ -10,7 +10,8 @@ _SN = "λ of spectral normalisation, 5 in the paper"
 def _norms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sn", metavar="λ",
-        help=f"{_SN}: measure the model after fine-tuning it under spectral normalisation (the demo has a twin for λ = 5)",
+        help=f"{_SN}: measure the model after fine-tuning it under spectral normalisation (for the demo and λ = 5 "
+        "its twin demo-sn stands in, trained towards the demo's hidden states: its norms are near the demo's by that)",
     )  # fmt: skip
     parser.add_argument("--rescaled", action="store_true", help="with --sn: only rescale the weights, train nothing")
     parser.add_argument("--epsilon", help="thresholds ε for heads and FFNs, by a comma: how often would each be the identity?")
