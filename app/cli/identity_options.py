@@ -65,7 +65,8 @@ def _training(parser: argparse.ArgumentParser, examples: str | None = None) -> N
 
 COMMANDS = (
     ("norms", "measure how large what heads, attention blocks and FFNs add is", "vp norms demo --sn 5 --json", _norms),
-    ("finetune", "fine-tune a model, if asked under spectral normalisation", "vp finetune demo --sn 4 --out tuned", _finetune),
+    ("finetune", "fine-tune a model (what is pruned stays so), if asked under spectral normalisation",
+     "vp finetune demo --sn 4 --out tuned", _finetune),
     ("snip", "take out blocks that are near the identity, iteration by iteration, retraining",
      "vp snip demo --iterations 5 --mode joint --at-least 2 --examples 4096 --out run", _snip),
 )  # fmt: skip

@@ -42,9 +42,9 @@ TERMS = {
     "off": "One square a block: its colour is the share of mini-batches in which it is the identity; what is crossed out is "
     "off. Grey blocks are of a kind that may not go. Hover for identity share and mean norm.",
     "norms": "The function norm of a block F at a token is max |F(x)|: by how much it changes the token's vector at most. "
-    "Every line is a block, its colour the layer; rows and columns share their axes (fig. 2 of the paper). Dotted: ε. The "
-    "demo's spectrally normalised twin was trained towards the demo's hidden states, so that its norms are much the same by "
-    "construction: how they look says nothing of what normalisation does.",
+    "Every line is a block, its colour the layer; rows and columns share their axes (fig. 2 of the paper). Dotted: ε.",
+    "twin": "The demo's spectrally normalised twin was trained towards the demo's hidden states and outputs, so that its norms "
+    "are much the same by construction: they do not show what normalisation does to norms.",
     "sigma": "The largest singular value σ(W) of each projection's matrix: the most it can stretch its input. Spectral "
     "normalisation holds it at λ: in the demo's twin at 5.",
     "runs": "One iteration: ε is estimated, the model is trained towards the identity with the gate and an L1 term, blocks "
