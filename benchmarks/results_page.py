@@ -1,8 +1,12 @@
 """The page docs/results.md, from what `benchmarks.results` found: tables and the sentences that their numbers bear."""
 
 from collections.abc import Sequence
+from statistics import mean
+
+from vp_core.ground.names import CALIBRATION
 
 TASKS = ("sst2", "mrpc", "stsb")
+NAMES = {"sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B"}
 SPARSITIES = tuple(i / 10 for i in range(1, 10))
 SHOWN = (0.3, 0.5, 0.7)
 """Sparsities of the table of recipes."""
@@ -11,7 +15,165 @@ HERE = (0.5, 0.8)
 SEEDS = (0, 1, 2)
 DRAWS = ("by length", "plain")
 HELD_OUT = 512
+CLEARLY = 0.02
+"""By how much one score must be above another to be said to beat it: about a standard error of the smaller sets."""
 
 
 def page(found: dict, recipes: Sequence[str], candidates: Sequence[str]) -> str:
-    return "TODO\n"
+    """Everything that was measured, part by part."""
+    lines = [
+        "# Without fine-tuning: what is kept",
+        "",
+        "Scores on the whole development sets: accuracy on SST-2 (872 sentences) and MRPC (408 pairs), Spearman's "
+        "correlation on STS-B (1,500 pairs).",
+        f"Checkpoints of the 6-layer MiniLM encoder; {CALIBRATION} training sentences without labels for calibration; no "
+        "weight update by gradient.",
+        "Made by `VP_SHARED=../shared python -m benchmarks.results all` from `docs/results.json`, which holds every number; "
+        "random means drawn with the seeds 0, 1 and 2.",
+        "",
+        *_figure2(found["figure 2"]),
+        *_draws(found["draws"]),
+        *_recipes(found["scores"], recipes),
+        *_candidates(found["choice"], candidates),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _figure2(scores: dict) -> list[str]:
+    lines = [
+        "## The paper's figure 2: criteria against the share of rows",
+        "",
+        "Single rows of all six types, each type by itself, the mean in their place (the recipe `paper`). `random` takes as "
+        "many rows of each matrix as `variance`: mean of three seeds, below it the least and the most of them.",
+        "The last row is `variance` with nothing in their place.",
+        "",
+    ]
+    for task in TASKS:
+        if f"{task} dense" not in scores:
+            continue
+        lines += [f"**{NAMES[task]}**, dense {scores[f'{task} dense']:.3f}", "", _head("criterion", SPARSITIES)]
+        lines += [_rule(len(SPARSITIES))]
+        for name, label in (("variance", "variance"), ("magnitude", "magnitude")):
+            lines.append(_row(label, [_number(scores.get(f"{task} {name} {s:g}")) for s in SPARSITIES]))
+        drawn = [[scores.get(f"{task} random {seed} {s:g}") for seed in SEEDS] for s in SPARSITIES]
+        whole = [None not in seeds for seeds in drawn]
+        means = [f"{mean(seeds):.3f}" if ok else "" for seeds, ok in zip(drawn, whole, strict=True)]
+        bands = [f"{min(seeds):.3f} to {max(seeds):.3f}" if ok else "" for seeds, ok in zip(drawn, whole, strict=True)]
+        lines += [_row("random, mean", means), _row("random, least and most", bands)]
+        zeros = [_number(scores.get(f"{task} variance zero {s:g}")) for s in SPARSITIES]
+        lines += [_row("variance, `zero`", zeros), ""]
+    return [*lines, *_read_off(scores), ""] if len(lines) > 6 else []
+
+
+def _read_off(scores: dict) -> list[str]:
+    """What the figure says in words, with its numbers."""
+    lines = ["Where `variance` is not the best of the three by two points, and where `zero` beats `mean` by as much:", ""]
+    for task in TASKS:
+        below, zero = [], []
+        for s in SPARSITIES:
+            paper, nothing = scores.get(f"{task} variance {s:g}"), scores.get(f"{task} variance zero {s:g}")
+            drawn = [scores.get(f"{task} random {seed} {s:g}") for seed in SEEDS]
+            others = {"magnitude": scores.get(f"{task} magnitude {s:g}"), "random": mean(drawn) if None not in drawn else None}
+            if paper is None:
+                continue
+            below += [f"{s:.0%} ({n} {v:.3f}, {paper:.3f})" for n, v in others.items() if v is not None and v > paper + CLEARLY]
+            if nothing is not None and nothing > paper + CLEARLY:
+                zero.append(f"{s:.0%} ({nothing:.3f} against {paper:.3f})")
+        lines.append(f"- {NAMES[task]}: `variance` below another: {', '.join(below) or 'nowhere'}.")
+        lines.append(f"  `zero` above `mean`: {', '.join(zero) or 'nowhere'}.")
+    return [
+        *lines,
+        "",
+        "0.509 on SST-2 and 0.684 on MRPC is what a model scores that gives one answer to every text, 0.316 on MRPC what it "
+        "scores that gives the other.",
+        "So beyond half of the rows the paper's recipe, untrained, says next to nothing on any of the three; what solves again "
+        "what is left does ([below](#recipes)).",
+    ]
+
+
+def _draws(draws: dict) -> list[str]:
+    if not draws:
+        return []
+    lines = [
+        "## How the calibration texts are drawn",
+        "",
+        f"The recipe `paper` at 50 % of the rows, {CALIBRATION} training texts, three draws each.",
+        "*By length* is what the tool does: texts as long as those that are evaluated (`Examples.sample_like`). *Plain* is a "
+        "simple random sample: where training texts are of another length (SST-2's are mostly phrases), the means are those of "
+        "other texts.",
+        "",
+        "| task | draw | words a text (evaluated) | `mean` | `zero` |",
+        "|---|---|---|---|---|",
+    ]
+    for task in TASKS:
+        for draw in DRAWS:
+            rows = [draws[f"{task} {draw} {seed}"] for seed in SEEDS if f"{task} {draw} {seed}" in draws]
+            if rows:
+                cells = [", ".join(f"{row[rung]:.3f}" for row in rows) for rung in ("mean", "zero")]
+                words = f"{mean(row['words'] for row in rows):.1f} ({rows[0]['words asked']:.1f})"
+                lines.append(f"| {NAMES[task]} | {draw} | {words} | {cells[0]} | {cells[1]} |")
+    return [*lines, ""]
+
+
+def _recipes(scores: dict, recipes: Sequence[str]) -> list[str]:
+    lines = [
+        "## Recipes",
+        "",
+        "In brackets the share of the dense score. Columns: share of the encoder's linear parameters that go once squeezed; "
+        "for `paper` and the last row: share of rows, and below it what goes once squeezed.",
+        "`best` was chosen among the candidates at the end of this page, on training sentences, never on the development set.",
+        "",
+    ]
+    for task in TASKS:
+        dense = scores.get(f"{task} dense")
+        if dense is None:
+            continue
+        lines += [f"**{NAMES[task]}**, dense {dense:.4f}", "", _head("recipe", SHOWN), _rule(len(SHOWN))]
+        for name in recipes:
+            cells = [scores.get(f"{task} {name} {s:g}") for s in SHOWN]
+            if any(cells):
+                lines.append(_row(name, [f"{c['value']:.3f} ({c['value'] / dense:.1%})" if c else "" for c in cells]))
+            if any(cells) and (name == "paper" or "share of rows" in name):
+                lines.append(_row("parameters that go", [f"{c['params_removed']:.0%}" if c else "" for c in cells]))
+        lines.append("")
+    return lines
+
+
+def _candidates(choice: dict, candidates: Sequence[str]) -> list[str]:
+    columns = [(task, s) for task in TASKS for s in HERE]
+    lines = [
+        "## Candidates for `best`",
+        "",
+        f"Relative squared error of the outputs (and agreement of the answers) with the dense model, on {HELD_OUT} training "
+        "sentences that do not calibrate, at 50 and 80 %; each differs from `best` in one.",
+        "",
+        "| candidate |" + "".join(f" {NAMES[task]} {s:.0%} |" for task, s in columns),
+        _rule(len(columns)),
+    ]
+    for name in candidates:
+        cells = [choice.get(f"{task} {name} {s:g}") for task, s in columns]
+        if any(cells):
+            lines.append(_row(name, [_distance(cell) for cell in cells]))
+    return lines
+
+
+def _head(first: str, sparsities: Sequence[float]) -> str:
+    return _row(first, [f"{s:.0%}" for s in sparsities])
+
+
+def _rule(columns: int) -> str:
+    return "|---" * (columns + 1) + "|"
+
+
+def _row(first: str, cells: Sequence[str]) -> str:
+    return f"| {first} |" + "".join(f" {cell} |" for cell in cells)
+
+
+def _number(score: float | None) -> str:
+    return "" if score is None else f"{score:.3f}"
+
+
+def _distance(choice: dict | None) -> str:
+    if choice is None:
+        return ""
+    return f"{choice['error']:.4f}" + ("" if choice["agreement"] is None else f" ({choice['agreement']:.1%})")

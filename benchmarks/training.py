@@ -3,7 +3,8 @@
 Dropout on the attention weights is off unless said: with it the two forms are not equal in training, and torch has no fast
 attention on processors. Dropout elsewhere is BERT's 10 %.
 
-`python -m benchmarks.training` writes docs/table2.json. Each cell is a process of its own, so that its peak memory is its own.
+`python -m benchmarks.training` writes docs/table2.json and the tables made of it in docs/speed.md; with `--sizes` only what
+needs no clock, on any machine. Each cell is a process of its own, so that its peak memory is its own.
 """
 
 import argparse
@@ -19,8 +20,11 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from benchmarks import table2_page
 from benchmarks.measure import line
-from benchmarks.shapes import bert_base, bert_large, squeezed
+from benchmarks.shapes import FORMS, bert_base, bert_large, squeezed
+from vp_core.model.projections import layer_paths
+from vp_core.squeezing.cost import flops_per_token, parameters
 from vp_core.squeezing.timing import random_texts, take_turns
 
 SHAPES = {"base": bert_base, "large": bert_large}
@@ -52,9 +56,7 @@ def stepper(model: PreTrainedModel, batch: int, device: str):
 def cell(shape: str, form: str, batch: int, device: str, attention_dropout: float = 0.0) -> dict[str, float]:
     """Iterations per second, and peak memory in GB: what the process grew by, or what was allocated on the accelerator."""
     before = _resident()
-    model = SHAPES[shape](attention_dropout)
-    if form == "squeezed":
-        model = squeezed(model, SPARSITY)
+    model = FORMS[form](SHAPES[shape](attention_dropout), SPARSITY)
     step = stepper(model, batch, device)
     del model
     seconds = []
@@ -114,7 +116,7 @@ def table(shape: str = "large") -> dict[str, object]:
     rows = []
     for batch in (1, 2, 3, 4):
         row: dict[str, object] = {"batch": batch}
-        for form in ("dense", "squeezed"):
+        for form in FORMS:
             row[form] = in_process(shape, form, batch, device)
         rows.append(row)
         print(f"  batch {batch}: {row}", flush=True)
@@ -127,20 +129,55 @@ def _processor() -> str:
     return names[0].split(":")[1].strip() if names else platform.machine()
 
 
+def _kept() -> dict[str, list]:
+    return json.loads(RESULT.read_text()) if RESULT.exists() else {"sizes": [], "measured": []}
+
+
+def _keep(kept: dict[str, list]) -> None:
+    RESULT.write_text(json.dumps(kept, indent=1) + "\n")
+    table2_page.write(kept)
+    print(f"  written to {RESULT} and {table2_page.PAGE}")
+
+
+def sizes(shape: str = "large") -> list[dict[str, object]]:
+    """What needs no clock: parameters, FLOPs and the bytes of weights, gradients and AdamW's two moments, by form."""
+    found: list[dict[str, object]] = []
+    for form, make in FORMS.items():
+        model = make(SHAPES[shape](), SPARSITY).requires_grad_(True)
+        layers = [model.get_submodule(path) for _, path in layer_paths(model)]
+        found.append({
+            "shape": f"BERT-{shape}", "form": form, "sparsity": SPARSITY, "parameters": parameters(model),
+            "parameters_of_layers": sum(parameters(layer) for layer in layers),
+            "gflops": flops_per_token(model, LENGTH) * LENGTH / 1e9,
+            "state_gigabytes": 16 * sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e9,
+        })  # fmt: skip
+        print(f"  {found[-1]}", flush=True)
+        del model
+    return found
+
+
+def write_sizes() -> None:
+    """Count table 2's models and keep the numbers; what was measured there stays."""
+    _keep(_kept() | {"sizes": sizes()})
+
+
 def write_table() -> None:
     """Measure table 2 and keep it, one entry for each hardware."""
     new = table()
-    kept = [t for t in (json.loads(RESULT.read_text()) if RESULT.exists() else []) if t["hardware"] != new["hardware"]]
-    RESULT.write_text(json.dumps([*kept, new], indent=1) + "\n")
-    print(f"  written to {RESULT}")
+    kept = _kept()
+    kept["measured"] = [t for t in kept["measured"] if t["hardware"] != new["hardware"]] + [new]
+    _keep(kept)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--cell", nargs=5, metavar=("SHAPE", "FORM", "BATCH", "DEVICE", "DROPOUT"))
+    parser.add_argument("--sizes", action="store_true", help="only count what needs no clock")
     options = parser.parse_args()
     if options.cell:
         shape, form, batch, device, dropout = options.cell
         print(json.dumps(cell(shape, form, int(batch), device, float(dropout))))
+    elif options.sizes:
+        write_sizes()
     else:
         write_table()

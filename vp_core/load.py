@@ -27,7 +27,8 @@ from vp_core.squeezing.folder import is_pruned, load_pruned
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _LENGTH_LIMIT = 512
 EMBEDDED = ("demo", "demo-sn")
-"""Models that come with the package: the demo, and its twin that was trained under spectral normalisation."""
+"""Models that come with the package: the demo, and its twin, trained under spectral normalisation towards the demo's hidden
+states and outputs."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,8 @@ from vp_core.training.threshold import Threshold, model_under
 
 TRAINING = "training.json"
 """What a fine-tuned folder keeps of its training."""
+TWIN = "trained with SN towards the demo's hidden states and outputs"
+"""How `demo-sn` was made (`vp_core.demo.making.twin`)."""
 
 
 def _norms(options: argparse.Namespace) -> None:
@@ -39,13 +41,13 @@ def _norms(options: argparse.Namespace) -> None:
     check_new_file(options.out)
     check_new_file(options.plot)
     if scale == LAMBDA and options.model == "demo" and not options.rescaled:
-        options.model = "demo-sn"  # the demo's twin: trained under spectral normalisation already
-        say("measuring the demo's spectrally normalised twin")
+        options.model = "demo-sn"
+        say(f"measuring the demo's twin instead, {TWIN}: its norms are near the demo's by that, whatever normalisation does")
     study = open_from(options)
     study.projections()
     weights = "as given"
     if options.model == "demo-sn" and scale == LAMBDA and not options.rescaled:
-        weights = "fine-tuned with SN"
+        weights = TWIN
     elif scale is not None and options.rescaled:
         study, weights = study_of(study, rescaled(study.model, scale), study.loaded.name), "rescaled only"
         say("the weights are rescaled only, nothing is trained: this is no model that anybody would use")

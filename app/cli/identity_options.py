@@ -10,7 +10,8 @@ _SN = "λ of spectral normalisation, 5 in the paper"
 def _norms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sn", metavar="λ",
-        help=f"{_SN}: measure the model after fine-tuning it under spectral normalisation (the demo has a twin for λ = 5)",
+        help=f"{_SN}: measure the model after fine-tuning it under spectral normalisation (for the demo and λ = 5 "
+        "its twin demo-sn stands in, trained towards the demo's hidden states: its norms are near the demo's by that)",
     )  # fmt: skip
     parser.add_argument("--rescaled", action="store_true", help="with --sn: only rescale the weights, train nothing")
     parser.add_argument("--epsilon", help="thresholds ε for heads and FFNs, by a comma: how often would each be the identity?")
@@ -64,7 +65,8 @@ def _training(parser: argparse.ArgumentParser, examples: str | None = None) -> N
 
 COMMANDS = (
     ("norms", "measure how large what heads, attention blocks and FFNs add is", "vp norms demo --sn 5 --json", _norms),
-    ("finetune", "fine-tune a model, if asked under spectral normalisation", "vp finetune demo --sn 4 --out tuned", _finetune),
+    ("finetune", "fine-tune a model (what is pruned stays so), if asked under spectral normalisation",
+     "vp finetune demo --sn 4 --out tuned", _finetune),
     ("snip", "take out blocks that are near the identity, iteration by iteration, retraining",
      "vp snip demo --iterations 5 --mode joint --at-least 2 --examples 4096 --out run", _snip),
 )  # fmt: skip

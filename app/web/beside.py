@@ -17,7 +17,7 @@ from vp_core.study import Study, open_study
 from vp_core.training.spectral import LAMBDA, rescaled
 
 TWINS = {"demo": "demo-sn", "demo-sn": "demo"}
-"""Models that differ in nothing but that one was trained under spectral normalisation."""
+"""The demo, and what was trained under spectral normalisation towards its hidden states and outputs (and so has its norms)."""
 _NAMES = {"demo": "plain", "demo-sn": "spectrally normalised"}
 
 

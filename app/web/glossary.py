@@ -43,8 +43,10 @@ TERMS = {
     "off. Grey blocks are of a kind that may not go. Hover for identity share and mean norm.",
     "norms": "The function norm of a block F at a token is max |F(x)|: by how much it changes the token's vector at most. "
     "Every line is a block, its colour the layer; rows and columns share their axes (fig. 2 of the paper). Dotted: ε.",
+    "twin": "The demo's spectrally normalised twin was trained towards the demo's hidden states and outputs, so that its norms "
+    "are much the same by construction: they do not show what normalisation does to norms.",
     "sigma": "The largest singular value σ(W) of each projection's matrix: the most it can stretch its input. Spectral "
-    "normalisation holds it at λ.",
+    "normalisation holds it at λ: in the demo's twin at 5.",
     "runs": "One iteration: ε is estimated, the model is trained towards the identity with the gate and an L1 term, blocks "
     "that are the identity leave for good, what is left is trained again.",
     "pruned within a point": "The largest share of the linear parameters that had left when the score was at most one point "

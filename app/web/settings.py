@@ -184,8 +184,9 @@ class Settings:
     ))
     beside: str = setting(kind.OneOf(
         "", ("", *BESIDE), label="Beside it",
-        help="The **twin** was fine-tuned under spectral normalisation (λ = 5), from the same start on the same texts. *Only "
-        "rescaled* divides the weights of the model in hand by σ/λ and trains nothing: for comparison, no substitute.",
+        help="The **twin** was trained under spectral normalisation (λ = 5) towards the demo's own hidden states and outputs: "
+        "its function norms follow the demo's, and do not show what normalisation does to norms. *Only rescaled* divides the "
+        "weights of the model in hand by σ/λ and trains nothing: for comparison, no substitute.",
     ))
     run: str = setting(kind.Text(
         "", label="Folders of runs", placeholder="empty: the runs of the demo that come with it",

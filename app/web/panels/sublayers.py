@@ -118,6 +118,8 @@ def norms_panel(study: Study, threshold: Threshold) -> None:
     st.markdown("##### How large their function norms are", help=TERMS["norms"])
     which = beside.shown_beside(settings)
     offer("beside", beside.choices(settings), which, format_func=lambda one: beside.title(settings, one))
+    if which == "twin":
+        st.caption(TERMS["twin"])
     jobs = [caching.norms_job(study, visitor().name)]
     if which != "nothing":
         jobs.append(caching.norms_beside_job(study, settings, which, visitor().name))

@@ -62,7 +62,9 @@ def test_the_demos_twin_stands_for_the_demo_under_normalisation(capsys):
     found = printed(capsys, "norms", "demo", "--sn", "5", "--calibration", "32")
     twin = open_study("demo-sn", calibration=32)
     same(found["blocks"], twin.measured().norms())
-    assert (found["model"], found["weights"], found["sn"]) == ("demo-sn", "fine-tuned with SN", 5.0)
+    assert (found["model"], found["weights"], found["sn"]) == (
+        "demo-sn", "trained with SN towards the demo's hidden states and outputs", 5.0,
+    )  # fmt: skip
     same(printed(capsys, "norms", "demo-sn", "--sn", "5", "--calibration", "32")["blocks"], twin.measured().norms())
 
 

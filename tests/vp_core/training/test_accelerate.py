@@ -49,11 +49,45 @@ found = {{"ranks": job.accelerator.num_processes, "rows": t.plain_rows(rows), "h
 """
 
 
+PRUNED = """
+import copy, json, sys
+from pathlib import Path
+sys.path[:0] = [{root!r}, {root!r} + "/tests"]
+import torch
+torch.set_num_threads(1)
+import bench_models
+import tiny
+from vp_core.recipes import Recipe
+from vp_core.squeezing.squeeze import squeeze
+from vp_core.training.held import count_zero
+from vp_core.training.loop import Lessons, Schedule, new_accelerator, train
+
+one, accelerator = bench_models.stage("bert", 12), new_accelerator()
+masked = one.pruned(Recipe(), 0.3)
+small = squeeze(masked, one.plan(Recipe(), 0.3))
+lessons = Lessons(bench_models.texts("bert", 36), torch.arange(36) % 3, False)
+found = {{"ranks": accelerator.num_processes, "zero": [count_zero(masked)[0]]}}
+for name, form in (("masked", masked), ("squeezed", small)):
+    model = copy.deepcopy(form).float().requires_grad_(True)
+    zeros = {{n: p == 0 for n, p in model.named_parameters()}}
+    train(model, lessons, Schedule(batch=12, lr=1e-3, precision="float32"), accelerator=accelerator)
+    found[name] = tiny.sha(model)
+    if name == "masked":
+        found["zero"].append(count_zero(model)[0])
+    else:
+        found["zeros left"] = all(bool((p[zeros[n]] == 0).all()) for n, p in model.named_parameters())
+(Path(sys.argv[1]) / f"{{accelerator.process_index}}.json").write_text(json.dumps(found))
+"""
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """(folder, what each of the two processes saw) of one run with spectral normalisation."""
-    folder = tmp_path_factory.mktemp("two")
-    (folder / "two.py").write_text(SCRIPT.format(root=str(ROOT)))
+    return on_two(tmp_path_factory.mktemp("two"), SCRIPT)
+
+
+def on_two(folder, script):
+    (folder / "two.py").write_text(script.format(root=str(ROOT)))
     # `--cpu` starts one process only, unless there is MPI; the launcher of accelerators starts as many as it is told
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
               "--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1",
@@ -99,3 +133,10 @@ def test_two_processes_train_like_one(both, tmp_path):
     for one, two in zip(alone[1:], first["rows"][1:], strict=True):
         assert one["epsilon"] == pytest.approx(two["epsilon"], rel=2e-2)
     assert alone[1]["went"] == first["rows"][1]["went"]
+
+
+def test_pruned_models_on_two_processes(tmp_path):
+    """What is zero stays zero on both, in the masked form and in the squeezed one, and both have the same weights."""
+    _, (first, second) = on_two(tmp_path, PRUNED)
+    assert first == second and first["ranks"] == 2
+    assert first["zero"][0] == first["zero"][1] > 50 and first["zeros left"] and first["masked"] != first["squeezed"]

@@ -6,6 +6,9 @@ It starts from the weights of spectral norm λ that are nearest to the demo's (`
 cost 15 points of accuracy, and is then really trained under spectral normalisation, towards the demo's hidden states and
 outputs on its training reviews. There a part of the words is drawn at random, so that it also learns to read those that no
 training review contains.
+
+Its hidden states, and with them its function norms, are the demo's as nearly as it could learn them. So it shows what a model
+with normalised matrices computes, and at what cost; not what normalisation does to norms.
 """
 
 import argparse
