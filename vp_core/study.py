@@ -19,7 +19,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
 from vp_core.ground.names import CALIBRATION, TYPES, check_types, units_in_0_4
 from vp_core.ground.store import digest
-from vp_core.load import EMBEDDED, LoadedModel, load_model
+from vp_core.loading.load import EMBEDDED, LoadedModel, load_model
 from vp_core.measuring.measured import Measured
 from vp_core.measuring.statistics import Statistics
 from vp_core.model.projections import Projection, find_layers

@@ -42,7 +42,7 @@ class Family:
     reads the first token only, which `asking.evaluate` makes use of (None: it reads another), `first_position` the number
     of the first token's position (RoBERTa counts from pad_token_id + 1 = 2). `bias_flags` are the switches of the
     configuration that give the projections their biases, where a family may have none. `classifies_text` says whether
-    `vp_core.load.load_model` takes its sequence classifiers; the others are for those who bring their own batches.
+    `vp_core.loading.load.load_model` takes its sequence classifiers; the others are for those who bring their own batches.
     """
 
     stacks: tuple[Stack, ...]

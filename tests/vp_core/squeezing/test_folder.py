@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from vp_core.ground.errors import VPError
-from vp_core.load import load_model
+from vp_core.loading.load import load_model
 from vp_core.recipes import Recipe
 from vp_core.replacing.prune import prune
 from vp_core.squeezing import folder as module

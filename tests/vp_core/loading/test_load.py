@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForMaskedLM, XLNetConfig, XLNetForSeque
 from vp_core.asking.batches import encode, make_batches
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import check_types
-from vp_core.load import EMBEDDED, load_model
+from vp_core.loading.load import EMBEDDED, load_model
 from vp_core.model.projections import weight_of
 from vp_core.recipes import Recipe
 from vp_core.study import open_study
