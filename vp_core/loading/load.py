@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from vp_core.ground.errors import VPError
+from vp_core.ground.bounded import TOKENISER_LIMIT, check_sizes, read_json
 from vp_core.ground.hub import quiet_transformers, require_hub
-from vp_core.loading.checkpoint import check_classifier, check_finite, own_weights
-from vp_core.loading.folder import as_one_sentence, check_folder, check_hub_id
-from vp_core.loading.tokeniser import agree_on_padding
+from vp_core.loading.checkpoint import check_amount, check_classifier, check_finite, check_weights, own_weights
+from vp_core.loading.config import check_config, check_dropped, mend
+from vp_core.loading.folder import check_folder, check_hub_id, check_tokeniser_files, fetch, read_weights
+from vp_core.loading.sentences import as_one_sentence
+from vp_core.loading.tokeniser import check_file, check_tokeniser
 from vp_core.model.families import longest_input
 from vp_core.model.projections import Projection, find_projections
 from vp_core.squeezing.folder import is_pruned, load_pruned
@@ -55,22 +58,24 @@ class LoadedModel:
 
 
 def load_model(name: str) -> LoadedModel:
-    """Load and check a sequence-classification (or regression) model.
+    """Load and check a sequence-classification (or regression) model and its tokeniser.
 
-    Raises VPError for an unknown or unreachable id, a broken or pickled checkpoint, an unsupported family, missing layers
-    and weights that are NaN or infinite.
+    Raises VPError, one sentence that says what to give or mend, for an unknown or unreachable id, for a folder that is
+    something else, for a checkpoint that is broken, pickled, quantised or of an unsupported family, for weights that are
+    missing, left over inside the model, of other sizes, NaN or infinite, and for a tokeniser that is missing or another's.
     """
+    notes: tuple[str, ...] = ()
     if name in EMBEDDED:
         from vp_core.demo.load import load_demo, load_twin
 
         model, tokenizer = load_demo() if name == "demo" else load_twin()
     else:
-        model, tokenizer = _load_pretrained(name)
+        model, tokenizer, notes = _load_pretrained(name)
     model.eval().requires_grad_(False)
     check_finite(model, name)
-    agree_on_padding(model, tokenizer, name)
+    notes = (*notes, *check_tokeniser(name, model, tokenizer))
     projections = () if hasattr(model, "squeezed") else find_projections(model)
-    return LoadedModel(model, tokenizer, name, fingerprint(model), projections)
+    return LoadedModel(model, tokenizer, name, fingerprint(model), projections, notes)
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -88,33 +93,56 @@ def _behaviour(config: PretrainedConfig) -> dict[str, object]:
     return {key: value for key, value in config.to_dict().items() if key not in silent}
 
 
-def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    is_folder = bool(name) and Path(name).is_dir()
-    if is_folder and is_pruned(name):
-        model = load_pruned(name).float()
-        check_classifier(name, model.config.model_type, type(model).__name__)
-        if not (Path(name) / "tokenizer_config.json").is_file():
-            raise VPError(f"The folder {name!r} has no tokeniser: save it together with the squeezed model.")
-        with quiet_transformers(), as_one_sentence(name, is_folder):
-            return model, AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
-    if is_folder:
-        check_folder(Path(name))
-    else:
-        check_hub_id(name)
-        require_hub(f"The model {name!r}")
-    options = {"local_files_only": is_folder, "trust_remote_code": False}
+def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...]]:
+    """(model, tokeniser, notes) of a folder, dense or squeezed, or of an id on the Hub."""
+    is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
-        config = AutoConfig.from_pretrained(name, **options)
-        check_classifier(name, config.model_type)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
-        )
-        own_weights(model)
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-    bad = sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info.get("mismatched_keys", ()))
-    if bad:
-        raise VPError(
-            f"The checkpoint {name!r} lacks {len(bad)} of the model's weights (such as {bad[0]}): choose one that was "
-            "fine-tuned for sequence classification."
-        )
-    return model, tokenizer
+        folder = Path(name) if is_folder else _on_the_hub(name)
+        if is_folder and is_pruned(name):
+            model, notes = load_pruned(name).float(), ()
+            check_classifier(name, model.config.model_type, type(model).__name__)
+            mend(model.config)
+        else:
+            model, notes = _dense(name, folder, is_folder)
+        if folder is not None:
+            check_tokeniser_files(folder, TOKENISER_LIMIT)
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=is_folder, trust_remote_code=False)
+        return model, tokenizer, notes if folder is None else (*notes, *check_file(tokenizer, folder))
+
+
+def _on_the_hub(name: str) -> Path | None:
+    """The folder with the files of an id, fetched if need be; None if its weights come from elsewhere."""
+    check_hub_id(name)
+    require_hub(f"The model {name!r}")
+    return fetch(name)
+
+
+def _dense(name: str, folder: Path | None, is_folder: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """(model, notes): the configuration and the headers are checked before there are weights."""
+    if is_folder and folder:
+        check_folder(folder)
+    raw = read_json(folder / "config.json") if folder else {}
+    weights = read_weights(folder) if folder else {}
+    if folder:
+        check_config(name, raw)
+        check_sizes(name, raw, weights.values())
+    options = {"local_files_only": is_folder, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(name, **options)
+    check_classifier(name, config.model_type)
+    check_dropped(name, raw, config)
+    mend(config)
+    if folder:
+        with torch.device("meta"):
+            check_amount(name, AutoModelForSequenceClassification.from_config(config), weights)
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        name,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **options,
+    )
+    notes = check_weights(name, model, info)
+    own_weights(model)
+    return model, notes

@@ -40,14 +40,16 @@ class Family:
 
     `attention_norm` is the layer norm right after the residual sum of the attention block where the classification head
     reads the first token only, which `asking.evaluate` makes use of (None: it reads another), `first_position` the number
-    of the first token's position (RoBERTa counts from pad_token_id + 1 = 2). `bias_flags` are the switches of the
-    configuration that give the projections their biases, where a family may have none. `classifies_text` says whether
-    `vp_core.loading.load.load_model` takes its sequence classifiers; the others are for those who bring their own batches.
+    of the first token's position; with `positions_from_pad` it is pad_token_id + 1, whatever that is (RoBERTa's is 1).
+    `bias_flags` are the switches of the configuration that give the projections their biases, where a family may have none.
+    `classifies_text` says whether `vp_core.loading.load.load_model` takes its sequence classifiers; the others are for those
+    who bring their own batches.
     """
 
     stacks: tuple[Stack, ...]
     attention_norm: str | None = None
     first_position: int = 0
+    positions_from_pad: bool = False
     rotary: bool = False
     bias_flags: tuple[str, ...] = ()
     classifies_text: bool = True
@@ -170,7 +172,7 @@ _LLAMA = Family(
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "bert": _BERT,
-        "roberta": replace(_BERT, first_position=2),
+        "roberta": replace(_BERT, first_position=2, positions_from_pad=True),
         "electra": _BERT,
         "distilbert": _DISTILBERT,
         "albert": _ALBERT,
@@ -191,5 +193,12 @@ def family_of(model_type: str) -> Family:
 
 
 def longest_input(config: PretrainedConfig) -> int:
-    """The number of tokens the model has positions for; VPError for a family that is not supported."""
-    return config.max_position_embeddings - family_of(config.model_type).first_position
+    """The number of tokens the model has positions for; VPError for a family that is not supported, and if there are none."""
+    family = family_of(config.model_type)
+    first = (config.pad_token_id or 0) + 1 if family.positions_from_pad else family.first_position
+    if config.max_position_embeddings <= first:
+        raise VPError(
+            f"The model has {config.max_position_embeddings} positions and counts them from {first}: mend pad_token_id and "
+            "max_position_embeddings in its config.json."
+        )
+    return config.max_position_embeddings - first
