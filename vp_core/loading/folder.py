@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers.utils import cached_file
 
-from vp_core.ground.bounded import Weight, check_file, read_header, read_json
+from vp_core.ground.bounded import TOKENISER_LIMIT, Weight, check_file, read_header, read_json
 from vp_core.ground.errors import VPError
 from vp_core.squeezing.folder import WEIGHTS as PRUNED
 
@@ -89,11 +89,17 @@ def fetch(name: str) -> Path | None:
     return folder
 
 
-def check_tokeniser_files(folder: Path, limit: int) -> None:
-    """VPError if a file of the tokeniser is no regular file, too large, or a Git-LFS pointer."""
+def check_tokeniser_files(name: str, folder: Path) -> None:
+    """VPError if a file of the tokeniser is no regular file, too large or a Git-LFS pointer, or if it brings its own code."""
     for path in sorted((*folder.glob("*.json"), *folder.glob("*.txt"), *folder.glob("*.model"))):
         if path.name not in (CONFIG, INDEX):
-            check_file(path, limit)
+            check_file(path, TOKENISER_LIMIT)
+    about = folder / "tokenizer_config.json"
+    if about.exists() and read_json(about, TOKENISER_LIMIT).get("auto_map"):
+        raise VPError(
+            f"The tokeniser of {name!r} brings code of its own (auto_map in tokenizer_config.json), which is never run here: "
+            "give a model whose tokeniser transformers has a class for."
+        )
 
 
 def _model_inside(folder: Path) -> Path | None:

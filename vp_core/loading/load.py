@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from vp_core.ground.bounded import TOKENISER_LIMIT, check_sizes, read_json
+from vp_core.ground.bounded import check_sizes, read_json
 from vp_core.ground.hub import quiet_transformers, require_hub
 from vp_core.loading.checkpoint import check_amount, check_classifier, check_finite, check_weights, own_weights
 from vp_core.loading.config import check_config, check_dropped, mend
@@ -105,7 +105,7 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         else:
             model, notes = _dense(name, folder, is_folder)
         if folder is not None:
-            check_tokeniser_files(folder, TOKENISER_LIMIT)
+            check_tokeniser_files(name, folder)
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=is_folder, trust_remote_code=False)
         return model, tokenizer, notes if folder is None else (*notes, *check_file(tokenizer, folder))
 

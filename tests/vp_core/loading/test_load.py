@@ -7,6 +7,7 @@ import shutil
 import pytest
 import tiny
 import torch
+from breaking import refused
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, XLNetConfig, XLNetForSequenceClassification
 
@@ -23,14 +24,6 @@ from vp_core.study import open_study
 def broken(folders, tmp_path):
     """A copy of the tiny BERT's folder to break."""
     return shutil.copytree(folders["bert"], tmp_path / "model")
-
-
-def refused(name, message):
-    with pytest.raises(VPError, match=message) as caught:
-        load_model(str(name))
-    text = str(caught.value)
-    assert "\n" not in text and "Traceback" not in text and text.endswith(".")
-    return text
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
