@@ -47,6 +47,16 @@ def check_amount(name: str, empty: PreTrainedModel, weights: Mapping[str, Weight
         )
 
 
+def check_numbers(name: str, weights: Mapping[str, Weight]) -> None:
+    """VPError for a matrix of whole numbers or of 8 bits, which means something only with scales."""
+    for key, weight in weights.items():
+        if key.endswith("weight") and len(weight.shape) > 1 and weight.dtype not in ("F64", "F32", "F16", "BF16"):
+            raise VPError(
+                f"The weight {key} of {name!r} is quantised (stored as {weight.dtype}): give the model it was made from, in "
+                "float32 or half precision."
+            )
+
+
 def check_weights(name: str, model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
     """Notes on weights that are left over; `info` is what `from_pretrained` says with output_loading_info.
 

@@ -1,5 +1,6 @@
 """What is this name, or this folder, and what should be given instead?"""
 
+import os
 import re
 from pathlib import Path
 
@@ -16,6 +17,8 @@ _ELSEWHERE = {"*.h5": "TensorFlow's", "*.msgpack": "Flax's", "*.gguf": "GGUF", "
 
 def check_hub_id(name: str) -> None:
     """VPError unless this could be the id of a model on the Hub."""
+    if os.path.isfile(name):  # noqa: PTH113 (a Path would raise for names no file can have)
+        raise VPError(f"{name!r} is a file: give the folder it is in.")
     if not _HUB_ID.fullmatch(name) or ".." in name or len(name) > 200:
         shown = name if len(name) <= 200 else name[:100] + "…"
         raise VPError(
@@ -46,14 +49,15 @@ def check_folder(folder: Path) -> None:
 def read_weights(folder: Path) -> dict[str, Weight]:
     """Name → type and shape of every weight in the folder, from the files' headers.
 
-    Raises VPError for a header that cannot be true, and for an index that names files elsewhere.
+    Empty if there is no such file. Raises VPError for a header that cannot be true, and for an index that names files
+    elsewhere.
     """
     if (folder / PRUNED).exists():
         return read_header(folder / PRUNED)
     if (folder / WHOLE).exists():
         return read_header(folder / WHOLE)
     weights: dict[str, Weight] = {}
-    for shard in shards(folder):
+    for shard in shards(folder) if (folder / INDEX).exists() else ():
         weights |= read_header(folder / shard)
     return weights
 
@@ -67,10 +71,10 @@ def shards(folder: Path) -> list[str]:
     return names
 
 
-def fetch(name: str) -> Path | None:
+def fetch(name: str) -> Path:
     """The folder of the Hub's cache where the model's files are, downloaded now if they are not.
 
-    None if it has no safetensors there: transformers may know of converted ones.
+    It may have no safetensors there: transformers knows of converted ones elsewhere.
     """
 
     def get(file: str) -> str | None:
@@ -82,9 +86,8 @@ def fetch(name: str) -> Path | None:
             "merge_and_unload() and give the folder where that is saved."
         )
     folder = Path(cached_file(name, CONFIG)).parent
-    if get(WHOLE) is None and get(INDEX) is None:
-        return None
-    for file in (*(() if (folder / WHOLE).exists() else shards(folder)), "tokenizer.json", "tokenizer_config.json"):
+    sharded = get(WHOLE) is None and get(INDEX) is not None
+    for file in (*(shards(folder) if sharded else ()), "tokenizer.json", "tokenizer_config.json"):
         get(file)
     return folder
 
@@ -95,7 +98,7 @@ def check_tokeniser_files(name: str, folder: Path) -> None:
         if path.name not in (CONFIG, INDEX):
             check_file(path, TOKENISER_LIMIT)
     about = folder / "tokenizer_config.json"
-    if about.exists() and read_json(about, TOKENISER_LIMIT).get("auto_map"):
+    if about.exists() and read_json(about).get("auto_map"):
         raise VPError(
             f"The tokeniser of {name!r} brings code of its own (auto_map in tokenizer_config.json), which is never run here: "
             "give a model whose tokeniser transformers has a class for."

@@ -18,9 +18,9 @@ from transformers import (
 
 from vp_core.ground.bounded import check_sizes, read_json
 from vp_core.ground.hub import quiet_transformers, require_hub
-from vp_core.loading.checkpoint import check_amount, check_classifier, check_finite, check_weights, own_weights
+from vp_core.loading.checkpoint import check_amount, check_classifier, check_finite, check_numbers, check_weights, own_weights
 from vp_core.loading.config import check_config, check_dropped, mend
-from vp_core.loading.folder import check_folder, check_hub_id, check_tokeniser_files, fetch, read_weights
+from vp_core.loading.folder import CONFIG, check_folder, check_hub_id, check_tokeniser_files, fetch, read_weights
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.loading.tokeniser import check_file, check_tokeniser
 from vp_core.model.families import longest_input
@@ -28,6 +28,7 @@ from vp_core.model.projections import Projection, find_projections
 from vp_core.squeezing.folder import is_pruned, load_pruned
 
 _LENGTH_LIMIT = 512
+_NO_NOTES: tuple[str, ...] = ()
 EMBEDDED = ("demo", "demo-sn")
 """Models that come with the package: the demo, and its twin that was trained under spectral normalisation."""
 
@@ -64,7 +65,7 @@ def load_model(name: str) -> LoadedModel:
     something else, for a checkpoint that is broken, pickled, quantised or of an unsupported family, for weights that are
     missing, left over inside the model, of other sizes, NaN or infinite, and for a tokeniser that is missing or another's.
     """
-    notes: tuple[str, ...] = ()
+    notes = _NO_NOTES
     if name in EMBEDDED:
         from vp_core.demo.load import load_demo, load_twin
 
@@ -97,41 +98,45 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     """(model, tokeniser, notes) of a folder, dense or squeezed, or of an id on the Hub."""
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
-        folder = Path(name) if is_folder else _on_the_hub(name)
+        folder, notes = Path(name) if is_folder else _on_the_hub(name), _NO_NOTES
         if is_folder and is_pruned(name):
-            model, notes = load_pruned(name).float(), ()
-            check_classifier(name, model.config.model_type, type(model).__name__)
-            mend(model.config)
+            model = _squeezed(name)
         else:
             model, notes = _dense(name, folder, is_folder)
-        if folder is not None:
-            check_tokeniser_files(name, folder)
+        check_tokeniser_files(name, folder)
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=is_folder, trust_remote_code=False)
-        return model, tokenizer, notes if folder is None else (*notes, *check_file(tokenizer, folder))
+        return model, tokenizer, (*notes, *check_file(tokenizer, folder))
 
 
-def _on_the_hub(name: str) -> Path | None:
-    """The folder with the files of an id, fetched if need be; None if its weights come from elsewhere."""
+def _on_the_hub(name: str) -> Path:
+    """The folder with the files of an id, fetched if need be."""
     check_hub_id(name)
     require_hub(f"The model {name!r}")
     return fetch(name)
 
 
-def _dense(name: str, folder: Path | None, is_folder: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:
+def _squeezed(name: str) -> PreTrainedModel:
+    model = load_pruned(name).float()
+    check_classifier(name, model.config.model_type, type(model).__name__)
+    mend(model.config)
+    return model
+
+
+def _dense(name: str, folder: Path, is_folder: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """(model, notes): the configuration and the headers are checked before there are weights."""
-    if is_folder and folder:
+    if is_folder:
         check_folder(folder)
-    raw = read_json(folder / "config.json") if folder else {}
-    weights = read_weights(folder) if folder else {}
-    if folder:
-        check_config(name, raw)
+    raw, weights = read_json(folder / CONFIG), read_weights(folder)
+    check_config(name, raw)
+    check_numbers(name, weights)
+    if weights:  # none are in the folder of an id whose weights transformers finds elsewhere
         check_sizes(name, raw, weights.values())
     options = {"local_files_only": is_folder, "trust_remote_code": False}
     config = AutoConfig.from_pretrained(name, **options)
     check_classifier(name, config.model_type)
     check_dropped(name, raw, config)
     mend(config)
-    if folder:
+    if weights:
         with torch.device("meta"):
             check_amount(name, AutoModelForSequenceClassification.from_config(config), weights)
     model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -143,6 +148,6 @@ def _dense(name: str, folder: Path | None, is_folder: bool) -> tuple[PreTrainedM
         ignore_mismatched_sizes=True,
         **options,
     )
-    notes = check_weights(name, model, info)
+    found = check_weights(name, model, info)
     own_weights(model)
-    return model, notes
+    return model, found

@@ -6,10 +6,10 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.ground.errors import VPError
+from vp_core.ground.errors import VPError, number_or_nan
 from vp_core.model.families import family_of
 
-_FEWEST, _ODD, _TOY = 0.1, 0.75, 1000
+_FEWEST, _ODD, _TOY, _SHORTEST = 0.1, 0.75, 1000, 4
 _PROBE = "The plot, it's DULL; 3 of 10 Élèves — naïve?"
 _MADE_OF = "tokenizer.json (or vocab.txt; vocab.json and merges.txt; or the SentencePiece model)"
 
@@ -26,12 +26,22 @@ def check_tokeniser(name: str, model: PreTrainedModel, tokenizer: PreTrainedToke
 
     Raises VPError, one sentence each, as the checks do.
     """
+    check_length(name, tokenizer)
     return (
         *check_words(name, model, tokenizer),
         *check_ids(name, model, tokenizer),
         *agree_on_padding(model, tokenizer, name),
         *check_special(name, model, tokenizer),
     )
+
+
+def check_length(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """VPError unless the longest text that the tokeniser takes is a length at all."""
+    if not number_or_nan(tokenizer.model_max_length) >= _SHORTEST:
+        raise VPError(
+            f"The tokeniser of {name!r} cuts texts to {str(tokenizer.model_max_length)[:20]} tokens: mend model_max_length in "
+            "its tokenizer_config.json."
+        )
 
 
 def check_words(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:

@@ -124,6 +124,14 @@ def test_another_first_and_last_token_is_told(copy):
     assert "bos_token_id 7 for 0" in note
 
 
+@pytest.mark.parametrize("length", ["many", -5, 0, 2, [40]])
+def test_a_length_that_is_none(copy, length):
+    refused(
+        configure(copy(), "tokenizer_config.json", model_max_length=length),
+        "cuts texts to .*model_max_length|could not be loaded",
+    )
+
+
 def test_code_that_a_tokeniser_brings_is_not_run(copy):
     folder = configure(copy(), "tokenizer_config.json", auto_map={"AutoTokenizer": ["code.Tokenizer", None]})
     (folder / "code.py").write_text("raise SystemExit('it was run')")

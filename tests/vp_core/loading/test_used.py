@@ -100,6 +100,12 @@ def test_another_number_of_labels(folders, tmp_path, family):
     refused(folder, "has 2 outputs.*config.json names 3 labels.*id2label")
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_quantised_weights_without_a_word_in_the_config(folder, dtype):
+    reweigh(folder, lambda w: {k: v.to(dtype) if k.endswith("query.weight") else v for k, v in w.items()})
+    refused(folder, r"bert\.encoder\.layer\.0\.attention\.self\.query\.weight of .* is quantised \(stored as ")
+
+
 def test_another_size(folder):
     reweigh(folder, lambda w: w.update({"bert.encoder.layer.1.output.dense.weight": torch.ones(32, 40)}))
     refused(folder, r"bert\.encoder\.layer\.1\.output\.dense\.weight.*\(32, 40\).*\(32, 56\)")

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from vp_core.ground.errors import VPError
 from vp_core.loading.folder import fetch, read_weights, shards
 from vp_core.loading.load import load_model
+from vp_core.loading.sentences import as_one_sentence
 from vp_core.squeezing.folder import is_pruned
 
 WEIGHTS = "model.safetensors"
@@ -91,6 +92,16 @@ def test_a_name_no_file_can_have():
     for name in ("a" * 5000, "a/" * 3000, "x\0y", "\ud800"):
         assert len(refused(name, "There is no model")) < 400
         assert not is_pruned(name)
+
+
+def test_a_file_in_the_folder(folder):
+    refused(folder / WEIGHTS, "is a file: give the folder it is in")
+
+
+def test_what_a_library_raises_is_one_plain_sentence():
+    with pytest.raises(VPError) as caught, as_one_sentence("some/model", False):
+        raise RuntimeError("\x1b[1m\n\x1b[31mno way.\x1b[0m\nsecond line")
+    assert str(caught.value).startswith("The model 'some/model' could not be loaded (no way): check the id")
 
 
 def shard(folder, names):
