@@ -120,7 +120,7 @@ def check_sizes(name: str, config: Mapping[str, Any], weights: Iterable[Weight])
         if isinstance(value, bool) or not isinstance(value, int) or not _SIZES.search(key):
             continue
         limit = _MOST_LAYERS if re.search("layers?$|group", key) else elements
-        if value > limit:
+        if value > limit or (value < 1 and "heads" in key):
             raise VPError(
                 f"The config.json of {name!r} says {key} = {str(value)[:24]}, which the weights cannot have: take the "
                 "config.json that belongs to them."

@@ -136,6 +136,7 @@ def test_a_git_lfs_pointer(tmp_path):
 ABSURD = [
     *({key: 10**10} for key in ("hidden_size", "num_hidden_layers", "num_labels", "n_layer", "vocab_size", "decoder_layers")),
     *({"d_model": 2**62}, {"max_position_embeddings": 10**4000}, {"num_hidden_layers": 1001}),
+    {"num_attention_heads": 0},
     {"num_hidden_groups": 5, "inner_group_num": 5},
 ]
 
