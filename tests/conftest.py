@@ -25,7 +25,7 @@ from transformers.models.t5.modeling_t5 import T5LayerNorm
 from zygote import Zygote
 
 from vp_core.ground.store import DEMO_DIR
-from vp_core.load import load_model
+from vp_core.loading.load import load_model
 from vp_core.study import open_study
 
 ROOT = Path(__file__).parent.parent

@@ -15,9 +15,9 @@ values that changes nothing it is given, and each a folder here, in this order; 
     replacing  what takes their place                 constants, prune
     squeezing  the rows leave the matrices            squeeze, cost, save_pruned, load_pruned, time_forward
 
-`ground` carries them all (names, files, cores), `demo` is the model that comes along, `recipes.py` says all choices in one
-value, `carry_out.py` is the whole method by such a value, `load.py` loads, `study.py` puts it together, `curves.py` and
-`speed.py` ask it many times, `training` goes on, and `check.py` says beforehand what can be done with a model.
+`ground` carries them all (names, files, cores), `demo` is the model that comes along, `loading` reads those that people
+bring, `recipes.py` says all choices in one value, `carry_out.py` is the whole method by such a value, `study.py` puts it
+together, `curves.py` and `speed.py` ask it many times, `training` goes on, and `check.py` says beforehand what can be done.
 
 What is public is named in `__all__`; docs/library.md has an example of each. A name is loaded when it is first used, so
 `import vp_core` costs nothing.
@@ -50,7 +50,7 @@ _PUBLIC = {
     "squeezing.folder": ("save_pruned", "load_pruned"),
     "squeezing.dense_form": ("export_transformers",),
     "squeezing.timing": ("time_forward",),
-    "load": ("LoadedModel", "load_model"),
+    "loading.load": ("LoadedModel", "load_model"),
     "study": ("Study", "open_study", "make_study"),
     "curves": ("Curve", "CurveStore", "sweep", "curve", "score_of"),
     "training.loop": ("Lessons", "Schedule"),

@@ -19,7 +19,8 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
 from vp_core.ground.names import CALIBRATION, TYPES, check_types, units_in_0_4
 from vp_core.ground.store import digest
-from vp_core.load import EMBEDDED, LoadedModel, load_model
+from vp_core.loading.load import EMBEDDED, LoadedModel, load_model
+from vp_core.loading.texts import check_numbers, check_texts
 from vp_core.measuring.measured import Measured
 from vp_core.measuring.statistics import Statistics
 from vp_core.model.families import family_of
@@ -227,11 +228,13 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples,
     task = evaluation.task
     max_length = min(task.max_length, loaded.max_length)
     encoded = encode(loaded.tokenizer, evaluation.texts, max_length)
+    notes = (*check_texts(loaded.model, loaded.tokenizer, evaluation.texts, encoded), *notes)
     order = label_order(loaded.model, task)
     question = Question(encoded, evaluation.labels, task, order or tuple(range(len(task.labels))))
     if order is None:
         check_order(loaded.model, question)
     measured = encode(loaded.tokenizer, calibration.texts, max_length)
+    check_numbers(loaded.model, loaded.tokenizer, measured)
     if encoded.truncated:
         lost = f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end."
         notes = (*notes, lost)

@@ -24,7 +24,7 @@ from app.cli.options import (
 from vp_core.curves import CurveStore, curve, point, sweep
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS, PRECISIONS
-from vp_core.load import EMBEDDED, load_model
+from vp_core.loading.load import EMBEDDED, load_model
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe
 from vp_core.speed import Forms, compare, forms_of, forms_without_data

@@ -15,7 +15,7 @@ from app.cli.progress import Progress
 from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import check_epsilon, check_theta
-from vp_core.load import EMBEDDED
+from vp_core.loading.load import EMBEDDED
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.squeezing.folder import about_of, check_new_folder, new_folder, save_pruned, task_of
 from vp_core.study import Study

@@ -16,7 +16,7 @@ import torch
 
 import vp_core.study
 from vp_core.curves import COLUMNS, Curve, CurveStore, score_of, sweep
-from vp_core.load import load_model
+from vp_core.loading.load import load_model
 from vp_core.measuring.statistics import Statistics
 from vp_core.ranking.plan import Plan
 from vp_core.recipes import RECIPES, STRUCTURED, Recipe

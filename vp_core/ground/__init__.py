@@ -2,6 +2,7 @@
 
 errors    the one exception that a user is meant to read
 names     every vocabulary: types, units, criteria, scopes, replacements, budgets
+bounded   files that say how large they are, read no further than that can be true
 store     files that are whole or not there, and fingerprints
 hub       the only place that goes to the network, and only when asked
 work      who is served first, how work is cancelled, what it says it is at

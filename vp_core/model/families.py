@@ -41,6 +41,7 @@ _BERT = Family(
     ),
     attention_norm="attention.output.LayerNorm",
 )
+_ROBERTA = replace(_BERT, first_position=2, positions_from_pad=True)
 _DISTILBERT = Family(
     (
         Stack(
@@ -222,9 +223,9 @@ _LLAMA = Family(
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "bert": _BERT,
-        "roberta": replace(_BERT, first_position=2),
-        "xlm-roberta": replace(_BERT, first_position=2),
-        "camembert": replace(_BERT, first_position=2),
+        "roberta": _ROBERTA,
+        "xlm-roberta": _ROBERTA,
+        "camembert": _ROBERTA,
         "electra": _BERT,
         "mpnet": _MPNET,
         "deberta-v2": _DEBERTA_V2,
@@ -282,8 +283,14 @@ _NO_LIMIT = 1_000_000
 
 
 def longest_input(config: PretrainedConfig) -> int:
-    """The number of tokens the model has positions for; VPError for a family that is not supported."""
+    """The number of tokens the model has positions for; VPError for a family that is not supported, and if there are none."""
     family = family_of(config.model_type)
     if not hasattr(config, "max_position_embeddings"):  # T5's positions are relative: there is no last one
         return _NO_LIMIT
-    return config.max_position_embeddings - family.first_position
+    first = (config.pad_token_id or 0) + 1 if family.positions_from_pad else family.first_position
+    if config.max_position_embeddings <= first:
+        raise VPError(
+            f"The model has {config.max_position_embeddings} positions and counts them from {first}: mend pad_token_id and "
+            "max_position_embeddings in its config.json."
+        )
+    return config.max_position_embeddings - first

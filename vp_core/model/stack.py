@@ -43,17 +43,18 @@ class Family:
 
     `attention_norm` is the layer norm right after the residual sum of the attention block where the classification head
     reads the first token only, which `asking.evaluate` makes use of (None: it reads another), `first_position` the number
-    of the first token's position (RoBERTa counts from pad_token_id + 1 = 2). `bias_flags` are the switches of the
-    configuration that give the projections their biases, where a family may have none; `bare` says that one has none and no
-    switch for them. `gated` are the stacks of a model whose feed-forward network has a gate by its configuration (T5).
-    `reads_end` says that the classifier reads the last token that ends a text, `reads_last` that it reads the last token that
-    is no padding. `classifies_text` says whether `vp_core.load.load_model` takes its sequence classifiers; the others are for
-    those who bring their own batches.
+    of the first token's position; with `positions_from_pad` it is pad_token_id + 1, whatever that is (RoBERTa's is 1).
+    `bias_flags` are the switches of the configuration that give the projections their biases, where a family may have none;
+    `bare` says that one has none and no switch for them. `gated` are the stacks of a model whose feed-forward network has a
+    gate by its configuration (T5). `reads_end` says that the classifier reads the last token that ends a text, `reads_last`
+    that it reads the last token that is no padding. `classifies_text` says whether `vp_core.loading.load.load_model` takes its
+    sequence classifiers; the others are for those who bring their own batches.
     """
 
     stacks: tuple[Stack, ...]
     attention_norm: str | None = None
     first_position: int = 0
+    positions_from_pad: bool = False
     rotary: bool = False
     bias_flags: tuple[str, ...] = ()
     bare: bool = False

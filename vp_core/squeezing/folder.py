@@ -7,6 +7,7 @@ nothing of the original checkpoint is needed to load it.
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from vp_core.ground.bounded import check_sizes, read_header, read_json
 from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.hub import quiet_transformers
 from vp_core.ground.store import load_tensors, save_tensors, write_failure
@@ -31,12 +33,13 @@ ABOUT, WEIGHTS = "pruned.json", "pruned.safetensors"
 
 def is_pruned(folder: str | Path) -> bool:
     """Whether a folder was written by `save_pruned`."""
-    return (Path(folder) / ABOUT).is_file()
+    return os.path.isfile(Path(folder) / ABOUT)  # noqa: PTH113 (a Path would raise for names no file can have)
 
 
 def about_of(folder: str | Path) -> dict[str, Any]:
     """What `save_pruned` was told of where the model of a folder comes from; nothing for another folder."""
-    return dict(_read_facts(Path(folder)).get("about", {})) if is_pruned(folder) else {}
+    about = _read_facts(Path(folder)).get("about") if is_pruned(folder) else None
+    return about if isinstance(about, dict) else {}
 
 
 def task_of(folder: str | Path) -> str | None:
@@ -92,6 +95,7 @@ def load_pruned(folder: str | Path) -> PreTrainedModel:
     model_class = _model_class(folder, facts)
     if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != facts["sha256"]:
         raise VPError(f"The weights in {str(folder / WEIGHTS)!r} are not those that were saved: prune and save again.")
+    check_sizes(str(folder), read_json(folder / "config.json"), read_header(folder / WEIGHTS).values())
     tensors, _ = load_tensors(folder / WEIGHTS, kind="squeezed model")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -192,10 +196,10 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     try:
-        facts = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        facts = read_json(folder / ABOUT)
         known = facts["format"] == FORMAT
         facts["model_type"], facts["class"], facts["sha256"], facts["tied"], facts["squeezed"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise VPError(f"{str(folder / ABOUT)!r} is broken ({one_line(error)}): prune and save again.") from error
     if not known:
         raise VPError(f"{str(folder / ABOUT)!r} has the format {facts['format']!r}: this version reads {FORMAT!r}.")

@@ -51,6 +51,8 @@ class Squeezed:
     def from_json(cls, value: Mapping[str, Any]) -> "Squeezed":
         """Read back what `as_json` gave."""
         modules = {path: Shape(**shape) for path, shape in value["modules"].items()}
+        if not {type(number) for number in value["cost"].values()} <= {int}:
+            raise ValueError("its cost is not in numbers")
         return cls(Cost(**value["cost"]), modules, dict(value["attributes"]), tuple(value["notes"]))
 
 
@@ -82,12 +84,19 @@ def squeeze(pruned: Model, plan: Plan) -> Model:
 
 
 def install(model: nn.Module, squeezed: Squeezed) -> None:
-    """Give a dense model the shapes of a squeezed one; the weights of these modules are still to be assigned."""
+    """Give a dense model the shapes of a squeezed one; the weights of these modules are still to be assigned.
+
+    Raises ValueError or AttributeError for shapes of modules, or sizes, that the model does not have.
+    """
     for path, shape in squeezed.modules.items():
+        model.get_submodule(path)
         model.set_submodule(path, empty(shape))
     for path, attributes in squeezed.attributes.items():
+        module = model.get_submodule(path)
         for name, value in attributes.items():
-            setattr(model.get_submodule(path), name, value)
+            if {type(value), type(getattr(module, name, None))} != {int} or value < 0:
+                raise ValueError(f"{path}.{name} = {str(value)[:20]} is no size of this model")
+            setattr(module, name, value)
     model.squeezed = squeezed  # type: ignore[assignment]
 
 

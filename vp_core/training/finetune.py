@@ -20,7 +20,7 @@ from vp_core.asking.evaluate import Score, score
 from vp_core.asking.examples import open_examples
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
-from vp_core.load import fingerprint
+from vp_core.loading.load import fingerprint
 from vp_core.measuring.spectral_norms import SpectralNorms
 from vp_core.study import Study
 from vp_core.training.held import count_zero, said

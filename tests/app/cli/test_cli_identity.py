@@ -15,7 +15,7 @@ from analysis.function_norms import norm_table
 from analysis.names import KIND_NAMES
 from app.cli.main import main
 from vp_core.asking.batches import make_batches
-from vp_core.load import load_model
+from vp_core.loading.load import load_model
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.measuring.spectral_norms import spectral_norms
 from vp_core.model.precision import fast_precision

@@ -12,7 +12,7 @@ from commands import SHORT, printed
 from safetensors.torch import load_file
 
 from app.cli.main import main
-from vp_core.load import load_model
+from vp_core.loading.load import load_model
 from vp_core.squeezing.folder import load_pruned
 from vp_core.training.run_folder import read_log
 

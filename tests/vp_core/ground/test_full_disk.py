@@ -84,7 +84,7 @@ def test_a_file_that_does_not_fit(python, tmp_path, what):
 @pytest.mark.parametrize("form", ["pruned", "transformers"])
 def test_a_model_that_does_not_fit(python, tmp_path, folders, form, size):
     code = f"""
-from vp_core.load import load_model
+from vp_core.loading.load import load_model
 from vp_core.squeezing.blocks_off import masked_without, without
 from vp_core.squeezing.dense_form import export_transformers
 from vp_core.squeezing.folder import save_pruned

@@ -11,13 +11,13 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from vp_core.ground.errors import VPError
-from vp_core.load import load_model
+from vp_core.loading.load import load_model
 from vp_core.recipes import Recipe
 from vp_core.replacing.prune import prune
 from vp_core.squeezing import folder as module
 from vp_core.squeezing.cost import parameters
 from vp_core.squeezing.dense_form import export_transformers
-from vp_core.squeezing.folder import is_pruned, load_pruned, save_pruned
+from vp_core.squeezing.folder import is_pruned, load_pruned, save_pruned, task_of
 from vp_core.squeezing.squeeze import squeeze
 from vp_core.study import open_study
 
@@ -127,7 +127,7 @@ def test_a_study_of_a_pruned_folder(studies, data, tmp_path, family):
 
 
 def test_what_is_no_study(saved, studies, tmp_path):
-    with pytest.raises(VPError, match="has no tokeniser"):
+    with pytest.raises(VPError, match=r"tokeniser of .* is missing"):
         load_model(str(saved / "bert"))
     for family in ("gpt2", "bart", "vit", "llama"):  # language models and pictures
         with pytest.raises(VPError, match="no text classifier") as caught:
@@ -168,6 +168,32 @@ def weights(change):
     return write
 
 
+def squeezed(**others):
+    """Say something else of the squeezed modules."""
+
+    def write(folder):
+        about = json.loads((folder / "pruned.json").read_text())
+        facts(squeezed=about["squeezed"] | others)(folder)
+
+    return write
+
+
+def shape(**others):
+    """Say something else of the first squeezed module."""
+
+    def write(folder):
+        modules = json.loads((folder / "pruned.json").read_text())["squeezed"]["modules"]
+        path = min(modules)
+        squeezed(modules=modules | {path: modules[path] | others})(folder)
+
+    return write
+
+
+def grown(folder):
+    with (folder / "pruned.json").open("ab") as file:
+        file.truncate(2**30)
+
+
 BROKEN = {
     "weights cut short": (cut_weights, "not those that were saved"),
     "no weights": (lambda folder: (folder / "pruned.safetensors").unlink(), "not those that were saved"),
@@ -181,6 +207,23 @@ BROKEN = {
     "a fact too few": (facts(squeezed=None), "is broken"),
     "nonsense for a fact": (facts(squeezed={"modules": 7}), "cannot be loaded"),
     "nonsense for ties": (facts(tied=["a"]), "cannot be loaded"),
+    "a shape too large": (shape(columns=10**12, rows=10**12), "cannot be loaded.*has the shape|cannot be loaded.*missing"),
+    "a shape beyond counting": (shape(columns=2**62, rows=2**62), "cannot be loaded"),
+    "a shape of text": (shape(rows="many"), "cannot be loaded"),
+    "a shape below zero": (shape(rows=-5, columns=-5), "cannot be loaded"),
+    "a shape for no module": (squeezed(modules={"bert.nowhere.dense": {"columns": 4, "rows": 4}}), "cannot be loaded.*nowhere"),
+    "a size that is none": (squeezed(attributes={"bert.encoder": {"forward": 7}}), r"bert\.encoder\.forward = 7 is no size"),
+    "a size of text": (
+        squeezed(attributes={"bert.encoder.layer.0.attention.self": {"attention_head_size": "x"}}),
+        "attention_head_size = x is no size",
+    ),
+    "a cost of text": (squeezed(cost={"rows": "many"}), "cost is not in numbers"),
+    "a gigabyte of json": (grown, r"pruned\.json' has 1,0.. MiB"),
+    "facts about nothing": (facts(about=["demo"], format="x"), "this version reads"),
+    "a size in config.json that no weight has": (
+        text("config.json", lambda t: t.replace('"vocab_size": 99', '"vocab_size": 99000000000')),
+        "vocab_size = 99000000000",
+    ),
     "another format": (facts(format="variance-pruning squeezed model 99"), "this version reads"),
     "a class that transformers has not": (facts(**{"class": "BertForMischief"}), "BertForMischief.*not supported"),
     "a function for a class": (facts(**{"class": "pipeline"}), "pipeline.*not supported"),
@@ -189,8 +232,8 @@ BROKEN = {
     "another family in config.json": (text("config.json", lambda t: t.replace('"bert"', '"electra"')), "says electra"),
     "another size in config.json": (text("config.json", lambda t: t.replace(": 48", ": 60")), "cannot be loaded"),
     "no family in config.json": (text("config.json", lambda t: "{}"), "cannot be loaded"),
-    "config.json cut short": (text("config.json", lambda t: t[:100]), "cannot be loaded"),
-    "no config.json": (lambda folder: (folder / "config.json").unlink(), "cannot be loaded"),
+    "config.json cut short": (text("config.json", lambda t: t[:100]), "could not be loaded|cannot be read"),
+    "no config.json": (lambda folder: (folder / "config.json").unlink(), "could not be loaded|cannot be read"),
     "a foreign folder": (lambda folder: (folder / "pruned.json").unlink(), "has no pruned.json"),
     "no folder": (shutil.rmtree, "has no pruned.json"),
 }
@@ -248,3 +291,9 @@ def test_a_failed_save_leaves_the_old_folder(tmp_path, monkeypatch, error, where
     assert tiny.sha(load_pruned(folder)) == tiny.sha(squeezed) != tiny.sha(other)
     save_pruned(other, folder)
     assert tiny.sha(load_pruned(folder)) == tiny.sha(other)
+
+
+def test_what_a_folder_is_about_may_be_anything(saved, tmp_path):
+    folder = shutil.copytree(saved / "bert", tmp_path / "model")
+    facts(about=["demo"])(folder)
+    assert task_of(folder) is None

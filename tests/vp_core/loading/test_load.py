@@ -7,13 +7,14 @@ import shutil
 import pytest
 import tiny
 import torch
+from breaking import refused
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, XLNetConfig, XLNetForSequenceClassification
 
 from vp_core.asking.batches import encode, make_batches
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import check_types
-from vp_core.load import EMBEDDED, load_model
+from vp_core.loading.load import EMBEDDED, load_model
 from vp_core.model.projections import weight_of
 from vp_core.recipes import Recipe
 from vp_core.study import open_study
@@ -23,14 +24,6 @@ from vp_core.study import open_study
 def broken(folders, tmp_path):
     """A copy of the tiny BERT's folder to break."""
     return shutil.copytree(folders["bert"], tmp_path / "model")
-
-
-def refused(name, message):
-    with pytest.raises(VPError, match=message) as caught:
-        load_model(str(name))
-    text = str(caught.value)
-    assert "\n" not in text and "Traceback" not in text and text.endswith(".")
-    return text
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -1,0 +1,154 @@
+"""Loading models: `demo`, a directory written by `save_pretrained`, or a Hub id. Safetensors only, float32, no remote code."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from vp_core.ground.bounded import check_sizes, read_json
+from vp_core.ground.hub import quiet_transformers, require_hub
+from vp_core.loading.checkpoint import check_amount, check_classifier, check_finite, check_numbers, check_weights, own_weights
+from vp_core.loading.config import check_config, check_dropped, mend
+from vp_core.loading.folder import CONFIG, check_folder, check_hub_id, check_tokeniser_files, fetch, read_weights
+from vp_core.loading.sentences import as_one_sentence
+from vp_core.loading.tokeniser import check_file, check_tokeniser
+from vp_core.model.families import longest_input
+from vp_core.model.projections import Projection, find_projections
+from vp_core.squeezing.folder import is_pruned, load_pruned
+
+_LENGTH_LIMIT = 512
+_NO_NOTES: tuple[str, ...] = ()
+EMBEDDED = ("demo", "demo-sn")
+"""Models that come with the package: the demo, and its twin, trained under spectral normalisation towards the demo's hidden
+states and outputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model in eval mode with its tokeniser. `fingerprint` identifies its weights and configuration.
+
+    `projections` is empty for a model that is squeezed already. `notes` are what its user should know of how it was read.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    fingerprint: str
+    projections: tuple[Projection, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> int:
+        """Number of layers; 0 for a squeezed model, whose projections are not listed."""
+        return 1 + max((p.layer for p in self.projections), default=-1)
+
+    @property
+    def max_length(self) -> int:
+        """The longest input the model takes, in tokens."""
+        return min(self.tokenizer.model_max_length, longest_input(self.model.config), _LENGTH_LIMIT)
+
+
+def load_model(name: str) -> LoadedModel:
+    """Load and check a sequence-classification (or regression) model and its tokeniser.
+
+    Raises VPError, one sentence that says what to give or mend, for an unknown or unreachable id, for a folder that is
+    something else, for a checkpoint that is broken, pickled, quantised or of an unsupported family, for weights that are
+    missing, left over inside the model, of other sizes, NaN or infinite, and for a tokeniser that is missing or another's.
+    """
+    notes = _NO_NOTES
+    if name in EMBEDDED:
+        from vp_core.demo.load import load_demo, load_twin
+
+        model, tokenizer = load_demo() if name == "demo" else load_twin()
+    else:
+        model, tokenizer, notes = _load_pretrained(name)
+    model.eval().requires_grad_(False)
+    check_finite(model, name)
+    notes = (*notes, *check_tokeniser(name, model, tokenizer))
+    projections = () if hasattr(model, "squeezed") else find_projections(model)
+    return LoadedModel(model, tokenizer, name, fingerprint(model), projections, notes)
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 over the configuration and the names and bytes of all weights, shortened to 16 digits."""
+    sha = hashlib.sha256(json.dumps(_behaviour(model.config), sort_keys=True, default=str).encode())
+    for key, tensor in sorted(model.state_dict().items()):
+        sha.update(key.encode())
+        sha.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()[:16]
+
+
+def _behaviour(config: PretrainedConfig) -> dict[str, object]:
+    """The configuration without what says nothing about the model's answers."""
+    silent = {"_name_or_path", "transformers_version", "architectures", "dtype", "id2label", "label2id"}
+    return {key: value for key, value in config.to_dict().items() if key not in silent}
+
+
+def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...]]:
+    """(model, tokeniser, notes) of a folder, dense or squeezed, or of an id on the Hub."""
+    is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
+    with quiet_transformers(), as_one_sentence(name, is_folder):
+        folder, notes = Path(name) if is_folder else _on_the_hub(name), _NO_NOTES
+        if is_folder and is_pruned(name):
+            model = _squeezed(name)
+        else:
+            model, notes = _dense(name, folder, is_folder)
+        check_tokeniser_files(name, folder)
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=is_folder, trust_remote_code=False)
+        return model, tokenizer, (*notes, *check_file(tokenizer, folder))
+
+
+def _on_the_hub(name: str) -> Path:
+    """The folder with the files of an id, fetched if need be."""
+    check_hub_id(name)
+    require_hub(f"The model {name!r}")
+    return fetch(name)
+
+
+def _squeezed(name: str) -> PreTrainedModel:
+    model = load_pruned(name).float()
+    check_classifier(name, model.config.model_type, type(model).__name__)
+    mend(model.config)
+    return model
+
+
+def _dense(name: str, folder: Path, is_folder: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """(model, notes): the configuration and the headers are checked before there are weights."""
+    if is_folder:
+        check_folder(folder)
+    raw, weights = read_json(folder / CONFIG), read_weights(folder)
+    check_config(name, raw)
+    check_numbers(name, weights)
+    if weights:  # none are in the folder of an id whose weights transformers finds elsewhere
+        check_sizes(name, raw, weights.values())
+    options = {"local_files_only": is_folder, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(name, **options)
+    check_classifier(name, config.model_type)
+    check_dropped(name, raw, config)
+    mend(config)
+    if weights:
+        with torch.device("meta"):
+            check_amount(name, AutoModelForSequenceClassification.from_config(config), weights)
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        name,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **options,
+    )
+    found = check_weights(name, model, info)
+    own_weights(model)
+    return model, found

@@ -1,0 +1,80 @@
+"""Do texts, tokenised, fit the model: known words, numbers and segments that it has embeddings for?"""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vp_core.asking.batches import Encoded
+from vp_core.ground.errors import VPError
+from vp_core.loading.tokeniser import rows_of
+
+_TOLD, _REFUSED = 0.1, 0.9
+
+
+def check_segments(model: PreTrainedModel, data: Encoded) -> None:
+    """VPError if a text has a segment that the model has no embedding for."""
+    kinds = getattr(model.config, "type_vocab_size", None)
+    if data.type_ids is None or not kinds:
+        return
+    highest = max((max(row, default=0) for row in data.type_ids), default=0)
+    if highest >= kinds:
+        raise VPError(
+            f"The tokeniser makes segments up to number {highest}, the model knows {kinds} of them (type_vocab_size), counted "
+            "from 0: take the tokeniser that the model was trained with."
+        )
+
+
+def check_numbers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: Encoded) -> None:
+    """VPError if a text has a token that the model has no embedding for."""
+    rows = rows_of(model)
+    for number, row in enumerate(data.ids):
+        if max(row) >= rows:
+            token = tokenizer.convert_ids_to_tokens(max(row))
+            raise VPError(
+                f"Text {number + 1} holds {token!r}, which the model has no embedding for: take that out of the text."
+            )
+
+
+def check_known(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]], data: Encoded) -> tuple[str, ...]:
+    """A note if more than a tenth of the words in these texts are unknown to the tokeniser; VPError if nearly all are.
+
+    A tokeniser that spells any word with bytes knows all.
+    """
+    unknown = tokenizer.unk_token_id
+    special = set(tokenizer.all_special_ids) - {unknown}
+    roles = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "pad_token_id")
+    if unknown is None or unknown in {getattr(tokenizer, role) for role in roles}:
+        return ()
+    content = [[i for i in row if i not in special] for row in data.ids]
+    lost, total = sum(row.count(unknown) for row in content), sum(map(len, content))
+    if lost <= _TOLD * total:
+        return ()
+    first = next(i for i, row in enumerate(content) if unknown in row)
+    example = _unknown_word(tokenizer, texts[first])
+    if lost > _REFUSED * total:
+        raise VPError(
+            f"{lost / total:.0%} of the words in the texts are unknown to the tokeniser (such as {example!r}): take a model "
+            "for this language, with its own tokeniser."
+        )
+    return (f"{lost / total:.0%} of the words in the texts are unknown to the tokeniser (such as {example!r}).",)
+
+
+def check_texts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]], data: Encoded
+) -> tuple[str, ...]:
+    """Notes on texts and what the tokeniser made of them; raises VPError as the checks above do."""
+    check_numbers(model, tokenizer, data)
+    check_segments(model, data)
+    return check_known(tokenizer, texts, data)
+
+
+def _unknown_word(tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...]) -> str:
+    """The first word in these texts that the tokeniser does not know, at most 30 characters."""
+    for text in texts:
+        if not tokenizer.is_fast:
+            return text[:30]
+        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        for i, (start, end) in zip(found["input_ids"], found["offset_mapping"], strict=True):
+            if i == tokenizer.unk_token_id:
+                return text[start:end][:30]
+    return texts[0][:30]
