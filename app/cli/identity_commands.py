@@ -13,6 +13,7 @@ from analysis import function_norms, identity, spectral
 from app.cli.options import check_new_file, count, listed, main_process, number, open_from, print_json, say, whole, write_chart
 from app.cli.progress import Progress
 from vp_core.asking.evaluate import score
+from vp_core.asking.outputs import parse_labels
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import check_epsilon, check_theta
 from vp_core.load import EMBEDDED
@@ -208,7 +209,7 @@ def _lessons(study: Study, options: argparse.Namespace) -> Lessons:
     task = options.task or ("demo" if options.model in EMBEDDED else None)
     if task is None:  # a squeezed model knows its task, but is refused before
         raise VPError("Which task? Name one with training data (--task sst2 --data DIR).")
-    return lessons_of(study, task, options.data, listed(options.text), options.label, listed(options.labels))
+    return lessons_of(study, task, options.data, listed(options.text), options.label, parse_labels(options.labels))
 
 
 IDENTITY_COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {

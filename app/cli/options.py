@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vp_core.asking.outputs import parse_labels
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import CALIBRATION, PRECISIONS
 from vp_core.ground.store import atomic
@@ -27,7 +28,7 @@ def open_from(options: argparse.Namespace) -> Study:
         ) from None
     study = open_study(
         options.model, options.task, options.data, text=listed(options.text), label=options.label,
-        labels=listed(options.labels), calibration=calibration,
+        labels=parse_labels(options.labels), calibration=calibration,
         sentences=None if sentences is None else count("number of sentences", sentences),
     )  # fmt: skip
     for note in study.notes:

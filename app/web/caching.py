@@ -34,12 +34,15 @@ HEAD_START = 0.5
 
 def study_of(settings: Settings) -> Study:
     """The study of a model, a task and a number of calibration sentences, loaded once for all visitors."""
-    return _opened(settings.model, settings.task, settings.data, settings.columns, settings.label, settings.calibration)
+    columns, classes = (settings.columns, settings.label), settings.classes
+    return _opened(settings.model, settings.task, settings.data, *columns, classes, settings.calibration)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model and its data …")
-def _opened(model: str, task: str, data: str, columns: tuple[str, ...], label: str, calibration: int) -> Study:
-    opened = open_study(model, task, data or None, text=columns, label=label, calibration=calibration)
+def _opened(
+    model: str, task: str, data: str, columns: tuple[str, ...], label: str, labels: tuple[str, ...], calibration: int
+) -> Study:
+    opened = open_study(model, task, data or None, text=columns, label=label, labels=labels, calibration=calibration)
     opened.statistics()  # now, under the spinner, rather than at the first slide
     # Streamlit collects garbage after every script run, which walks through all that torch and transformers ever made
     # and holds the interpreter for most of a second. What is alive by now stays: frozen, it is no longer walked through.

@@ -34,10 +34,10 @@ def _what() -> dict[str, str]:
             help=task.help,
         )
         data = typed("data")
-        with st.expander("Columns of a file of your own", expanded=bool(settings.text)):
-            text, label = typed("text"), typed("label")
+        with st.expander("Columns of a file of your own, labels", expanded=bool(settings.text or settings.labels)):
+            columns = {name: typed(name) for name in ("text", "label", "labels")}
         st.form_submit_button("Open", width="stretch", on_click=page_behind)
-    return {"model": model.strip(), "task": str(chosen or "").strip(), "data": data.strip(), "text": text, "label": label}
+    return {"model": model.strip(), "task": str(chosen or "").strip(), "data": data.strip(), **columns}
 
 
 def _how() -> None:

@@ -1,6 +1,9 @@
 """What a model is asked, and how good its answers are.
 
 tasks     name, columns, labels and metrics of every task
+outputs   what a model's outputs stand for, and what their names match
+several   any number of labels for each text, as files write them
+targets   from a label column to classes, values or several labels
 examples  texts and labels, from TSV, CSV, JSONL or the Hub
 batches   tokens, in batches with little padding
 metrics   accuracy, F1, Matthews, correlations, each with its interval

@@ -12,6 +12,7 @@ class Task:
     `text`: the one or two text columns of the TSV file, `hub_text` those on the Hub; `label`: the label column (on
     the Hub always "label"); `labels`: class names in the order of the data's label numbers, none for regression; `metrics`: the
     benchmark's, the first is the headline. `dev`: the evaluation file. `columns` are given where the file has no header.
+    `multi_label`: each text has any number of the labels.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Task:
     dev: str = "dev"
     max_length: int = 128
     columns: tuple[str, ...] = ()
+    multi_label: bool = False
 
     @property
     def regression(self) -> bool:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import encode, make_batches
 from vp_core.asking.evaluate import Score, score
 from vp_core.asking.examples import open_examples
+from vp_core.asking.outputs import outputs_of
 from vp_core.ground.kept import Kept
 from vp_core.load import fingerprint
 from vp_core.measuring.spectral_norms import SpectralNorms
@@ -58,7 +59,7 @@ def lessons_of(
 
     Raises VPError for fewer than two rows, of different labels.
     """
-    examples = open_examples(task, "train", data, text, label, labels)
+    examples = open_examples(task, "train", data, text, label, labels, outputs_of(study.model))
     encoded = encode(study.loaded.tokenizer, examples.texts, study.question.data.max_length)
     return Lessons.make(encoded, examples.labels, examples.task, study.question.order)
 
