@@ -72,6 +72,17 @@ def order_as_said(model: PreTrainedModel, examples: Examples) -> tuple[tuple[int
     return order, (f"The model calls its outputs {listing(outputs.names)}; by --labels they are {listing(said)}.",)
 
 
+def order_like(model: PreTrainedModel, examples: Examples, question: Question) -> tuple[int, ...]:
+    """Which class of other examples each output means, for a model that is asked `question`.
+
+    The same classes in the same order are read alike; others, such as those of a training file that were read without the
+    model, by the model's names. Raises VPError as `label_order` does.
+    """
+    if examples.task.labels == question.task.labels:
+        return question.order
+    return examples.order or label_order(model, examples.task) or tuple(range(len(examples.task.labels)))
+
+
 def check_order(model: PreTrainedModel, question: Question) -> None:
     """Where labels are only numbered: VPError if another order of them fits the data clearly better."""
     classes = len(question.order)

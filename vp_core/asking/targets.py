@@ -196,10 +196,10 @@ def _by_model(words: Sequence[str], present: Sequence[str], outputs: Outputs, so
     if outputs.numbered:
         return _by_letter(present, outputs, source)
     row, word = next((row, word) for row, word in enumerate(words, start=1) if word not in places)
+    option = f"{labels_option(present)}, or otherwise" if len(present) == len(outputs) else "--labels"
     raise VPError(
         f"The label {word!r} in row {row} of {source!r} is none of the model's classes ({listing(outputs.names)}), or could be "
-        f"two of them: the file has {listing(present)}; name the file's classes in the order of the model's outputs (--labels) "
-        "or choose a model with these classes."
+        f"two of them: name the file's classes in the order of the model's outputs ({option}), or choose a model with these."
     )
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import encode, make_batches
 from vp_core.asking.evaluate import Score, score
 from vp_core.asking.examples import open_examples
+from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
 from vp_core.ground.kept import Kept
 from vp_core.load import fingerprint
@@ -61,7 +62,7 @@ def lessons_of(
     """
     examples = open_examples(task, "train", data, text, label, labels, outputs_of(study.model))
     encoded = encode(study.loaded.tokenizer, examples.texts, study.question.data.max_length)
-    return Lessons.make(encoded, examples.labels, examples.task, study.question.order)
+    return Lessons.make(encoded, examples.labels, examples.task, order_like(study.model, examples, study.question))
 
 
 def fine_tune(

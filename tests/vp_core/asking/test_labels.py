@@ -14,12 +14,14 @@ import tiny
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, f1_score
 
+from vp_core.asking.examples import open_examples
 from vp_core.asking.metrics import wilson
 from vp_core.asking.outputs import parse_labels
 from vp_core.curves import point, score_of
 from vp_core.ground.errors import VPError
 from vp_core.recipes import Recipe
-from vp_core.study import open_study
+from vp_core.study import make_study, open_study
+from vp_core.training.finetune import lessons_of
 
 TEXTS = tiny.sentences(80, 4)
 
@@ -202,7 +204,7 @@ def test_names_of_every_script_are_matched(study_of, names):
 
 def test_two_names_are_never_taken_for_one(study_of):
     names = ["1-2", "12"]
-    with pytest.raises(VPError, match=r"none of the model's classes"):
+    with pytest.raises(VPError, match=r"none of the model's classes .*\(--labels 1-2,12, or otherwise\)"):
         study_of(("3 4", "1/2"), [names[i] for i in said(2)])
     with pytest.raises(VPError, match=r"'Good' in row"):
         study_of(("good", "bad"), [("good", "Good", "bad")[i] for i in said(3)])
@@ -316,3 +318,14 @@ def test_a_missing_label_is_no_class_and_no_value(study_of, value):
 
 def test_a_class_may_be_called_nan(study_of):
     assert dense(study_of(("nan", "roti"), [("nan", "roti")[i] for i in said(2)])) == 1.0
+
+
+def test_training_texts_that_were_numbered_otherwise_teach_the_same(study_of, tmp_path):
+    """A study of examples that were read without the model (classes sorted by name) and lessons that were read with it."""
+    names = [("positive", "negative")[i] for i in said(2)]
+    study = study_of(("positive", "negative"), names)
+    alone = open_examples(study.source, "dev", text=("text",))
+    other = make_study(study.loaded, alone, alone)
+    assert (study.question.order, other.question.order) == ((0, 1), (1, 0)) and dense(study) == dense(other) == 1.0
+    for one in (study, other):
+        assert lessons_of(one, study.source, text=("text",)).targets.tolist() == said(2)
