@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,7 @@ def _checked(examples: Examples) -> Examples:
 
 
 def _label_values(
-    rows: Sequence[Mapping[str, Any]], text: Sequence[str], columns: Sequence[str], source: str, names: Sequence[str] = ()
+    rows: Sequence[ExampleRow], text: Sequence[str], columns: Sequence[str], source: str, names: Sequence[str] = ()
 ) -> list[Any]:
     """The label of each row as it was read, a tuple for several columns; VPError for what is missing (and none of `names`)."""
     _require_columns(rows, text, source)

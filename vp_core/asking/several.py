@@ -36,9 +36,8 @@ def several(values: Sequence[Any], source: str, names: tuple[str, ...], columns:
     if len(columns) > 1:
         names, numbers, notes = _of_columns(values, source, names, columns, by_place)
     else:
-        names, numbers = _of_lists(values, source, names)
-        notes = ()
-    never = [name for name, some in zip(names, numbers.any(axis=0), strict=True) if not some]
+        (names, numbers), notes = _of_lists(values, source, names), tuple[str, ...]()
+    never = [name for name, some in zip(names, numbers.sum(axis=0).tolist(), strict=True) if not some]
     if never:
         notes = (*notes, f"No text of {source!r} has the label {listing(never)}: its F1 counts as 0 in macro F1.")
     return names, numbers, notes
@@ -48,7 +47,7 @@ def _of_columns(
     values: Sequence[tuple[Any, ...]], source: str, names: tuple[str, ...], columns: Sequence[str], by_place: bool
 ) -> _Found:
     names = names or tuple(columns)
-    places, notes = match(columns, names), ()
+    places, notes = match(columns, names), tuple[str, ...]()
     if by_place and len(columns) == len(names) and len(places) < len(names):
         places = {column: i for i, column in enumerate(columns)}
         notes = (f"The model only numbers its labels: they are taken for {listing(columns)}, in this order.",)

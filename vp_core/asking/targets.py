@@ -143,6 +143,10 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
+_Found = tuple[tuple[str, ...], dict[str, int], tuple[str, ...]]
+"""Names of classes, the place of each word among them, and notes."""
+
+
 def _classes(values: Sequence[Any], source: str, outputs: Outputs | None, labels: tuple[str, ...]) -> Targets:
     if outputs and not labels and any(_is_fraction(value) for value in values) and not match(
         list(dict.fromkeys(map(written, values))), outputs.names
@@ -155,21 +159,23 @@ def _classes(values: Sequence[Any], source: str, outputs: Outputs | None, labels
     if all(whole_number(word) is not None for word in words):
         words = [str(whole_number(word)) for word in words]  # 1.0 is 1
     present = sorted(set(words), key=class_order)
+    found: _Found
     if labels:
-        names, places, notes = labels, _said(words, present, labels, source), ()
+        found = labels, _said(words, present, labels, source), ()
     elif outputs is None:
-        names, places, notes = tuple(present), {word: i for i, word in enumerate(present)}, ()
+        found = tuple(present), {word: i for i, word in enumerate(present)}, ()
     else:
-        names, places, notes = _by_model(words, present, outputs, source)
+        found = _by_model(words, present, outputs, source)
+    names, places, notes = found
     return Targets("classes", names, np.array([places[word] for word in words]), notes)
 
 
 def _said(words: Sequence[str], present: Sequence[str], labels: tuple[str, ...], source: str) -> dict[str, int]:
-    """Places by the names that the user gave, or by number where none of them is one."""
+    """Places by the names that the user gave; where all words are numbers and none of the names is one, by these."""
     places = match(present, labels)
-    if all(whole_number(label) is None for label in labels):
-        numbers = {word: whole_number(word) for word in present if word not in places}
-        places |= {word: n for word, n in numbers.items() if n is not None and 0 <= n < len(labels)}
+    numbers = {word: whole_number(word) for word in present}
+    if all(whole_number(label) is None for label in labels) and None not in numbers.values():
+        places = {word: n for word, n in numbers.items() if n is not None and 0 <= n < len(labels)}
     for row, word in enumerate(words, start=1):
         if word not in places:
             raise VPError(
@@ -177,9 +183,6 @@ def _said(words: Sequence[str], present: Sequence[str], labels: tuple[str, ...],
                 "the file does, in the order of the model's outputs."
             )
     return places
-
-
-_Found = tuple[tuple[str, ...], dict[str, int], tuple[str, ...]]
 
 
 def _by_model(words: Sequence[str], present: Sequence[str], outputs: Outputs, source: str) -> _Found:

@@ -221,6 +221,8 @@ def test_given_labels_win_over_names_and_guesses(study_of):
     assert (dense(codes), codes.notes) == (1.0, ())
     numbers = study_of(("LABEL_0", "LABEL_1"), said(2), labels=("bad", "good"))
     assert (dense(numbers), numbers.question.task.labels) == (1.0, ("bad", "good"))
+    with pytest.raises(VPError, match=r"'0' in row .* none of bad, good"):
+        study_of(("LABEL_0", "LABEL_1"), ["bad", *[("0", "good")[i] for i in said(2)][1:]], labels=("bad", "good"))
 
 
 def test_a_hard_set_is_scored_as_said_and_the_guess_names_the_options_that_work(study_of):
