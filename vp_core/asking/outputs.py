@@ -137,12 +137,15 @@ def listing(names: Sequence[object]) -> str:
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
-    """Class names from a list with commas; a name that has a comma stands in double quotes.
+    """Class names from a list with commas; a name that has a comma stands in double quotes. VPError for what is no list.
 
     >>> parse_labels('bad, good'), parse_labels('"well, no",yes')
     (('bad', 'good'), ('well, no', 'yes'))
     """
-    parts = next(csv.reader([text], skipinitialspace=True), [])
+    try:
+        parts = next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error:
+        raise VPError(f"The labels {text[:80]!r} are no list: write names with commas between them, in one line.") from None
     return tuple(part.strip() for part in parts if part.strip())
 
 

@@ -27,6 +27,12 @@ def test_names_come_back_from_an_option(names):
     assert parse_labels(format_labels(names)) == tuple(names)
 
 
+def test_labels_that_are_no_list():
+    assert parse_labels("") == parse_labels(" , ") == ()
+    with pytest.raises(VPError, match="in one line"):
+        parse_labels("a\nb")
+
+
 def test_what_is_not_the_same():
     assert match(["-1"], ["1"]) == match(["1-2"], ["12"]) == match(["कि"], ["की"]) == match(["+"], ["-"]) == {}
     assert match(["a"], ["a!", "a?"]) == match(["Good", "GOOD"], ["good"]) == {}
