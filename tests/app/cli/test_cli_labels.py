@@ -40,6 +40,7 @@ def test_several_labels_are_scored_drawn_and_trained(capsys, tmp_path, several):
     assert again["value"] == tuned["after"]["value"] and again["macro_f1"] == tuned["after"]["macro_f1"]
     assert main(["snip", *map(str, task), "--iterations", "1", "--at-least", "1", *SHORT, "--out", str(tmp_path / "run")]) == 0
     assert "subset_accuracy" in (tmp_path / "run" / "run.json").read_text()
+    capsys.readouterr()
     printed(capsys, "prune", *task, "--sparsity", "0.3", "--recipe", "units mean", "--out", tmp_path / "small")
     small = printed(capsys, "eval", tmp_path / "small", *task[1:], "--sparsity", "0")
     squeezed = printed(capsys, "eval", *task, "--sparsity", "0.3", "--recipe", "units mean")

@@ -204,7 +204,7 @@ def test_names_of_every_script_are_matched(study_of, names):
 
 def test_two_names_are_never_taken_for_one(study_of):
     names = ["1-2", "12"]
-    with pytest.raises(VPError, match=r"none of the model's classes .*\(--labels 1-2,12, or otherwise\)"):
+    with pytest.raises(VPError, match=r"none of the model's classes .*\(--labels 12,1-2, or otherwise\)"):
         study_of(("3 4", "1/2"), [names[i] for i in said(2)])
     with pytest.raises(VPError, match=r"'Good' in row"):
         study_of(("good", "bad"), [("good", "Good", "bad")[i] for i in said(3)])
