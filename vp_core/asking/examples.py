@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vp_core.asking.outputs import Outputs, labels_option, listing, match
+from vp_core.asking.outputs import Outputs, labels_option, listing, match, parse_labels
 from vp_core.asking.targets import METRICS, check_given, number_of_class, read_targets, written
 from vp_core.asking.tasks import Task, find_task
 from vp_core.ground.errors import VPError
@@ -106,18 +106,12 @@ def read_file(
     `outputs` are those of the model that will be asked: they say what the labels are (see `vp_core.asking.targets`). Without
     them fractions make a regression, lists a multi-label task, and all else classes, in the order of numbers, then names.
     `labels` name the model's outputs in their order. A multi-label file may have a column of 0 and 1 for each label: `label`
-    joins their names with commas. Raises VPError for what `read_table`, `read_targets` and `from_rows` refuse.
+    joins their names with commas (a name that has a comma stands in double quotes). Raises VPError for what `read_table`,
+    `read_targets` and `from_rows` refuse.
     """
-    path = Path(path)
-    return _of_file(read_table(path), path, text, label, labels, outputs)
-
-
-def _of_file(
-    rows: Sequence[ExampleRow], path: Path, text: Sequence[str], label: str, labels: Sequence[str], outputs: Outputs | None
-) -> Examples:
-    source = str(path)
+    path, source, columns = Path(path), str(path), parse_labels(label) or (label,)
+    rows = read_table(path)
     _check_rows(rows, source)
-    columns = (label,) if label in rows[0] else tuple(part.strip() for part in label.split(",") if part.strip()) or (label,)
     values = _label_values(rows, text, columns, source, (*labels, *(outputs.names if outputs else ())))
     found = read_targets(values, source, outputs, labels, columns)
     task = Task(path.stem, tuple(text), label, found.labels, METRICS[found.kind], multi_label=found.kind == "labels")

@@ -40,7 +40,7 @@ def study_of(tmp_path):
     def ask(names, values, ending="jsonl", label="label", kind=None, **how):
         model, tok, _ = made(len(names))
         tiny.name_labels(model, *names).config.problem_type = kind
-        path, columns = tmp_path / f"own.{ending}", label.split(",")
+        path, columns = tmp_path / f"own.{ending}", parse_labels(label)
         rows = [
             {"text": text, **dict(zip(columns, value if len(columns) > 1 else (value,), strict=True))}
             for text, value in zip(TEXTS, values, strict=False)
@@ -152,6 +152,10 @@ def test_several_labels_that_are_refused(study_of, case):
     with pytest.raises(VPError, match=message) as caught:
         study_of(("x", "y", "z"), values, kind=MULTI)
     assert "\n" not in str(caught.value)
+
+
+def test_a_column_with_a_comma_in_its_name(study_of):
+    assert dense(study_of(("x", "y"), [("x", "y")[i] for i in said(2)], "csv", '"kind, or mood"')) == 1.0
 
 
 def test_columns_that_are_refused(study_of):
