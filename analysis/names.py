@@ -1,12 +1,18 @@
 """What things are called in figures and tables, and how their numbers are written."""
 
+import numpy as np
+
 from vp_core.asking.metrics import CLASSIFICATION
+from vp_core.asking.tasks import Task
 from vp_core.model.blocks import Block
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
     "f1": "F1",
     "matthews": "Matthews correlation",
+    "subset_accuracy": "subset accuracy",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
     "spearman": "Spearman correlation",
     "pearson": "Pearson correlation",
 }
@@ -50,6 +56,23 @@ def titled(name: str) -> str:
     ('Accuracy', 'F1')
     """
     return name[0].upper() + name[1:]
+
+
+def answer_text(task: Task, output: np.ndarray) -> str:
+    """What `Study.predict` says of one text (classes,): the likeliest class, the labels above one half, or the value.
+
+    >>> answer_text(Task("t", ("a",), "b", ("bad", "good"), ("accuracy",)), np.array([0.125, 0.875]))
+    'good (87.5 %)'
+    >>> answer_text(Task("t", ("a",), "b", ("x", "y"), ("subset_accuracy",), multi_label=True), np.array([0.25, 0.125]))
+    'no label (x 25.0 %)'
+    """
+    if task.regression:
+        return f"{output[0]:.2f}"
+    shown = [f"{label} {100 * share:.1f} %" for label, share in zip(task.labels, output, strict=True)]
+    if not task.multi_label:
+        return f"{task.labels[int(output.argmax())]} ({100 * output.max():.1f} %)"
+    said = [text for text, share in zip(shown, output, strict=True) if share > 0.5]
+    return ", ".join(said) or f"no label ({shown[int(output.argmax())]})"
 
 
 def score_text(value: float, metric: str) -> str:

@@ -11,14 +11,13 @@ from contextlib import suppress
 from typing import Any
 
 import ipywidgets
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import curves, masks, variance
 from analysis.live import STEPS, LiveFigure
+from analysis.names import answer_text
 from vp_core.asking.evaluate import Score
-from vp_core.asking.tasks import Task
 from vp_core.curves import CurveStore, curve, known_point, order_of_points, point, score_of
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import criteria_for
@@ -53,18 +52,8 @@ def show_sentences(study: Study, recipe: Recipe, sparsity: float, texts: Sequenc
     asked = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
     models = {"dense": study.model, "pruned": study.pruned(recipe, sparsity)}
     answers = {name: study.predict(model, asked)[0] for name, model in models.items()}
-    table = {name: [answer(study.question.task, output) for output in outputs] for name, outputs in answers.items()}
+    table = {name: [answer_text(study.question.task, output) for output in outputs] for name, outputs in answers.items()}
     return pd.DataFrame({"text": [" / ".join(parts) for parts in asked], **table})
-
-
-def answer(task: Task, output: np.ndarray) -> str:
-    """The likeliest label and its probability, or the value of a regression.
-
-    >>> from vp_core.asking.tasks import TASKS
-    >>> answer(TASKS["sst2"], np.array([0.125, 0.875]))
-    'positive (87.5 %)'
-    """
-    return f"{output[0]:.2f}" if task.regression else f"{task.labels[int(output.argmax())]} ({100 * output.max():.1f} %)"
 
 
 def score_html(score: Score, dense: Score | None = None) -> str:

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import Encoded, check_length, encode, ends_in_padding, make_batches
 from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
-from vp_core.asking.labels import check_order, label_order
+from vp_core.asking.labels import check_order, label_order, order_as_said
+from vp_core.asking.outputs import outputs_of
 from vp_core.carry_out import Stage
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
@@ -171,11 +172,15 @@ class Study:
         return whole | {"sparsity": sparsity} | how
 
     def predict(self, model: PreTrainedModel, texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, bool]:
-        """(probabilities (n, classes) in the task's order, or (n, 1) values of a regression; whether a text was cut)."""
+        """(probabilities (n, classes) in the task's order, or (n, 1) values of a regression; whether a text was cut).
+
+        Probabilities of several labels are each by itself (sigmoid), of classes they add up to 1 (softmax).
+        """
         data = encode(self.loaded.tokenizer, texts, self.question.data.max_length)
-        outputs = np.empty((len(texts), len(self.question.order)))
+        task, outputs = self.question.task, np.empty((len(texts), len(self.question.order)))
         for batch, logits in logits_by_batch(model, make_batches(data, range(len(data)))):
-            outputs[batch.examples] = (logits if self.question.task.regression else logits.softmax(dim=1)).numpy()
+            said = logits if task.regression else logits.sigmoid() if task.multi_label else logits.softmax(dim=1)
+            outputs[batch.examples] = said.numpy()
         return outputs[:, np.argsort(self.question.order)], data.truncated > 0
 
 
@@ -196,7 +201,9 @@ def open_study(
 
     `task` is a name from `asking.tasks.TASKS` (`data`: a folder in GLUE's TSV layout; the Hub without), or the path of a
     file (TSV, CSV, JSON, JSONL, Parquet) with the columns `text` and `label`, its cells parted by `separator` if its ending
-    does not say by what; such a file also serves for calibration. The demo model has its own task. Texts are cut to
+    does not say by what; such a file also serves for calibration. The demo model has its own task. The model's outputs say what
+    a file's labels are: classes, values, or several labels each (then `label` may join the columns of 0 and 1 with commas).
+    `labels` names the outputs in their order, which wins over the model's own names and over any guess. Texts are cut to
     `max_length` tokens (else 64 or 128, by the task). With `sentences`, a fixed random sample of at most so many is scored, for
     a quick look; the calibration sentences are the same as without, and `notes` say so. Raises VPError with one sentence for
     whatever is wrong.
@@ -211,8 +218,9 @@ def open_study(
     loaded = load_model(model)
     if max_length is not None:
         check_length(max_length, loaded.max_length, loaded.name)
-    evaluation = open_examples(task, "dev", data, text, label, labels, separator)
-    training = open_examples(task, "train", data, text, label, labels, separator)
+    outputs = outputs_of(loaded.model)
+    evaluation = open_examples(task, "dev", data, text, label, labels, separator, outputs)
+    training = open_examples(task, "train", data, text, label, labels, separator, outputs)
     if max_length is not None:
         evaluation = replace(evaluation, task=replace(evaluation.task, max_length=max_length))
     asked = evaluation if sentences is None else evaluation.sample(sentences)
@@ -229,7 +237,7 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples,
     max_length = min(task.max_length, loaded.max_length)
     encoded = encode(loaded.tokenizer, evaluation.texts, max_length)
     notes = (*check_texts(loaded.model, loaded.tokenizer, evaluation.texts, encoded), *notes)
-    order = label_order(loaded.model, task)
+    order, conflict = _order(loaded, evaluation)
     question = Question(encoded, evaluation.labels, task, order or tuple(range(len(task.labels))))
     if order is None:
         check_order(loaded.model, question)
@@ -242,7 +250,7 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples,
         token = loaded.tokenizer.pad_token
         unread = f"{odd} of {len(encoded)} texts end in {token}, which also pads: the classifier reads the token before it."
         notes = (*notes, unread)
-    notes = (*loaded.notes, *dict.fromkeys((*evaluation.notes, *calibration.notes)), *notes)
+    notes = (*loaded.notes, *dict.fromkeys((*evaluation.notes, *calibration.notes)), *conflict, *notes)
     return Study(
         loaded=loaded,
         question=question,
@@ -252,3 +260,10 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples,
         source=evaluation.source,
         notes=notes,
     )
+
+
+def _order(loaded: LoadedModel, evaluation: Examples) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
+    """(which class each output means, None where nothing names it; what to note of it)."""
+    if evaluation.order is None:
+        return label_order(loaded.model, evaluation.task), ()
+    return order_as_said(loaded.model, evaluation)

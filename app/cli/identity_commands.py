@@ -13,6 +13,7 @@ from analysis import function_norms, identity, spectral
 from app.cli.options import check_new_file, count, listed, main_process, number, open_from, print_json, say, whole, write_chart
 from app.cli.progress import Progress
 from vp_core.asking.evaluate import score
+from vp_core.asking.outputs import parse_labels
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import check_epsilon, check_theta
 from vp_core.loading.load import EMBEDDED
@@ -222,7 +223,9 @@ def _lessons(study: Study, options: argparse.Namespace) -> Lessons:
     task = options.task or ("demo" if options.model in EMBEDDED else task_of(options.model))
     if task is None:
         raise VPError("Which task? Name one with training data (--task sst2 --data DIR).")
-    return lessons_of(study, task, options.data, listed(options.text), options.label, listed(options.labels), options.separator)
+    return lessons_of(
+        study, task, options.data, listed(options.text), options.label, parse_labels(options.labels), options.separator
+    )
 
 
 IDENTITY_COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {

@@ -172,10 +172,14 @@ def _question(parser: argparse.ArgumentParser, asks: bool = False) -> None:
     parser.add_argument("--task", help=_TASK_HELP)
     parser.add_argument("--data", help="folder in GLUE's TSV layout (default: the Hub; the demo needs none)")
     parser.add_argument("--text", default="", help="text column, or two separated by a comma, of your own file; a.b: b in a")
-    parser.add_argument("--label", default="label", help="label column of a file of your own (default: label)")
+    parser.add_argument(
+        "--label",
+        default="label",
+        help="label column of a file of your own (default: label); of several labels a text, columns of 0 and 1 by commas",
+    )
     parser.add_argument("--separator", default="", help="what parts the cells of a file of your own, such as ; or tab")
     parser.add_argument("--max-length", metavar="N", help="cut texts to N tokens (default: 64 or 128, by the task)")
-    parser.add_argument("--labels", default="", help="class names in the order of the model's outputs, by commas")
+    parser.add_argument("--labels", default="", help="what the model's outputs mean, in their order, by commas")
     parser.add_argument(
         "--calibration", default=str(CALIBRATION), help=f"training texts to collect statistics on (default: {CALIBRATION})"
     )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vp_core.asking.outputs import parse_labels
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import CALIBRATION, PRECISIONS
 from vp_core.ground.store import atomic
@@ -35,7 +36,7 @@ def study_from(options: argparse.Namespace) -> Study:
         ) from None
     return open_study(
         options.model, options.task, options.data, text=listed(options.text), label=options.label,
-        labels=listed(options.labels), separator=options.separator, calibration=calibration,
+        labels=parse_labels(options.labels), separator=options.separator, calibration=calibration,
         max_length=None if options.max_length is None else count("number of tokens", options.max_length),
         sentences=None if sentences is None else count("number of sentences", sentences),
     )  # fmt: skip

@@ -74,7 +74,7 @@ def norms_beside(study: Study, settings: Settings, which: str) -> Iterator[Norms
         return
     twin = open_study(
         TWINS[settings.model], settings.task, settings.data or None, text=settings.columns, label=settings.label,
-        separator=settings.separator, max_length=settings.max_length, calibration=settings.calibration,
+        labels=settings.classes, separator=settings.separator, max_length=settings.max_length, calibration=settings.calibration,
     )  # fmt: skip
     yield from _parts(model_name(twin.loaded.name), twin.measured().norms(), twin.model)
 

@@ -36,18 +36,18 @@ HEAD_START = 0.5
 def study_of(settings: Settings) -> Study:
     """The study of a model, a task and a number of calibration sentences, loaded once for all visitors."""
     return _opened(
-        settings.model, settings.task, settings.data, settings.columns, settings.label, settings.separator, settings.max_length,
-        settings.calibration,
+        settings.model, settings.task, settings.data, settings.columns, settings.label, settings.classes, settings.separator,
+        settings.max_length, settings.calibration,
     )  # fmt: skip
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model and its data …")
 def _opened(
-    model: str, task: str, data: str, columns: tuple[str, ...], label: str, separator: str, max_length: int | None,
-    calibration: int,
+    model: str, task: str, data: str, columns: tuple[str, ...], label: str, labels: tuple[str, ...], separator: str,
+    max_length: int | None, calibration: int,
 ) -> Study:  # fmt: skip
     opened = open_study(
-        model, task, data or None, text=columns, label=label, separator=separator, max_length=max_length,
+        model, task, data or None, text=columns, label=label, labels=labels, separator=separator, max_length=max_length,
         calibration=calibration,
     )  # fmt: skip
     opened.statistics()  # now, under the spinner, rather than at the first slide

@@ -36,7 +36,10 @@ def how_to_load(study: Study, settings: Settings) -> tuple[str, str]:
     """The line of Python, and the command, that open what is in the zip file."""
     folder = folder_name(study)
     options = {"task": settings.task, "data": settings.data, "text": settings.text}
-    options["label"] = settings.label if settings.text else ""
+    options |= {"label": settings.label if settings.text else "", "labels": settings.labels}
     options |= {"separator": settings.separator, "max-length": str(settings.max_length or "")}
-    command = ["vp", "eval", folder, *(part for name, value in options.items() if value for part in (f"--{name}", value))]
+    command = ["vp", "eval", folder]
+    for name, value in options.items():
+        if value:  # one word where the value would look like an option
+            command += [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
     return f'from vp_core.squeezing.folder import load_pruned; model = load_pruned("{folder}")', shlex.join(command)

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.web import settings_fields as kind
 from app.web.settings_fields import Setting, setting
+from vp_core.asking.outputs import parse_labels
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import (
     BASES,
@@ -75,7 +76,14 @@ class Settings:
         help="For a file of your own: the name of its text column, or of two, separated by a comma.",
     ))
     label: str = setting(kind.Text(
-        "label", label="Label column", help="For a file of your own: the name of its label column.",
+        "label", label="Label column",
+        help="For a file of your own: the name of its label column, or of several with 0 and 1, separated by commas, where a "
+        "text has any number of labels.",
+    ))
+    labels: str = setting(kind.Text(
+        "", label="Labels, in the order of the model's outputs", placeholder="empty: by the model's own names",
+        help="What the model's outputs mean, as the file or the task calls it, separated by commas: `bad,good` (`--labels` of "
+        "the command line). It wins over the names in the model and over every guess.",
     ))
     criterion: str = setting(kind.OneOf(
         "variance", CRITERIA, folded=True, label="Criterion",
@@ -202,6 +210,11 @@ class Settings:
     def columns(self) -> tuple[str, ...]:
         """The text columns of a file of the visitor's own."""
         return tuple(column.strip() for column in self.text.split(",") if column.strip())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the visitor gave, in the order of the model's outputs."""
+        return parse_labels(self.labels)
 
     @property
     def recipe(self) -> Recipe:

@@ -36,9 +36,9 @@ def _what() -> dict[str, Any]:
             help=task.help,
         )
         data = typed("data")
-        own = settings.text or settings.separator or settings.max_length
-        with st.expander("Columns of a file of your own", expanded=bool(own)):
-            more = {name: typed(name) for name in ("text", "label", "separator")}
+        own = settings.text or settings.labels or settings.separator or settings.max_length
+        with st.expander("Columns of a file of your own, labels", expanded=bool(own)):
+            more = {name: typed(name) for name in ("text", "label", "labels", "separator")}
             longest = typed_number("max_length")
         st.form_submit_button("Open", width="stretch", on_click=page_behind)
     said = {"model": model.strip(), "task": str(chosen or "").strip(), "data": data.strip()}

@@ -105,4 +105,4 @@ def test_sentences_on_both_models(study):
     assert list(table) == ["text", "dense", "pruned"] and table["text"][1] == "the plot was dull"
     assert table["pruned"][0] == table["pruned"][1]  # every row gone: nothing of the text reaches the answer
     outputs, _ = study.predict(study.model, [("the film was great",)])
-    assert table["dense"][0] == widgets.answer(study.question.task, outputs[0])
+    assert table["dense"][0] == widgets.answer_text(study.question.task, outputs[0])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from vp_core.asking.batches import encode, make_batches
 from vp_core.asking.examples import open_examples
@@ -51,6 +52,21 @@ def test_variance_keeps_more_than_random(task, sparsity):
     by_variance = one.score(Recipe("variance"), sparsity).value
     by_chance = [one.score(Recipe("random", seed=seed), sparsity).value for seed in (0, 1, 2)]
     assert by_variance > np.mean(by_chance)
+
+
+def test_rounded_scores_are_a_regression_for_a_model_with_one_output(tmp_path):
+    """Whole numbers from 0 to 5, as stars are: the model's single output decides what the column is."""
+    whole = study("stsb", 300)
+    rows = [line.split("\t") for line in (SHARED / "data" / "stsb" / "dev.tsv").read_text(encoding="utf-8").splitlines()]
+    first, second, score = (rows[0].index(name) for name in ("sentence1", "sentence2", "score"))
+    lines = [(row[first], row[second], round(float(row[score]))) for row in rows[1:301]]
+    path = tmp_path / "rounded.tsv"
+    path.write_text("\n".join("\t".join(map(str, line)) for line in [("a", "b", "stars"), *lines]), encoding="utf-8")
+    rounded = open_study(str(SHARED / "models" / "minilm-stsb"), str(path), text=("a", "b"), label="stars")
+    values = whole.predict(whole.model, [line[:2] for line in lines])[0][:, 0]
+    found = rounded.score(Recipe(), 0)
+    assert found.metric == "spearman" and found.value > 0.8
+    assert found.value == pytest.approx(spearmanr([line[2] for line in lines], values).statistic, abs=1e-4)
 
 
 def test_statistics_are_numpys_without_padding():

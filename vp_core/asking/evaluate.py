@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.asking.forward import forward
-from vp_core.asking.metrics import compute, interval
+from vp_core.asking.metrics import compute, interval, right_answers
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import Stopwatch, in_parallel
@@ -33,7 +33,8 @@ NEXT_ANSWERS = 1024
 class Question:
     """What a model is asked: encoded examples, their labels (n,), the task, and which output means which class.
 
-    `order[j]` is the class of the model's output j (see `vp_core.asking.labels.label_order`).
+    Labels of a multi-label task are (n, classes). `order[j]` is the class of the model's output j (see
+    `vp_core.asking.labels.label_order`).
     """
 
     data: Encoded
@@ -57,8 +58,8 @@ class Question:
 class Score:
     """A metric on `n` of `total` examples with its 95 % interval, and the seconds it took.
 
-    Final (`n == total`) scores also hold `right` (n,), which examples were right (None for a regression), and `others`,
-    the task's further metrics.
+    Final (`n == total`) scores also hold `right` (n,), which examples were right (None for a regression; of
+    several labels, all of them), and `others`, the task's further metrics.
     """
 
     metric: str
@@ -140,19 +141,29 @@ def evaluate(model: PreTrainedModel, question: Question, precision: str = "float
     """
     clock = Stopwatch()
     model = in_precision(model, precision)
-    predictions = np.zeros(len(question), dtype=float if question.task.regression else int)
+    predictions = np.zeros(question.labels.shape, dtype=float if question.task.regression else int)
     seen: list[np.ndarray] = []
-    classes = torch.tensor(question.order)
     chunks = question.chunks(precision)
     left = [len(batches) for _, batches in chunks]
     everything = [batch for _, batches in chunks for batch in batches]
     for batch, logits in logits_by_batch(model, everything):
-        answer = logits[:, 0] if question.task.regression else classes[logits.argmax(dim=1)]
-        predictions[batch.examples] = answer.numpy()
+        predictions[batch.examples] = answers(question, logits).numpy()
         left[len(seen)] -= 1
         if left[len(seen)] == 0:
             seen.append(chunks[len(seen)][0])
             yield _score(question, predictions, np.concatenate(seen), clock.seconds)
+
+
+def answers(question: Question, logits: Tensor) -> Tensor:
+    """What logits (examples, outputs) say: classes or values (examples,), or 0 and 1 of each label (examples, classes).
+
+    Of several labels each is said by itself, where its output is above 0, a probability of one half.
+    """
+    if question.task.regression:
+        return logits[:, 0]
+    if question.task.multi_label:
+        return (logits[:, np.argsort(question.order)] > 0).long()
+    return torch.tensor(question.order)[logits.argmax(dim=1)]
 
 
 def score(model: PreTrainedModel, question: Question, precision: str = "float32") -> Score:
@@ -174,5 +185,5 @@ def _score(question: Question, predictions: np.ndarray, seen: np.ndarray, second
         total=len(question),
         seconds=seconds,
         others={m: compute(m, labels, answers) for m in task.metrics[1:]} if final else {},
-        right=(predictions == question.labels) if final and not task.regression else None,
+        right=right_answers(question.labels, predictions) if final and not task.regression else None,
     )

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vp_core.asking.tables import ExampleRow, kind_of, read_table, require_columns, stem_of
+from vp_core.asking.outputs import Outputs, labels_option, listing, match, parse_labels
+from vp_core.asking.reading.tables import ExampleRow, kind_of, read_table, require_columns, stem_of
+from vp_core.asking.targets import METRICS, check_given, number_of_class, read_targets, written
 from vp_core.asking.tasks import TASKS, Task, find_task
 from vp_core.ground.errors import VPError
 from vp_core.ground.hub import require_hub
@@ -17,7 +20,9 @@ from vp_core.ground.store import DEMO_DIR
 class Examples:
     """Texts (one or two strings each) with labels (n,): class numbers in the order of `task.labels`, or floats.
 
-    `notes` are what whoever asks with them should know: how many rows were read, what was read otherwise than it stands.
+    Of a multi-label task labels are (n, classes), 0 and 1. `order[j]` is the class that the model's output j means, where the
+    user said so; None leaves it to the model's names. `notes` are what whoever asks with them should know: how many rows were
+    read, what was read otherwise than it stands.
     """
 
     task: Task
@@ -25,6 +30,7 @@ class Examples:
     labels: np.ndarray
     source: str
     notes: tuple[str, ...] = ()
+    order: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -41,7 +47,7 @@ class Examples:
         if n >= len(self):
             return self
         picked = np.sort(np.random.default_rng(seed).choice(len(self), max(n, 0), replace=False))
-        if len(np.unique(self.labels[picked])) < 2:
+        if len(np.unique(self.labels[picked], axis=0)) < 2:
             raise VPError(f"A sample of {n} of {self.source!r} has fewer than two different labels: ask for more sentences.")
         return self._at(picked)
 
@@ -68,7 +74,7 @@ class Examples:
         return self._at(np.sort(chosen))
 
     def _at(self, places: np.ndarray) -> "Examples":
-        return Examples(self.task, [self.texts[i] for i in places], self.labels[places], self.source, self.notes)
+        return replace(self, texts=[self.texts[i] for i in places], labels=self.labels[places])
 
 
 def read_examples(task: Task, split: str, folder: str | Path | None = None) -> Examples:
@@ -102,36 +108,69 @@ def _find(task: Task, folder: Path, name: str) -> Path:
     return folder / name
 
 
-def read_file(path: str | Path, text: Sequence[str], label: str, labels: Sequence[str] = (), separator: str = "") -> Examples:
+def read_file(
+    path: str | Path, text: Sequence[str], label: str, labels: Sequence[str] = (), separator: str = "",
+    outputs: Outputs | None = None,
+) -> Examples:  # fmt: skip
     """Examples of a table in a file (see `read_table`) with named text columns (one or two) and a named label column.
 
-    Labels are classes, numbered in sorted order unless `labels` gives their order, or numbers to be predicted if they are
-    not whole (then the task is a regression). Raises VPError for what `read_table` and `from_rows` refuse.
+    `outputs` are those of the model that will be asked: they say what the labels are (see `vp_core.asking.targets`). Without
+    them fractions make a regression, lists a multi-label task, and all else classes, in the order of numbers, then names.
+    `labels` name the model's outputs in their order. A multi-label file may have a column of 0 and 1 for each label: `label`
+    joins their names with commas (a name that has a comma stands in double quotes). Raises VPError for what `read_table`,
+    `read_targets` and `from_rows` refuse.
     """
-    path = Path(path)
-    table = read_table(path, text, (label,), separator)
-    rows = table.rows
-    require_columns(rows, (*text, label), str(path))
-    values = [row.get(label) for row in rows]
-    regression = not labels and any(_is_fraction(v) for v in values)
-    classes = tuple(labels) or (() if regression else tuple(sorted({str(v) for v in values}, key=_class_order)))
-    metrics = ("spearman", "pearson") if regression else ("accuracy",)
-    examples = from_rows(Task(stem_of(path), tuple(text), label, classes, metrics), rows, str(path))
-    return replace(examples, notes=(*table.notes, *examples.notes))
+    path, source, columns = Path(path), str(path), parse_labels(label) or (label,)
+    table = read_table(path, text, columns, separator)
+    _check_rows(table.rows, source)
+    values = _label_values(table.rows, text, columns, source, (*labels, *(outputs.names if outputs else ())))
+    found = read_targets(values, source, outputs, labels, columns)
+    task = Task(stem_of(path), tuple(text), label, found.labels, METRICS[found.kind], multi_label=found.kind == "labels")
+    order = tuple(range(len(found.labels))) if labels else None
+    notes = (*table.notes, *found.notes)
+    return _checked(Examples(task, _texts(task, table.rows), found.numbers, source, notes, order))
 
 
 def from_rows(task: Task, rows: Sequence[ExampleRow], source: str) -> Examples:
-    """Check rows and turn them into Examples; VPError for an empty or one-class set, missing columns, strange labels."""
+    """Check rows of a named task and turn them into Examples.
+
+    VPError for an empty or one-class set, missing columns or labels, and strange labels.
+    """
+    _check_rows(rows, source)
+    values = _label_values(rows, task.text, (task.label,), source)
+    labels = np.array([_label(task, written(value), source, i) for i, value in enumerate(values, start=1)])
+    return _checked(Examples(task, _texts(task, rows), labels, source))
+
+
+def _check_rows(rows: Sequence[ExampleRow], source: str) -> None:
     if not rows:
         raise VPError(f"{source!r} has no rows: give a file with at least two examples.")
-    require_columns(rows, (*task.text, task.label), source)
-    texts = [tuple(str(row[column]) for column in task.text) for row in rows]
-    labels = np.array([_label(task, str(row[task.label]), source, i) for i, row in enumerate(rows, start=1)])
-    if len(rows) == 1:
-        raise VPError(f"{source!r} has a single row: give at least two examples, of different labels.")
-    if len(np.unique(labels)) < 2:
-        raise VPError(f"All {len(rows)} labels of {source!r} are the same: a score needs at least two different ones.")
-    return Examples(task, texts, labels, source)
+
+
+def _texts(task: Task, rows: Sequence[ExampleRow]) -> list[tuple[str, ...]]:
+    return [tuple(str(row[column]) for column in task.text) for row in rows]
+
+
+def _checked(examples: Examples) -> Examples:
+    """The same; VPError if there is nothing to tell apart."""
+    if len(examples) == 1:
+        raise VPError(f"{examples.source!r} has a single row: give at least two examples, of different labels.")
+    if len(np.unique(examples.labels, axis=0)) < 2:
+        raise VPError(
+            f"All {len(examples)} labels of {examples.source!r} are the same: a score needs at least two different ones."
+        )
+    return examples
+
+
+def _label_values(
+    rows: Sequence[ExampleRow], text: Sequence[str], columns: Sequence[str], source: str, names: Sequence[str] = ()
+) -> list[Any]:
+    """The label of each row as it was read, a tuple for several columns; VPError for what is missing (and none of `names`)."""
+    require_columns(rows, text, source)
+    if all(column in row for row in rows for column in columns):  # there, but empty: another sentence than for no column
+        check_given([tuple(row[column] for column in columns) for row in rows], source, names)
+    require_columns(rows, columns, source)
+    return [row[columns[0]] if len(columns) == 1 else tuple(row[column] for column in columns) for row in rows]
 
 
 def _label(task: Task, value: str, source: str, row: int) -> float | int:
@@ -144,26 +183,13 @@ def _label(task: Task, value: str, source: str, row: int) -> float | int:
         if not np.isfinite(number):
             raise VPError(f"The label {value!r} in row {row} of {source!r} is not a number: {task.name} is a regression.")
         return number
-    if value in task.labels:
-        return task.labels.index(value)
-    if value.isdecimal() and int(value) < len(task.labels):
-        return int(value)
+    place = number_of_class(value, task)
+    if place is not None:
+        return place
     raise VPError(
         f"The label {value!r} in row {row} of {source!r} is none of {', '.join(task.labels)} "
         f"(or 0 to {len(task.labels) - 1}): mend the file or name the labels."
     )
-
-
-def _class_order(label: str) -> tuple[int, int, str]:
-    """Numbers by value, before names by letters: 2 comes before 10."""
-    return (0, int(label), label) if label.isdecimal() else (1, 0, label)
-
-
-def _is_fraction(value: object) -> bool:
-    try:
-        return not float(str(value)).is_integer()
-    except ValueError:
-        return False
 
 
 def _from_hub(task: Task, split: str) -> Examples:
@@ -186,15 +212,33 @@ def _from_hub(task: Task, split: str) -> Examples:
 
 def open_examples(
     task: str, split: str, folder: str | Path | None = None, text: Sequence[str] = (), label: str = "label",
-    labels: Sequence[str] = (), separator: str = "",
+    labels: Sequence[str] = (), separator: str = "", outputs: Outputs | None = None,
 ) -> Examples:  # fmt: skip
     """Examples of a task by name, or of a file by its path (then `text` and `label` name its columns, `separator` what stands
     between its cells where its ending does not say it).
 
-    Raises VPError for an unknown task, a file whose text columns are not named, and as `read_examples` and `read_file` do.
+    `labels` are class names in the order of the model's outputs, of a task by name its own; `outputs` are the model's, where it
+    is known (`vp_core.asking.outputs.outputs_of`). Raises VPError for an unknown task, a file whose text columns are not
+    named, labels that are not the task's, and as `read_examples` and `read_file` do.
     """
     if kind_of(task):
         if not text:
             raise VPError(f"Which columns of {task!r} are text? Name one or two (--text COLUMN[,COLUMN] --label COLUMN).")
-        return read_file(task, text, label, labels, separator)
-    return read_examples(find_task(task), split, folder)
+        return read_file(task, text, label, labels, separator, outputs)
+    found = read_examples(find_task(task), split, folder)
+    return replace(found, order=_order_said(found.task, labels)) if labels else found
+
+
+def _order_said(task: Task, labels: Sequence[str]) -> tuple[int, ...]:
+    """The class of each output by the user's list of the task's names or numbers; VPError if it is not that."""
+    if task.regression:
+        raise VPError(f"{task.name} is a regression and has no classes: leave out --labels.")
+    places = match(labels, task.labels)
+    places |= {label: number for label in labels if (number := number_of_class(label, task)) is not None}
+    order = tuple(places.get(label, -1) for label in labels)
+    if sorted(order) != list(range(len(task.labels))):
+        raise VPError(
+            f"--labels names {listing(labels)}, but the classes of {task.name} are {listing(task.labels)}: name each once, in "
+            f"the order of the model's outputs ({labels_option(task.labels)}, or otherwise)."
+        )
+    return order

@@ -1,13 +1,13 @@
-"""Which output of a model stands for which class of the data: by their names, or, where they are only numbered, by a look at
-the answers."""
-
-import re
+"""Which output of a model stands for which class of the data: as the user says, by their names, or, where they are only
+numbered, by a look at the answers."""
 
 import numpy as np
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import make_batches
 from vp_core.asking.evaluate import Question, logits_by_batch
+from vp_core.asking.examples import Examples
+from vp_core.asking.outputs import Outputs, class_number, labels_option, listing, match, outputs_of
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError
 
@@ -18,37 +18,69 @@ _ORDER_MARGIN = 0.1
 def label_order(model: PreTrainedModel, task: Task) -> tuple[int, ...] | None:
     """For each output of the model, the task's class number it stands for; None if model or data only number them.
 
-    Names are compared without case and punctuation. Raises VPError when the number of outputs does not fit, or when the
-    names are those of other classes.
+    Names are compared as `vp_core.asking.outputs.match` does. Raises VPError when the outputs do not fit, or when the names
+    are those of other classes.
     """
-    id2label = {int(i): str(label) for i, label in model.config.id2label.items()}
-    if set(id2label) != set(range(len(id2label))):
-        raise VPError(f"The model numbers its labels {sorted(id2label)}: number them from 0 in its config.json.")
-    names = [id2label[i] for i in range(len(id2label))]
+    outputs = outputs_of(model)
+    check_fit(outputs, task)
     if task.regression:
-        if len(names) != 1:
-            raise VPError(f"{task.name} is a regression, but the model has {len(names)} classes: choose a model with one.")
         return (0,)
-    if len(names) != len(task.labels):
-        raise VPError(
-            f"{task.name} has the {len(task.labels)} labels {', '.join(task.labels)}, but the model has {len(names)} "
-            f"({', '.join(names)}): choose a model that was fine-tuned for {task.name}."
-        )
-    plain_names, plain_labels = [_plain(n) for n in names], [_plain(n) for n in task.labels]
-    if any(all(re.fullmatch(r"(label)?\d+", n) for n in side) for side in (plain_names, plain_labels)):
-        return None
-    short = {label[:3]: i for i, label in enumerate(plain_labels)} if len({n[:3] for n in plain_labels}) == len(names) else {}
-    order = [plain_labels.index(n) if n in plain_labels else short.get(n[:3], -1) for n in plain_names]
-    if sorted(order) != list(range(len(names))):
-        raise VPError(
-            f"The model's labels are {', '.join(names)}, those of {task.name} are {', '.join(task.labels)}: rename the "
-            "model's id2label so that they agree."
-        )
-    return tuple(order)
+    numbered = all(class_number(label) is not None for label in task.labels)
+    found = {} if outputs.numbered and numbered else match(task.labels, outputs.names, prefixes=True)
+    if len(found) == len(task.labels):
+        return tuple(int(i) for i in np.argsort([found[label] for label in task.labels]))
+    if outputs.numbered or numbered:
+        return tuple(range(len(outputs))) if task.multi_label else None
+    raise VPError(
+        f"The model's labels are {listing(outputs.names)}, those of {task.name} are {listing(task.labels)}: name the data's "
+        f"labels in the order of the model's outputs ({labels_option(task.labels)}, or otherwise)."
+    )
 
 
-def _plain(label: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", label.lower())
+def check_fit(outputs: Outputs, task: Task) -> None:
+    """VPError unless the model answers what the task asks, with as many outputs."""
+    names = listing(outputs.names)
+    if task.regression:
+        if outputs.kind == "labels" or len(outputs) != 1:
+            raise VPError(
+                f"{task.name} is a regression, but the model has {len(outputs)} classes ({names}): choose a model with a "
+                "single output."
+            )
+        return
+    if task.multi_label != (outputs.kind == "labels"):
+        what = ("any number of", "one of") if task.multi_label else ("one of", "any number of")
+        raise VPError(
+            f"{task.name} asks for {what[0]} its labels for each text, but the model answers with {what[1]} its "
+            f"{len(outputs)} ({names}): choose a model that was trained for that, or set its problem_type in its config.json."
+        )
+    if len(outputs) != len(task.labels):
+        raise VPError(
+            f"{task.name} has the {len(task.labels)} labels {listing(task.labels)}, but the model has {len(outputs)} "
+            f"({names}): choose a model that was fine-tuned for {task.name}."
+        )
+
+
+def order_as_said(model: PreTrainedModel, examples: Examples) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """(`examples.order`, a note if the model's own names say otherwise); VPError if the model's outputs do not fit."""
+    order, outputs, labels = examples.order, outputs_of(model), examples.task.labels
+    assert order is not None
+    check_fit(outputs, examples.task)
+    said = [labels[i] for i in order]
+    found = match(said, outputs.names, prefixes=True)
+    if outputs.numbered or [found.get(label) for label in said] == list(range(len(said))):
+        return order, ()
+    return order, (f"The model calls its outputs {listing(outputs.names)}; by --labels they are {listing(said)}.",)
+
+
+def order_like(model: PreTrainedModel, examples: Examples, question: Question) -> tuple[int, ...]:
+    """Which class of other examples each output means, for a model that is asked `question`.
+
+    The same classes in the same order are read alike; others, such as those of a training file that were read without the
+    model, by the model's names. Raises VPError as `label_order` does.
+    """
+    if examples.task.labels == question.task.labels:
+        return question.order
+    return examples.order or label_order(model, examples.task) or tuple(range(len(examples.task.labels)))
 
 
 def check_order(model: PreTrainedModel, question: Question) -> None:
@@ -64,8 +96,9 @@ def check_order(model: PreTrainedModel, question: Question) -> None:
     right = table[outputs, best].sum()
     majority = table.sum(axis=0).max()  # a model that always says the same is bad, not turned round
     if right - np.trace(table) > _ORDER_MARGIN * table.sum() and right > majority:
-        names = ", ".join(question.task.labels[i] for i in best)
+        labels = question.task.labels
         raise VPError(
-            f"Model and data do not both name their labels, and the outputs fit the order {names} better than the data's "
-            f"{', '.join(question.task.labels)}: set id2label in the model's config.json, or name the data's labels (--labels)."
+            f"Model and data do not both name their labels, and the outputs fit the order {', '.join(labels[i] for i in best)} "
+            f"better than the data's {', '.join(labels)}: set id2label in the model's config.json, or say what its outputs "
+            f"mean, in their order ({labels_option([labels[i] for i in best])} or {labels_option(labels)})."
         )

@@ -11,7 +11,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-CLASSIFICATION = ("accuracy", "f1", "matthews")
+SHARES = ("accuracy", "subset_accuracy")
+"""Metrics that are the share of right answers."""
+MULTI_LABEL = ("subset_accuracy", "micro_f1", "macro_f1")
+CLASSIFICATION = ("accuracy", "f1", "matthews", *MULTI_LABEL)
 REGRESSION = ("spearman", "pearson")
 METRICS = CLASSIFICATION + REGRESSION
 
@@ -22,10 +25,14 @@ _RESAMPLES = 2000
 def compute(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     """One metric of predictions (n,) against labels (n,), as a share (accuracy 0.89, not 89).
 
-    A correlation with constant predictions is not defined and counts as 0: such a model orders nothing.
+    Those of several labels take 0 and 1, both (n, labels): a text is right when all its labels are (subset accuracy). An F1
+    without any label there or said counts as 0, as in scikit-learn. A correlation with constant predictions is not defined
+    and counts as 0: such a model orders nothing.
     """
     if metric == "accuracy":
         return float((labels == predictions).mean())
+    if metric in MULTI_LABEL:
+        return _of_several(metric, labels, predictions)
     if metric in CLASSIFICATION:
         from sklearn import metrics as sk
 
@@ -42,15 +49,34 @@ def compute(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
         return float(correlate(labels, predictions).statistic)
 
 
+def right_answers(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Which of the n texts were answered right (n,): of several labels (n, labels), all of them."""
+    same = labels == predictions
+    return same.all(axis=1) if same.ndim == 2 else same
+
+
+def _of_several(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Of labels and predictions (n, labels): the F1 of all decisions together (micro), or the mean of each label's (macro)."""
+    if metric == "subset_accuracy":
+        return float(right_answers(labels, predictions).mean())
+    both, either = (labels & predictions).sum(axis=0), labels.sum(axis=0) + predictions.sum(axis=0)
+    if metric == "micro_f1":
+        both, either = both.sum(keepdims=True), either.sum(keepdims=True)
+    return float((2 * both / np.maximum(either, 1)).mean())
+
+
 def interval(metric: str, labels: np.ndarray, predictions: np.ndarray) -> tuple[float, float]:
     """The 95 % interval of a metric of predictions (n,) against labels (n,): (low, high).
 
-    Accuracy: Wilson's score interval. F1 and Matthews: percentile bootstrap of the confusion table (seeded). Pearson:
-    Fisher's z; Spearman: the same with the variance (1 + r²/2)/(n − 3) of Bonett and Wright (2000).
+    Accuracy, also of whole rows: Wilson's score interval. F1 and Matthews: percentile bootstrap of the confusion table
+    (seeded). Pearson: Fisher's z; Spearman: the same with the variance (1 + r²/2)/(n − 3) of Bonett and Wright (2000).
+    ValueError for micro and macro F1, which head no task.
     """
     n = len(labels)
-    if metric == "accuracy":
-        return wilson(int((labels == predictions).sum()), n)
+    if metric in SHARES:
+        return wilson(int(right_answers(labels, predictions).sum()), n)
+    if metric in MULTI_LABEL:
+        raise ValueError(f"{metric} heads no task, so it has no interval")
     if metric in CLASSIFICATION:
         return _bootstrap(metric, labels, predictions)
     if n < 4:

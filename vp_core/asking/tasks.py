@@ -13,7 +13,8 @@ class Task:
     the Hub always "label"); `labels`: class names in the order of the data's label numbers, none for regression; `metrics`: the
     benchmark's, the first is the headline. `dev`: the evaluation file, `hub_dev` its name on the Hub. `columns` are given where
     the file has no header. `folders`: what a folder with the task's files is called, here and in GLUE; the first is its name
-    on the Hub. `gaps`: the official file has rows that lack columns, which everybody leaves out.
+    on the Hub. `gaps`: the official file has rows that lack columns, which everybody leaves out. `multi_label`: each text has
+    any number of the labels.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Task:
     folders: tuple[str, ...] = ()
     hub_dev: str = "validation"
     gaps: bool = False
+    multi_label: bool = False
 
     @property
     def regression(self) -> bool:

@@ -1,22 +1,9 @@
 """Whatever the libraries raise on what they are given, as one sentence that names the model."""
 
 import contextlib
-import re
 from collections.abc import Iterator
 
-from vp_core.ground.errors import VPError
-
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line with words of what an exception says, without terminal codes and full stop, at most 200 characters.
-
-    >>> first_line(ValueError("\\x1b[1m\\nno such file.\\x1b[0m"))
-    'no such file'
-    """
-    lines = [line.strip() for line in _ESCAPES.sub("", str(error)).splitlines()]
-    return (next((line for line in lines if line), "") or type(error).__name__)[:200].rstrip(".: ")
+from vp_core.ground.errors import VPError, one_line
 
 
 @contextlib.contextmanager
@@ -32,4 +19,4 @@ def as_one_sentence(name: str, is_folder: bool) -> Iterator[None]:
             if is_folder
             else "check the id and the network, or give a folder on this machine"
         )
-        raise VPError(f"The model {name!r} could not be loaded ({first_line(error)}): {hint}.") from error
+        raise VPError(f"The model {name!r} could not be loaded ({one_line(error)}): {hint}.") from error

@@ -18,6 +18,8 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import encode, make_batches
 from vp_core.asking.evaluate import Score, score
 from vp_core.asking.examples import open_examples
+from vp_core.asking.labels import order_like
+from vp_core.asking.outputs import outputs_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
 from vp_core.loading.load import fingerprint
@@ -66,9 +68,9 @@ def lessons_of(
 
     Raises VPError for fewer than two rows, of different labels.
     """
-    examples = open_examples(task, "train", data, text, label, labels, separator)
+    examples = open_examples(task, "train", data, text, label, labels, separator, outputs_of(study.model))
     encoded = encode(study.loaded.tokenizer, examples.texts, study.question.data.max_length)
-    return Lessons.make(encoded, examples.labels, examples.task, study.question.order)
+    return Lessons.make(encoded, examples.labels, examples.task, order_like(study.model, examples, study.question))
 
 
 def fine_tune(

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
@@ -72,11 +72,15 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """What a model is trained on: encoded texts and `targets` (n,), the number of the right output, or values."""
+    """What a model is trained on: encoded texts and `targets` (n,), the number of the right output, or values.
+
+    `multi_label`: targets are (n, outputs), 0 and 1 of each output by itself.
+    """
 
     data: Encoded
     targets: Tensor
     regression: bool
+    multi_label: bool = False
 
     @classmethod
     def make(cls, data: Encoded, labels: np.ndarray, task: Task, order: Sequence[int]) -> "Lessons":
@@ -85,6 +89,8 @@ class Lessons:
             raise VPError("The training data has a single row: give at least two, of different labels.")
         if task.regression:
             return cls(data, torch.tensor(labels, dtype=torch.float32), True)
+        if task.multi_label:
+            return cls(data, torch.tensor(labels[:, list(order)], dtype=torch.float32), False, True)
         return cls(data, torch.tensor(np.argsort(order))[torch.tensor(labels)], False)
 
     def mini_batches(self, schedule: Schedule, seed: int) -> list[np.ndarray]:
@@ -176,6 +182,13 @@ def _mine(data: Encoded, examples: np.ndarray, accelerator: Accelerator) -> list
     return make_batches(data, part if len(part) else examples, max_tokens=10**9)
 
 
+def _of_answers(logits: Tensor, targets: Tensor, lessons: Lessons) -> Tensor:
+    """The loss of logits (examples, outputs), as transformers has it for each kind of problem."""
+    if lessons.regression:
+        return mse_loss(logits[:, 0], targets)
+    return (binary_cross_entropy_with_logits if lessons.multi_label else cross_entropy)(logits, targets)
+
+
 def _loss(
     wrapped: nn.Module, model: nn.Module, batch: Batch, lessons: Lessons, schedule: Schedule, l1: float, device: torch.device
 ) -> Tensor:
@@ -188,7 +201,7 @@ def _loss(
         torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None),
     ):
         logits = wrapped(**inputs).logits
-    loss = mse_loss(logits[:, 0].float(), targets) if lessons.regression else cross_entropy(logits.float(), targets)
+    loss = _of_answers(logits.float(), targets, lessons)
     if not l1:
         return loss
     mask = inputs.get("attention_mask")

@@ -1,11 +1,10 @@
 """The parts of the page `Explore`, from top to bottom. Each lays out what others compute."""
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from analysis import curves, ladder, theme
-from analysis.names import METRIC_NAMES
+from analysis.names import METRIC_NAMES, answer_text
 from app.web import caching, components, visitor_jobs
 from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
@@ -88,7 +87,7 @@ def _sentence(study: Study, settings: Settings) -> None:
     if job.error:
         st.error(job.error)
     for name, (outputs, _) in (job.items[0] if job.items else {}).items():
-        st.markdown(f"**{name}**: {_answer(study, outputs[0])}")
+        st.markdown(f"**{name}**: {answer_text(study.question.task, outputs[0])}")
     if not job.done:
         st.caption("Asking both models …")
     if job.items and any(cut for _, cut in job.items[0].values()):
@@ -102,11 +101,6 @@ def _sentence_job(study: Study, settings: Settings, text: tuple[str, ...]) -> Jo
         "sentence", (study.key(recipe, sparsity), text),
         lambda: visitor_jobs.sentence_job(study, recipe, sparsity, text, visitor().name),
     ).job  # fmt: skip
-
-
-def _answer(study: Study, output: np.ndarray) -> str:
-    task = study.question.task
-    return f"{output[0]:.2f}" if task.regression else f"{task.labels[int(output.argmax())]} ({output.max():.1%})"
 
 
 @panel

@@ -7,7 +7,7 @@ from app.web import caching
 from app.web.glossary import TERMS
 from app.web.jobs import Job
 from vp_core.asking.evaluate import Score
-from vp_core.asking.metrics import paired_interval
+from vp_core.asking.metrics import SHARES, paired_interval
 from vp_core.study import Study
 
 FIRST_LOOK = 0.25
@@ -28,7 +28,7 @@ def show_score(score: Score, dense: Score | None) -> None:
     value = score_text(score.value, metric)
     st.metric(f"{METRIC_NAMES[metric]} without fine-tuning", value, delta, help=TERMS["score"])
     interval = f"95 % interval {score_text(score.low, metric)} to {score_text(score.high, metric)}"
-    if dense is not None and score.right is not None and dense.right is not None and metric == "accuracy":
+    if dense is not None and score.right is not None and dense.right is not None and metric in SHARES:
         paired = paired_interval(score.right, dense.right)
         interval += f"; the difference {difference_text(paired['low'], metric)} to {difference_text(paired['high'], metric)}"
     seen = f"n = {score.n:,}" if score.final else f"n = {score.n:,} of {score.total:,}, going on"

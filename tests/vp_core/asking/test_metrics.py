@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binomtest, rankdata
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, f1_score
 
 from vp_core.asking.metrics import compute, interval, paired_interval, wilson
 
@@ -114,3 +114,19 @@ def test_paired_difference_by_hand():
     found = paired_interval(right, dense)
     half = Z * math.sqrt(0.7 / 5)
     assert found == pytest.approx({"difference": -0.2, "low": -0.2 - half, "high": -0.2 + half})
+
+
+@pytest.mark.parametrize("labels", [1, 2, 5])
+def test_metrics_of_several_labels_are_scikit_learns(labels):
+    draw = np.random.default_rng(labels)
+    truth, said = (draw.random((40, labels)) < draw.random(labels)).astype(int), draw.integers(2, size=(40, labels))
+    if labels == 5:
+        truth[:, 3] = said[:, 3] = 0  # neither there nor said: 0, as in scikit-learn
+    assert compute("subset_accuracy", truth, said) == accuracy_score(truth, said)
+    assert interval("subset_accuracy", truth, said) == wilson(int((truth == said).all(axis=1).sum()), 40)
+    for average in ("micro", "macro"):
+        # scikit-learn takes a single column for two classes
+        expected = f1_score(truth, said) if labels == 1 else f1_score(truth, said, average=average, zero_division=0)
+        assert compute(f"{average}_f1", truth, said) == pytest.approx(expected)
+        with pytest.raises(ValueError, match="no interval"):
+            interval(f"{average}_f1", truth, said)

@@ -92,6 +92,25 @@ def test_regression():
     np.testing.assert_allclose(found, labels[batch.examples] * 4.0 - 1, atol=1)
 
 
+def test_several_labels_are_learnt_each_by_itself_in_the_order_of_the_outputs():
+    """A text has the label of its first word and, when that is 6, the last one too; output j is label order[j]."""
+    data, first = toy(96, 3)
+    labels = np.eye(3, dtype=int)[first]
+    labels[first == 1, 2] = 1
+    order = (1, 2, 0)
+    lessons = Lessons.make(
+        data, labels, Task("several", ("t",), "y", ("a", "b", "c"), ("subset_accuracy",), multi_label=True), order
+    )
+    assert lessons.targets.tolist() == labels[:, order].tolist()
+    model = model_of(outputs=3)
+    losses: list[float] = []
+    train(model, lessons, replace(QUICK, epochs=10), watch=lambda *news: losses.append(news[2]))
+    for batch in make_batches(data, range(len(data)), 10**6):
+        logits = model(**batch.inputs).logits.detach()
+        assert ((logits > 0).numpy() == labels[batch.examples][:, order]).mean() > 0.95
+    assert losses[0] == pytest.approx(np.log(2), abs=0.1) and losses[-1] < 0.3  # −log σ(0) at the start, for each output
+
+
 def weights_after(seed=0, model=None, **settings):
     data, labels = toy(40)
     model = model or model_of()

@@ -3,4 +3,5 @@
 files      the lines of a text file, packed or not, UTF-8, of no more than a size
 separated  cells of TSV and CSV, and whether a TSV's quotes are its own
 records    objects of JSON, JSONL and Parquet, and paths into them
+tables     the asked columns of any of them
 """
