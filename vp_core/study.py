@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Encoded, check_length, encode, ends_in_padding, make_batches
+from vp_core.asking.batches import Encoded, check_length, encode, make_batches
 from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, label_order, order_as_said
@@ -24,7 +24,6 @@ from vp_core.loading.load import EMBEDDED, LoadedModel, load_model
 from vp_core.loading.texts import check_numbers, check_texts
 from vp_core.measuring.measured import Measured
 from vp_core.measuring.statistics import Statistics
-from vp_core.model.families import family_of
 from vp_core.model.projections import Projection, find_layers
 from vp_core.model.sharing import share
 from vp_core.ranking.plan import Plan, Ranking, masks
@@ -236,20 +235,13 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples,
     task = evaluation.task
     max_length = min(task.max_length, loaded.max_length)
     encoded = encode(loaded.tokenizer, evaluation.texts, max_length)
-    notes = (*check_texts(loaded.model, loaded.tokenizer, evaluation.texts, encoded), *notes)
+    notes = (*notes, *check_texts(loaded.model, loaded.tokenizer, evaluation.texts, encoded))
     order, conflict = _order(loaded, evaluation)
     question = Question(encoded, evaluation.labels, task, order or tuple(range(len(task.labels))))
     if order is None:
         check_order(loaded.model, question)
     measured = encode(loaded.tokenizer, calibration.texts, max_length)
     check_numbers(loaded.model, loaded.tokenizer, measured)
-    if encoded.truncated:
-        lost = f"{encoded.truncated} of {len(encoded)} texts were longer than {max_length} tokens and lost their end."
-        notes = (*notes, lost)
-    if family_of(loaded.model.config.model_type).reads_last and (odd := ends_in_padding(encoded)):
-        token = loaded.tokenizer.pad_token
-        unread = f"{odd} of {len(encoded)} texts end in {token}, which also pads: the classifier reads the token before it."
-        notes = (*notes, unread)
     notes = (*loaded.notes, *dict.fromkeys((*evaluation.notes, *calibration.notes)), *conflict, *notes)
     return Study(
         loaded=loaded,

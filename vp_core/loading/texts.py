@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.asking.batches import Encoded
+from vp_core.asking.batches import Encoded, ends_in_padding
 from vp_core.ground.errors import VPError
 from vp_core.loading.tokeniser import rows_of
+from vp_core.model.families import family_of
 
 _TOLD, _REFUSED = 0.1, 0.9
 
@@ -65,7 +66,13 @@ def check_texts(
     """Notes on texts and what the tokeniser made of them; raises VPError as the checks above do."""
     check_numbers(model, tokenizer, data)
     check_segments(model, data)
-    return check_known(tokenizer, texts, data)
+    notes = check_known(tokenizer, texts, data)
+    if data.truncated:
+        notes += (f"{data.truncated} of {len(data)} texts were longer than {data.max_length} tokens and lost their end.",)
+    if family_of(model.config.model_type).reads_last and (odd := ends_in_padding(data)):
+        token = tokenizer.pad_token
+        notes += (f"{odd} of {len(data)} texts end in {token}, which also pads: the classifier reads the token before it.",)
+    return notes
 
 
 def _unknown_word(tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...]) -> str:
