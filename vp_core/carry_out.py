@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from vp_core.ground.kept import Kept
 from vp_core.ground.names import WHOLE
 from vp_core.ground.work import say
-from vp_core.measuring.layerwise import Walk, check_once
+from vp_core.measuring.layerwise import MEASURED, REFIT, Walk, check_once
 from vp_core.measuring.measured import Measured
 from vp_core.model.projections import find_layers
 from vp_core.model.units import UnitGroup, unit_groups
@@ -56,9 +56,9 @@ def check_recipe(model: PreTrainedModel, recipe: Recipe) -> None:
     """
     unit_groups(find_layers(model), recipe.units, recipe.types)
     if recipe.scope == "measured":
-        check_once(model, "the measured allocation")
+        check_once(model, MEASURED)
     if recipe.replacement == "refit":
-        check_once(model, "refit")
+        check_once(model, REFIT)
 
 
 def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_means: bool) -> PreTrainedModel:

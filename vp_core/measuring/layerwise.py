@@ -35,10 +35,17 @@ def layer_modules(model: PreTrainedModel) -> dict[str, list[int]]:
     return found
 
 
+MEASURED, REFIT = "the measured allocation", "refit"
+"""What goes through a model layer by layer, each once."""
+
+
 def check_once(model: PreTrainedModel, what: str) -> None:
     """VPError for a model whose layers run several times each (ALBERT shares them), where `what` has no meaning."""
     if any(stack.groups for stack, _ in layer_paths(model)):
-        raise VPError(f"This model runs the same layer several times, so {what} has no single input to go by: choose another.")
+        instead = "another, such as global" if what == MEASURED else "least squares"
+        raise VPError(
+            f"This model runs the same layer several times, so {what} has no single input to go by: choose {instead}."
+        )
 
 
 class Walk:

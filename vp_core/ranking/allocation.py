@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.measuring.layerwise import Walk, check_once, layer_modules
+from vp_core.measuring.layerwise import MEASURED, Walk, check_once, layer_modules
 from vp_core.model.units import UnitGroup
 from vp_core.ranking.plan import Ranking
 
@@ -49,7 +49,7 @@ def measure_losses(
 
     Raises VPError for a model that runs a layer several times (ALBERT).
     """
-    check_once(walk.model, "the measured allocation")
+    check_once(walk.model, MEASURED)
     dense = torch.cat(list(walk.logits())).double()
     scale = float(dense.var(dim=0, unbiased=False).sum().clamp(min=1e-12))
     for path, numbers in layer_modules(walk.model).items():

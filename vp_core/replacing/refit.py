@@ -21,7 +21,7 @@ from vp_core.asking.batches import Batch
 from vp_core.ground.parallel import in_parallel
 from vp_core.ground.work import checkpoint
 from vp_core.measuring.covariance import READ_AT, check_finite
-from vp_core.measuring.layerwise import Walk, check_once, layer_modules
+from vp_core.measuring.layerwise import REFIT, Walk, check_once, layer_modules
 from vp_core.measuring.measured import HELD_OUT
 from vp_core.model.projections import Layer, Projection, find_layers, layer_paths, weight_of
 from vp_core.model.sites import Site, input_site, output_site
@@ -61,7 +61,7 @@ def refit(
     (units, whose columns are gone). `weights` are those of tokens: projection name → (examples, tokens) for every batch. Raises
     VPError for a model that runs a layer several times (ALBERT).
     """
-    check_once(model, "refit")
+    check_once(model, REFIT)
     layers, stacks = find_layers(model), [stack for stack, _ in layer_paths(model)]
     work = _Refit(model, plan, batches, dict(start), rows_put_out_means, weights)
     for path, numbers in layer_modules(model).items():
