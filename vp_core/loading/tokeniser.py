@@ -48,7 +48,7 @@ def check_words(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenize
     """VPError for a tokeniser that knows hardly any words; a note where the model has embeddings for many more."""
     rows, size = rows_of(model), len(tokenizer)
     words = len(tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys() - set(tokenizer.all_special_tokens))
-    if not words or size < _FEWEST * rows:
+    if words < _FEWEST * rows:
         raise VPError(
             f"The tokeniser of {name!r} is missing or incomplete, it knows {words:,} words where the model has embeddings for "
             f"{rows:,} tokens: put its files beside the weights, {_MADE_OF}."
