@@ -14,7 +14,7 @@ def places(tmp_path, folders, data):
     tok = tiny.tokenizer("bert")
     torch.manual_seed(0)
     settings = tiny.sizes("bert", 32, 56, 2) | {"vocab_size": 420}
-    model = transformers.MPNetForSequenceClassification(transformers.MPNetConfig(**settings))
+    model = transformers.ConvBertForSequenceClassification(transformers.ConvBertConfig(**settings))
     tiny.save(tmp_path / "convbert", model, tok)
     tiny.write_tsv(tmp_path / "one" / "sst2" / "train.tsv", ("sentence", "label"), [("a great film", 1)])
     (tmp_path / "one" / "sst2" / "dev.tsv").write_bytes((data / "sst2" / "dev.tsv").read_bytes())

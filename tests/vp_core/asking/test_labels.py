@@ -196,7 +196,7 @@ def test_a_named_task_refuses_a_model_of_another_kind(tmp_path):
     model.config.problem_type = None
     turned = open_study(str(tiny.save(tmp_path / "n", model, tok)), "sst2", tmp_path, labels=("negative", "1"))
     assert turned.question.order == (0, 1)
-    assert told(turned) == ("The model calls its outputs positive, negative; by --labels they are negative, positive.",)
+    assert turned.notes == ("The model calls its outputs positive, negative; by --labels they are negative, positive.",)
     assert open_study(str(tmp_path / "n"), "sst2", tmp_path).question.order == (1, 0)
     for labels in (("good", "bad"), ("negative",), ("negative", "negative"), ("positive", "1")):
         with pytest.raises(VPError, match=r"--labels negative,positive"):
