@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.results_page import DRAWS, HELD_OUT, HERE, SEEDS, SHOWN, SPARSITIES, TASKS, page
+from benchmarks.results_page import CHOSEN_ON, DRAWS, HELD_OUT, HERE, SEEDS, SHOWN, SPARSITIES, TASKS, page
 from vp_core.asking.batches import Encoded, encode, make_batches
 from vp_core.asking.evaluate import logits_by_batch
 from vp_core.asking.examples import open_examples
@@ -138,7 +138,9 @@ def _scores(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str,
 
 
 def _candidates(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
-    """Held-out distance from the dense model: relative squared error of the outputs, and agreement."""
+    """Held-out distance from the dense model: relative squared error of the outputs, and agreement; of one task."""
+    if task != CHOSEN_ON:
+        return
     study = _study(task)
     sentences = _unseen(study, task)
     dense = _logits(study, study.model, sentences)
