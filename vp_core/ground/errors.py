@@ -28,12 +28,14 @@ def one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
 def one_line(error: BaseException, longest: int = 200) -> str:
     """What an exception says, as a part of a sentence: its first line without terminal escape codes or a full stop.
 
+    A KeyError says nothing but the key that there is not.
+
     >>> one_line(ValueError("\x1b[31mNo such node.\x1b[0m\\nMore of it."))
     'No such node'
     """
     lines = [line.strip() for line in _ESCAPES.sub("", str(error)).splitlines() if line.strip()]
     found = "".join(c for c in lines[0] if c.isprintable())[:longest].rstrip(" .:") if lines else ""
-    return found or type(error).__name__
+    return f"no {found}" if found and isinstance(error, KeyError) else found or type(error).__name__
 
 
 def number_or_nan(value: object) -> float:

@@ -58,3 +58,4 @@ def test_labels_name_the_outputs_and_what_refuses_names_them(capsys, tmp_path):
     assert "(--labels 1,-1 or --labels=-1,1)" in told
     assert printed(capsys, "eval", *task, "--sparsity", "0", "--labels", "1,-1")["value"] == 1.0
     assert printed(capsys, "eval", *task, "--sparsity", "0", "--labels=-1,1")["value"] == 0.0
+    assert printed(capsys, "eval", *task, "--sparsity", "0", "--labels", "-1,1")["value"] == 0.0
