@@ -22,10 +22,9 @@ def open_page(title: str) -> tuple[Study, Settings]:
     except VPError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()
-    st.caption(describe(study))
-    st.caption(can_be_done(study), help=why_not(study) or None)
+    st.caption(f"{describe(study)}  \n{can_be_done(study)}", help=why_not(study) or None)
     for note in study.notes:
-        st.info(note, icon=":material/content_cut:")
+        st.info(note, icon=":material/info:")
     return study, settings
 
 
@@ -33,7 +32,7 @@ def can_be_done(study: Study) -> str:
     """What can be done with the model, and what cannot, in one line."""
     found = caching.capabilities_of(study)
     can, cannot = (" · ".join(one.name for one in found if one.can is wanted) for wanted in (True, False))
-    return f":material/check: {can}" + (f" · :material/close: {cannot}" if cannot else "")
+    return f"Can be done: {can}" + (f" · cannot: **{cannot}**" if cannot else "")
 
 
 def why_not(study: Study) -> str:

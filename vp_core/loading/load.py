@@ -17,12 +17,13 @@ from transformers import (
 )
 
 from vp_core.ground.bounded import check_sizes, read_json
+from vp_core.ground.errors import one_line
 from vp_core.ground.hub import quiet_transformers, require_hub
 from vp_core.loading.checkpoint import check_amount, check_classifier, check_finite, check_numbers, check_weights, own_weights
 from vp_core.loading.config import check_config, check_dropped, mend
 from vp_core.loading.folder import CONFIG, check_folder, check_hub_id, check_tokeniser_files, fetch, read_weights
 from vp_core.loading.sentences import as_one_sentence
-from vp_core.loading.tokeniser import check_file, check_tokeniser
+from vp_core.loading.tokeniser import check_file, check_tokeniser, incomplete
 from vp_core.model.families import longest_input
 from vp_core.model.projections import Projection, find_projections
 from vp_core.squeezing.folder import is_pruned, load_pruned
@@ -105,8 +106,18 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         else:
             model, notes = _dense(name, folder, is_folder)
         check_tokeniser_files(name, folder)
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=is_folder, trust_remote_code=False)
+        tokenizer = _tokeniser(name, is_folder)
         return model, tokenizer, (*notes, *check_file(tokenizer, folder))
+
+
+def _tokeniser(name: str, is_folder: bool) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(name, local_files_only=is_folder, trust_remote_code=False)
+    except Exception as error:  # transformers and tokenizers share no base class
+        reason = one_line(error)
+        if "backend tokenizer" in reason:  # what follows is a list of what could be converted, were it there
+            raise incomplete(name, "there is nothing to make it from") from error
+        raise incomplete(name, reason) from error
 
 
 def _on_the_hub(name: str) -> Path:

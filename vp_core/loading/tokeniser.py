@@ -48,16 +48,18 @@ def check_words(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenize
     """VPError for a tokeniser that knows hardly any words; a note where the model has embeddings for many more."""
     rows, size = rows_of(model), len(tokenizer)
     words = len(tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys() - set(tokenizer.all_special_tokens))
-    if not words or size < _FEWEST * rows:
-        raise VPError(
-            f"The tokeniser of {name!r} is missing or incomplete, it knows {words:,} words where the model has embeddings for "
-            f"{rows:,} tokens: put its files beside the weights, {_MADE_OF}."
-        )
+    if words < _FEWEST * rows:
+        raise incomplete(name, f"it knows {words:,} words where the model has embeddings for {rows:,} tokens")
     if size < _ODD * rows and rows >= _TOY:
         return (
             f"The tokeniser knows {size:,} tokens, the model has embeddings for {rows:,}: check that it is the model's own.",
         )
     return ()
+
+
+def incomplete(name: str, why: str) -> VPError:
+    """What is said of a tokeniser that cannot be the model's."""
+    return VPError(f"The tokeniser of {name!r} is missing or incomplete ({why}): put its files beside the weights, {_MADE_OF}.")
 
 
 def check_ids(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ def places(tmp_path, folders, data):
     tok = tiny.tokenizer("bert")
     torch.manual_seed(0)
     settings = tiny.sizes("bert", 32, 56, 2) | {"vocab_size": 420}
-    model = transformers.MPNetForSequenceClassification(transformers.MPNetConfig(**settings))
-    tiny.save(tmp_path / "mpnet", model, tok)
+    model = transformers.ConvBertForSequenceClassification(transformers.ConvBertConfig(**settings))
+    tiny.save(tmp_path / "convbert", model, tok)
     tiny.write_tsv(tmp_path / "one" / "sst2" / "train.tsv", ("sentence", "label"), [("a great film", 1)])
     (tmp_path / "one" / "sst2" / "dev.tsv").write_bytes((data / "sst2" / "dev.tsv").read_bytes())
     (tmp_path / "full").mkdir()
@@ -47,7 +47,7 @@ WRONG = {
     "seed": (["finetune", "demo", "--seed=-1", *RUN], "The seed '-1' is no whole number"),
     "examples": (["finetune", "demo", "--examples", "few", *RUN], "The number of examples 'few' is no whole number"),
     "batch": (["snip", "demo", "--batch", "1.5", *RUN], "The batch '1.5' is no whole number above 0"),
-    "family": (["snip", "{here}/mpnet", *TASK, *RUN], "The model type 'mpnet' is not supported"),
+    "family": (["snip", "{here}/convbert", *TASK, *RUN], "The model type 'convbert' is not supported"),
     "one row": (["snip", "{bert}", "--task", "sst2", "--data", "{here}/one", *RUN], "train.tsv' has a single row"),
     "one row, fine-tuned": (["finetune", "{bert}", "--task", "sst2", "--data", "{here}/one", *RUN], "has a single row"),
     "no task": (["snip", "{bert}", *RUN], "Which task?"),

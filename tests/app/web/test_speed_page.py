@@ -32,7 +32,7 @@ def test_nothing_is_measured_before_the_button():
     assert not at.exception and not at.error
     assert caching.measurements().last() is None
     assert any("Nothing is measured before the button is pressed" in c.value for c in at.caption)
-    assert [n.value for n in at.number_input] == [8, 128, 7]
+    assert [n.value for n in at.main.number_input] == [8, 128, 7]
     assert not at.dataframe and not measure(at).disabled
     assert [code.value for code in at.code] == [
         'from vp_core.squeezing.folder import load_pruned; model = load_pruned("demo-squeezed")',

@@ -57,6 +57,13 @@ def study_of(tmp_path):
     return ask
 
 
+def told(study):
+    """What was noted, but for the number of rows, which is always said."""
+    counted, *others = study.notes
+    assert counted == f"Read {len(TEXTS)} rows of {study.source!r}."
+    return tuple(others)
+
+
 def dense(study):
     return study.score(Recipe(), 0).value
 
@@ -117,9 +124,9 @@ def test_columns_name_labels_that_are_only_numbered_and_labels_name_them_in_anot
     numbered, rows = ("LABEL_0", "LABEL_1", "LABEL_2"), list(zip(z, y, x, strict=True))
     study = study_of(numbered, rows, "csv", "z,y,x", MULTI)
     assert dense(study) == accuracy_score(np.stack([z, y, x], axis=1), several()) < 1
-    assert any("z, y, x, in this order" in note for note in study.notes)
+    assert any("z, y, x, in this order" in note for note in told(study))
     study = study_of(numbered, rows, "csv", "z,y,x", MULTI, labels=("x", "y", "z"))
-    assert (dense(study), study.notes) == (1.0, ())
+    assert (dense(study), told(study)) == (1.0, ())
 
 
 @pytest.mark.parametrize("write", [int, bool, lambda bit: [int(bit)], lambda bit: ["toxic"] * bit])
@@ -203,7 +210,7 @@ SCRIPTS = [("正面", "负面"), ("нет", "да"), ("👎", "👍"), ("-", "+"
 def test_names_of_every_script_are_matched(study_of, names):
     written = {"STRASSE": "Straße"}
     study = study_of(names, [written.get(names[i], names[i]) for i in said(2)])
-    assert (dense(study), study.notes) == (1.0, ())
+    assert (dense(study), told(study)) == (1.0, ())
 
 
 def test_two_names_are_never_taken_for_one(study_of):
@@ -216,13 +223,13 @@ def test_two_names_are_never_taken_for_one(study_of):
 
 def test_given_labels_win_over_names_and_guesses(study_of):
     study = study_of(("negative", "positive"), [("bad", "good")[i] for i in said(2)], labels=("bad", "good"))
-    assert (dense(study), study.notes) == (
+    assert (dense(study), told(study)) == (
         1.0, ("The model calls its outputs negative, positive; by --labels they are bad, good.",)
     )  # fmt: skip
     turned = study_of(("negative", "positive"), [("positive", "negative")[i] for i in said(2)], labels=("positive", "negative"))
-    assert dense(turned) == 1.0 and len(turned.notes) == 1
+    assert dense(turned) == 1.0 and len(told(turned)) == 1
     codes = study_of(("LABEL_0", "LABEL_1"), [("01", "02")[i] for i in said(2)], "csv", labels=("01", "02"))
-    assert (dense(codes), codes.notes) == (1.0, ())
+    assert (dense(codes), told(codes)) == (1.0, ())
     numbers = study_of(("LABEL_0", "LABEL_1"), said(2), labels=("bad", "good"))
     assert (dense(numbers), numbers.question.task.labels) == (1.0, ("bad", "good"))
     with pytest.raises(VPError, match=r"'0' in row .* none of bad, good"):
@@ -284,7 +291,7 @@ def test_a_class_that_the_file_lacks_is_told(study_of):
     for names, write in ((("no", "yes", "maybe"), ("no", "Yes").__getitem__), (NUMBERED[:3], int)):
         study = study_of(names, [write(i) for i in truth])
         assert dense(study) == np.mean(np.array(truth) == said(3)) < 1
-        (note,) = study.notes
+        (note,) = told(study)
         assert ("maybe" if names[0] == "no" else "label 2") in note and len(study.question.task.labels) == 3
     with pytest.raises(VPError, match=r"'meh' in row .* none of the model's classes .no, yes, maybe."):
         study_of(("no", "yes", "maybe"), [("no", "yes", "meh")[i] for i in said(3)])
@@ -299,9 +306,9 @@ def test_a_single_output_makes_a_regression_of_whole_numbers(study_of):
     stars[::4] = 3
     for write in (int, float):
         study = study_of(("LABEL_0",), [write(star) for star in stars])
-        assert study.question.task.regression and "single output" in study.notes[0]
+        assert study.question.task.regression and "single output" in told(study)[0]
         assert dense(study) == pytest.approx(spearmanr(stars, made(1)[2][:, 0]).statistic, abs=1e-6)
-    assert study_of(("LABEL_0",), (stars / 2).tolist()).notes == ()
+    assert told(study_of(("LABEL_0",), (stars / 2).tolist())) == ()
     for values, message in (
         (["good", 1], "'good' in row 1 .*single output"), ([True, False], "'true' in row 1"), ([1, "inf"], "'inf' in row 2"),
     ):  # fmt: skip
