@@ -263,6 +263,7 @@ def test_given_labels_that_do_not_fit(study_of):
         study_of(("a", "b", "c"), values, labels=("x", "y", "w"))
     never = study_of(("a", "b", "c"), [("x", "y", "x")[i] for i in said(3)], labels=("x", "y", "never seen"))
     assert never.question.task.labels == ("x", "y", "never seen")
+    assert any("has the label never seen" in note for note in never.notes)
 
 
 NUMBERED = tuple(f"LABEL_{i}" for i in range(12))
@@ -314,8 +315,9 @@ def test_a_single_output_makes_a_regression_of_whole_numbers(study_of):
     ):  # fmt: skip
         with pytest.raises(VPError, match=message):
             study_of(("LABEL_0",), values)
-    with pytest.raises(VPError, match=r"--labels names classes"):
-        study_of(("LABEL_0",), stars.tolist(), labels=("x",))
+    for labels in (("x",), ("1", "2", "3")):
+        with pytest.raises(VPError, match=r"--labels names classes: leave it out"):
+            study_of(("LABEL_0",), stars.tolist(), labels=labels)
     with pytest.raises(VPError, match=r"fractions.* 2 classes"):
         study_of(("no", "yes"), (stars / 2).tolist())
 
