@@ -131,6 +131,9 @@ def _squeezed(name: str) -> PreTrainedModel:
     model = load_pruned(name).float()
     check_classifier(name, model.config.model_type, type(model).__name__)
     mend(model.config)
+    for module in model.modules():  # they were made by the configuration as it stands in the file
+        if getattr(module, "chunk_size_feed_forward", 0):
+            module.chunk_size_feed_forward = 0
     return model
 
 

@@ -14,6 +14,7 @@ from vp_core.loading.config import check_dropped, mend
 from vp_core.loading.load import load_model
 from vp_core.model.families import longest_input
 from vp_core.recipes import Recipe
+from vp_core.squeezing.folder import save_pruned
 from vp_core.study import open_study
 
 
@@ -89,6 +90,14 @@ def test_tuples_and_chunks_score_as_without(folder, data):
     expected = open_study(str(folder), "sst2", data).score(Recipe(), 0.3)
     study = open_study(str(configure(folder, return_dict=False, chunk_size_feed_forward=3)), "sst2", data)
     assert study.score(Recipe(), 0.3).value == expected.value
+
+
+def test_a_squeezed_model_in_chunks_answers_as_without(studies, tmp_path):
+    one, texts = studies["bert"].loaded, tiny.sentences(5)
+    small = studies["bert"].squeezed(Recipe(), 0.3)
+    folder = configure(save_pruned(small, tmp_path / "small", one.tokenizer), chunk_size_feed_forward=2, return_dict=False)
+    found = load_model(str(folder))
+    assert torch.equal(tiny.answers(found.model, found.tokenizer, texts), tiny.answers(small, one.tokenizer, texts))
 
 
 def test_mending_leaves_eager_alone():
