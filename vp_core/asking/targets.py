@@ -180,11 +180,19 @@ def _said(words: Sequence[str], present: Sequence[str], labels: tuple[str, ...],
         places = {word: n for word, n in numbers.items() if n is not None and 0 <= n < len(labels)}
     for row, word in enumerate(words, start=1):
         if word not in places:
+            _check_spelling(word, present, source)
             raise VPError(
                 f"The label {word!r} in row {row} of {source!r} is none of {listing(labels)}: name the classes (--labels) as "
                 "the file does, in the order of the model's outputs."
             )
     return places
+
+
+def _check_spelling(word: str, present: Sequence[str], source: str) -> None:
+    """VPError if a label that fits no class differs from another by case alone: no list of names would help."""
+    alike = [other for other in present if other.casefold() == word.casefold()]
+    if len(alike) > 1:
+        raise VPError(f"{source!r} writes the same class in two ways ({listing(alike)}): write each in one.")
 
 
 def _by_model(words: Sequence[str], present: Sequence[str], outputs: Outputs, source: str) -> _Found:
@@ -201,6 +209,7 @@ def _by_model(words: Sequence[str], present: Sequence[str], outputs: Outputs, so
     if outputs.numbered:
         return _by_letter(present, outputs, source)
     row, word = next((row, word) for row, word in enumerate(words, start=1) if word not in places)
+    _check_spelling(word, present, source)
     option = f"{labels_option(present)}, or otherwise" if len(present) == len(outputs) else "--labels"
     raise VPError(
         f"The label {word!r} in row {row} of {source!r} is none of the model's classes ({listing(outputs.names)}), or could be "

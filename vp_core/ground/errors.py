@@ -10,8 +10,21 @@ class VPError(ValueError):
     """Something the user can mend.
 
     The message is one sentence that says what is wrong and what to do. The app shows it as a message, the command
-    line prints it and exits with code 2; neither shows a traceback.
+    line prints it and exits with code 2; neither shows a traceback. Names from files and configurations may stand in it, so it
+    holds nothing that a terminal would obey.
     """
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(harmless(sentence))
+
+
+def harmless(text: str) -> str:
+    """The same with a space for each character that does not print but moves or colours what does.
+
+    >>> harmless("a \x1b[31mred\\nname")
+    'a  [31mred name'
+    """
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
