@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from vp_core.asking.outputs import outputs_of
 from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import UNITS
@@ -44,7 +45,9 @@ def capabilities(model: PreTrainedModel) -> tuple[Capability, ...]:
 def check_model(loaded: LoadedModel) -> tuple[Capability, ...]:
     """`capabilities`, with a first row that says what was loaded and what was odd about it."""
     about = f"{loaded.model.config.model_type}, {loaded.layers} layers" if loaded.layers else "squeezed already"
-    return (Capability("load", True, " ".join((f"{about}.", *loaded.notes))), *capabilities(loaded.model))
+    first = Capability("load", True, " ".join((f"{about}.", *loaded.notes)))
+    outputs = _asked("outputs", _outputs, loaded.model)  # a row only where no task can be asked of them
+    return (first, *(() if outputs.can else (outputs,)), *capabilities(loaded.model))
 
 
 def check_task(study: Study) -> Capability:
@@ -60,6 +63,11 @@ def _asked(name: str, question: Callable[[PreTrainedModel], str], model: PreTrai
         return Capability(name, True, question(model))
     except VPError as error:
         return Capability(name, False, str(error))
+
+
+def _outputs(model: PreTrainedModel) -> str:
+    outputs_of(model)
+    return ""
 
 
 def _statistics(model: PreTrainedModel) -> str:

@@ -22,7 +22,7 @@ from app.cli.options import (
     write_chart,
 )
 from vp_core.curves import CurveStore, curve, point, sweep
-from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS, PRECISIONS
 from vp_core.loading.load import EMBEDDED, load_model
 from vp_core.ranking.plan import check_sparsity
@@ -52,7 +52,7 @@ def _check(options: argparse.Namespace) -> None:
     else:
         width = max(len(row.name) for row in rows)
         for row in rows:
-            print(f"{row.name:<{width}}  {'yes' if row.can else 'no':<3}  {row.why}".rstrip())
+            print(f"{row.name:<{width}}  {'yes' if row.can else 'no':<3}  {harmless(row.why)}".rstrip())
     if problem:
         raise problem
 

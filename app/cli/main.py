@@ -46,7 +46,7 @@ _TASK_HELP = f"{', '.join(TASKS)}, or a TSV, CSV, JSON, JSONL or Parquet file (w
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     try:
         if options.command == "app":
             _app(options)
@@ -67,6 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout has gone, as in `vp … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """`--labels -1,0,1` as one word, since argparse takes what begins with a hyphen for an option."""
+    found: list[str] = []
+    for word in arguments:
+        if found and found[-1] == "--labels" and word.startswith("-") and not word.startswith("--"):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _complain(sentence: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vp_core.asking.outputs import parse_labels
-from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CALIBRATION, PRECISIONS
 from vp_core.ground.store import atomic
 from vp_core.ranking.plan import check_sparsity
@@ -143,4 +143,4 @@ def main_process() -> bool:
 def say(text: str) -> None:
     """Print a sentence to stderr, once however many processes there are."""
     if main_process():
-        print(text, file=sys.stderr, flush=True)
+        print(harmless(text), file=sys.stderr, flush=True)

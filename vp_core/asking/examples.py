@@ -9,7 +9,7 @@ import numpy as np
 
 from vp_core.asking.outputs import Outputs, labels_option, listing, match, parse_labels
 from vp_core.asking.reading.tables import ExampleRow, kind_of, read_table, require_columns, stem_of
-from vp_core.asking.targets import METRICS, check_given, number_of_class, read_targets, written
+from vp_core.asking.targets import METRICS, check_given, note_missing, number_of_class, read_targets, written
 from vp_core.asking.tasks import TASKS, Task, find_task
 from vp_core.ground.errors import VPError
 from vp_core.ground.hub import require_hub
@@ -91,7 +91,8 @@ def read_examples(task: Task, split: str, folder: str | Path | None = None) -> E
     found = _find(task, Path(folder), name)
     table = read_table(found, task.text, (task.label,), task=task)
     examples = from_rows(task, table.rows, str(found))
-    return replace(examples, notes=(*examples.notes, *table.notes))
+    absent = [label for i, label in enumerate(task.labels) if split == "dev" and i not in examples.labels]
+    return replace(examples, notes=(*examples.notes, *table.notes, *note_missing(absent, str(found))))
 
 
 def _find(task: Task, folder: Path, name: str) -> Path:

@@ -43,10 +43,12 @@ def read_targets(
     With several label `columns` a value is a tuple, one of each. `labels` are the user's names for the model's outputs, in
     their order. Raises VPError for values that do not fit the model, the names or each other.
     """
+    if labels and outputs and outputs.kind == "value":
+        raise VPError("The model has a single output, a value, and --labels names classes: leave it out.")
     if outputs and labels and len(labels) != len(outputs):
         raise VPError(
-            f"--labels names {len(labels)} classes ({listing(labels)}), but the model has {len(outputs)} "
-            f"({listing(outputs.names)}): name one for each of its outputs, in their order."
+            f"--labels names {len(labels)} {'class' if len(labels) == 1 else 'classes'} ({listing(labels)}), but the model has "
+            f"{len(outputs)} ({listing(outputs.names)}): name one for each of its outputs, in their order."
         )
     if len(set(labels)) < len(labels):
         raise VPError(f"--labels names a class twice ({listing(labels)}): name each output's class once.")
@@ -59,8 +61,6 @@ def read_targets(
         return Targets(kind, found, numbers, notes)
     _check_single(values, source, columns)
     if kind == "value":
-        if labels:
-            raise VPError("The model has a single output, a value: --labels names classes, which it does not have.")
         return _values(values, source, told=outputs is not None)
     return _classes(values, source, outputs, tuple(labels))
 
@@ -161,7 +161,9 @@ def _classes(values: Sequence[Any], source: str, outputs: Outputs | None, labels
     present = sorted(set(words), key=class_order)
     found: _Found
     if labels:
-        found = labels, _said(words, present, labels, source), ()
+        places = _said(words, present, labels, source)
+        missing = [label for i, label in enumerate(labels) if i not in places.values()]
+        found = labels, places, note_missing(missing, source)
     elif outputs is None:
         found = tuple(present), {word: i for i, word in enumerate(present)}, ()
     else:
@@ -178,11 +180,19 @@ def _said(words: Sequence[str], present: Sequence[str], labels: tuple[str, ...],
         places = {word: n for word, n in numbers.items() if n is not None and 0 <= n < len(labels)}
     for row, word in enumerate(words, start=1):
         if word not in places:
+            _check_spelling(word, present, source)
             raise VPError(
                 f"The label {word!r} in row {row} of {source!r} is none of {listing(labels)}: name the classes (--labels) as "
                 "the file does, in the order of the model's outputs."
             )
     return places
+
+
+def _check_spelling(word: str, present: Sequence[str], source: str) -> None:
+    """VPError if a label that fits no class differs from another by case alone: no list of names would help."""
+    alike = [other for other in present if other.casefold() == word.casefold()]
+    if len(alike) > 1:
+        raise VPError(f"{source!r} writes the same class in two ways ({listing(alike)}): write each in one.")
 
 
 def _by_model(words: Sequence[str], present: Sequence[str], outputs: Outputs, source: str) -> _Found:
@@ -193,12 +203,13 @@ def _by_model(words: Sequence[str], present: Sequence[str], outputs: Outputs, so
     if len(places) == len(present):
         spelt = {place: word for word, place in places.items()}
         names = tuple(spelt.get(place, name) for place, name in enumerate(outputs.names))
-        return names, places, _note_missing([name for i, name in enumerate(names) if i not in spelt], source)
+        return names, places, note_missing([name for i, name in enumerate(names) if i not in spelt], source)
     if numbered:
         return _by_number({word: int(number or 0) for word, number in numbers.items()}, outputs, source)
     if outputs.numbered:
         return _by_letter(present, outputs, source)
     row, word = next((row, word) for row, word in enumerate(words, start=1) if word not in places)
+    _check_spelling(word, present, source)
     option = f"{labels_option(present)}, or otherwise" if len(present) == len(outputs) else "--labels"
     raise VPError(
         f"The label {word!r} in row {row} of {source!r} is none of the model's classes ({listing(outputs.names)}), or could be "
@@ -214,7 +225,7 @@ def _by_number(numbers: dict[str, int], outputs: Outputs, source: str) -> _Found
     if set(there) <= set(range(total)) and (0 in there or len(there) == total):
         names = tuple(str(i) for i in range(total))
         missing = [names[i] if outputs.numbered else f"{i} ({outputs.names[i]})" for i in range(total) if i not in there]
-        return names, dict(numbers), _note_missing(missing, source)
+        return names, dict(numbers), note_missing(missing, source)
     if len(there) == total:
         names = tuple(str(number) for number in there)
         note = f"The labels {listing(names)} are taken for the model's outputs {listing(outputs.names)}, in this order."
@@ -239,7 +250,8 @@ def _by_letter(present: Sequence[str], outputs: Outputs, source: str) -> _Found:
     return tuple(present), {word: i for i, word in enumerate(present)}, (note,)
 
 
-def _note_missing(missing: Sequence[str], source: str) -> tuple[str, ...]:
+def note_missing(missing: Sequence[str], source: str) -> tuple[str, ...]:
+    """A note on the classes that no text has, if there are any."""
     if not missing:
         return ()
     return (f"No text of {source!r} has the label {listing(missing)}, which the model knows: it is scored on the others.",)

@@ -68,22 +68,31 @@ def check_weights(name: str, model: PreTrainedModel, info: Mapping[str, Any]) ->
     for key, in_file, in_model in sorted(info.get("mismatched_keys", ())):
         raise _other_size(name, key, tuple(in_file), tuple(in_model))
     if missing:
+        head = any(not _is_inside(model, key) for key in missing)
         raise VPError(
-            f"The checkpoint {name!r} lacks {len(missing)} of the model's weights (such as {missing[0]}): choose one that was "
-            "fine-tuned for sequence classification."
+            f"The checkpoint {name!r} lacks {len(missing)} of the model's weights (such as {missing[0]}): "
+            + (
+                "choose one that was fine-tuned for sequence classification."
+                if head
+                else "take the config.json that belongs to it."
+            )
         )
     left = [key for key in unexpected if not _HARMLESS.search(key)]
     inside = [key for key in left if _is_inside(model, key)]
     if inside:
         adapter = any("lora_" in key or "adapter" in key for key in inside)
         raise VPError(
-            f"{len(inside)} weights inside the checkpoint {name!r} would not be used (such as {inside[0]}), so that its "
+            f"{_several(inside)} inside the checkpoint {name!r} would not be used (such as {inside[0]}), so that its "
             "answers would be others: "
             + ("merge the adapter into the model and save it again." if adapter else "take the config.json that belongs to it.")
         )
     if left:
-        return (f"The checkpoint has {len(left)} weights that the model does not use (such as {left[0]}).",)
+        return (f"The checkpoint has {_several(left).lower()} that the model does not use (such as {left[0]}).",)
     return ()
+
+
+def _several(keys: Sequence[str]) -> str:
+    return "One weight" if len(keys) == 1 else f"{len(keys)} weights"
 
 
 def check_finite(model: PreTrainedModel, name: str) -> None:

@@ -24,9 +24,10 @@ def check_config(name: str, raw: Mapping[str, Any]) -> None:
     if not raw.get("model_type"):
         raise VPError(f"The config.json of {name!r} has no model_type: add it, {_likely_type(raw)}.")
     if method := raw.get("quantization_config"):
-        kind = method.get("quant_method", "quantised") if isinstance(method, Mapping) else "quantised"
+        kind = method.get("quant_method") if isinstance(method, Mapping) else None
+        how = f" ({kind})" if kind else ""
         raise VPError(
-            f"The weights of {name!r} are quantised ({kind}): give the model it was made from, in float32 or half precision, "
+            f"The weights of {name!r} are quantised{how}: give the model it was made from, in float32 or half precision, "
             "or dequantise it (model.dequantize()) and save it again."
         )
     if raw.get("auto_map"):

@@ -131,6 +131,9 @@ def _squeezed(name: str) -> PreTrainedModel:
     model = load_pruned(name).float()
     check_classifier(name, model.config.model_type, type(model).__name__)
     mend(model.config)
+    for module in model.modules():  # they were made by the configuration as it stands in the file
+        if getattr(module, "chunk_size_feed_forward", 0):
+            module.chunk_size_feed_forward = 0
     return model
 
 
@@ -143,14 +146,15 @@ def _dense(name: str, folder: Path, is_folder: bool) -> tuple[PreTrainedModel, t
     check_numbers(name, weights)
     if weights:  # none are in the folder of an id whose weights transformers finds elsewhere
         check_sizes(name, raw, weights.values())
+    check_classifier(name, str(raw["model_type"]))
     options = {"local_files_only": is_folder, "trust_remote_code": False}
-    config = AutoConfig.from_pretrained(name, **options)
-    check_classifier(name, config.model_type)
-    check_dropped(name, raw, config)
-    mend(config)
-    if weights:
-        with torch.device("meta"):
-            check_amount(name, AutoModelForSequenceClassification.from_config(config), weights)
+    with as_one_sentence(name, is_folder, of_config=True):
+        config = AutoConfig.from_pretrained(name, **options)
+        check_dropped(name, raw, config)
+        mend(config)
+        if weights:
+            with torch.device("meta"):
+                check_amount(name, AutoModelForSequenceClassification.from_config(config), weights)
     model, info = AutoModelForSequenceClassification.from_pretrained(
         name,
         config=config,

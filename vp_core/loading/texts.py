@@ -67,6 +67,8 @@ def check_texts(
     check_numbers(model, tokenizer, data)
     check_segments(model, data)
     notes = check_known(tokenizer, texts, data)
+    if empty := sum(not all(part.strip() for part in parts) for parts in texts):
+        notes += (f"{empty} of {len(data)} texts {'are empty' if len(texts[0]) == 1 else 'have an empty part'}.",)
     if data.truncated:
         notes += (f"{data.truncated} of {len(data)} texts were longer than {data.max_length} tokens and lost their end.",)
     if family_of(model.config.model_type).reads_last and (odd := ends_in_padding(data)):

@@ -20,7 +20,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.ground.bounded import check_sizes, read_header, read_json
+from vp_core.ground.bounded import check_file, check_sizes, read_header, read_json
 from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.hub import quiet_transformers
 from vp_core.ground.store import load_tensors, save_tensors, write_failure
@@ -93,7 +93,8 @@ def load_pruned(folder: str | Path) -> PreTrainedModel:
         raise VPError(f"The folder {str(folder)!r} has no {ABOUT}: give a folder written by save_pruned or `vp prune`.")
     facts = _read_facts(folder)
     model_class = _model_class(folder, facts)
-    if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != facts["sha256"]:
+    check_file(folder / WEIGHTS)
+    if _sha256(folder / WEIGHTS) != facts["sha256"]:
         raise VPError(f"The weights in {str(folder / WEIGHTS)!r} are not those that were saved: prune and save again.")
     check_sizes(str(folder), read_json(folder / "config.json"), read_header(folder / WEIGHTS).values())
     tensors, _ = load_tensors(folder / WEIGHTS, kind="squeezed model")

@@ -1,8 +1,10 @@
 """`vp check`: a row a capability, what is odd is told, what cannot be loaded is told in its row and ends with 2."""
 
 import json
+import shutil
 
 import pytest
+from breaking import configure
 
 from app.cli.main import main
 
@@ -23,6 +25,12 @@ def test_a_model_with_its_task(capsys, folders, data):
     assert rows["load"] == ["yes", "albert, 1 layers."]
     assert rows["best"][0] == "no" and "runs the same layer several times" in rows["best"][1]
     assert rows["task"] == ["yes", "sst2: classes negative, positive, accuracy on 210 texts."]
+
+
+def test_outputs_that_no_task_asks_for_have_a_row(capsys, folders, tmp_path):
+    folder = configure(shutil.copytree(folders["bert"], tmp_path / "model"), problem_type="regression")
+    code, out, _ = asked(capsys, folder)
+    assert code == 0 and "predicts 2 values at once" in out.splitlines()[1] and out.splitlines()[1].startswith("outputs")
 
 
 def test_as_json(capsys, folders):

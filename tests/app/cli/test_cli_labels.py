@@ -47,6 +47,20 @@ def test_several_labels_are_scored_drawn_and_trained(capsys, tmp_path, several):
     assert (small["value"], small["micro_f1"]) == (squeezed["value"], squeezed["micro_f1"])
 
 
+def test_names_that_a_terminal_would_obey_are_shown_without(capsys, tmp_path):
+    model, tok = tiny.make("bert", ("\x1b[31mlow", "high"))
+    folder = tiny.save(tmp_path / "model", model, tok)
+    task = [str(folder), "--task", str(tmp_path / "own.tsv"), "--text", "text"]
+    for labels, code in ((("\x1b[32mno", "yes"), 2), (("\x1b[31mlow", "high"), 0)):
+        tiny.write_tsv(tmp_path / "own.tsv", ("text", "label"), zip(TEXTS, labels * 20, strict=True))
+        assert main(["check", *task]) == code
+        shown = capsys.readouterr()
+        assert "[31mlow" in shown.out and "\x1b" not in shown.out + shown.err
+    assert main(["eval", *task, "--sparsity", "0", "--labels", "high,\x1b[31mlow"]) == 0
+    shown = capsys.readouterr()
+    assert "by --labels they are high" in shown.err and "\x1b" not in shown.out + shown.err
+
+
 def test_labels_name_the_outputs_and_what_refuses_names_them(capsys, tmp_path):
     model, tok = tiny.make("bert", ("LABEL_0", "LABEL_1"))
     folder = tiny.save(tmp_path / "model", model, tok)
@@ -58,3 +72,4 @@ def test_labels_name_the_outputs_and_what_refuses_names_them(capsys, tmp_path):
     assert "(--labels 1,-1 or --labels=-1,1)" in told
     assert printed(capsys, "eval", *task, "--sparsity", "0", "--labels", "1,-1")["value"] == 1.0
     assert printed(capsys, "eval", *task, "--sparsity", "0", "--labels=-1,1")["value"] == 0.0
+    assert printed(capsys, "eval", *task, "--sparsity", "0", "--labels", "-1,1")["value"] == 0.0

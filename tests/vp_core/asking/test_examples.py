@@ -46,7 +46,8 @@ def test_glues_own_layouts(tmp_path):
     found = read_examples(TASKS["cola"], "dev", tmp_path)
     assert (found.texts, found.labels.tolist()) == ([("They fell.",), ("Them fell.",)], [1, 0])
     put(tmp_path, "mnli/dev_matched.tsv", "sentence1\tsentence2\tgold_label\na\tb\tneutral\nc\td\tcontradiction\n")
-    assert read_examples(TASKS["mnli"], "dev", tmp_path).labels.tolist() == [1, 2]
+    found = read_examples(TASKS["mnli"], "dev", tmp_path)
+    assert found.labels.tolist() == [1, 2] and "has the label entailment" in found.notes[0]
     put(tmp_path, "stsb/dev.tsv", "sentence1\tsentence2\tscore\na\tb\t2.5\nc\td\t5\n")
     assert read_examples(TASKS["stsb"], "dev", tmp_path / "stsb").labels.tolist() == [2.5, 5.0]  # the task's own folder
 

@@ -217,7 +217,7 @@ def test_two_names_are_never_taken_for_one(study_of):
     names = ["1-2", "12"]
     with pytest.raises(VPError, match=r"none of the model's classes .*\(--labels 12,1-2, or otherwise\)"):
         study_of(("3 4", "1/2"), [names[i] for i in said(2)])
-    with pytest.raises(VPError, match=r"'Good' in row"):
+    with pytest.raises(VPError, match=r"same class in two ways \(Good, good\)"):
         study_of(("good", "bad"), [("good", "Good", "bad")[i] for i in said(3)])
 
 
@@ -261,8 +261,13 @@ def test_given_labels_that_do_not_fit(study_of):
         study_of(("a", "b", "c"), values, labels=("x", "y", "x"))
     with pytest.raises(VPError, match=r"'z' in row .* none of x, y, w"):
         study_of(("a", "b", "c"), values, labels=("x", "y", "w"))
+    values[:4] = ["x", "X", "y", "z"]
+    for names, labels in ((("a", "b", "c"), ("x", "y", "z")), (("x", "y", "z"), ())):
+        with pytest.raises(VPError, match=r"same class in two ways \(X, x\): write each in one"):
+            study_of(names, values, labels=labels)
     never = study_of(("a", "b", "c"), [("x", "y", "x")[i] for i in said(3)], labels=("x", "y", "never seen"))
     assert never.question.task.labels == ("x", "y", "never seen")
+    assert any("has the label never seen" in note for note in never.notes)
 
 
 NUMBERED = tuple(f"LABEL_{i}" for i in range(12))
@@ -314,8 +319,9 @@ def test_a_single_output_makes_a_regression_of_whole_numbers(study_of):
     ):  # fmt: skip
         with pytest.raises(VPError, match=message):
             study_of(("LABEL_0",), values)
-    with pytest.raises(VPError, match=r"--labels names classes"):
-        study_of(("LABEL_0",), stars.tolist(), labels=("x",))
+    for labels in (("x",), ("1", "2", "3")):
+        with pytest.raises(VPError, match=r"--labels names classes: leave it out"):
+            study_of(("LABEL_0",), stars.tolist(), labels=labels)
     with pytest.raises(VPError, match=r"fractions.* 2 classes"):
         study_of(("no", "yes"), (stars / 2).tolist())
 

@@ -199,7 +199,7 @@ def test_a_text_without_words(folders, tmp_path, family):
 
 def test_config_of_no_known_kind(broken):
     (broken / "config.json").write_text(json.dumps({"model_type": "flying-circus"}))
-    refused(broken, "could not be loaded")
+    refused(broken, "model type 'flying-circus' is not supported: use a text classifier of one of")
     (broken / "config.json").write_text("{ half a file")
     refused(broken, "could not be loaded")
 

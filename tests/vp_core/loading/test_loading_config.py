@@ -14,6 +14,7 @@ from vp_core.loading.config import check_dropped, mend
 from vp_core.loading.load import load_model
 from vp_core.model.families import longest_input
 from vp_core.recipes import Recipe
+from vp_core.squeezing.folder import save_pruned
 from vp_core.study import open_study
 
 
@@ -31,6 +32,14 @@ REFUSED = {
     "AWQ": ({"quantization_config": {"quant_method": "awq"}}, r"quantised \(awq\)"),
     "compressed": ({"quantization_config": {"quant_method": "compressed-tensors"}}, r"quantised \(compressed-tensors\)"),
     "fp8, which loads": ({"quantization_config": {"quant_method": "fp8"}}, r"quantised \(fp8\)"),
+    "quantised, nobody says how": ({"quantization_config": {"load_in_4bit": True}}, "are quantised: give the model"),
+    "a type nobody knows": ({"model_type": "mine"}, "model type 'mine' is not supported: use a text classifier of one of"),
+    "a type that is no word": ({"model_type": 3}, "model type '3' is not supported: use"),
+    "no such function": ({"hidden_act": "foo"}, r"config\.json of .* cannot be used \(no 'foo'\): take the config"),
+    "heads that do not divide": ({"num_attention_heads": 5}, r"cannot be used \(.*\): take the config\.json that belongs"),
+    "a size in letters": ({"num_hidden_layers": "two"}, r"cannot be used \(.*num_hidden_layers.*\): take the config\.json"),
+    "no size": ({"hidden_size": -4}, r"cannot be used \(.*negative.*\): take the config\.json"),
+    "more layers": ({"num_hidden_layers": 4}, r"lacks 16 of.*layer\.3\..*: take the config\.json that belongs"),
     "no type": ({"model_type": None}, r'no model_type: add it, "model_type": "bert"'),
     "no type nor class": ({"model_type": None, "architectures": None}, 'no model_type: add it, such as "model_type": "bert"'),
     "remote code": ({"auto_map": {"AutoModelForSequenceClassification": "code.Model"}}, "code of its own"),
@@ -81,6 +90,14 @@ def test_tuples_and_chunks_score_as_without(folder, data):
     expected = open_study(str(folder), "sst2", data).score(Recipe(), 0.3)
     study = open_study(str(configure(folder, return_dict=False, chunk_size_feed_forward=3)), "sst2", data)
     assert study.score(Recipe(), 0.3).value == expected.value
+
+
+def test_a_squeezed_model_in_chunks_answers_as_without(studies, tmp_path):
+    one, texts = studies["bert"].loaded, tiny.sentences(5)
+    small = studies["bert"].squeezed(Recipe(), 0.3)
+    folder = configure(save_pruned(small, tmp_path / "small", one.tokenizer), chunk_size_feed_forward=2, return_dict=False)
+    found = load_model(str(folder))
+    assert torch.equal(tiny.answers(found.model, found.tokenizer, texts), tiny.answers(small, one.tokenizer, texts))
 
 
 def test_mending_leaves_eager_alone():

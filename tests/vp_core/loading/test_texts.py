@@ -44,6 +44,18 @@ def test_bytes_spell_every_word(family):
     assert check_known(tok, *pairs(tok, [("全然 xyzzy <|endoftext|>",)])) == ()
 
 
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        ([("film",), (" ",), ("",)], "2 of 3 texts are empty."),
+        ([("film", ""), ("a", "plot")], "1 of 2 texts have an empty part."),
+    ],
+)
+def test_empty_texts_are_told(loaded, texts, says):
+    one = loaded["bert"]
+    assert check_texts(one.model, one.tokenizer, *pairs(one.tokenizer, texts)) == (says,)
+
+
 def test_no_words_at_all():
     tok = tiny.tokenizer("bert")
     assert check_known(tok, *pairs(tok, [("",), (" ",)])) == ()

@@ -44,6 +44,13 @@ def test_no_tokeniser_beside_a_squeezed_model(studies, tmp_path, gone):
     refused(folder, "tokeniser of .* is missing or incomplete .*put its files beside the weights")
 
 
+@pytest.mark.parametrize("content", ["{}", "{", "[1]"])
+def test_a_broken_tokeniser_is_not_called_a_broken_model(copy, content):
+    folder = copy()
+    (folder / FILES[0]).write_text(content)
+    refused(folder, r"tokeniser of .* is missing or incomplete \(.*\): put its files beside the weights, tokenizer\.json")
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert", "gpt2"])
 def test_a_tokeniser_from_its_older_files(copy, family):
     """Without tokenizer.json, from vocab.txt or vocab.json and merges.txt: the same tokens as the library makes of those."""

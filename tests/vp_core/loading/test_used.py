@@ -48,7 +48,7 @@ INSIDE = {
 @pytest.mark.parametrize("case", INSIDE)
 def test_weights_inside_the_model(folder, case):
     (key, shape), *_ = INSIDE[case].items()
-    text = refused(reweigh(folder, lambda w: w.update({key: torch.ones(shape)})), "1 weights inside the checkpoint")
+    text = refused(reweigh(folder, lambda w: w.update({key: torch.ones(shape)})), "One weight inside the checkpoint")
     assert key in text and "config.json that belongs to it" in text
 
 

@@ -196,7 +196,14 @@ def grown(folder):
 
 BROKEN = {
     "weights cut short": (cut_weights, "not those that were saved"),
-    "no weights": (lambda folder: (folder / "pruned.safetensors").unlink(), "not those that were saved"),
+    "no weights": (
+        lambda folder: (folder / "pruned.safetensors").unlink(),
+        r"pruned\.safetensors' cannot be read \(No such file",
+    ),
+    "a Git-LFS pointer": (
+        lambda folder: (folder / "pruned.safetensors").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n"),
+        "is a Git-LFS pointer.*git lfs pull",
+    ),
     "a weight too few": (weights(lambda t: t.pop("classifier.weight")), "classifier.weight.*missing"),
     "a weight of another size": (
         weights(lambda t: t.update({"classifier.bias": torch.zeros(5)})),
