@@ -44,7 +44,11 @@ def capabilities(model: PreTrainedModel) -> tuple[Capability, ...]:
 
 def check_model(loaded: LoadedModel) -> tuple[Capability, ...]:
     """`capabilities`, with a first row that says what was loaded and what was odd about it."""
-    about = f"{loaded.model.config.model_type}, {loaded.layers} layers" if loaded.layers else "squeezed already"
+    about = (
+        f"{loaded.model.config.model_type}, {loaded.layers} layer{'s' * (loaded.layers != 1)}"
+        if loaded.layers
+        else "squeezed already"
+    )
     first = Capability("load", True, " ".join((f"{about}.", *loaded.notes)))
     outputs = _asked("outputs", _outputs, loaded.model)  # a row only where no task can be asked of them
     return (first, *(() if outputs.can else (outputs,)), *capabilities(loaded.model))

@@ -114,6 +114,8 @@ def _tokeniser(name: str, is_folder: bool) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(name, local_files_only=is_folder, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers share no base class
+        if not is_folder:
+            raise
         reason = one_line(error)
         if "backend tokenizer" in reason:  # what follows is a list of what could be converted, were it there
             raise incomplete(name, "there is nothing to make it from") from error

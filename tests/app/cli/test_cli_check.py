@@ -22,7 +22,7 @@ def test_a_model_with_its_task(capsys, folders, data):
     assert list(rows) == [
         "load", "statistics", "rows", "units", "best", "squeeze", "save", "transformers", "ONNX", "int8", "training", "task",
     ]  # fmt: skip
-    assert rows["load"] == ["yes", "albert, 1 layers."]
+    assert rows["load"] == ["yes", "albert, 1 layer."]
     assert rows["best"][0] == "no" and "runs the same layer several times" in rows["best"][1]
     assert rows["task"] == ["yes", "sst2: classes negative, positive, accuracy on 210 texts."]
 
