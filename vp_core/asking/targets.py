@@ -176,6 +176,12 @@ def _said(words: Sequence[str], present: Sequence[str], labels: tuple[str, ...],
     numbers = {word: whole_number(word) for word in present}
     if all(whole_number(label) is None for label in labels) and None not in numbers.values():
         places = {word: n for word, n in numbers.items() if n is not None and 0 <= n < len(labels)}
+        if len(places) == len(present) < len(labels) and 0 not in places.values():
+            from_0, from_1 = (labels_option([str(first + i) for i in range(len(labels))]) for first in (0, 1))
+            raise VPError(
+                f"{source!r} has the labels {listing(present)} for some of {listing(labels)}, counted from 0 or from 1: name "
+                f"the outputs by the file's numbers, in their order ({from_0} or {from_1})."
+            )
     for row, word in enumerate(words, start=1):
         if word not in places:
             raise VPError(

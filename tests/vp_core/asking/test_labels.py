@@ -265,6 +265,17 @@ def test_given_labels_that_do_not_fit(study_of):
     assert never.question.task.labels == ("x", "y", "never seen")
 
 
+def test_numbers_of_some_given_labels_are_not_guessed(study_of):
+    """1 and 2 of three: the second and third from 0, the first and second from 1."""
+    truth = [1 + i % 2 for i in said(3)]
+    with pytest.raises(VPError, match=r"counted from 0 or from 1: .*\(--labels 0,1,2 or --labels 1,2,3\)"):
+        study_of(NUMBERED[:3], truth, labels=("bad", "fair", "good"))
+    for labels, first in ((("0", "1", "2"), 0), (("1", "2", "3"), 1)):
+        assert dense(study_of(NUMBERED[:3], truth, labels=labels)) == np.mean(np.array(truth) - first == said(3))
+    from_0 = [i % 2 for i in said(3)]
+    assert dense(study_of(NUMBERED[:3], from_0, labels=("bad", "fair", "good"))) == np.mean(np.array(from_0) == said(3))
+
+
 NUMBERED = tuple(f"LABEL_{i}" for i in range(12))
 
 
