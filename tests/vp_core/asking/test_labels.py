@@ -125,6 +125,8 @@ def test_columns_name_labels_that_are_only_numbered_and_labels_name_them_in_anot
     study = study_of(numbered, rows, "csv", "z,y,x", MULTI)
     assert dense(study) == accuracy_score(np.stack([z, y, x], axis=1), several()) < 1
     assert any("z, y, x, in this order" in note for note in told(study))
+    other = make_study(study.loaded, (alone := open_examples(study.source, "dev", None, ("text",), "z,y,x")), alone)
+    assert dense(other) == dense(study) and other.notes[-1] == study.notes[-1]  # also where they were read without the model
     study = study_of(numbered, rows, "csv", "z,y,x", MULTI, labels=("x", "y", "z"))
     assert (dense(study), told(study)) == (1.0, ())
 
