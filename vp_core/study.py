@@ -217,9 +217,8 @@ def open_study(
     loaded = load_model(model)
     if max_length is not None:
         check_length(max_length, loaded.max_length, loaded.name)
-    outputs = outputs_of(loaded.model)
-    evaluation = open_examples(task, "dev", data, text, label, labels, separator, outputs)
-    training = open_examples(task, "train", data, text, label, labels, separator, outputs)
+    read_as = data, text, label, labels, separator, outputs_of(loaded.model)
+    evaluation, training = (open_examples(task, split, *read_as) for split in ("dev", "train"))
     if max_length is not None:
         evaluation = replace(evaluation, task=replace(evaluation.task, max_length=max_length))
     asked = evaluation if sentences is None else evaluation.sample(sentences)
