@@ -72,17 +72,17 @@ def written(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def check_given(values: Sequence[Any], source: str, names: Sequence[str] = ()) -> None:
-    """VPError if a label is missing: empty, null or nan, unless a class is called so."""
+def check_given(values: Sequence[Any], source: str, names: Sequence[str] = (), lists: bool = False) -> None:
+    """VPError if a label is missing: empty, null or nan, unless a class is called so. Where `lists` are asked for, none of
+    the labels is a list too, so that such texts are not left out."""
     absent = [i for i, value in enumerate(values, start=1) if _missing(value, names)]
     if not absent:
         return
     rows = f"row {absent[0]}" if len(absent) == 1 else f"rows {listing(absent)}"
     what = "The label" if len(absent) == 1 else f"{len(absent):,} labels"
     verb = "is" if len(absent) == 1 else "are"
-    raise VPError(
-        f"{what} of {source!r} in {rows} {verb} missing (empty, null or nan): fill in what is missing, or leave such rows out."
-    )
+    mend = "write [] where a text has none of the labels" if lists else "fill in what is missing, or leave such rows out"
+    raise VPError(f"{what} of {source!r} in {rows} {verb} missing (empty, null or nan): {mend}.")
 
 
 def _missing(value: Any, names: Sequence[str]) -> bool:

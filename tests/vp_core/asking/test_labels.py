@@ -163,6 +163,17 @@ def test_several_labels_that_are_refused(study_of, case):
     assert "\n" not in str(caught.value)
 
 
+def test_an_empty_cell_says_how_no_label_is_written(study_of):
+    """Not to leave such rows out, which would score the model on texts with labels only."""
+    ending, _, write = FORMS["bars"]
+    cells = [write(row) for row in several()]
+    assert "[]" in cells  # which `test_several_labels_in_every_form` reads as no label
+    with pytest.raises(VPError, match=r"missing \(empty, null or nan\): write \[\] where a text has none of the labels\.$"):
+        study_of(("x", "y", "z"), [cell if cell != "[]" else "" for cell in cells], ending, kind=MULTI)
+    with pytest.raises(VPError, match=r"in row 3 is missing .*leave such rows out"):
+        study_of(("x", "y", "z"), [("1", "", "0") if i == 2 else ("1", "0", "1") for i in range(80)], "csv", "x,y,z", MULTI)
+
+
 def test_a_column_with_a_comma_in_its_name(study_of):
     assert dense(study_of(("x", "y"), [("x", "y")[i] for i in said(2)], "csv", '"kind, or mood"')) == 1.0
 
