@@ -112,6 +112,6 @@ def check_order(model: PreTrainedModel, question: Question) -> None:
         labels = question.task.labels
         raise VPError(
             f"Model and data do not both name their labels, and the outputs fit the order {', '.join(labels[i] for i in best)} "
-            f"better than the data's {', '.join(labels)}: set id2label in the model's config.json, or say what its outputs "
-            f"mean, in their order ({labels_option([labels[i] for i in best])} or {labels_option(labels)})."
+            f"better than the data's {', '.join(labels)}: say what the outputs mean, in their order "
+            f"({labels_option([labels[i] for i in best])} or {labels_option(labels)})."
         )
