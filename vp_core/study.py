@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import Encoded, check_length, encode, make_batches
 from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
-from vp_core.asking.labels import check_order, label_order, order_as_said
+from vp_core.asking.labels import check_order, order_of
 from vp_core.asking.outputs import outputs_of
 from vp_core.carry_out import Stage
 from vp_core.ground.errors import VPError
@@ -217,9 +217,8 @@ def open_study(
     loaded = load_model(model)
     if max_length is not None:
         check_length(max_length, loaded.max_length, loaded.name)
-    outputs = outputs_of(loaded.model)
-    evaluation = open_examples(task, "dev", data, text, label, labels, separator, outputs)
-    training = open_examples(task, "train", data, text, label, labels, separator, outputs)
+    read_as = data, text, label, labels, separator, outputs_of(loaded.model)
+    evaluation, training = (open_examples(task, split, *read_as) for split in ("dev", "train"))
     if max_length is not None:
         evaluation = replace(evaluation, task=replace(evaluation.task, max_length=max_length))
     asked = evaluation if sentences is None else evaluation.sample(sentences)
@@ -236,13 +235,13 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples,
     max_length = min(task.max_length, loaded.max_length)
     encoded = encode(loaded.tokenizer, evaluation.texts, max_length)
     notes = (*notes, *check_texts(loaded.model, loaded.tokenizer, evaluation.texts, encoded))
-    order, conflict = _order(loaded, evaluation)
+    order, of_labels = order_of(loaded.model, evaluation)
     question = Question(encoded, evaluation.labels, task, order or tuple(range(len(task.labels))))
     if order is None:
         check_order(loaded.model, question)
     measured = encode(loaded.tokenizer, calibration.texts, max_length)
     check_numbers(loaded.model, loaded.tokenizer, measured)
-    notes = (*loaded.notes, *dict.fromkeys((*evaluation.notes, *calibration.notes)), *conflict, *notes)
+    notes = (*loaded.notes, *dict.fromkeys((*evaluation.notes, *calibration.notes)), *of_labels, *notes)
     return Study(
         loaded=loaded,
         question=question,
@@ -252,10 +251,3 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples,
         source=evaluation.source,
         notes=notes,
     )
-
-
-def _order(loaded: LoadedModel, evaluation: Examples) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
-    """(which class each output means, None where nothing names it; what to note of it)."""
-    if evaluation.order is None:
-        return label_order(loaded.model, evaluation.task), ()
-    return order_as_said(loaded.model, evaluation)

@@ -1,13 +1,19 @@
 """How every page begins: the visitor's choices, a title, what is wrong with the address, and the study."""
 
+import re
+import shlex
+
 import streamlit as st
 
 from app.web import caching, components
-from app.web.settings import Settings
+from app.web.settings import FIELDS, Settings
 from app.web.sidebar import sidebar
 from app.web.visitor import visitor
 from vp_core.ground.errors import VPError
 from vp_core.study import Study
+
+_OPTION = re.compile(r"--(task|data|text|label|labels|separator|max-length)\b(?!-)(?:[= ](?=')((?:'[^']*'|\"'\")+))?=?")
+"""An option of the command line, with its value where a shell would need quotes around it."""
 
 
 def open_page(title: str) -> tuple[Study, Settings]:
@@ -20,12 +26,27 @@ def open_page(title: str) -> tuple[Study, Settings]:
     try:
         study = caching.study_of(settings)
     except VPError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(in_app(str(error)), icon=":material/error:")
         st.stop()
     st.caption(f"{describe(study)}  \n{can_be_done(study)}", help=why_not(study) or None)
     for note in study.notes:
-        st.info(note, icon=":material/info:")
+        st.info(in_app(note), icon=":material/info:")
     return study, settings
+
+
+def in_app(sentence: str) -> str:
+    """A sentence that names options of `vp`, with the fields of the sidebar instead and values as they are typed there.
+
+    >>> in_app("Name them (--labels 'bad,very good' or --labels=-1,1), or --max-length.")
+    'Name them (“Labels” bad,very good or “Labels” -1,1), or “Longest text”.'
+    """
+
+    def field(found: re.Match[str]) -> str:
+        label = FIELDS[found[1].replace("-", "_")].label.partition(",")[0]
+        value = shlex.split(found[2])[0] if found[2] else ""
+        return f"“{label}” {value}" if value or found[0].endswith("=") else f"“{label}”"
+
+    return _OPTION.sub(field, sentence)
 
 
 def can_be_done(study: Study) -> str:

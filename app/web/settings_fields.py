@@ -149,7 +149,7 @@ class OpenWhole(Setting[int | None]):
     def parse(self, name: str, text: str) -> int | None:
         if not text or (text.isdecimal() and int(text) >= self.least):
             return int(text) if text else None
-        raise VPError(f"The {name} {text!r} is no whole number above {self.least - 1}: leave it empty.")
+        raise VPError(f"The {name} {text!r} is no whole number above {self.least - 1}: use one, or leave it empty.")
 
     def format(self, value: int | None) -> str:
         return "" if value is None else str(value)

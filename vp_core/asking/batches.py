@@ -56,7 +56,7 @@ class Batch:
 def check_length(max_length: int, longest: int, name: str) -> None:
     """VPError for a number of tokens to cut texts to that is below 4 or more than a model takes."""
     if not 4 <= max_length <= longest:
-        raise VPError(f"Texts cannot be cut to {max_length} tokens: {name!r} takes from 4 to {longest} (--max-length).")
+        raise VPError(f"Texts cannot be cut to {max_length} tokens: for {name!r} choose from 4 to {longest} (--max-length).")
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]], max_length: int) -> Encoded:

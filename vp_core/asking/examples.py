@@ -124,7 +124,8 @@ def read_file(
     path, source, columns = Path(path), str(path), parse_labels(label) or (label,)
     table = read_table(path, text, columns, separator)
     _check_rows(table.rows, source)
-    values = _label_values(table.rows, text, columns, source, (*labels, *(outputs.names if outputs else ())))
+    lists = outputs is not None and outputs.kind == "labels" and len(columns) == 1
+    values = _label_values(table.rows, text, columns, source, (*labels, *(outputs.names if outputs else ())), lists)
     found = read_targets(values, source, outputs, labels, columns)
     task = Task(stem_of(path), tuple(text), label, found.labels, METRICS[found.kind], multi_label=found.kind == "labels")
     order = tuple(range(len(found.labels))) if labels else None
@@ -164,12 +165,13 @@ def _checked(examples: Examples) -> Examples:
 
 
 def _label_values(
-    rows: Sequence[ExampleRow], text: Sequence[str], columns: Sequence[str], source: str, names: Sequence[str] = ()
-) -> list[Any]:
+    rows: Sequence[ExampleRow], text: Sequence[str], columns: Sequence[str], source: str, names: Sequence[str] = (),
+    lists: bool = False,
+) -> list[Any]:  # fmt: skip
     """The label of each row as it was read, a tuple for several columns; VPError for what is missing (and none of `names`)."""
     require_columns(rows, text, source)
     if all(column in row for row in rows for column in columns):  # there, but empty: another sentence than for no column
-        check_given([tuple(row[column] for column in columns) for row in rows], source, names)
+        check_given([tuple(row[column] for column in columns) for row in rows], source, names, lists)
     require_columns(rows, columns, source)
     return [row[columns[0]] if len(columns) == 1 else tuple(row[column] for column in columns) for row in rows]
 

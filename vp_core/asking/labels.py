@@ -15,6 +15,19 @@ _ORDER_SAMPLE = 256
 _ORDER_MARGIN = 0.1
 
 
+def order_of(model: PreTrainedModel, examples: Examples) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
+    """(the class that each output means, None where `check_order` has to look; what to note of it).
+
+    As the user says, or as `label_order` finds; raises VPError as it does.
+    """
+    if examples.order is not None:
+        return order_as_said(model, examples)
+    task, order = examples.task, label_order(model, examples.task)
+    if not task.multi_label or not outputs_of(model).numbered or all(class_number(label) is not None for label in task.labels):
+        return order, ()
+    return order, (f"The model only numbers its labels: they are taken for {listing(task.labels)}, in this order.",)
+
+
 def label_order(model: PreTrainedModel, task: Task) -> tuple[int, ...] | None:
     """For each output of the model, the task's class number it stands for; None if model or data only number them.
 
@@ -99,6 +112,6 @@ def check_order(model: PreTrainedModel, question: Question) -> None:
         labels = question.task.labels
         raise VPError(
             f"Model and data do not both name their labels, and the outputs fit the order {', '.join(labels[i] for i in best)} "
-            f"better than the data's {', '.join(labels)}: set id2label in the model's config.json, or say what its outputs "
-            f"mean, in their order ({labels_option([labels[i] for i in best])} or {labels_option(labels)})."
+            f"better than the data's {', '.join(labels)}: say what the outputs mean, in their order "
+            f"({labels_option([labels[i] for i in best])} or {labels_option(labels)})."
         )

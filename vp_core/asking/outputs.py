@@ -125,8 +125,10 @@ def _folded(word: str) -> str:
 
 
 def _plain(word: str) -> str:
-    """Letters, marks (in many scripts a vowel is one) and digits; signs stay where they make a number: 1-2 is not 12."""
-    kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in _folded(word))
+    """Letters, marks (in many scripts a vowel is one) and digits; signs stay where they make a number (1-2 is not 12) or
+    another name (C++, C#, A-)."""
+    folded = _folded(word)
+    kept = "".join(c if unicodedata.category(c)[0] in "LMN" or c in "+#" else " " for c in folded) + "-" * folded.endswith("-")
     return re.sub(r"(?<=\d) +(?=\d)", "-", kept).replace(" ", "") if any(c.isalpha() for c in kept) else ""
 
 

@@ -34,24 +34,21 @@ def several(values: Sequence[Any], source: str, names: tuple[str, ...], columns:
     their place. Raises VPError for what is none of the forms, or could be two.
     """
     if len(columns) > 1:
-        names, numbers, notes = _of_columns(values, source, names, columns, by_place)
+        names, numbers = _of_columns(values, source, names, columns, by_place)
     else:
-        (names, numbers), notes = _of_lists(values, source, names), tuple[str, ...]()
+        names, numbers = _of_lists(values, source, names)
     never = [name for name, some in zip(names, numbers.sum(axis=0).tolist(), strict=True) if not some]
-    if never:
-        notes = (*notes, f"No text of {source!r} has the label {listing(never)}: its F1 counts as 0 in macro F1.")
+    notes = (f"No text of {source!r} has the label {listing(never)}: its F1 counts as 0 in macro F1.",) if never else ()
     return names, numbers, notes
 
 
 def _of_columns(
     values: Sequence[tuple[Any, ...]], source: str, names: tuple[str, ...], columns: Sequence[str], by_place: bool
-) -> _Found:
+) -> tuple[tuple[str, ...], np.ndarray]:
     names = names or tuple(columns)
-    places, notes = match(columns, names), tuple[str, ...]()
+    places = match(columns, names)
     if by_place and len(columns) == len(names) and len(places) < len(names):
-        places = {column: i for i, column in enumerate(columns)}
-        notes = (f"The model only numbers its labels: they are taken for {listing(columns)}, in this order.",)
-        names = tuple(columns)
+        names, places = tuple(columns), {column: i for i, column in enumerate(columns)}  # `order_of` tells it
     if len(places) < max(len(columns), len(names)):
         raise VPError(
             f"The label columns of {source!r} are {listing(columns)}, the model's labels {listing(names)}: name one column for "
@@ -64,7 +61,7 @@ def _of_columns(
             if bit is None:
                 raise VPError(f"The column {column!r} of {source!r} has {part!r} in row {row}: write 1 for the label, or 0.")
             numbers[row - 1, places[column]] = bit
-    return names, numbers, notes
+    return names, numbers
 
 
 def _of_lists(values: Sequence[Any], source: str, names: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:

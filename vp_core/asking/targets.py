@@ -72,17 +72,17 @@ def written(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def check_given(values: Sequence[Any], source: str, names: Sequence[str] = ()) -> None:
-    """VPError if a label is missing: empty, null or nan, unless a class is called so."""
+def check_given(values: Sequence[Any], source: str, names: Sequence[str] = (), lists: bool = False) -> None:
+    """VPError if a label is missing: empty, null or nan, unless a class is called so. Where `lists` are asked for, none of
+    the labels is a list too, so that such texts are not left out."""
     absent = [i for i, value in enumerate(values, start=1) if _missing(value, names)]
     if not absent:
         return
     rows = f"row {absent[0]}" if len(absent) == 1 else f"rows {listing(absent)}"
     what = "The label" if len(absent) == 1 else f"{len(absent):,} labels"
     verb = "is" if len(absent) == 1 else "are"
-    raise VPError(
-        f"{what} of {source!r} in {rows} {verb} missing (empty, null or nan): fill in what is missing, or leave such rows out."
-    )
+    mend = "write [] where a text has none of the labels" if lists else "fill in what is missing, or leave such rows out"
+    raise VPError(f"{what} of {source!r} in {rows} {verb} missing (empty, null or nan): {mend}.")
 
 
 def _missing(value: Any, names: Sequence[str]) -> bool:
@@ -178,6 +178,12 @@ def _said(words: Sequence[str], present: Sequence[str], labels: tuple[str, ...],
     numbers = {word: whole_number(word) for word in present}
     if all(whole_number(label) is None for label in labels) and None not in numbers.values():
         places = {word: n for word, n in numbers.items() if n is not None and 0 <= n < len(labels)}
+        if len(places) == len(present) < len(labels) and 0 not in places.values():
+            from_0, from_1 = (labels_option([str(first + i) for i in range(len(labels))]) for first in (0, 1))
+            raise VPError(
+                f"{source!r} has the labels {listing(present)} for some of {listing(labels)}, counted from 0 or from 1: name "
+                f"the outputs by the file's numbers, in their order ({from_0} or {from_1})."
+            )
     for row, word in enumerate(words, start=1):
         if word not in places:
             _check_spelling(word, present, source)

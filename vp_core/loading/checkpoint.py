@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.bounded import Weight
 from vp_core.ground.errors import VPError
-from vp_core.model.families import FAMILIES, family_of
+from vp_core.model.families import FAMILIES, family_of, text_families
 
 _WRAPPERS = {
     "module.": "DataParallel; save model.module instead",
@@ -29,10 +29,9 @@ _SLACK = 10**6
 def check_classifier(name: str, model_type: str, class_name: str = "ForSequenceClassification") -> None:
     """VPError unless texts can be classified with the model."""
     if not family_of(model_type).classifies_text or not class_name.endswith("ForSequenceClassification"):
-        families = ", ".join(sorted(family for family, about in FAMILIES.items() if about.classifies_text))
         raise VPError(
             f"The model {name!r} is no text classifier that a study takes (it is of the type {model_type!r}): give a "
-            f"...ForSequenceClassification of one of {families}, or call prune and squeeze on it yourself."
+            f"...ForSequenceClassification of one of {', '.join(text_families())}, or call prune and squeeze on it yourself."
         )
 
 

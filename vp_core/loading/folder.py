@@ -29,14 +29,13 @@ def check_hub_id(name: str) -> None:
 
 def check_folder(folder: Path) -> None:
     """VPError unless the folder has a configuration and safetensors weights; it says what the folder is and what to give."""
-    whole = (folder / CONFIG).exists() and not (folder / ADAPTER).exists()
-    if not whole and (folder / ADAPTER).exists():
+    if (folder / ADAPTER).exists():
         base = read_json(folder / ADAPTER).get("base_model_name_or_path")
         raise VPError(
             f"The folder {str(folder)!r} holds an adapter (PEFT, LoRA), not a whole model: load it on its base model"
             f"{f' {str(base)[:100]!r}' if base else ''}, call merge_and_unload() and give the folder where that is saved."
         )
-    if not whole:
+    if not (folder / CONFIG).exists():
         inner = _model_inside(folder)
         raise VPError(
             f"The folder {str(folder)!r} has no config.json: "
@@ -124,7 +123,7 @@ def _other_weights(folder: Path) -> str:
     if inner := _model_inside(folder):
         return f"no safetensors weights: give the model inside, {str(inner)!r}"
     again = "save the model again with save_pretrained(..., safe_serialization=True)"
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+    if any(path.name != "training_args.bin" for pattern in ("*.bin", "*.pt") for path in folder.glob(pattern)):
         return f"no safetensors weights, only pickled ones, which could run code when loaded: {again}"
     for pattern, kind in _ELSEWHERE.items():
         if any(folder.glob(pattern)):

@@ -29,6 +29,7 @@ from vp_core.model.projections import Projection, find_projections
 from vp_core.squeezing.folder import is_pruned, load_pruned
 
 _LENGTH_LIMIT = 512
+"""More tokens than that cost minutes a score on a processor, whatever the model has positions for."""
 _NO_NOTES: tuple[str, ...] = ()
 EMBEDDED = ("demo", "demo-sn")
 """Models that come with the package: the demo, and its twin, trained under spectral normalisation towards the demo's hidden
@@ -56,8 +57,8 @@ class LoadedModel:
 
     @property
     def max_length(self) -> int:
-        """The longest input the model takes, in tokens."""
-        return min(self.tokenizer.model_max_length, longest_input(self.model.config), _LENGTH_LIMIT)
+        """The longest input that the model is given, in tokens."""
+        return int(min(self.tokenizer.model_max_length, longest_input(self.model.config), _LENGTH_LIMIT))
 
 
 def load_model(name: str) -> LoadedModel:

@@ -70,7 +70,8 @@ def check_texts(
     if empty := sum(not all(part.strip() for part in parts) for parts in texts):
         notes += (f"{empty} of {len(data)} texts {'are empty' if len(texts[0]) == 1 else 'have an empty part'}.",)
     if data.truncated:
-        notes += (f"{data.truncated} of {len(data)} texts were longer than {data.max_length} tokens and lost their end.",)
+        lost = "beginning" if tokenizer.truncation_side == "left" else "end"
+        notes += (f"{data.truncated} of {len(data)} texts were longer than {data.max_length} tokens and lost their {lost}.",)
     if family_of(model.config.model_type).reads_last and (odd := ends_in_padding(data)):
         token = tokenizer.pad_token
         notes += (f"{odd} of {len(data)} texts end in {token}, which also pads: the classifier reads the token before it.",)

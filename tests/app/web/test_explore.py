@@ -81,7 +81,7 @@ def test_a_file_of_ones_own_with_its_separator_and_longest_text(tiny_bert, tmp_p
     (tmp_path / "a.csv").write_text("words;label\n" + "".join(f"{t};{i % 2}\n" for i, t in enumerate(tiny.sentences(40))))
     own = {"model": tiny_bert["model"], "task": str(tmp_path / "a.csv"), "text": "words", "sparsity": "0"}
     (message,) = page(**own).error
-    assert "single column" in message.value and "--separator" in message.value
+    assert "single column" in message.value and "(“Separator” ;)" in message.value
     at = page(**own, separator=";", max_length="8")
     assert not at.exception and not at.error
     (longest,) = [box for box in at.number_input if box.label == "Longest text"]

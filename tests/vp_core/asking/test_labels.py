@@ -125,6 +125,8 @@ def test_columns_name_labels_that_are_only_numbered_and_labels_name_them_in_anot
     study = study_of(numbered, rows, "csv", "z,y,x", MULTI)
     assert dense(study) == accuracy_score(np.stack([z, y, x], axis=1), several()) < 1
     assert any("z, y, x, in this order" in note for note in told(study))
+    other = make_study(study.loaded, (alone := open_examples(study.source, "dev", None, ("text",), "z,y,x")), alone)
+    assert dense(other) == dense(study) and other.notes[-1] == study.notes[-1]  # also where they were read without the model
     study = study_of(numbered, rows, "csv", "z,y,x", MULTI, labels=("x", "y", "z"))
     assert (dense(study), told(study)) == (1.0, ())
 
@@ -159,6 +161,17 @@ def test_several_labels_that_are_refused(study_of, case):
     with pytest.raises(VPError, match=message) as caught:
         study_of(("x", "y", "z"), values, kind=MULTI)
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_cell_says_how_no_label_is_written(study_of):
+    """Not to leave such rows out, which would score the model on texts with labels only."""
+    ending, _, write = FORMS["bars"]
+    cells = [write(row) for row in several()]
+    assert "[]" in cells  # which `test_several_labels_in_every_form` reads as no label
+    with pytest.raises(VPError, match=r"missing \(empty, null or nan\): write \[\] where a text has none of the labels\.$"):
+        study_of(("x", "y", "z"), [cell if cell != "[]" else "" for cell in cells], ending, kind=MULTI)
+    with pytest.raises(VPError, match=r"in row 3 is missing .*leave such rows out"):
+        study_of(("x", "y", "z"), [("1", "", "0") if i == 2 else ("1", "0", "1") for i in range(80)], "csv", "x,y,z", MULTI)
 
 
 def test_a_column_with_a_comma_in_its_name(study_of):
@@ -268,6 +281,17 @@ def test_given_labels_that_do_not_fit(study_of):
     never = study_of(("a", "b", "c"), [("x", "y", "x")[i] for i in said(3)], labels=("x", "y", "never seen"))
     assert never.question.task.labels == ("x", "y", "never seen")
     assert any("has the label never seen" in note for note in never.notes)
+
+
+def test_numbers_of_some_given_labels_are_not_guessed(study_of):
+    """1 and 2 of three: the second and third from 0, the first and second from 1."""
+    truth = [1 + i % 2 for i in said(3)]
+    with pytest.raises(VPError, match=r"counted from 0 or from 1: .*\(--labels 0,1,2 or --labels 1,2,3\)"):
+        study_of(NUMBERED[:3], truth, labels=("bad", "fair", "good"))
+    for labels, first in ((("0", "1", "2"), 0), (("1", "2", "3"), 1)):
+        assert dense(study_of(NUMBERED[:3], truth, labels=labels)) == np.mean(np.array(truth) - first == said(3))
+    from_0 = [i % 2 for i in said(3)]
+    assert dense(study_of(NUMBERED[:3], from_0, labels=("bad", "fair", "good"))) == np.mean(np.array(from_0) == said(3))
 
 
 NUMBERED = tuple(f"LABEL_{i}" for i in range(12))

@@ -35,6 +35,7 @@ def test_labels_that_are_no_list():
 
 def test_what_is_not_the_same():
     assert match(["-1"], ["1"]) == match(["1-2"], ["12"]) == match(["कि"], ["की"]) == match(["+"], ["-"]) == {}
+    assert match(["C"], ["C++"]) == match(["c"], ["C#"]) == match(["A", "B"], ["A-", "B+"], prefixes=True) == {}
     assert match(["a"], ["a!", "a?"]) == match(["Good", "GOOD"], ["good"]) == {}
     assert match(["surfing", "joy"], ["surprise", "joy", "fear"], prefixes=True) == {"joy": 1}
     assert match(["1.0", "-2"], ["-2", "1"]) == {"1.0": 1, "-2": 0}

@@ -98,7 +98,7 @@ def test_swapped_names_are_mapped_so_that_the_score_is_right():
 
 
 def test_unnamed_and_swapped_is_refused():
-    with pytest.raises(VPError, match=r"fit the order positive, negative better.*id2label.*--labels positive,negative or"):
+    with pytest.raises(VPError, match=r"fit the order positive, negative better.*--labels positive,negative or"):
         asked(("LABEL_0", "LABEL_1"), flipped=True)
 
 

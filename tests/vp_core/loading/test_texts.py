@@ -69,6 +69,17 @@ def test_a_study_tells(folders, tmp_path):
     assert "14% of the words in the texts are unknown to the tokeniser (such as 'xyzzy')." in study.notes
 
 
+@pytest.mark.parametrize(("side", "lost"), [("left", "beginning"), ("right", "end")])
+def test_what_long_texts_lose(loaded, side, lost):
+    tok = tiny.tokenizer("bert")
+    tok.truncation_side = side
+    texts = [("great " + "dull " * 9,), ("a film",)]
+    data = encode(tok, texts, 6)
+    assert tok.convert_tokens_to_ids("great") in data.ids[0] or side == "left"
+    (note,) = check_texts(loaded["bert"].model, tok, texts, data)
+    assert note == f"1 of 2 texts were longer than 6 tokens and lost their {lost}."
+
+
 def test_segments_that_the_model_does_not_have(folders, loaded, tmp_path):
     folder = configure(shutil.copytree(folders["bert"], tmp_path / "model"), type_vocab_size=1)
     reweigh(folder, lambda w: w.update({k: v[:1] for k, v in w.items() if "token_type" in k}))

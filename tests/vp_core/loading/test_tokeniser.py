@@ -139,6 +139,11 @@ def test_a_length_that_is_none(copy, length):
     )
 
 
+def test_a_length_with_a_point(copy):
+    one = load_model(str(configure(copy(), "tokenizer_config.json", model_max_length=20.0)))
+    assert (one.max_length, type(one.max_length)) == (20, int)
+
+
 def test_code_that_a_tokeniser_brings_is_not_run(copy):
     folder = configure(copy(), "tokenizer_config.json", auto_map={"AutoTokenizer": ["code.Tokenizer", None]})
     (folder / "code.py").write_text("raise SystemExit('it was run')")

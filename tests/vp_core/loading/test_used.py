@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 from breaking import configure, refused, reweigh
+from safetensors.torch import load_file
 
 from vp_core.loading.load import load_model
 
@@ -75,6 +76,13 @@ HARMLESS = {
     "albert": ["predictions.bias", "sop_classifier.classifier.weight", "albert.embeddings.position_ids"],
     "gpt2": ["transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias", "lm_head.weight", "h.0.attn.bias"],
     "bart": ["final_logits_bias", "lm_head.weight", "model.encoder.version"],
+    "mpnet": ["mpnet.pooler.dense.weight", "mpnet.embeddings.position_ids", "lm_head.bias"],
+    "deberta-v2": [
+        "mask_predictions.dense.weight",
+        "lm_predictions.lm_head.bias",
+        "deberta.embeddings.position_embeddings.weight",
+    ],
+    "t5": ["lm_head.weight"],
 }
 
 
@@ -82,6 +90,25 @@ HARMLESS = {
 def test_harmless_leftovers_stay_quiet(folders, loaded, tmp_path, family):
     folder = shutil.copytree(folders[family], tmp_path / "model")
     reweigh(folder, lambda w: w.update({key: torch.ones(3) for key in HARMLESS[family]}))
+    one = load_model(str(folder))
+    assert one.notes == () and one.fingerprint == loaded[family].fingerprint
+
+
+OLD_NAMES = {
+    "bert": lambda key: key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"),
+    "gpt2": lambda key: key.removeprefix("transformer."),
+    "bart": lambda key: key.replace("model.shared", "model.decoder.embed_tokens"),
+    "t5": lambda key: key.replace("shared", "encoder.embed_tokens"),
+}
+
+
+@pytest.mark.parametrize("family", OLD_NAMES)
+def test_names_of_old_checkpoints_and_of_tied_weights(folders, loaded, tmp_path, family):
+    """As transformers 3 wrote them, and as converters kept one of several names."""
+    folder = shutil.copytree(folders[family], tmp_path / "model")
+    before = set(load_file(folder / "model.safetensors"))
+    reweigh(folder, lambda w: {OLD_NAMES[family](key): value for key, value in w.items()})
+    assert before != set(load_file(folder / "model.safetensors"))
     one = load_model(str(folder))
     assert one.notes == () and one.fingerprint == loaded[family].fingerprint
 

@@ -85,6 +85,7 @@ def test_a_git_lfs_pointer(folder, file):
 )
 def test_weights_of_another_kind(folder, file, kind):
     (folder / WEIGHTS).rename(folder / file)
+    (folder / "training_args.bin").write_bytes(b"the Trainer's, no weights")
     refused(folder, f"no safetensors weights, only {kind}.*save_pretrained")
 
 
