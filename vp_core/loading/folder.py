@@ -91,10 +91,13 @@ def fetch(name: str) -> Path:
     return folder
 
 
+_TOKENISER_FILES = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens", "chat_template")
+
+
 def check_tokeniser_files(name: str, folder: Path) -> None:
     """VPError if a file of the tokeniser is no regular file, too large or a Git-LFS pointer, or if it brings its own code."""
-    for path in sorted((*folder.glob("*.json"), *folder.glob("*.txt"), *folder.glob("*.model"))):
-        if path.name not in (CONFIG, INDEX):
+    for path in sorted(folder.iterdir()):  # data that lies beside them is nobody's matter here
+        if path.name.startswith(_TOKENISER_FILES) or path.suffix == ".model":
             check_file(path, TOKENISER_LIMIT)
     about = folder / "tokenizer_config.json"
     if about.exists() and read_json(about).get("auto_map"):
