@@ -26,8 +26,8 @@ def _decoder(stack: Stack, layers: str, **changes: Any) -> Stack:
 
 def _cross(stack: Stack, attention: str, modules: Mapping[str, str], **changes: Any) -> Stack:
     """Cross attention between the sub-layers of a decoder's stack."""
-    only = {"activation": None, "gate": None, "decoder": _CROSS, "modules": MappingProxyType(modules)}
-    return replace(stack, attention=attention, **only, **changes)
+    own = MappingProxyType(modules)
+    return replace(stack, attention=attention, modules=own, activation=None, gate=None, decoder=_CROSS, **changes)
 
 
 _BART_NAMES = ("q_proj", "k_proj", "v_proj", "out_proj")
