@@ -1,5 +1,6 @@
 """The tables of docs/speed.md on the paper's table 2, between their two marks, from docs/table2.json."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def _measured(table: dict) -> list[str]:
 def _cell(found: dict | None, dense: dict | None) -> str:
     if found is None:
         return "not measured"
-    if found["it_per_second"] != found["it_per_second"]:  # noqa: PLR0124 (NaN: the process did not come to its end)
+    if math.isnan(found["it_per_second"]):
         return "out of memory"
-    gain = f", {found['it_per_second'] / dense['it_per_second']:.2f} ×" if dense else ""
-    return f"{found['gigabytes']:.2f} GB, {found['it_per_second']:.3f} it/s{gain}"
+    gain = found["it_per_second"] / dense["it_per_second"] if dense else float("nan")
+    times = "" if math.isnan(gain) else f", {gain:.2f} ×"  # dense may not have come to its end
+    return f"{found['gigabytes']:.2f} GB, {found['it_per_second']:.3f} it/s{times}"

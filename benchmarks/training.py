@@ -11,6 +11,7 @@ import argparse
 import json
 import platform
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -86,9 +87,11 @@ def in_process(shape: str, form: str, batch: int, device: str, attention_dropout
     command = [sys.executable, "-m", "benchmarks.training", "--cell", shape, form, str(batch), device]
     command.append(str(attention_dropout))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return {"it_per_second": float("nan"), "gigabytes": float("nan")}  # out of memory, as in the paper
-    return json.loads(done.stdout.splitlines()[-1])
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    if done.returncode == -signal.SIGKILL or "out of memory" in done.stderr or "can't allocate memory" in done.stderr:
+        return {"it_per_second": float("nan"), "gigabytes": float("nan")}  # as in the paper
+    raise RuntimeError(f"{shape} {form} at batch {batch}: {done.stderr[-2000:]}")
 
 
 def run() -> None:

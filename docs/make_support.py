@@ -101,10 +101,12 @@ def _best(study: Study, _place: Path) -> str:
 
 
 def _squeeze(study: Study, _place: Path) -> str:
+    notes: dict[str, None] = {}
     for recipe in (Recipe(units=("heads",)), Recipe()):
         small = study.squeezed(recipe, 0.5)
         _same(_logits(study, small), _logits(study, study.pruned(recipe, 0.5)), CLOSE)
-    return " ".join(small.squeezed.notes)
+        notes |= dict.fromkeys(small.squeezed.notes)
+    return " ".join(notes)
 
 
 def _save(study: Study, place: Path) -> str:

@@ -101,7 +101,8 @@ def _recipe(name: str) -> Callable[[PreTrainedModel], str]:
 
 
 def _squeeze(model: PreTrainedModel) -> str:
-    return " ".join(dict.fromkeys(layer.full_heads for layer in find_layers(model) if layer.full_heads))
+    notes = (note for layer in find_layers(model) for note in (layer.full_heads, layer.fixed_heads) if note)
+    return " ".join(dict.fromkeys(notes))
 
 
 def _transformers(model: PreTrainedModel) -> str:

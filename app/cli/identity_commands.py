@@ -18,7 +18,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.names import check_epsilon, check_theta
 from vp_core.loading.load import EMBEDDED
 from vp_core.measuring.function_norms import FunctionNorms
-from vp_core.squeezing.folder import about_of, check_new_folder, new_folder, save_pruned, task_of
+from vp_core.squeezing.folder import about_of, check_new_folder, keep_labels, new_folder, save_pruned, task_of
 from vp_core.study import Study
 from vp_core.training import snip
 from vp_core.training.finetune import Tuned, about_training, check_normalisable, fine_tune, lessons_of, study_of
@@ -147,6 +147,7 @@ def _save(study: Study, tuned: Tuned, about: Mapping[str, Any], place: Path) -> 
         save_pruned(tuned.model, place, study.loaded.tokenizer, about_of(study.loaded.name) | {"trained": trained})
         return
     tuned.model.save_pretrained(place)
+    keep_labels(tuned.model, place)
     study.loaded.tokenizer.save_pretrained(place)
 
 

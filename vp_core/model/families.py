@@ -1,18 +1,18 @@
-"""What the six linear projections are called in each model family: the only file that knows families.
+"""What the six linear projections are called in each model family; `encoder_decoders` has those of two halves.
 
-To support another one, add its names to FAMILIES.
+No other file knows families: to support another one, add its names to FAMILIES.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
 from transformers import PretrainedConfig
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
-from vp_core.model.stack import Family, Stack
+from vp_core.model.encoder_decoders import BART, T5
+from vp_core.model.stack import FIXED_NOTE, Family, Stack
 
 
 def _modules(*names: str) -> Mapping[str, str]:
@@ -95,28 +95,6 @@ _VIT = Family(
     bias_flags=("qkv_bias",),
     classifies_text=False,
 )
-_BART_QKVO = ("q_proj", "k_proj", "v_proj", "out_proj")
-_BART_SELF = Stack(
-    "encoder.layers.*",
-    _modules(*_parts("self_attn", *_BART_QKVO), "fc1", "fc2"),
-    attention="self_attn",
-    head_size="head_dim",
-    activation="activation_fn",
-)
-_BART = Family(
-    (
-        _BART_SELF,
-        replace(_BART_SELF, layers="decoder.layers.*", decoder=TYPES),
-        Stack(
-            "decoder.layers.*",
-            _modules(*_parts("encoder_attn", *_BART_QKVO)),
-            attention="encoder_attn",
-            head_size="head_dim",
-            decoder=("query", "attention_output"),
-        ),
-    ),
-    reads_end=True,
-)
 ROTARY_NOTE = (
     "Query and key keep the full width of their heads: rotary positions turn coordinates in pairs, so a removed row saves "
     "its own product only, not its partner's."
@@ -134,7 +112,7 @@ _MPNET = Family(
             head_size="attention_head_size",
             activation="intermediate.intermediate_act_fn",
             total_size="all_head_size",
-            fixed_heads=True,
+            fixed_heads=FIXED_NOTE,
             scales_by_width=True,
         ),
     ),
@@ -173,37 +151,6 @@ _MODERNBERT = Family(
 )
 
 
-def _t5(part: str, ffn: str, inner: tuple[str, str], **settings: Any) -> Stack:
-    """Self attention and the feed-forward network of one of T5's halves; the latter is `gate`d by its configuration."""
-    return Stack(
-        f"{part}.block.*",
-        _modules(*_parts("layer.0.SelfAttention", *"qkvo"), *_parts(f"{ffn}.DenseReluDense", *inner)),
-        attention="layer.0.SelfAttention",
-        head_size="key_value_proj_dim",
-        pre_norm=True,
-        stream=("layer.0", ffn),
-        fixed_heads=True,
-        **settings,
-    )
-
-
-def _t5_stacks(gated: bool) -> tuple[Stack, ...]:
-    first, second = "layer.1", "layer.2"
-    names = ("wi_1", "wo") if gated else ("wi", "wo")
-    encoder, decoder = (
-        {"gate" if gated else "activation": f"{ffn}.DenseReluDense.{'wi_0' if gated else 'act'}"} for ffn in (first, second)
-    )
-    cross = replace(
-        _t5("decoder", second, names),
-        modules=_modules(*_parts("layer.1.EncDecAttention", *"qkvo")),
-        attention="layer.1.EncDecAttention",
-        stream=("layer.1", second),
-        decoder=("query", "attention_output"),
-    )
-    return _t5("encoder", first, names, **encoder), _t5("decoder", second, names, decoder=TYPES, **decoder), cross
-
-
-_T5 = Family(_t5_stacks(False), gated=_t5_stacks(True), bare=True, reads_end=True)
 _LLAMA = Family(
     (
         Stack(
@@ -230,12 +177,12 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "mpnet": _MPNET,
         "deberta-v2": _DEBERTA_V2,
         "modernbert": _MODERNBERT,
-        "t5": _T5,
+        "t5": T5,
         "distilbert": _DISTILBERT,
         "albert": _ALBERT,
         "gpt2": _GPT2,
         "vit": _VIT,
-        "bart": _BART,
+        "bart": BART,
         "llama": _LLAMA,
     }
 )

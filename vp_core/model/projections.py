@@ -78,7 +78,7 @@ class Layer:
     rotary: bool
     uses: int = 1
     full_heads: str | None = None
-    fixed_heads: bool = False
+    fixed_heads: str | None = None
     scales_by_width: bool = False
     total_size: str | None = None
     turns: bool = True

@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+FIXED_NOTE = (
+    "Heads that go keep their places, filled with zeros: each head has a position bias of its own, so their share of the "
+    "products of attention and of its output matrix is still computed."
+)
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -14,8 +19,8 @@ class Stack:
     whose first input is that stream, of attention and of the feed-forward network (None: the layer, and its first sum).
 
     Where `gate` is also the name of `ffn_in` one module holds both, the gate's rows first. `full_heads` says why heads keep
-    their width when they are squeezed (None: they become narrower); `fixed_heads` that every head has its own position bias,
-    so that none can leave the others; `scales_by_width` that scores are divided by √(a head's width as it is, not as it was).
+    their width when they are squeezed (None: they become narrower); `fixed_heads` why none can leave the others
+    (None: it can); `scales_by_width` that scores are divided by √(a head's width as it is, not as it was).
     `positions_too` says that query and key are also multiplied with embeddings of relative positions.
     """
 
@@ -32,7 +37,7 @@ class Stack:
     pre_norm: bool = False
     stream: tuple[str, str] | None = None
     full_heads: str | None = None
-    fixed_heads: bool = False
+    fixed_heads: str | None = None
     scales_by_width: bool = False
     positions_too: bool = False
 

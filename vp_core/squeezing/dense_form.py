@@ -10,7 +10,7 @@ from vp_core.ground.errors import VPError
 from vp_core.model.families import family_of
 from vp_core.model.projections import find_projections
 from vp_core.model.stack import Family
-from vp_core.squeezing.folder import assign, new_folder
+from vp_core.squeezing.folder import assign, keep_labels, new_folder
 
 
 def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
@@ -24,6 +24,7 @@ def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: 
     pruned = _with_all_biases(pruned, family_of(pruned.config.model_type))
     with new_folder(folder) as place:
         pruned.save_pretrained(place)
+        keep_labels(pruned, place)
         if tokenizer is not None:
             tokenizer.save_pretrained(place)
     return Path(folder)

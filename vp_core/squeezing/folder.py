@@ -65,6 +65,7 @@ def save_pruned(
         tensors, tied = _tensors(model)
         save_tensors(place / WEIGHTS, tensors, kind="squeezed model", about={})
         model.config.save_pretrained(place)
+        keep_labels(model, place)
         if model.can_generate():
             model.generation_config.save_pretrained(place)
         if tokenizer is not None:
@@ -116,6 +117,18 @@ def load_pruned(folder: str | Path) -> PreTrainedModel:
     except Exception as error:  # json, transformers and torch share no base class
         raise VPError(f"The folder {str(folder)!r} cannot be loaded ({one_line(error)}): prune and save again.") from error
     return model.eval()
+
+
+def keep_labels(model: PreTrainedModel, place: Path) -> None:
+    """Put the names of its outputs into the config.json that transformers wrote for a model, if it left them out.
+
+    It does so where they are two without names, and takes a BART without them for one of three outputs.
+    """
+    path = place / "config.json"
+    about = json.loads(path.read_text(encoding="utf-8"))
+    if model.config.id2label and "id2label" not in about:
+        about |= {"id2label": model.config.id2label, "label2id": model.config.label2id}
+        path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -147,6 +147,11 @@ class _Cut:
         self.model.set_submodule(path, module)
         self.result.modules[path] = shape
 
+    def note(self, reason: str | None) -> None:
+        """What could not be squeezed, once a model."""
+        if reason and reason not in self.result.notes:
+            self.result.notes += (reason,)
+
     def keeps_all(self, type_: str) -> bool:
         return len(self.left.rows[type_]) == self.layer.projections[type_].d_out
 
@@ -169,6 +174,8 @@ class _Cut:
     def _heads(self) -> None:
         """Narrower query, key and value: rows of live heads, put into heads of one width, the rest of them zero."""
         heads, width, layer = self.left.heads, self.left.width, self.layer
+        if not all(len(head.values) for head in heads):
+            self.note(layer.fixed_heads)
         # (neurons, inputs + 1): a row and its bias go the same way
         query, key, value = (torch.cat([self.weight(t), self.bias(t)[:, None]], dim=1).detach() for t in _HEADED)
         zeros, ones = (torch.zeros(max(len(heads), 1), width, dtype=query.dtype) for _ in range(2))
@@ -205,9 +212,8 @@ class _Cut:
 
     def _full_parts(self) -> None:
         """Query, key and value at full width, constants in place of removed rows; values' constants join the reader's bias."""
-        note = self.layer.full_heads or ""
-        if not (self.keeps_all("query") and self.keeps_all("key")) and note not in self.result.notes:
-            self.result.notes += (note,)
+        if not (self.keeps_all("query") and self.keeps_all("key")):
+            self.note(self.layer.full_heads)
         by_path: dict[str, list[str]] = {}
         for type_ in _HEADED:
             by_path.setdefault(self.layer.projections[type_].path, []).append(type_)

@@ -108,8 +108,12 @@ class Lessons:
 
 
 def new_accelerator() -> Accelerator:
-    """An Accelerator for the processes there are; it allows for unused parameters (a pooler, a block that left)."""
-    return Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    """An Accelerator for the processes there are; it allows for unused parameters (a pooler, a block that left).
+
+    Buffers are equal everywhere as it is (constants, indices, power iteration from one start), and to send them round between
+    two passes of one step would spoil the gradient of the first.
+    """
+    return Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)])
 
 
 def on_all(accelerator: Accelerator, compute: Callable[[], Result]) -> Result:
@@ -177,9 +181,13 @@ def _optimiser(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
 
 def _mine(data: Encoded, examples: np.ndarray, accelerator: Accelerator) -> list[Batch]:
     """This process' part of a mini-batch; one that is too small for all is everybody's. Several where texts cannot be together
-    (`vp_core.asking.batches.Encoded.end_id`)."""
-    part = examples[accelerator.process_index :: accelerator.num_processes]
-    return make_batches(data, part if len(part) else examples, max_tokens=10**9)
+    (`vp_core.asking.batches.Encoded.end_id`), as many in every process: each pass is a step of power iteration."""
+    found: list[Batch] = []
+    for together in make_batches(data, examples, max_tokens=10**9):
+        those = examples[np.isin(examples, together.examples)]
+        part = those[accelerator.process_index :: accelerator.num_processes]
+        found += make_batches(data, part if len(part) else those, max_tokens=10**9)
+    return found
 
 
 def _of_answers(logits: Tensor, targets: Tensor, lessons: Lessons) -> Tensor:

@@ -173,8 +173,7 @@ class _Run:
         if self.settings.sn:
             self.tell("looking for weights of spectral norm λ")
             batches = make_batches(self.material.texts, range(len(self.material.texts)))
-            start = nearest(self.dense, batches, self.settings.sn).state_dict()
-            self.dense.load_state_dict({name: start[name] for name in self.dense.state_dict()})  # no biases that it has not
+            self.dense.load_state_dict(nearest(self.dense, batches, self.settings.sn).state_dict())
         self._train("fine-tuning", 0, schedule=self.settings.begin)
 
     def _towards_identity(self, number: int) -> dict[str, Any]:

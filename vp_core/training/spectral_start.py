@@ -3,7 +3,8 @@
 Dividing by σ/λ alone scales whole layers at once and undoes most of what pre-training learned. `nearest` finds instead
 matrices with σ(W) = λ that change the outputs as little as they can: singular values above λ are cut to λ, and where all
 are below, the input direction that varies least over real tokens is stretched by λ. What either does to the mean input
-goes into the bias.
+goes into the bias. A map without one gets none, for its model could not be saved with it (ModernBERT, T5): there the mean
+counts as variation does.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import Batch
 from vp_core.ground.names import TYPES, check_types
 from vp_core.measuring.covariance import CoMoments, moments_at
-from vp_core.model.projections import find_projections
+from vp_core.model.projections import find_projections, linear_map
 from vp_core.model.sites import input_site
 from vp_core.replacing.ladder import weight_and_bias
 from vp_core.replacing.prune import Solved, rewritten
@@ -33,8 +34,13 @@ def nearest(
     projections = [p for p in find_projections(model) if p.type in chosen]
     nothing = "There are no tokens to start spectral normalisation from: give at least one sentence."
     found = moments_at(model, {input_site(p): 1 for p in projections}, batches, nothing)
-    solved: Solved = {p.name: with_norm(*weight_and_bias(model, p), found[p.name], scale) for p in projections}
-    return rewritten(model, solved)
+    bare = {p.path for p in projections if linear_map(model, p.path).bias is None}
+    inputs = {p.name: _about_zero(found[p.name]) if p.path in bare else found[p.name] for p in projections}
+    solved: Solved = {p.name: with_norm(*weight_and_bias(model, p), inputs[p.name], scale) for p in projections}
+    start = rewritten(model, solved)
+    for path in bare:
+        linear_map(start, path).bias = None  # zeros
+    return start
 
 
 def with_norm(weight: Tensor, bias: Tensor, inputs: CoMoments, scale: float) -> tuple[Tensor, Tensor]:
@@ -53,6 +59,11 @@ def with_norm(weight: Tensor, bias: Tensor, inputs: CoMoments, scale: float) -> 
     new = torch.zeros_like(old)
     new[rows.nonzero(), columns.nonzero().squeeze(1)] = part
     return new, bias.double() + (old - new) @ inputs.mean
+
+
+def _about_zero(inputs: CoMoments) -> CoMoments:
+    """The same inputs' moments as if their mean were zero: E[x xᵀ] for the covariance."""
+    return CoMoments(inputs.count, torch.zeros_like(inputs.mean), inputs.second_moment() * inputs.count)
 
 
 def _stretched(weight: Tensor, direction: Tensor, scale: float) -> Tensor:

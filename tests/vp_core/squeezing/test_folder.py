@@ -109,6 +109,18 @@ def test_export_is_a_plain_model_of_transformers(family, tmp_path):
         export_transformers(squeezed, tmp_path / "other")
 
 
+def test_two_outputs_without_names_stay_two(tmp_path):
+    """The configuration of BART takes none for three, and transformers does not write two."""
+    model = tiny.classifier("bart")
+    plan = tiny.random_plan(model)
+    pruned = prune(model, plan, tiny.random_constants(model))
+    save_pruned(squeeze(pruned, plan), tmp_path / "small")
+    export_transformers(pruned, tmp_path / "plain")
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain")
+    for found in (load_pruned(tmp_path / "small"), plain):
+        assert found.config.id2label == {0: "LABEL_0", 1: "LABEL_1"} and found.classification_head.out_proj.out_features == 2
+
+
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_a_study_of_a_pruned_folder(studies, data, tmp_path, family):
     study, recipe = studies[family], Recipe(scope="global")

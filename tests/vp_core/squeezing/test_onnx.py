@@ -1,5 +1,7 @@
 """ONNX files: onnxruntime answers like torch at any size; what is missing or wrong is said in one sentence."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny
@@ -51,6 +53,42 @@ def test_what_fails_is_said_without_the_exporters_colours(monkeypatch, studies, 
 def test_without_the_extra(monkeypatch, studies, tmp_path):
     monkeypatch.setattr(onnx, "EXTRA", ("onnx", "no_such_package"))
     with pytest.raises(VPError, match=r"ONNX needs no_such_package: install the extra"):
+        export_onnx(studies["bert"].model, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Written:
+    """An exported program as far as it is saved."""
+
+    def save(self, path):
+        Path(path).write_bytes(b"onnx")
+
+
+@pytest.mark.parametrize("differences", [(0.0, 1.0, 0.0), (0.0, float("nan")), (float("nan"), 0.0)])
+def test_each_answer_must_be_like_torchs(monkeypatch, studies, tmp_path, differences):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(torch.onnx, "export", lambda *_args, **_settings: Written())
+    monkeypatch.setattr(onnx, "_differences", lambda *_args: iter(differences))
+    with pytest.raises(VPError, match=r"differ from torch's by (1|nan): the ONNX file was not kept"):
+        export_onnx(studies["bert"].model, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_onnxruntime_cannot_run_is_one_sentence(monkeypatch, studies, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+
+    class Refuses:
+        def __init__(self, *_args, **_settings):
+            pass
+
+        def run(self, *_args):
+            raise RuntimeError("INVALID_ARGUMENT\n  Invalid input name")
+
+    monkeypatch.setattr(torch.onnx, "export", lambda *_args, **_settings: Written())
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Refuses)
+    with pytest.raises(
+        VPError, match=r"^onnxruntime cannot run this model \(INVALID_ARGUMENT.*\): the ONNX file was not kept\.$"
+    ):
         export_onnx(studies["bert"].model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 

@@ -16,6 +16,7 @@ from vp_core.ground.names import TYPES
 from vp_core.model import scatter
 from vp_core.model.families import ROTARY_NOTE
 from vp_core.model.projections import find_layers, find_projections, weight_of
+from vp_core.model.stack import FIXED_NOTE
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import prune
 from vp_core.squeezing.squeeze import squeeze
@@ -187,6 +188,14 @@ def test_a_head_whose_values_are_constant_goes(family):
         assert squeezed.squeezed.modules[layer.projections["attention_output"].path].columns == (
             24 if family == "llama" else 48 if family in tiny.ALL_HEADS else 36  # a place that stays, of zeros
         )
+
+
+@pytest.mark.parametrize("family", ["bert", *tiny.ALL_HEADS])
+def test_heads_that_keep_their_places_are_told(family):
+    model = model_of(family)
+    for plan, told in ((case(model, "values of a head"), family in tiny.ALL_HEADS), (tiny.random_plan(model, 0.5), False)):
+        pruned = prune(model, plan, tiny.random_constants(model))
+        assert squeeze(pruned, plan).squeezed.notes == ((FIXED_NOTE,) if told else ())
 
 
 def test_widths_by_hand():

@@ -51,6 +51,7 @@ found = {{"ranks": job.accelerator.num_processes, "rows": t.plain_rows(rows), "h
 
 PRUNED = """
 import copy, json, sys
+from dataclasses import replace
 from pathlib import Path
 sys.path[:0] = [{root!r}, {root!r} + "/tests"]
 import torch
@@ -76,6 +77,14 @@ for name, form in (("masked", masked), ("squeezed", small)):
         found["zero"].append(count_zero(model)[0])
     else:
         found["zeros left"] = all(bool((p[zeros[n]] == 0).all()) for n, p in model.named_parameters())
+texts = bench_models.texts("bart", 36)  # two passes in a step: texts that end once, and twice
+texts = replace(texts, ids=[[*ids, 2] if i % 3 == 0 else ids for i, ids in enumerate(texts.ids)], end_id=2)
+one = bench_models.stage("bart", 12)
+model = copy.deepcopy(one.pruned(Recipe(), 0.3)).float().requires_grad_(True)
+small = copy.deepcopy(squeeze(model, one.plan(Recipe(), 0.3)))
+twice = Lessons(texts, torch.arange(36) % 3, False)
+train(small, twice, Schedule(batch=12, lr=1e-3, precision="float32"), accelerator=accelerator)
+found["ends"] = tiny.sha(small)
 (Path(sys.argv[1]) / f"{{accelerator.process_index}}.json").write_text(json.dumps(found))
 """
 

@@ -3,6 +3,7 @@
 import copy
 import gc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import bench_models
 import numpy as np
@@ -40,6 +41,19 @@ def model_of(family="bert", outputs=2, **settings):
     torch.manual_seed(0)
     sizes = tiny.sizes(family, 32, 40, 2) | {"vocab_size": 60, "num_labels": outputs, "pad_token_id": 0} | settings
     return tiny.build(family, "ForSequenceClassification", **sizes)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_every_process_has_as_many_passes(processes):
+    """Texts with another number of end tokens are batches of their own, and there is one of each kind for everybody."""
+    ids = [[5, 2], [6, 7, 2], [5, 2, 2], [8, 2], [9, 9, 9, 2], [7, 2]]
+    data, examples = Encoded(ids, None, 0, 0, 12, end_id=2), np.array([5, 0, 2, 3, 1])
+    parts = [loop._mine(data, examples, SimpleNamespace(process_index=i, num_processes=processes)) for i in range(processes)]
+    for mine in parts:
+        assert [{ids[i].count(2) for i in batch.examples} for batch in mine] == [{1}, {2}]
+    ordinary = [i for mine in parts for i in mine[0].examples]
+    assert sorted(ordinary) == [0, 1, 3, 5]  # each in one place
+    assert [list(mine[1].examples) for mine in parts] == [[2]] * processes
 
 
 def right(model, data, labels, order=None):

@@ -14,7 +14,7 @@ from vp_core.asking.batches import make_batches
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
 from vp_core.measuring.covariance import CoMoments, co_moments, moments_at
-from vp_core.model.projections import find_projections, weight_of
+from vp_core.model.projections import find_projections, linear_map, weight_of
 from vp_core.model.sites import Site
 from vp_core.replacing.ladder import weight_and_bias
 from vp_core.study import open_study
@@ -75,9 +75,22 @@ def test_each_projection_keeps_its_mean(family):
     means = {name: m.mean for name, m in moments_at(model, sites_of(model), batches).items()}
     for scale in (1.5, 40.0):
         found = nearest(model, batches, scale)
-        for p in find_projections(model):
+        assert found.state_dict().keys() == model.state_dict().keys()  # no biases that transformers has no place for
+        for p in (p for p in find_projections(model) if linear_map(model, p.path).bias is not None):
             (w, b), (new, new_b) = weight_and_bias(model, p), weight_and_bias(found, p)
             torch.testing.assert_close(new @ means[p.name] + new_b, w @ means[p.name] + b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["modernbert", "t5", "llama"])
+def test_without_a_bias_the_least_energy_is_stretched(family):
+    """λ above all σ: no other direction of the input would have changed the outputs, means included, by less."""
+    model, batches = setting(family)
+    found, moments = nearest(model, batches, 40.0), moments_at(model, sites_of(model), batches)
+    for p in (p for p in find_projections(model) if linear_map(model, p.path).bias is None):
+        change = (weight_of(found, p) - weight_of(model, p)).detach()
+        energy = torch.linalg.eigvalsh(moments[p.name].second_moment()[0])
+        off = float((change @ moments[p.name].second_moment()[0] * change).sum())
+        assert off == pytest.approx(float(energy[0]) * float(change.square().sum()), rel=1e-6, abs=1e-9), p.name
 
 
 def test_only_the_chosen_types():
