@@ -316,3 +316,18 @@ def test_what_a_folder_is_about_may_be_anything(saved, tmp_path):
     folder = shutil.copytree(saved / "bert", tmp_path / "model")
     facts(about=["demo"])(folder)
     assert task_of(folder) is None
+
+
+def test_links_out_of_a_folder_are_read_and_never_written(saved, tmp_path):
+    """People link large weights to another disk."""
+    folder, outside = shutil.copytree(saved / "bert", tmp_path / "model"), tmp_path / "outside"
+    outside.mkdir()
+    for path in list(folder.iterdir()):
+        path.rename(outside / path.name)
+        path.symlink_to(outside / path.name)
+    before = {path.name: path.read_bytes() for path in outside.iterdir()}
+    assert tiny.sha(load_pruned(folder)) == tiny.sha(load_pruned(saved / "bert"))
+    _, other = pair("bert", 0.2)
+    save_pruned(other, folder)
+    assert {path.name: path.read_bytes() for path in outside.iterdir()} == before
+    assert not any(path.is_symlink() for path in folder.iterdir()) and tiny.sha(load_pruned(folder)) == tiny.sha(other)
