@@ -47,6 +47,8 @@ A number stands for a reason below the table.
 - **transformers**: the pruned model at its old shape, for `from_pretrained`; **ONNX**: the squeezed model in onnxruntime.
 - **int8**: its score with all linear maps in 8 bits.
 - **training**: `vp finetune` of the dense and of the squeezed model.
+
+ViT and Llama-style models are for those who bring their own batches to the library: all but best, ONNX, int8 and training.
 """
 
 
