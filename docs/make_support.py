@@ -17,9 +17,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 import tiny  # noqa: E402
 
 from vp_core.asking.evaluate import logits_by_batch  # noqa: E402
-from vp_core.check import Capability  # noqa: E402
+from vp_core.check import Capability, units_refused  # noqa: E402
 from vp_core.ground.errors import VPError  # noqa: E402
-from vp_core.ground.names import UNITS  # noqa: E402
 from vp_core.model.families import FAMILIES  # noqa: E402
 from vp_core.recipes import RECIPES, Recipe  # noqa: E402
 from vp_core.squeezing.dense_form import export_transformers  # noqa: E402
@@ -86,15 +85,7 @@ def _rows(study: Study, _place: Path) -> str:
 
 
 def _units(study: Study, _place: Path) -> str:
-    refused = {}
-    for kind in UNITS[1:]:
-        try:
-            _logits(study, study.pruned(Recipe(units=(kind,)), 0.5))
-        except VPError as error:
-            refused[kind] = str(error)
-    if len(refused) == len(UNITS) - 1:
-        raise VPError(next(iter(refused.values())))
-    return " ".join(f"But {kind}: {why}" for kind, why in refused.items())
+    return units_refused(lambda kind: _logits(study, study.pruned(Recipe(units=(kind,)), 0.5)))
 
 
 def _best(study: Study, _place: Path) -> str:

@@ -79,17 +79,22 @@ def _statistics(model: PreTrainedModel) -> str:
     return ""
 
 
-def _units(model: PreTrainedModel) -> str:
-    """The kinds that cannot go, if others can; VPError if none can."""
-    layers, refused = find_layers(model), dict[str, str]()
+def units_refused(take: Callable[[str], object]) -> str:
+    """Of the kinds of units that `take` is tried with, those it refuses and why; VPError if it takes none."""
+    refused: dict[str, str] = {}
     for kind in UNITS[1:]:
         try:
-            unit_groups(layers, (kind,))
+            take(kind)
         except VPError as error:
             refused[kind] = str(error)
     if len(refused) == len(UNITS) - 1:
         raise VPError(next(iter(refused.values())))
     return " ".join(f"But {kind}: {why}" for kind, why in refused.items())
+
+
+def _units(model: PreTrainedModel) -> str:
+    layers = find_layers(model)
+    return units_refused(lambda kind: unit_groups(layers, (kind,)))
 
 
 def _recipe(name: str) -> Callable[[PreTrainedModel], str]:

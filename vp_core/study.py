@@ -15,6 +15,7 @@ from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, order_of
 from vp_core.asking.outputs import outputs_of
+from vp_core.asking.reading.tables import kind_of
 from vp_core.carry_out import Stage
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
@@ -218,7 +219,8 @@ def open_study(
     if max_length is not None:
         check_length(max_length, loaded.max_length, loaded.name)
     read_as = data, text, label, labels, separator, outputs_of(loaded.model)
-    evaluation, training = (open_examples(task, split, *read_as) for split in ("dev", "train"))
+    evaluation = open_examples(task, "dev", *read_as)
+    training = evaluation if kind_of(task) else open_examples(task, "train", *read_as)  # a file of one's own is both
     if max_length is not None:
         evaluation = replace(evaluation, task=replace(evaluation.task, max_length=max_length))
     asked = evaluation if sentences is None else evaluation.sample(sentences)

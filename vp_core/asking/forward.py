@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vp_core.asking.batches import Batch
-from vp_core.ground.errors import VPError, one_line
+from vp_core.ground.errors import VPError, harmless, one_line
 from vp_core.ground.work import Cancelled, Enough
 from vp_core.model.sharing import share
 
@@ -100,5 +100,5 @@ def _shown(batch: Batch, row: int) -> str:
     """A row's text in quotes, its beginning if it is long; its place in the data if nobody knows the text."""
     if not batch.texts:
         return f"number {int(np.asarray(batch.examples)[row]) + 1:,}"
-    text = " ".join("".join(c if c.isprintable() else " " for c in " | ".join(batch.texts[row])).split())
+    text = " ".join(harmless(" | ".join(batch.texts[row])).split())
     return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")

@@ -10,7 +10,7 @@ from vp_core.ground.errors import VPError
 from vp_core.model.families import family_of
 from vp_core.model.projections import find_projections
 from vp_core.model.stack import Family
-from vp_core.squeezing.folder import assign, keep_labels, new_folder
+from vp_core.squeezing.folder import assign, keep_labels, named_tensors, new_folder
 
 
 def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
@@ -19,8 +19,7 @@ def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: 
     `pruned` is what `replacing.prune.prune` returned. Raises VPError for a squeezed model, whose shapes transformers does not
     know.
     """
-    if hasattr(pruned, "squeezed"):
-        raise VPError("A squeezed model has shapes that transformers does not know: export the pruned model before squeezing.")
+    _check_shapes(pruned)
     pruned = _with_all_biases(pruned, family_of(pruned.config.model_type))
     with new_folder(folder) as place:
         pruned.save_pretrained(place)
@@ -32,20 +31,24 @@ def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: 
 
 def check_dense_form(model: PreTrainedModel) -> None:
     """VPError if `export_transformers` would have no place for the constants of a pruned model: before it is pruned."""
+    _check_shapes(model)
+    _check_names({f"{p.path}.bias" for p in find_projections(model)}, _with_biases_on(model), model.config.model_type)
+
+
+def _check_shapes(model: PreTrainedModel) -> None:
     if hasattr(model, "squeezed"):
         raise VPError("A squeezed model has shapes that transformers does not know: export the pruned model before squeezing.")
-    _check_names({f"{p.path}.bias" for p in find_projections(model)}, _with_biases_on(model), model.config.model_type)
 
 
 def _with_all_biases(pruned: PreTrainedModel, family: Family) -> PreTrainedModel:
     """The same model with the biases its configuration can switch on, zeros where it had none; VPError if it has others."""
     wider = _with_biases_on(pruned)
-    have = dict([*pruned.named_parameters(remove_duplicate=False), *pruned.named_buffers(remove_duplicate=False)])
+    have = dict(named_tensors(pruned))
     _check_names(have.keys(), wider, pruned.config.model_type)
     if not family.bias_flags:
         return pruned
-    wanted = [*wider.named_parameters(remove_duplicate=False), *wider.named_buffers(remove_duplicate=False)]
-    assign(wider, {n: have[n] if n in have else torch.zeros(t.shape, dtype=pruned.dtype) for n, t in wanted})
+    zero = {n: torch.zeros(t.shape, dtype=pruned.dtype) for n, t in named_tensors(wider) if n not in have}
+    assign(wider, have | zero)
     if pruned.can_generate():
         wider.generation_config = pruned.generation_config
     return wider.eval()
@@ -60,8 +63,7 @@ def _with_biases_on(model: PreTrainedModel) -> PreTrainedModel:
 
 def _check_names(names: Collection[str], wider: PreTrainedModel, model_type: str) -> None:
     """VPError if a model of transformers has no place for one of these weights."""
-    there = {n for n, _ in [*wider.named_parameters(remove_duplicate=False), *wider.named_buffers(remove_duplicate=False)]}
-    if lost := set(names) - there:
+    if lost := set(names) - dict(named_tensors(wider)).keys():
         name = "constants go into biases, and a" if family_of(model_type).bare else "a"
         raise VPError(
             f"This model cannot be written in the format of transformers: {name} {model_type} model there has no "

@@ -175,13 +175,17 @@ def check_new_folder(folder: Path) -> None:
         raise VPError(f"The folder {str(folder.parent)!r} is not there: make it first, or choose another place.")
 
 
+def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """(name, tensor) of every parameter and buffer, tied ones under each of their names."""
+    return [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+
+
 def _tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     """(every parameter and buffer once by name, {further name: first name} of those that share storage)."""
     first: dict[int, str] = {}
     tied: dict[str, str] = {}
     tensors: dict[str, Tensor] = {}
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    for name, tensor in named:
+    for name, tensor in named_tensors(model):
         if id(tensor) in first:
             tied[name] = first[id(tensor)]
         else:
@@ -192,7 +196,7 @@ def _tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put tensors in place of the model's, by name; ValueError unless names and shapes are exactly the model's."""
-    expected = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
+    expected = dict(named_tensors(model))
     if expected.keys() != tensors.keys():
         raise ValueError(f"the weights {sorted(expected.keys() ^ tensors.keys())[:3]} are missing or not the model's")
     made: dict[int, Tensor] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vp_core.asking.reading import files
-from vp_core.ground.errors import VPError
+from vp_core.ground.errors import VPError, harmless
 
 Row = dict[str, Any]
 MOST_JSON = 2**28
@@ -144,7 +144,7 @@ def listed(columns: Iterable[str], most: int = 30) -> str:
 
 
 def _printable(text: str, most: int) -> str:
-    return "".join(sign if sign.isprintable() else " " for sign in text[:most]).strip()
+    return harmless(text[:most]).strip()
 
 
 def reach(row: Row, column: str) -> Any:
