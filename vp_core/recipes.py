@@ -14,9 +14,15 @@ from vp_core.ground.names import (
     REPLACEMENTS,
     SCOPES,
     TYPES,
+    WORD_EMBEDDINGS,
     check_types,
     check_units,
+    criteria_for,
+    of_weights,
+    replacements_for,
+    scopes_for,
 )
+from vp_core.ground.patterns import Pattern, find_pattern
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +33,7 @@ class Recipe:
     `ranking.criteria`; `replacement`: `replacing.ladder`. `types` and `estimator` matter to single rows only: others have
     their defaults. In `steps` the model is measured again after each of so many equal parts of the sparsity.
 
-    `seed` matters to `random` only. It is kept, since `replace` may change the criterion, but two recipes that differ in a
+    `seed` matters to `random` and `coreset` only. It is kept, since `replace` may change the criterion, but two recipes that differ in a
     seed that nothing depends on are equal.
     """
 
@@ -50,8 +56,15 @@ class Recipe:
         one_of("estimator", self.estimator, ESTIMATORS)
         one_of("basis", self.basis, BASES)
         one_of("budget", self.budget, BUDGETS)
-        units, types = check_units(self.units), check_types(self.types)
-        if "rows" not in units:
+        units = check_units(self.units)
+        single = of_weights(units)
+        types = check_types(self.types, (*TYPES, WORD_EMBEDDINGS) if single else TYPES)
+        if single:
+            self._check_weights(units)
+        elif self.scope not in scopes_for(units) or self.criterion == "coreset" or self.replacement == "inverse probability":
+            wrong = next(w for w in (self.scope, self.criterion, self.replacement) if w in _OF_WEIGHTS)
+            raise VPError(f"{wrong!r} is for single weights: choose units such as weights or columns, or something else here.")
+        elif "rows" not in units:
             types = TYPES
         elif self.basis != "neurons":
             raise VPError(
@@ -63,9 +76,25 @@ class Recipe:
         for name, value in normal.items():
             object.__setattr__(self, name, value)
 
+    def _check_weights(self, units: tuple[str, ...]) -> None:
+        """VPError for what units of single weights cannot have."""
+        can = {
+            "criterion": criteria_for(units),
+            "scope": scopes_for(units),
+            "replacement": replacements_for(units, self.criterion),
+            "basis": ("neurons",),
+            "budget": ("units",),
+            "steps": (1,),
+        }
+        for name, choices in can.items():
+            if (value := getattr(self, name)) not in choices:
+                raise VPError(
+                    f"The {name} {value!r} does not go with {units[0]}: choose {' or '.join(str(one) for one in choices)}."
+                )
+
     def facts(self) -> dict[str, Any]:
         """Its fields as they are compared and kept: a seed that nothing depends on is 0."""
-        return self.__dict__ | {"seed": self.seed if self.criterion == "random" else 0}
+        return self.__dict__ | {"seed": self.seed if self.criterion in ("random", "coreset") else 0}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.facts() == other.facts()
@@ -79,9 +108,16 @@ class Recipe:
         return "rows" in self.units
 
     @property
+    def pattern(self) -> Pattern | None:
+        """What goes as one of a weight matrix; None for rows and units made of rows."""
+        return find_pattern(self.units[0])
+
+    @property
     def plain(self) -> bool:
         """Whether statistics of the outputs are all it needs: no second moments, no gradients."""
         closed = self.replacement in ("mean", "zero")
+        if self.pattern:
+            return self.replacement in ("zero", "inverse probability") and self.criterion in ("magnitude", "random", "coreset")
         return self.single_rows and closed and self.criterion in ("variance", "random", "magnitude")
 
     @property
@@ -109,8 +145,15 @@ class Recipe:
         return f"{what}{turned}, {self.criterion}, {self.scope}, {self.replacement}{steps}"
 
 
+_OF_WEIGHTS = ("per matrix", "per row", "coreset", "inverse probability")
+"""Scopes, criterion and replacement that other units do not have."""
+ATTENTION = ("query", "key", "value", "attention_output")
+"""The four matrices whose columns the coreset recipe draws."""
 STRUCTURED = ("ffn neurons", "values", "pairs")
 _UNITS = Recipe(units=STRUCTURED, budget="parameters", criterion="weighted variance")
+
+_WEIGHTS = Recipe("magnitude", "per matrix", "zero", units=("weights",))
+_COLUMNS = replace(_WEIGHTS, units=("columns",), types=ATTENTION)
 
 RECIPES: Mapping[str, Recipe] = {
     "paper": Recipe(),
@@ -121,8 +164,15 @@ RECIPES: Mapping[str, Recipe] = {
     "units refit": replace(_UNITS, replacement="refit"),
     "best refit": replace(_UNITS, criterion="surgeon", basis="principal", scope="measured", replacement="refit"),
     "best": replace(_UNITS, criterion="surgeon", basis="principal", scope="measured", replacement="least squares"),
+    "weights": _WEIGHTS,
+    "wanda": replace(_WEIGHTS, criterion="wanda", scope="per row"),
+    "weights best": replace(_WEIGHTS, criterion="surgeon", replacement="least squares"),
+    "2:4": replace(_WEIGHTS, criterion="surgeon", replacement="least squares", units=("2:4",)),
+    "coreset": replace(_COLUMNS, criterion="coreset", replacement="inverse probability"),
+    "coreset top norm": _COLUMNS,
 }
-"""By name, usable everywhere. `paper` removes a share of rows, the others a share of the linear parameters."""
+"""By name, usable everywhere. `paper` removes a share of rows, those from `weights` on of weights or columns, the others of the
+linear parameters."""
 RANDOM = "random units"
 """The baseline beside them in comparisons: units at random, several seeds."""
 

@@ -1,0 +1,6 @@
+"""Single weights: magnitude pruning, blocks, N:M and coresets, as masks of whole matrices, in this order of reading.
+
+matrices  which matrices have weights that can go
+masks     which weights survive, one bit each
+order     scores sorted once, masks for any sparsity
+"""
