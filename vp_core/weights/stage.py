@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -46,7 +47,10 @@ class WeightStage:
         return list(sparsities)
 
     def masks(self, recipe: Recipe, sparsity: float) -> Masks:
-        """Which weights survive."""
+        """Which weights survive; at sparsity 0 all, and nothing has to be measured."""
+        if sparsity == 0:
+            everything = {m.name: torch.ones(m.shape, dtype=torch.bool) for m in self.matrices(recipe)}
+            return Masks.of(everything, criterion=recipe.criterion, scope=recipe.scope, units=recipe.units[0])
         return self._masks.once((recipe.ordering, sparsity), lambda: self.ranking(recipe).masks(sparsity))
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
