@@ -198,6 +198,21 @@ def test_what_is_tied_goes_together():
     assert all(torch.equal(pruned.get_submodule(path).weight, view(pruned, matrix)) for path in others)
 
 
+def test_what_is_odd_is_told():
+    one = stage("bart")
+    (note,) = one.notes(replace(MAGNITUDE, types=(WORD_EMBEDDINGS,)))
+    assert note.startswith("The weights of word_embeddings are also those of ") and note.endswith(
+        "what goes from one goes from all."
+    )
+    one = stage()
+    assert one.notes(MAGNITUDE) == one.notes(replace(MAGNITUDE, units=("blocks 8x8",))) == ()
+    assert one.notes(replace(MAGNITUDE, units=("columns",))) == one.notes(replace(MAGNITUDE, units=("blocks 1xall",))) == ()
+    (note,) = one.notes(replace(MAGNITUDE, units=("blocks 32x32",)))
+    assert note.startswith("blocks 32x32 does not divide 0.query (48 x 48) and ")
+    (note,) = one.notes(replace(MAGNITUDE, units=("5:7",)))
+    assert note.startswith("5:7 does not divide 0.query (48 x 48) and ")
+
+
 def test_what_has_no_weights_to_take_is_one_sentence():
     with pytest.raises(VPError, match="no word embeddings"):
         find_matrices(tiny.transformer("vit"), (WORD_EMBEDDINGS,))
