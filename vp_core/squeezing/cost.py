@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from vp_core.model.projections import Layer, as_rows, layer_paths, uses_of
+from vp_core.model.projections import Layer, Projection, as_rows, layer_paths, linear_map, uses_of
 from vp_core.model.scatter import ScatterLinear
 from vp_core.ranking.plan import Plan
 from vp_core.squeezing.survivors import survivors
@@ -78,7 +78,7 @@ def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tenso
         projections = layer.projections
         found = survivors(layer, plan.keep, query_biases[number] if query_biases else None)
         here = sum(p.weights_of_a_row * p.d_out for p in projections.values())
-        columns = {t: p.d_in for t, p in projections.items()}
+        columns = {t: int(plan.columns[p.name].sum()) if p.name in plan.columns else p.d_in for t, p in projections.items()}
         kept = {t: len(r) for t, r in found.rows.items()}
         if layer.full_heads:
             columns["attention_output"] = kept["value"] * layer.queries_per_key
@@ -97,6 +97,19 @@ def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tenso
         attention += layer.uses * 2 * projections["query"].d_out
         attention_left += layer.uses * widths
     return Cost(rows, sum(gone.values()), parameters, left, linear, linear_left, attention, attention_left)
+
+
+def query_biases(model: nn.Module, layers: Sequence[Layer]) -> list[torch.Tensor]:
+    """What the query of each layer puts out in rows whose weights are zero, (d_out,) each: zeros where it has no bias."""
+    return [bias_of(model, layer.projections["query"]) for layer in layers]
+
+
+def bias_of(model: nn.Module, projection: Projection) -> torch.Tensor:
+    """A projection's bias (d_out,), zeros where the map has none."""
+    module = linear_map(model, projection.path)
+    if module.bias is None:
+        return torch.zeros(projection.d_out, dtype=module.weight.dtype)
+    return module.bias.detach()[projection.start : projection.start + projection.d_out]
 
 
 def parameters(model: nn.Module) -> int:

@@ -2,5 +2,7 @@
 
 matrices  which matrices have weights that can go
 masks     which weights survive, one bit each
+dead      rows, heads and columns that are wholly zero, as a plan
+compressed  bits and values: what is written of a matrix with many zeros
 order     scores sorted once, masks for any sparsity
 """
