@@ -40,7 +40,7 @@ class Forms:
 def forms_of(study: Study, recipe: Recipe, sparsity: float) -> Forms:
     """The three forms of a study's model at one sparsity."""
     masked = study.pruned(recipe, sparsity)
-    return Forms(study.model, masked, squeeze(masked, study.plan(recipe, sparsity)), study.cost(recipe, sparsity))
+    return Forms(study.model, masked, study.squeezed(recipe, sparsity), study.cost(recipe, sparsity))
 
 
 def forms_without_data(model: PreTrainedModel, sparsity: float) -> Forms:

@@ -9,7 +9,7 @@ softmax and the classification head are not counted, nor is what positions cost 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -18,10 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from vp_core.model.projections import Layer, Projection, as_rows, layer_paths, linear_map, uses_of
+from vp_core.model.projections import Layer, as_rows, bias_of, layer_paths, uses_of
 from vp_core.model.scatter import ScatterLinear
 from vp_core.ranking.plan import Plan
 from vp_core.squeezing.survivors import survivors
+from vp_core.weights.dead import weights_left
+from vp_core.weights.masks import Masks
 
 
 @dataclass(frozen=True)
@@ -100,16 +102,17 @@ def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tenso
 
 
 def query_biases(model: nn.Module, layers: Sequence[Layer]) -> list[torch.Tensor]:
-    """What the query of each layer puts out in rows whose weights are zero, (d_out,) each: zeros where it has no bias."""
+    """What the query of each layer puts out in rows whose weights are zero, (d_out,) each: its bias."""
     return [bias_of(model, layer.projections["query"]) for layer in layers]
 
 
-def bias_of(model: nn.Module, projection: Projection) -> torch.Tensor:
-    """A projection's bias (d_out,), zeros where the map has none."""
-    module = linear_map(model, projection.path)
-    if module.bias is None:
-        return torch.zeros(projection.d_out, dtype=module.weight.dtype)
-    return module.bias.detach()[projection.start : projection.start + projection.d_out]
+def sparse_cost(rows: Cost, layers: Sequence[Layer], masks: Masks, plan: Plan) -> Cost:
+    """The cost of a model whose single weights are masked: `rows` is what goes by squeezing, the weights left are counted.
+
+    Counted are those that the masks keep where `plan`, the rows that are gone by them, keeps row and column. Weights of the
+    projections only; those of word embeddings are none of them.
+    """
+    return replace(rows, parameters_left=min(rows.parameters_left, weights_left(layers, masks, plan)))
 
 
 def parameters(model: nn.Module) -> int:

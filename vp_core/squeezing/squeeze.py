@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
 from vp_core.model.families import family_of
-from vp_core.model.projections import Layer, Projection, as_rows, find_layers, gate_weight_of, linear_map, weight_of
+from vp_core.model.projections import Layer, Projection, as_rows, bias_of, find_layers, gate_weight_of, linear_map, weight_of
 from vp_core.model.scatter import Shape, aligned, empty, filled, gather_pays
 from vp_core.model.sharing import Model, share
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import check_plan
-from vp_core.squeezing.cost import Cost, bias_of, cost, query_biases
+from vp_core.squeezing.cost import Cost, cost, query_biases, sparse_cost
 from vp_core.squeezing.survivors import Head, Survivors, survivors
 from vp_core.weights.dead import dead_rows, silenced, wanted_by_others
 from vp_core.weights.masks import Masks
@@ -102,8 +102,9 @@ def squeeze_masked(masked: Model, masks: Masks) -> Model:
     plan = dead_rows(layers, masks)
     model = squeeze(silenced(masked, layers, plan), plan)
     note = wanted_by_others(layers, masks, plan)
-    notes = (*model.squeezed.notes, note) if note else model.squeezed.notes
-    model.squeezed = replace(model.squeezed, notes=notes, sparse=True)
+    found: Squeezed = model.squeezed
+    notes, left = (*found.notes, note) if note else found.notes, sparse_cost(found.cost, layers, masks, plan)
+    model.squeezed = replace(found, cost=left, notes=notes, sparse=True)
     return model
 
 
@@ -185,7 +186,7 @@ class _Cut:
         return torch.stack([self.columns[name] for name in names]).any(dim=0).nonzero().squeeze(1)
 
     def inputs(self) -> None:
-        """The modules that keep all their rows: they read fewer columns, where that is faster. Last, since others look at them."""
+        """The modules that keep all their rows: they read fewer columns, where that is faster. Last: others look at them."""
         if self.left.whole:
             self._narrow(_HEADED)
         if "ffn_in" in self.layer.projections and self.keeps_all("ffn_in"):

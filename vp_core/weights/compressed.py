@@ -4,7 +4,6 @@ What counts as zero is +0.0, all of whose bits are 0: −0.0 is written as any o
 what was written. Only safetensors are written, and how large a matrix becomes is known before it is made.
 """
 
-import math
 import zlib
 from collections.abc import Mapping
 
@@ -51,7 +50,9 @@ def check_compressed(header: Mapping[str, Weight], shapes: object, file: str) ->
     try:
         for name, (rows, columns) in dict(shapes).items():  # type: ignore[call-overload]
             bits, values = whole.pop(name + BITS), whole.pop(name + VALUES)
-            weights = math.prod(side for side in (rows, columns) if type(side) is int and side > 0 or _refuse(name))
+            if (type(rows), type(columns)) != (int, int) or min(rows, columns) < 1:
+                raise ValueError(f"{name} has no size")
+            weights = rows * columns
             if (bits.dtype, bits.shape) != ("U8", (-(-weights // 8),)):
                 raise ValueError(f"{name} is said to have {weights:,} weights, and has {bits.elements:,} bytes of bits")
             if values.dtype not in _FLOATS or len(values.shape) != 1 or values.elements > weights or name in whole:
@@ -62,10 +63,6 @@ def check_compressed(header: Mapping[str, Weight], shapes: object, file: str) ->
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise VPError(f"The weights in {file!r} are broken ({reason[:200]}): prune and save again.") from error
     return whole, known
-
-
-def _refuse(name: str) -> bool:
-    raise ValueError(f"{name} has no size")
 
 
 def expand(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from vp_core.model.projections import Layer, Projection, as_rows, linear_map, weight_of
+from vp_core.model.projections import Layer, Projection, as_rows, bias_of, linear_map, weight_of
 from vp_core.model.sharing import Model, share
 from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
@@ -47,11 +47,31 @@ def dead_rows(layers: Sequence[Layer], masks: Mapping[str, Tensor] | Masks) -> P
         read = _read_columns(layer, masks, live)
         for type_, p in layer.projections.items():
             keep[p.name] = live[type_]
-            together = [t for t, other in layer.projections.items() if other.path == p.path]
-            if type_ in _FROM_STREAM and len(together) * [True] == [t in read for t in together]:
+            together = [t for t, other in layer.projections.items() if other.path == p.path]  # one matrix, one choice
+            if all(t in read for t in together):
                 columns[p.name] = torch.stack([read[t] for t in together]).any(dim=0)
     columns = {name: one for name, one in columns.items() if one.any() and not one.all()}
     return Plan(keep, masks.criterion, masks.scope, masks.sparsity, masks.model, columns=columns)
+
+
+def weights_left(layers: Sequence[Layer], masks: Masks, plan: Plan) -> int:
+    """Weights of the projections that the masks keep, in rows that the plan keeps and columns that are read from such rows."""
+    total = 0
+    for layer in layers:
+        read = {"ffn_out": plan.keep[layer.projections["ffn_in"].name]} if "ffn_in" in layer.projections else {}
+        values = plan.keep[layer.projections["value"].name]
+        reader = layer.projections["attention_output"]
+        read["attention_output"] = torch.zeros(reader.d_in, dtype=torch.bool)
+        read["attention_output"][context_columns(layer)[values].flatten()] = True
+        for type_, p in layer.projections.items():
+            rows, columns = plan.keep[p.name], read.get(type_, torch.ones(p.d_in, dtype=torch.bool))
+            for name in _names(p):
+                if name in masks.bits:
+                    bits = _bits(name, masks)[rows.numpy()] & np.packbits(columns.numpy())
+                    total += int(np.bitwise_count(bits).sum(dtype=np.int64))
+                else:
+                    total += int(rows.sum()) * int(columns.sum())
+    return total
 
 
 def wanted_by_others(layers: Sequence[Layer], masks: Masks, plan: Plan) -> str | None:
@@ -63,7 +83,7 @@ def wanted_by_others(layers: Sequence[Layer], masks: Masks, plan: Plan) -> str |
         read = _read_columns(layer, masks, {t: plan.keep[p.name] for t, p in layer.projections.items()})
         for type_ in read.keys() - {"ffn_in"}:
             all_read = plan.columns.get(layer.projections[type_].name, torch.ones_like(read[type_]))
-            if not torch.equal(all_read, read[type_]):
+            if read[type_].any() and not torch.equal(all_read, read[type_]):
                 return OTHERS_NOTE
     return None
 
@@ -78,7 +98,7 @@ def silenced(masked: Model, layers: Sequence[Layer], plan: Plan) -> Model:
     for layer in layers:
         for p in layer.projections.values():
             if not plan.keep[p.name].all():
-                constants[p.name] = _gated_constants(masked, p, plan) if p.gate else _bias(masked, p)
+                constants[p.name] = _gated_constants(masked, p, plan) if p.gate else bias_of(masked, p)
     return prune(masked, replace(plan, columns={}), constants)
 
 
@@ -138,17 +158,9 @@ def _bits(name: str, masks: Masks) -> np.ndarray:
     return np.packbits(masks.keep(name).numpy(), axis=1)
 
 
-def _bias(model: nn.Module, p: Projection) -> Tensor:
-    """(d_out,) zeros where the map has none."""
-    module = linear_map(model, p.path)
-    if module.bias is None:
-        return module.weight.detach().new_zeros(p.d_out)
-    return module.bias.detach()[p.start : p.start + p.d_out]
-
-
 def _gated_constants(model: PreTrainedModel, p: Projection, plan: Plan) -> Tensor:
     """(d_out,) what the neurons of a gated network put out where both of their rows are empty; 0 for those nobody reads."""
-    bias, nothing = _bias(model, p), torch.zeros(p.d_out, dtype=model.dtype)
+    bias, nothing = bias_of(model, p), torch.zeros(p.d_out, dtype=model.dtype)
     gone = ~plan.keep[p.name]
     empty = gone & ~weight_of(model, p).detach().any(dim=1)
     if not bool(bias[empty].any()):  # a factor of 0
