@@ -158,7 +158,7 @@ class Study:
         layers = find_layers(self.model)
         if recipe.pattern:
             plan, masks = self.plan(recipe, sparsity), self.masks(recipe, sparsity)
-            return sparse_cost(cost(layers, plan, query_biases(self.model, layers)), layers, masks, plan)
+            return sparse_cost(layers, masks, plan, query_biases(self.model, layers))
         zeros = [torch.zeros(layer.projections["query"].d_out) for layer in layers]
         silent = recipe.replacement == "zero" or not recipe.single_rows
         return cost(layers, self.plan(recipe, sparsity), zeros if silent else None)

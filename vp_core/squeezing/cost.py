@@ -20,9 +20,10 @@ from transformers.pytorch_utils import Conv1D
 
 from vp_core.model.projections import Layer, as_rows, bias_of, layer_paths, uses_of
 from vp_core.model.scatter import ScatterLinear
+from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
 from vp_core.squeezing.survivors import survivors
-from vp_core.weights.dead import weights_left
+from vp_core.weights.dead import kept_weights, reads
 from vp_core.weights.masks import Masks
 
 
@@ -106,13 +107,25 @@ def query_biases(model: nn.Module, layers: Sequence[Layer]) -> list[torch.Tensor
     return [bias_of(model, layer.projections["query"]) for layer in layers]
 
 
-def sparse_cost(rows: Cost, layers: Sequence[Layer], masks: Masks, plan: Plan) -> Cost:
-    """The cost of a model whose single weights are masked: `rows` is what goes by squeezing, the weights left are counted.
+def sparse_cost(layers: Sequence[Layer], masks: Masks, plan: Plan, query_biases: Sequence[torch.Tensor] | None = None) -> Cost:
+    """`cost` of a model whose single weights are masked: its `parameters_left` are those that are not zero.
 
-    Counted are those that the masks keep where `plan`, the rows that are gone by them, keeps row and column. Weights of the
-    projections only; those of word embeddings are none of them.
+    `plan` is what the masks leave wholly zero (`vp_core.weights.dead.dead_rows`). FLOPs are those of whole matrices without it:
+    kernels save nothing for single zeros. Weights of word embeddings are not counted.
     """
-    return replace(rows, parameters_left=min(rows.parameters_left, weights_left(layers, masks, plan)))
+    left = 0
+    for number, layer in enumerate(layers):
+        found = survivors(layer, plan.keep, query_biases[number] if query_biases else None)
+        rows, p = dict(found.rows), layer.projections
+        if not layer.full_heads:
+            nothing = rows["value"][:0]
+            rows["query"] = rows["key"] = torch.cat([nothing, *(head.scores for head in found.heads)])
+            rows["value"] = torch.cat([nothing, *(head.values for head in found.heads)])
+            left += sum(int(reads(p["key"], masks, head.merged).sum()) for head in found.heads)
+        columns = {"attention_output": context_columns(layer)[rows["value"]].flatten()}
+        columns |= {"ffn_out": rows["ffn_in"]} if "ffn_in" in p else {}
+        left += sum(kept_weights(one, masks, rows[t], columns.get(t)) for t, one in p.items())
+    return replace(cost(layers, plan, query_biases), parameters_left=left)
 
 
 def parameters(model: nn.Module) -> int:

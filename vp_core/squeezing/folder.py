@@ -242,9 +242,8 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise VPError(f"{str(folder / ABOUT)!r} is broken ({one_line(error)}): prune and save again.") from error
     if not known:
-        raise VPError(
-            f"{str(folder / ABOUT)!r} has the format {facts['format']!r}: this version reads {FORMAT!r} and {FORMAT_SPARSE!r}."
-        )
+        both = f"{FORMAT!r} and {FORMAT_SPARSE!r}"
+        raise VPError(f"{str(folder / ABOUT)!r} has the format {facts['format']!r}: this version reads {both}.")
     return facts
 
 

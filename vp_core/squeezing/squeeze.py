@@ -23,8 +23,9 @@ from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import check_plan
 from vp_core.squeezing.cost import Cost, cost, query_biases, sparse_cost
 from vp_core.squeezing.survivors import Head, Survivors, survivors
-from vp_core.weights.dead import dead_rows, silenced, wanted_by_others
+from vp_core.weights.dead import dead_rows, wanted_by_others
 from vp_core.weights.masks import Masks
+from vp_core.weights.prune import silenced
 
 _HEADED = ("query", "key", "value")
 _NO_ROWS = torch.empty(0, dtype=torch.long)
@@ -103,7 +104,7 @@ def squeeze_masked(masked: Model, masks: Masks) -> Model:
     model = squeeze(silenced(masked, layers, plan), plan)
     note = wanted_by_others(layers, masks, plan)
     found: Squeezed = model.squeezed
-    notes, left = (*found.notes, note) if note else found.notes, sparse_cost(found.cost, layers, masks, plan)
+    notes, left = (*found.notes, note) if note else found.notes, sparse_cost(layers, masks, plan, query_biases(masked, layers))
     model.squeezed = replace(found, cost=left, notes=notes, sparse=True)
     return model
 

@@ -12,18 +12,14 @@ Under a gate a neuron is the product of two rows, so that it is constant for cer
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
-from vp_core.model.projections import Layer, Projection, as_rows, bias_of, linear_map, weight_of
-from vp_core.model.sharing import Model, share
+from vp_core.model.projections import Layer, Projection
 from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
-from vp_core.replacing.prune import prune
 from vp_core.weights.masks import Masks
 
 _FROM_STREAM = ("query", "key", "value", "ffn_in")
@@ -37,7 +33,7 @@ OTHERS_NOTE = (
 def dead_rows(layers: Sequence[Layer], masks: Mapping[str, Tensor] | Masks) -> Plan:
     """The rows that these masks leave without any effect but a constant, and the input columns that no other row reads.
 
-    Matrices that the masks do not name are taken as whole. What the plan removes need not be zero yet: `silenced` sees to it.
+    Matrices that the masks do not name are taken as whole. What the plan removes need not be zero yet: `vp_core.weights.prune.silenced` sees to it.
     """
     masks = masks if isinstance(masks, Masks) else Masks.of(masks)
     keep: dict[str, Tensor] = {}
@@ -54,24 +50,26 @@ def dead_rows(layers: Sequence[Layer], masks: Mapping[str, Tensor] | Masks) -> P
     return Plan(keep, masks.criterion, masks.scope, masks.sparsity, masks.model, columns=columns)
 
 
-def weights_left(layers: Sequence[Layer], masks: Masks, plan: Plan) -> int:
-    """Weights of the projections that the masks keep, in rows that the plan keeps and columns that are read from such rows."""
+def kept_weights(p: Projection, masks: Masks, rows: Tensor, columns: Tensor | None = None) -> int:
+    """Weights of a projection, and of its gate, that the masks keep in these rows and columns (indices each, None: all)."""
+    read = torch.ones(p.d_in, dtype=torch.bool) if columns is None else _places(columns, p.d_in)
     total = 0
-    for layer in layers:
-        read = {"ffn_out": plan.keep[layer.projections["ffn_in"].name]} if "ffn_in" in layer.projections else {}
-        values = plan.keep[layer.projections["value"].name]
-        reader = layer.projections["attention_output"]
-        read["attention_output"] = torch.zeros(reader.d_in, dtype=torch.bool)
-        read["attention_output"][context_columns(layer)[values].flatten()] = True
-        for type_, p in layer.projections.items():
-            rows, columns = plan.keep[p.name], read.get(type_, torch.ones(p.d_in, dtype=torch.bool))
-            for name in _names(p):
-                if name in masks.bits:
-                    bits = _bits(name, masks)[rows.numpy()] & np.packbits(columns.numpy())
-                    total += int(np.bitwise_count(bits).sum(dtype=np.int64))
-                else:
-                    total += int(rows.sum()) * int(columns.sum())
+    for name in _names(p):
+        if name in masks.bits:
+            bits = _bits(name, masks)[rows.numpy()] & np.packbits(read.numpy())
+            total += int(np.bitwise_count(bits).sum(dtype=np.int64))
+        else:
+            total += len(rows) * int(read.sum())
     return total
+
+
+def reads(p: Projection, masks: Masks, rows: Tensor) -> Tensor:
+    """The inputs (d_in,) bool that these rows (indices) read."""
+    return _columns(p, masks, _places(rows, p.d_out))
+
+
+def _places(indices: Tensor, size: int) -> Tensor:
+    return torch.zeros(size, dtype=torch.bool).index_fill(0, indices, True)
 
 
 def wanted_by_others(layers: Sequence[Layer], masks: Masks, plan: Plan) -> str | None:
@@ -86,20 +84,6 @@ def wanted_by_others(layers: Sequence[Layer], masks: Masks, plan: Plan) -> str |
             if read[type_].any() and not torch.equal(all_read, read[type_]):
                 return OTHERS_NOTE
     return None
-
-
-def silenced(masked: Model, layers: Sequence[Layer], plan: Plan) -> Model:
-    """A new model with the outputs of `masked` in which all rows that `plan` removes are zero, also those that nobody reads.
-
-    Each keeps its bias, which is its constant; under a gate that of the product joins the bias of the matrix that reads it.
-    """
-    assert isinstance(masked, PreTrainedModel)
-    constants: dict[str, Tensor] = {}
-    for layer in layers:
-        for p in layer.projections.values():
-            if not plan.keep[p.name].all():
-                constants[p.name] = _gated_constants(masked, p, plan) if p.gate else bias_of(masked, p)
-    return prune(masked, replace(plan, columns={}), constants)
 
 
 def _live_rows(layer: Layer, masks: Masks) -> dict[str, Tensor]:
@@ -156,22 +140,3 @@ def _bits(name: str, masks: Masks) -> np.ndarray:
     if columns % 8 == 0:
         return masks.bits[name].numpy().reshape(rows, -1)
     return np.packbits(masks.keep(name).numpy(), axis=1)
-
-
-def _gated_constants(model: PreTrainedModel, p: Projection, plan: Plan) -> Tensor:
-    """(d_out,) what the neurons of a gated network put out where both of their rows are empty; 0 for those nobody reads."""
-    bias, nothing = bias_of(model, p), torch.zeros(p.d_out, dtype=model.dtype)
-    gone = ~plan.keep[p.name]
-    empty = gone & ~weight_of(model, p).detach().any(dim=1)
-    if not bool(bias[empty].any()):  # a factor of 0
-        return nothing
-    assert p.consumer
-    reader = linear_map(model, p.consumer)
-    read = as_rows(reader, reader.weight).detach().any(dim=0)
-    network, name = share(model).get_submodule(p.path.rpartition(".")[0]), p.consumer.rpartition(".")[2]
-    plain = nn.Linear(p.d_out, p.d_out, bias=False, dtype=model.dtype)  # shows what comes to it
-    plain.weight = nn.Parameter(torch.eye(p.d_out, dtype=model.dtype))
-    network.set_submodule(name, plain)
-    with torch.no_grad():
-        found = network.eval()(torch.zeros(1, 1, p.d_in, dtype=model.dtype)).flatten()
-    return torch.where(empty & read, found, nothing)
