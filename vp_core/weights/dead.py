@@ -33,7 +33,8 @@ OTHERS_NOTE = (
 def dead_rows(layers: Sequence[Layer], masks: Mapping[str, Tensor] | Masks) -> Plan:
     """The rows that these masks leave without any effect but a constant, and the input columns that no other row reads.
 
-    Matrices that the masks do not name are taken as whole. What the plan removes need not be zero yet: `vp_core.weights.prune.silenced` sees to it.
+    Matrices that the masks do not name are taken as whole. What the plan removes need not be zero yet:
+    `vp_core.weights.prune.silenced` sees to it.
     """
     masks = masks if isinstance(masks, Masks) else Masks.of(masks)
     keep: dict[str, Tensor] = {}
