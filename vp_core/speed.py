@@ -138,8 +138,8 @@ def measure_sparse(
 
     Inputs are random (batch · length tokens); times are those of the products alone, without attention, norms and whatever else
     a model does. Single weights go by `masks` (sparsity → which stay), else by magnitude in each matrix. `megabytes` are those
-    in memory, `disk_megabytes` those of the compressed folder. Raises VPError for a model that is squeezed or not supported,
-    and for a batch, length or sparsity that cannot be.
+    in memory, `disk_megabytes` those of the compressed folder. A form that torch has no kernel for here is left out. Raises
+    VPError for a model that is squeezed or not supported, and for a batch, length or sparsity that cannot be.
     """
     if batch < 1 or length < 1 or not all(0 <= sparsity <= 1 for sparsity in sparsities):
         raise VPError("Sparse products are timed on 1 text or more of 1 token or more, at sparsities from 0 to 1.")
@@ -152,11 +152,12 @@ def measure_sparse(
         kept = masks(sparsity) if masks else None
         keep = {n: kept.keep(n) if kept is not None and n in kept.bits else _largest(w, sparsity) for n, w in weights.items()}
         forms = {name: [_sparse_form(name, w, keep[n], sparsity) for n, w in weights.items()] for name in SPARSE_FORMS}
+        forms = {name: maps for name, maps in forms.items() if _runs(maps, weights, inputs)}
         timed = {name: _one_after_the_other(maps, weights, inputs) for name, maps in forms.items()}
         with all_cores():
             for seconds in take_turns(timed, repeats):
                 timings = {name: Timing(batch, length, values) for name, values in seconds.items()}
-                yield [_sparse_row(name, sparsity, forms[name], timings[name], timings["dense"]) for name in SPARSE_FORMS]
+                yield [_sparse_row(name, sparsity, forms[name], timings[name], timings["dense"]) for name in forms]
 
 
 def no_semi_structured() -> str:
@@ -188,8 +189,8 @@ def _sparse_form(form: str, weight: Tensor, keep: Tensor, sparsity: float) -> _M
     if form == "CSR":
         return _by_sparse_kernel(weight * keep, None)
     if form == "blocks":
-        block = tuple(math.gcd(side, most) for side, most in zip(weight.shape, BLOCK, strict=True))
-        return _by_sparse_kernel(weight * _live_blocks(weight, block, sparsity), block)
+        side = math.gcd(rows, columns, *BLOCK)  # torch multiplies square ones only
+        return _by_sparse_kernel(weight * _live_blocks(weight, side, sparsity), side)
     if form == "columns":
         read = _largest(weight.norm(dim=0)[None], sparsity)[0].nonzero().squeeze(1)
         small = weight[:, read].contiguous()
@@ -206,11 +207,11 @@ def _dense(weight: Tensor, kept: int) -> _Map:
     return _Map(lambda x: F.linear(x, weight), 4 * weight.numel(), min(4 * weight.numel(), compressed_bytes(weight, kept)))
 
 
-def _by_sparse_kernel(weight: Tensor, block: tuple[int, ...] | None) -> _Map:
+def _by_sparse_kernel(weight: Tensor, side: int | None) -> _Map:
     """W xᵀ by torch's kernel, which was two to seven times as fast as its own `linear` on the same sparse matrix."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch calls all of these kernels a beta
-        sparse = weight.to_sparse_csr() if block is None else weight.to_sparse_bsr(block)
+        sparse = weight.to_sparse_csr() if side is None else weight.to_sparse_bsr((side, side))
     parts = sparse.crow_indices(), sparse.col_indices(), sparse.values()
     disk = min(4 * weight.numel(), compressed_bytes(weight, int((weight != 0).sum())))
     return _Map(lambda x: (sparse @ x.t()).t(), sum(t.numel() * t.element_size() for t in parts), disk)
@@ -224,10 +225,9 @@ def _largest(weight: Tensor, sparsity: float) -> Tensor:
     return keep.view(weight.shape)
 
 
-def _live_blocks(weight: Tensor, block: tuple[int, ...], sparsity: float) -> Tensor:
-    height, width = block
-    norms = weight.view(len(weight) // height, height, -1, width).square().sum(dim=(1, 3))
-    return _largest(norms, sparsity).repeat_interleave(height, 0).repeat_interleave(width, 1)
+def _live_blocks(weight: Tensor, side: int, sparsity: float) -> Tensor:
+    norms = weight.view(len(weight) // side, side, -1, side).square().sum(dim=(1, 3))
+    return _largest(norms, sparsity).repeat_interleave(side, 0).repeat_interleave(side, 1)
 
 
 def _one_after_the_other(maps: list[_Map], weights: dict[str, Tensor], inputs: dict[int, Tensor]) -> Callable[[], object]:
@@ -239,6 +239,16 @@ def _one_after_the_other(maps: list[_Map], weights: dict[str, Tensor], inputs: d
                 product(x)
 
     return run
+
+
+def _runs(maps: list[_Map], weights: dict[str, Tensor], inputs: dict[int, Tensor]) -> bool:
+    """Whether torch has the kernel here: its sparse ones come with MKL, which not every processor has."""
+    few = {d_in: x[:1] for d_in, x in inputs.items()}
+    try:
+        _one_after_the_other(maps, weights, few)()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _sparse_row(form: str, sparsity: float, maps: list[_Map], timing: Timing, dense: Timing) -> SpeedRow:

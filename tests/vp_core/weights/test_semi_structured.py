@@ -15,7 +15,7 @@ def test_each_group_has_at_most_so_many(studies, units):
     pattern = find_pattern(units)
     for family in ("bert", "gpt2"):  # one keeps its matrices transposed
         study = studies[family]
-        recipe = Recipe("magnitude", scope="per row", replacement="zero", units=(units,))
+        recipe = Recipe("magnitude", scope="per matrix", replacement="zero", units=(units,))
         masks = study.masks(recipe, pattern.sparsity)
         for name in masks.bits:
             keep = masks.keep(name)
