@@ -12,6 +12,7 @@ from analysis import theme
 from analysis.live import STEPS, LiveFigure
 from vp_core.ground.work import checkpoint
 from vp_core.model.projections import find_layers
+from vp_core.ranking.plan import Ranking
 from vp_core.recipes import Recipe
 from vp_core.speed import SPARSE_FORMS, SpeedRow, compare, forms_of, measure_sparse
 from vp_core.squeezing.cost import cost
@@ -88,6 +89,7 @@ def limit(study: Study, recipe: Recipe, length: int, sparsities: Sequence[float]
         return pd.DataFrame({"sparsity": list(sparsities), "speedup": values})
     sparsities = study.reachable(recipe, sparsities)
     layers, ranking = find_layers(study.model), study.ranking(recipe)
+    assert isinstance(ranking, Ranking)
     plans = (ranking.plan(share) for share in study.unit_shares(recipe, sparsities))
     values = [cost(layers, plan).speed_limit(length) for plan in plans]
     return pd.DataFrame({"sparsity": list(sparsities), "speedup": values})

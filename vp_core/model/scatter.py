@@ -23,7 +23,7 @@ SCATTER_COST = {torch.float32: 100, torch.float64: 50, torch.bfloat16: 500, torc
 """What putting one coordinate in its place costs, in multiplications of the matrix product (measured on a processor with
 AVX-512 and AMX). Where a row saves less than that, zero rows are multiplied instead."""
 
-GATHER_COST = {torch.float32: 25, torch.float64: 55, torch.bfloat16: 400, torch.float16: 400}
+GATHER_COST = {torch.float32: 30, torch.float64: 80, torch.bfloat16: 500, torch.float16: 500}
 """What picking one coordinate of the input costs, in multiplications of the matrix product (measured on a processor with
 AVX-512). Where leaving columns out saves less than picking the others costs, columns of zeros are multiplied instead."""
 

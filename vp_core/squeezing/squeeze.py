@@ -172,12 +172,14 @@ class _Cut:
         self.model.set_submodule(path, module)
         self.result.modules[path] = shape
 
-    def put_reading(self, types: Collection[str], path: str, weight: Tensor, *others: Tensor, **indices: Tensor | None) -> None:
+    def put_reading(
+        self, types: Collection[str], path: str, weight: Tensor, bias: Tensor, like: Tensor, **indices: Tensor | None
+    ) -> None:
         """`put` for a module that holds these types: it picks the inputs that they still read, where that is faster."""
         read = self.read_by(types)
         if read is not None and gather_pays(weight, len(read)):
             weight, indices = weight[:, read], indices | {"in_index": read}
-        self.put(path, weight, *others, **indices)
+        self.put(path, weight, bias, like, **indices)
 
     def read_by(self, types: Collection[str]) -> Tensor | None:
         """The input columns (n,) that any of these types reads; None if all of them are."""
@@ -248,7 +250,7 @@ class _Cut:
         constants = query[:, -1]
         if layer.scales_by_width:  # scores are divided by the root of the narrower width, which queries make up for
             query, ones = (part * (width / (layer.projections["query"].head_width or width)) ** 0.5 for part in (query, ones))
-        parts = {
+        parts: dict[tuple[str, ...], tuple[list[Tensor], Tensor]] = {
             ("query",): ([query[head.scores] for head in heads], ones),
             ("key",): ([_with_merged(key, head, constants) for head in heads], zeros),
             ("value",): ([value[head.values] for head in heads], zeros),
@@ -305,8 +307,8 @@ class _Cut:
                 parts.setdefault(projection.gate, []).insert(0, (_pad_rows(gate, room), _pad_rows(gate_bias, room)))
             for path, made in parts.items():
                 own = None if base is None else base.repeat(len(made))
-                both = torch.cat([w for w, _ in made]), torch.cat([b for _, b in made])
-                self.put_reading(["ffn_in"], path, *both, weight, base=own)
+                both, biases = torch.cat([w for w, _ in made]), torch.cat([b for _, b in made])
+                self.put_reading(["ffn_in"], path, both, biases, weight, base=own)
         self._reader("ffn_out", rows, constants, torch.arange(len(rows)), room)
 
     def new_biases(self, bare: Collection[str]) -> None:
