@@ -194,7 +194,7 @@ def _sparse_form(form: str, weight: Tensor, keep: Tensor, sparsity: float) -> _M
     if form == "columns":
         read = _largest(weight.norm(dim=0)[None], sparsity)[0].nonzero().squeeze(1)
         small = weight[:, read].contiguous()
-        return _Map(lambda x: F.linear(x.index_select(-1, read), small), 4 * small.numel(), 4 * small.numel())
+        return _Map(lambda x: F.linear(x.gather(-1, read.expand(len(x), -1)), small), 4 * small.numel(), 4 * small.numel())
     if form == "rows":
         left = rows - round(sparsity * rows)
         small = weight.new_zeros(aligned(left), columns)
