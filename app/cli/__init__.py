@@ -4,6 +4,7 @@ identity_options   the options of norms, finetune and snip
 options            from options to a study, a recipe, sparsities
 progress           the bar of a training
 identity_commands  what norms, finetune and snip do
+speed_command      what speed does
 commands           what the other commands do
 main               all options; nothing heavy is imported before a command runs
 __main__           `python -m app.cli`

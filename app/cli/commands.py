@@ -11,7 +11,6 @@ from typing import Any
 
 from app.cli.options import (
     check_new_file,
-    count,
     listed,
     open_from,
     parse_sparsities,
@@ -23,16 +22,15 @@ from app.cli.options import (
 )
 from vp_core.curves import CurveStore, curve, point, sweep
 from vp_core.ground.errors import VPError, harmless, one_of
-from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS, PRECISIONS
-from vp_core.loading.load import EMBEDDED, load_model
+from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS
+from vp_core.loading.load import load_model
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe
-from vp_core.speed import Forms, compare, forms_of, forms_without_data
 from vp_core.squeezing.cost import flops_per_token, parameters
 from vp_core.squeezing.dense_form import export_transformers
 from vp_core.squeezing.folder import check_new_folder, new_folder, save_pruned
 from vp_core.squeezing.onnx import export_onnx, require_onnx
-from vp_core.squeezing.squeeze import squeeze
+from vp_core.weights.compressed import bytes_dense
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -136,11 +134,12 @@ def _prune(options: argparse.Namespace) -> None:
     study = open_from(options)
     say(f"pruning: {recipe.describe()}, {sparsity:.0%} of the {recipe.budget} …")
     tokenizer, folder = study.loaded.tokenizer, Path(options.out)
-    dense, model = study.model, study.pruned(recipe, sparsity)
+    dense = study.model
     if format_ == "transformers":
+        model = study.pruned(recipe, sparsity)
         export_transformers(model, folder, tokenizer)
     else:
-        model = squeeze(model, study.plan(recipe, sparsity))
+        model = study.squeezed(recipe, sparsity)
         for note in model.squeezed.notes:
             say(note)
         if format_ == "pruned":
@@ -156,54 +155,40 @@ def _prune(options: argparse.Namespace) -> None:
         "flops_per_token": flops_per_token(model, length), "flops_per_token_dense": flops_per_token(dense, length),
         "flops_at_length": length, "bytes": sum(f.stat().st_size for f in folder.iterdir()),
     }  # fmt: skip
+    if recipe.pattern:
+        cost = study.cost(recipe, sparsity)
+        row |= {"bytes_dense": bytes_dense(dense), "weights": cost.parameters_left, "weights_dense": cost.parameters}
     if options.json:
         print_json(row)
     else:
         print(
             f"{folder}: {row['parameters'] / 1e6:.2f} of {row['parameters_dense'] / 1e6:.2f} M parameters, "
             f"{row['flops_per_token'] / 1e6:.1f} of {row['flops_per_token_dense'] / 1e6:.1f} MFLOPs a token, "
-            f"{row['bytes'] / 1e6:.1f} MB on disk"
+            f"{row['bytes'] / 1e6:.1f} MB on disk{_zeros(row) if recipe.pattern else ''}"
         )
 
 
-def _speed(options: argparse.Namespace) -> None:
-    sparsities = parse_sparsities(options.sparsities)
-    batches = [count("batch", part) for part in listed(options.batch)]
-    length, repeats = count("length", options.length), count("repeats", options.repeats)
-    forms = _forms(options)
-    rows = []
-    for batch in batches:
-        for sparsity in sparsities:
-            *_, last = compare(forms(sparsity), sparsity, batch, length, options.precision, repeats)
-            # The dense model is timed in every comparison; the first one stands for it.
-            rows += last if sparsity == sparsities[0] else last[1:]
-            say(f"batch {batch}, sparsity {sparsity:g}: squeezed {last[-1]['speedup']:.2f} times as fast as dense")
-    if options.json:
-        print_json(rows)
-    else:
-        import pandas as pd
-
-        columns = ("form", "sparsity", "batch", "latency_ms", "low_ms", "high_ms", "speedup", "flop_limit", "megabytes")
-        print(pd.DataFrame(rows)[list(columns)].to_string(index=False, float_format="%.2f"))
-
-
-def _forms(options: argparse.Namespace) -> Callable[[float], Forms]:
-    """Dense, masked and squeezed by sparsity: from texts where there is a task, else by the weights alone."""
-    if options.task or options.model in EMBEDDED:
-        recipe, study = recipe_from(options, options.criterion), open_from(options)
-        return lambda sparsity: forms_of(study, recipe, sparsity)
-    if options.criterion not in (None, "magnitude"):
-        raise VPError(f"The criterion {options.criterion!r} needs texts: name a task (--task), or take magnitude.")
-    one_of("precision", options.precision, PRECISIONS)
-    model = load_model(options.model).model
-    say("no task: rows go by magnitude, and only speed and size mean something")
-    return lambda sparsity: forms_without_data(model, sparsity)
+def _zeros(row: Mapping[str, Any]) -> str:
+    """What single zeros save, and what not."""
+    time = f"time is saved by what has left the matrices only, {1 - row['flops_per_token'] / row['flops_per_token_dense']:.0%}"
+    if row["flops_per_token"] == row["flops_per_token_dense"]:
+        time = "time is not saved, since kernels multiply zeros as any other number"
+    if row["format"] == "transformers":
+        time += ", nor space: this format writes them too"
+    return f" of {row['bytes_dense'] / 1e6:.1f} ({row['weights'] / row['weights_dense']:.1%} of the weights are left; {time})"
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     """A point without its inner columns."""
     others = json.loads(row["others"]) | {"params_removed": row["parameters_removed"] / row["parameters"]}
     return {k: v for k, v in row.items() if k not in ("key", "right", "others")} | others
+
+
+def _speed(options: argparse.Namespace) -> None:
+    """`vp speed`."""
+    from app.cli.speed_command import speed
+
+    speed(options)
 
 
 def _identity(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vp_core.asking.outputs import parse_labels
+from vp_core.ground.chosen import of_weights
 from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CALIBRATION, PRECISIONS
 from vp_core.ground.store import atomic
@@ -56,9 +57,10 @@ def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Re
         "budget": options.budget,
         "steps": count("steps", options.steps) if options.steps else None,
     }
+    single = bool(options.units) and of_weights(listed(options.units))
     if options.units and not options.budget and not options.recipe:
-        said["budget"] = "parameters" if options.units != "rows" else "units"
-    base = find_recipe(options.recipe or "paper")
+        said["budget"] = "units" if single or options.units == "rows" else "parameters"
+    base = find_recipe(options.recipe or ("weights" if single else "paper"))
     return replace(base, seed=options.seed, **{k: v for k, v in said.items() if v is not None})
 
 
