@@ -107,11 +107,12 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         else:
             model, notes = _dense(name, folder, is_folder)
         check_tokeniser_files(name, folder)
-        tokenizer = _tokeniser(name, is_folder)
+        tokenizer = read_tokeniser(name, is_folder)
         return model, tokenizer, (*notes, *check_file(tokenizer, folder))
 
 
-def _tokeniser(name: str, is_folder: bool) -> PreTrainedTokenizerBase:
+def read_tokeniser(name: str, is_folder: bool) -> PreTrainedTokenizerBase:
+    """The tokeniser of a folder or an id, whose files were checked; VPError for one that is incomplete."""
     try:
         return AutoTokenizer.from_pretrained(name, local_files_only=is_folder, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers share no base class

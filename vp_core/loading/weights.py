@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.ground.bounded import check_sizes, read_json
 from vp_core.ground.errors import VPError
@@ -18,8 +18,8 @@ from vp_core.ground.hub import quiet_transformers
 from vp_core.ground.names import TYPES, WORD_EMBEDDINGS
 from vp_core.loading.checkpoint import check_amount, check_left_over, check_numbers, check_prefix, own_weights
 from vp_core.loading.config import check_config, check_dropped, mend
-from vp_core.loading.folder import CONFIG, check_folder, read_weights
-from vp_core.loading.load import EMBEDDED, load_model, on_the_hub
+from vp_core.loading.folder import CONFIG, check_folder, check_tokeniser_files, read_weights
+from vp_core.loading.load import EMBEDDED, load_model, on_the_hub, read_tokeniser
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.model.families import family_of
 from vp_core.squeezing.folder import is_pruned
@@ -50,6 +50,14 @@ def load_bare(name: str) -> PreTrainedModel:
         raise VPError(f"The model {name!r} is squeezed already: give the model that it was made from.")
     with quiet_transformers(), as_one_sentence(name, is_folder):
         return _load(name, Path(name) if is_folder else on_the_hub(name), is_folder)
+
+
+def load_tokeniser(name: str) -> PreTrainedTokenizerBase:
+    """The tokeniser of a checkpoint of which the weights are looked at; VPError if there is none, or not a safe one."""
+    is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
+    with quiet_transformers(), as_one_sentence(name, is_folder):
+        check_tokeniser_files(name, Path(name) if is_folder else on_the_hub(name))
+        return read_tokeniser(name, is_folder)
 
 
 def types_of(model: PreTrainedModel, types: Sequence[str]) -> tuple[str, ...]:
