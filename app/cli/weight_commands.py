@@ -1,7 +1,6 @@
 """What `vp weights` does; its options are in `app.cli.weight_options`."""
 
 import argparse
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -187,7 +186,10 @@ def _print(about: Mapping[str, Any], tables: Tables, sparsity: float) -> None:
         table = table.merge(_here(tables["movement"], {"mean": "moved", "std": "moved std"}), on="matrix")
     print(f"{about['weights']:,} weights of {about['model']}, {about['units']} by {about['criterion']}, {about['scope']}")
     print(f"\nby matrix, what goes at a sparsity of {sparsity:g}:")
-    print(table.fillna({name: "" for name in table if name.startswith("head")}).to_string(index=False, float_format="{:.4g}".format))
+    for name in ("head min", "head max"):
+        if name in table:
+            table[name] = table[name].map(lambda share: "" if pd.isna(share) else f"{share:.4g}")
+    print(table.to_string(index=False, float_format="{:.4g}".format))
     print("\nby sparsity:")
     print(_by_sparsity(reported).to_string(index=False, float_format="%.4f"))
     if "features" in tables:
@@ -222,5 +224,5 @@ def _by_sparsity(reported: Tables) -> pd.DataFrame:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """A row each, what is missing as null."""
-    found: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
-    return found
+    found = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in found]

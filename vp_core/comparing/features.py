@@ -44,10 +44,10 @@ def similarity(dense: PreTrainedModel, pruned: PreTrainedModel, batches: Iterabl
             layer.tokens += tokens
     if not sums or not all(layer.tokens for layer in sums):
         raise VPError("There are no texts to compare features on: give at least one.")
-    found = torch.tensor([layer.total / layer.tokens for layer in sums], dtype=torch.float64)
-    if not torch.isfinite(found).all():
+    mean = torch.tensor([layer.total / layer.tokens for layer in sums], dtype=torch.float64)
+    if not torch.isfinite(mean).all():
         raise VPError("The features of the model are NaN or infinite: check its weights.")
-    return found
+    return mean
 
 
 def feature_sites(model: PreTrainedModel) -> tuple[Site, ...]:

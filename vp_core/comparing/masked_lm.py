@@ -49,12 +49,12 @@ def masked_lm_loss(
     check_masked_lm(model)
     masked = mask_words(tokenizer, texts, seed=seed, share=share, max_length=max_length)
 
-    def one(copy: PreTrainedModel, one: Masked) -> tuple[float, int]:
+    def one(copy: PreTrainedModel, given: Masked) -> tuple[float, int]:
         with torch.inference_mode():
-            logits = forward(copy, one.batch).logits[one.rows, one.columns].double()
-        return float(torch.nn.functional.cross_entropy(logits, one.ids, reduction="sum")), len(one.ids)
+            logits = forward(copy, given.batch).logits[given.rows, given.columns].double()
+        return float(torch.nn.functional.cross_entropy(logits, given.ids, reduction="sum")), len(given.ids)
 
-    sums = list(each_batch(model, masked, one))  # type: ignore[arg-type]
+    sums = list(each_batch(model, masked, one))
     loss = sum(loss for loss, _ in sums) / sum(words for _, words in sums)
     if not np.isfinite(loss):
         raise VPError("The model's loss on masked words is NaN or infinite: check its weights.")
