@@ -36,8 +36,17 @@ class Movement:
 
 
 def order_of(weights: Tensor) -> np.ndarray:
-    """The flat positions of weights (any shape) from the lowest |w| to the highest, (n,) int32; equal ones by position."""
-    return np.argsort(weights.detach().abs().float().contiguous().numpy().reshape(-1), kind="stable").astype(np.int32)
+    """The flat positions of weights (any shape) from the lowest |w| to the highest, (n,) int32; equal ones by position.
+
+    Numbers not below 0 have the order of their bits. With the position behind them these are sorted by value, which takes a
+    fraction of the time of sorting positions by what they point at.
+    """
+    magnitudes = weights.detach().abs().float().contiguous().numpy().reshape(-1)
+    keys = magnitudes.view(np.uint32).astype(np.uint64)
+    keys <<= np.uint64(32)
+    keys |= np.arange(len(keys), dtype=np.uint64)
+    keys.sort()
+    return keys.astype(np.uint32).view(np.int32)
 
 
 def movement(before: Tensor, after: Tensor, bins: int = BINS) -> Movement:
@@ -53,11 +62,11 @@ def movement(before: Tensor, after: Tensor, bins: int = BINS) -> Movement:
     n = before.numel()
     place = np.empty(n, np.int32)
     place[order_of(after)] = np.arange(n, dtype=np.int32)
-    moved = np.abs(place[order_of(before)].astype(np.int64) - np.arange(n)) / n  # in the order in which they started
+    moved = np.abs(place[order_of(before)] - np.arange(n, dtype=np.int32))  # in the order in which they started
     edges = np.linspace(0, n, bins + 1).round().astype(int)
     parts = [moved[low:high] for low, high in pairwise(edges)]
-    mean, std = (np.array([f(part) if len(part) else np.nan for part in parts]) for f in (np.mean, np.std))
-    return Movement(float(moved.mean()), float(moved.std()), mean, std, np.diff(edges))
+    mean, std = (np.array([f(part) / n if len(part) else np.nan for part in parts]) for f in (np.mean, np.std))
+    return Movement(float(moved.mean()) / n, float(moved.std()) / n, mean, std, np.diff(edges))
 
 
 def movements(
