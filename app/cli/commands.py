@@ -181,7 +181,9 @@ def _prune(options: argparse.Namespace) -> None:
 
 
 def _speed(options: argparse.Namespace) -> None:
-    sparsities = sparsities_from(options, "0.3,0.5,0.7")
+    pattern = recipe_from(options).pattern
+    own = pattern.sparsity if pattern else None
+    sparsities = sparsities_from(options, "0.3,0.5,0.7" if own is None else str(own))
     batches = [count("batch", part) for part in listed(options.batch)]
     length, repeats = count("length", options.length), count("repeats", options.repeats)
     forms = _forms(options)

@@ -35,7 +35,7 @@ from vp_core.ground.work import work
 from vp_core.recipes import RECIPES, Recipe
 
 _PAPER = Recipe()
-_SHARE = "share to remove, 0 to 1: of rows for the paper's recipe, of the encoder's linear parameters for the others"
+_SHARE = "share to remove, 0 to 1: of rows by the paper's recipe, of single weights, else of the encoder's linear parameters"
 _FORMATS = dict(zip(FORMATS, ("squeezed: load_pruned, vp eval", "same shapes: from_pretrained", "squeezed"), strict=True))
 _CRITERION = f"{', '.join(CRITERIA)} (default: the recipe's, the paper's is {_PAPER.criterion})"
 _COMMANDS = "app | check | stats | curve | eval | prune | speed | norms | finetune | snip | weights"

@@ -89,15 +89,16 @@ def _subject(options: argparse.Namespace, recipe: Recipe) -> _Subject:
     study = None
     if options.task or options.model in EMBEDDED:
         study = open_from(options)
-        model, stage = study.model, study.weights()
-        for note in study.warnings(recipe):
-            say(note)
+        model, stage, notes = study.model, study.weights(), study.warnings(recipe)
     else:
         if recipe.criterion not in WITHOUT_TEXTS:
             raise VPError(f"The criterion {recipe.criterion!r} needs texts: name a task (--task), or take magnitude.")
         model = load_bare(options.model)
         stage = WeightStage(Measured(model, Encoded([], None, 0, 0, 0), "", ""))
         say("no task: only the weights are looked at, not what they do")
+        notes = stage.notes(recipe)
+    for note in notes:
+        say(note)
     ranking = stage.ranking(recipe)
     return _Subject(model, ranking, views(model, ranking.matrices), study)
 

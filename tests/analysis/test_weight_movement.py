@@ -13,6 +13,7 @@ from vp_core.comparing.masked_lm import masked_lm_loss
 from vp_core.comparing.movement import by_magnitude, movements, order_of, views
 from vp_core.recipes import RECIPES
 from vp_core.weights.matrices import find_matrices
+from vp_core.weights.prune import masked
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,14 @@ def test_features_and_losses_at_every_sparsity(studies, labelled):
 def test_masked_words_at_every_sparsity(labelled):
     torch.manual_seed(0)
     model = tiny.build("bert", "ForMaskedLM", vocab_size=420, **tiny.sizes("bert", 32, 56, 2), initializer_range=0.25)
-    texts, tok = tiny.sentences(20, seed=2), tiny.tokenizer("bert")
-    table = losses.masked_lm_table(lambda s: model, tok, texts, (0.0, 0.5), seed=3)
-    assert table["loss"].tolist() == [masked_lm_loss(model, tok, texts, seed=3)] * 2
+    texts, tok, matrices = tiny.sentences(20, seed=2), tiny.tokenizer("bert"), find_matrices(model)
+    ranking = by_magnitude(matrices, views(model, matrices))
+    table = losses.masked_lm_table(lambda s: masked(model, matrices, ranking.masks(s)), tok, texts, (0.0, 0.9), seed=3)
+    without = tiny.build("bert", "ForMaskedLM", **model.config.to_diff_dict())
+    without.load_state_dict(model.state_dict())
+    for matrix in matrices:
+        weight = without.get_submodule(matrix.path).weight.data
+        weight.view(-1)[weight.abs().view(-1).argsort(stable=True)[: round(0.9 * matrix.size)]] = 0
+    assert table["loss"].tolist() == [masked_lm_loss(one, tok, texts, seed=3) for one in (model, without)]
+    assert table["loss"].nunique() == 2
     labelled(losses.draw_loss(table))

@@ -116,6 +116,11 @@ def test_a_curve_has_one_point_of_a_pattern(capsys, task):
     ]  # fmt: skip
 
 
+def test_speed_of_a_pattern_is_asked_at_its_own_sparsity(capsys, task):
+    rows = printed(capsys, "speed", *task, "--units", "2:4", "--batch", "1", "--length", "8", "--repeats", "1")
+    assert [(row["form"], row["sparsity"]) for row in rows] == [("dense", 0.0), ("masked", 0.5), ("squeezed", 0.5)]
+
+
 @pytest.fixture(scope="module")
 def before(folders, tmp_path_factory):
     """An encoder by itself from which the tiny BERT could have come: each matrix shaken."""
