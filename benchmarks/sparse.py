@@ -1,7 +1,10 @@
 """What single zeros save: bytes on disk, and time in each form that torch has for a masked weight."""
 
 import statistics
+import tempfile
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -13,7 +16,7 @@ from vp_core.model.scatter import GATHER_COST
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.speed import measure_sparse, no_semi_structured
 from vp_core.squeezing.folder import load_pruned, save_pruned
-from vp_core.squeezing.timing import all_cores, take_turns
+from vp_core.squeezing.timing import all_cores, take_turns, time_forward
 from vp_core.study import Study
 from vp_core.weights.compressed import bytes_compressed, bytes_dense, bytes_gzip
 from vp_core.weights.dead import dead_rows
@@ -26,6 +29,7 @@ def run(study: Study) -> None:
     for name, model in (("the model", study.model), ("BERT-base shape", bert_base())):
         _products(name, model)
     _gathers()
+    _whole(study)
     _bytes(study)
     _steps(study)
 
@@ -64,18 +68,38 @@ def _semi_structured() -> str:
 
 def _gathers() -> None:
     """What picking an input costs in multiplications: `vp_core.model.scatter.GATHER_COST`."""
+    index = torch.arange(0, 768, 2)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        x, weight = (torch.randn(rows, 768).to(dtype) for rows in (BATCH * LENGTH, 768))
-        index = torch.arange(0, 768, 2)
-        with torch.inference_mode(), all_cores():
-            runs = {
-                "gather": lambda: x.gather(-1, index.expand(len(x), -1)),
-                "product": lambda: torch.nn.functional.linear(x, weight),
-            }  # noqa: B023
-            *_, seconds = take_turns(runs, 15)
-        picked, multiplied = (statistics.median(seconds[name]) for name in ("gather", "product"))
+        picked, multiplied = _pick_and_multiply(torch.randn(BATCH * LENGTH, 768).to(dtype), index)
         cost = picked / len(index) / (multiplied / 768**2)
         line(f"picking one input in {dtype}, in multiplications", cost, "", f"about {GATHER_COST[dtype]}")
+
+
+def _pick_and_multiply(x: torch.Tensor, index: torch.Tensor) -> list[float]:
+    """Seconds that picking these inputs takes, and multiplying all of them."""
+    weight = torch.randn(x.shape[1], x.shape[1]).to(x.dtype)
+    runs = {"pick": lambda: x.gather(-1, index.expand(len(x), -1)), "multiply": lambda: torch.nn.functional.linear(x, weight)}
+    with torch.inference_mode(), all_cores():
+        *_, seconds = take_turns(runs, 15)
+    return [statistics.median(values) for values in seconds.values()]
+
+
+def _whole(study: Study) -> None:
+    """The whole model: what has become wholly zero has left it, single zeros are multiplied."""
+    recipes = {
+        "single weights, 70 %": (RECIPES["weights"], 0.7),
+        "blocks of 32 x 32, global, 50 %": (replace(RECIPES["weights"], units=("blocks",), scope="global"), 0.5),
+        "rows, global, 40 %": (replace(RECIPES["weights"], units=("blocks 1xall",), scope="global"), 0.4),
+        "input columns of query, key, value, output, 50 %": (replace(RECIPES["coreset top norm"], replacement="zero"), 0.5),
+        "input columns of all matrices, 50 %": (replace(RECIPES["weights"], units=("columns",)), 0.5),
+    }
+    models = {name: study.squeezed(recipe, share) for name, (recipe, share) in recipes.items()}
+    *_, timings = time_forward({"dense": study.model, **models}, BATCH, LENGTH)
+    print("| gone | weights left | limit | times as fast as dense | MB on disk |\n|---|---|---|---|---|")
+    for name, model in models.items():
+        cost, ratio = model.squeezed.cost, timings["dense"].median / timings[name].median
+        left, limit = 1 - cost.share_removed, cost.speed_limit(LENGTH)
+        print(f"| {name} | {left:.0%} | {limit:.2f} | {ratio:.2f} | {bytes_compressed(model) / 1e6:.1f} |", flush=True)
 
 
 def _bytes(study: Study) -> None:
@@ -103,9 +127,6 @@ def _sizes(name: str, model: torch.nn.Module) -> None:
 
 def _steps(study: Study) -> None:
     """Seconds from masks to a folder and back."""
-    import tempfile
-    from pathlib import Path
-
     recipe = RECIPES["weights"]
     masks, layers = study.masks(recipe, 0.7), find_layers(study.model)
     start = time.perf_counter()
