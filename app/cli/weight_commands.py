@@ -1,7 +1,7 @@
 """What `vp weights` does; its options are in `app.cli.weight_options`."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +12,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.weights import features, heads, heat, losses, movement, removed, spread
 from analysis.weights.tables import SPARSITIES, sparsities_of
-from app.cli.options import check_new_file, open_from, print_json, recipe_from, say, sparsity_from, write_charts
+from app.cli.options import check_new_file, listed, open_from, print_json, recipe_from, say, sparsity_from, write_charts
 from vp_core.asking.batches import Encoded
 from vp_core.comparing.movement import by_magnitude, check_fitting, movements, views
-from vp_core.ground.errors import VPError
+from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import WORD_EMBEDDINGS
 from vp_core.loading.load import EMBEDDED
 from vp_core.loading.weights import load_bare, load_tokeniser, load_weights, types_of
 from vp_core.measuring.measured import Measured
 from vp_core.recipes import Recipe
 from vp_core.study import Study
-from vp_core.weights.matrices import find_matrices, view
+from vp_core.weights.matrices import Matrix, find_matrices, view
 from vp_core.weights.order import WeightRanking
 from vp_core.weights.stage import WeightStage
 
@@ -50,7 +50,7 @@ def weights(options: argparse.Namespace) -> None:
     sparsity = sparsity_from(options, recipe, "0.5")
     check_new_file(options.plot)
     subject = _subject(options, recipe)
-    ranking = subject.ranking
+    ranking, mapped = subject.ranking, _mapped(options.map, subject.ranking.matrices)
     grid = sparsities_of(ranking, sorted({*SPARSITIES, sparsity}))
     say("counting what goes of each head and of Σ|w| …")
     tables: Tables = {"matrices": spread.table(ranking.matrices, subject.weights)}
@@ -62,7 +62,7 @@ def weights(options: argparse.Namespace) -> None:
     if subject.study:
         tables |= _asked(subject.study, recipe, grid)
     if options.plot:
-        write_charts(_figures(tables, subject, options.model), options.plot, f"vp weights {options.model}")
+        write_charts(_figures(tables, subject, options.model, mapped), options.plot, f"vp weights {options.model}")
     about = {
         "model": options.model, "beside": options.beside, "units": ",".join(recipe.units), "criterion": recipe.criterion,
         "scope": recipe.scope, "types": ",".join(recipe.types), "sparsity": sparsity,
@@ -130,14 +130,18 @@ def _asked(study: Study, recipe: Recipe, grid: tuple[float, ...]) -> Tables:
     }
 
 
-def _figures(tables: Tables, subject: _Subject, name: str) -> list[go.Figure]:
-    matrices = subject.ranking.matrices
+def _mapped(names: str | None, matrices: Sequence[Matrix]) -> list[Matrix]:
+    """The matrices to draw: those that are named, or the keys of layer 1 (Compressing BERT, fig. 7), or the first there is."""
+    maps = {matrix.name: matrix for matrix in matrices if matrix.type != WORD_EMBEDDINGS}  # they have a map of their own
+    if names is None:
+        return [maps[name] for name in [*(name for name in ("1.key", "0.key") if name in maps), *maps][:1]]
+    return [maps[one_of("matrix", name, tuple(maps))] for name in listed(names)]
+
+
+def _figures(tables: Tables, subject: _Subject, name: str, mapped: Sequence[Matrix]) -> list[go.Figure]:
     found = [spread.draw(tables["matrices"]), removed.draw(tables["removed"])]
     found += [heads.draw(tables["heads"])] if "heads" in tables else []
-    keys = [matrix for matrix in matrices if matrix.type == "key"]
-    shown = keys[min(1, len(keys) - 1)] if keys else matrices[0]
-    if shown.type != WORD_EMBEDDINGS:
-        found.append(heat.draw_matrix(heat.matrix_table(subject.weights[shown.name], shown), shown))
+    found += [heat.draw_matrix(heat.matrix_table(subject.weights[one.name], one), one) for one in mapped]
     if WORD_EMBEDDINGS in types_of(subject.model, (WORD_EMBEDDINGS,)):
         tokenizer = subject.study.loaded.tokenizer if subject.study else _tokeniser(name)
         if tokenizer is not None:

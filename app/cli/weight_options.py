@@ -33,6 +33,10 @@ def add_command(parser: argparse.ArgumentParser) -> None:
         "how far are masks apart, and how far did weights move in the order of magnitudes since",
     )  # fmt: skip
     parser.add_argument("--plot", help="HTML file to write all figures to; it needs no network")
+    parser.add_argument(
+        "--map", metavar="MATRIX", help="with --plot: matrices whose |w| is drawn, by commas, such as 0.query,3.ffn_in "
+        "(default: the keys of layer 1, as in the paper)",
+    )  # fmt: skip
 
 
 def add_units(parser: argparse.ArgumentParser) -> None:

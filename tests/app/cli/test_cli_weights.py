@@ -70,6 +70,7 @@ def test_what_the_options_mean():
         ("eval", ["--units", "2:4", "--sparsity", "0.3"], "2:4 removes 50.0% of the weights, not 30.0%"),
         ("weights", ["--units", "rows"], "looks at single weights, not at rows"),
         ("weights", ["--recipe", "paper"], "looks at single weights, not at rows"),
+        ("weights", ["--map", "9.key"], "Unknown matrix '9.key': choose one of 0.query, 0.key"),
         ("weights", ["--sparsity", "2"], "between 0 and 1"),
         ("weights", ["--beside", "no/such/model/here"], "There is no model"),
         ("weights", ["--plot", "no/such/place.html"], "is not there"),
@@ -85,8 +86,6 @@ def test_what_cannot_be_is_one_sentence(capsys, command, arguments, says):
 def test_criteria_that_need_texts(capsys, folders):
     assert main(["weights", str(folders["bert"]), "--criterion", "wanda"]) == 2
     assert "needs texts: name a task" in capsys.readouterr().err
-    assert main(["speed", str(folders["bert"]), "--units", "weights"]) == 2
-    assert "name a task (--task) for single weights" in capsys.readouterr().err
 
 
 def test_scores_are_the_librarys(capsys, task, folders, data):
@@ -117,8 +116,8 @@ def test_a_curve_has_one_point_of_a_pattern(capsys, task):
 
 
 def test_speed_of_a_pattern_is_asked_at_its_own_sparsity(capsys, task):
-    rows = printed(capsys, "speed", *task, "--units", "2:4", "--batch", "1", "--length", "8", "--repeats", "1")
-    assert [(row["form"], row["sparsity"]) for row in rows] == [("dense", 0.0), ("masked", 0.5), ("squeezed", 0.5)]
+    found = printed(capsys, "speed", *task, "--units", "2:4", "--batch", "1", "--length", "8", "--repeats", "1")
+    assert [(row["form"], row["sparsity"]) for row in found["model"]] == [("dense", 0.0), ("masked", 0.5), ("squeezed", 0.5)]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +132,9 @@ def before(folders, tmp_path_factory):
 
 def test_weights_beside_the_encoder_with_a_task(capsys, task, folders, data, before, tmp_path):
     page = tmp_path / "weights.html"
-    found = printed(capsys, "weights", *task, "--beside", before, "--sparsity", "0.65", "--plot", page)
+    found = printed(
+        capsys, "weights", *task, "--beside", before, "--sparsity", "0.65", "--plot", page, "--map", "0.ffn_in,2.key"
+    )
     study = open_study(str(folders["bert"]), "sst2", data)
     matrices = find_matrices(study.model)
     moved = movements(matrices, load_weights(str(before)), load_weights(str(folders["bert"])))
@@ -148,7 +149,7 @@ def test_weights_beside_the_encoder_with_a_task(capsys, task, folders, data, bef
     (row,) = [row for row in found["mask_difference"] if row["sparsity"] == 0.65]
     assert 0 < row["differ"] < row["chance"] == pytest.approx(2 * 0.65 * 0.35, abs=1e-3)
     text = page.read_text(encoding="utf-8")
-    assert text.count('class="plotly-graph-div"') == 9 and "<title>vp weights" in text
+    assert text.count('class="plotly-graph-div"') == 10 and "<title>vp weights" in text
     assert re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=", text.replace(plotlyjs(), "")) == []  # nothing from elsewhere
     assert text.count(plotlyjs()) == 1
 

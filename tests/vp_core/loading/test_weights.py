@@ -54,6 +54,14 @@ def test_another_head_half_precision_and_no_words(tmp_path):
     assert WORD_EMBEDDINGS not in load_weights(str(tmp_path / "vit")) and "1.key" in load_weights(str(tmp_path / "vit"))
 
 
+def test_a_language_model_has_gates(tmp_path):
+    model = tiny.transformer("llama", dtype=torch.float32)
+    model.save_pretrained(tmp_path)
+    found = load_weights(str(tmp_path))
+    assert torch.equal(found["1.ffn_in.gate"], model.model.layers[1].mlp.gate_proj.weight)
+    assert found["0.key"].shape == (24, 48) and found[WORD_EMBEDDINGS].shape == (99, 48)
+
+
 def test_the_demo():
     assert len(load_weights("demo")) > 6
 
@@ -96,6 +104,15 @@ def test_weights_of_whole_numbers(folder):
     name = "bert.encoder.layer.1.output.dense.weight"
     save_file(weights | {name: weights[name].to(torch.int8)}, folder / "model.safetensors", {"format": "pt"})
     refused(folder, "quantised")
+
+
+def test_another_family_and_a_file_cut_short(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused(folder, "broken or incomplete")
+    configure(folder, model_type="xlnet")
+    save_file({"a": torch.ones(10**6)}, weights, {"format": "pt"})
+    refused(folder, "xlnet")
 
 
 def test_a_squeezed_model(tmp_path, studies):
