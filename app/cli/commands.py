@@ -13,23 +13,25 @@ from app.cli.options import (
     check_new_file,
     listed,
     open_from,
-    parse_sparsities,
     print_json,
     recipe_from,
     say,
+    sparsities_from,
+    sparsity_from,
     study_from,
     write_chart,
 )
+from app.cli.weight_options import criteria_to_compare
 from vp_core.curves import CurveStore, curve, point, sweep
 from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS
 from vp_core.loading.load import load_model
-from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import flops_per_token, parameters
 from vp_core.squeezing.dense_form import export_transformers
 from vp_core.squeezing.folder import check_new_folder, new_folder, save_pruned
 from vp_core.squeezing.onnx import export_onnx, require_onnx
+from vp_core.study import Study
 from vp_core.weights.compressed import bytes_dense
 
 
@@ -74,8 +76,8 @@ def _stats(options: argparse.Namespace) -> None:
 
 
 def _eval(options: argparse.Namespace) -> None:
-    sparsity = check_sparsity(options.sparsity)
     recipe = recipe_from(options, options.criterion)
+    sparsity = sparsity_from(options, recipe, "0")
     study = open_from(options)
     score = None
     for score in study.running_scores(recipe, sparsity, options.precision):
@@ -91,14 +93,16 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _curve(options: argparse.Namespace) -> None:
-    sparsities, recipes = parse_sparsities(options.sparsities), _recipes(options)
+    sparsities, recipes = sparsities_from(options, "0:0.9:0.1"), _recipes(options)
     check_new_file(options.plot)
     store = CurveStore(options.out)  # before the model: a broken file should be told at once
     study = open_from(options)
     rows, line = [], "recipe" if options.recipes else "criterion"
-    for row in sweep(study, recipes, sparsities, None, store, options.precision):
+    sweeps = _sweeps(study, recipes, sparsities)
+    total = sum(len(some) * len(points) for some, points in sweeps)
+    for row in (r for some, points in sweeps for r in sweep(study, some, points, None, store, options.precision)):
         rows.append(row)
-        say(f"{len(rows)}/{len(recipes) * len(sparsities)}  {row[line]} {row['sparsity']:g}: {row['value']:.4f}")
+        say(f"{len(rows)}/{total}  {row[line]} {row['sparsity']:g}: {row['value']:.4f}")
     made = curve(rows)
     if options.plot:
         from analysis.curves import draw
@@ -111,6 +115,15 @@ def _curve(options: argparse.Namespace) -> None:
         print(made.table.pivot(index="sparsity", columns=line, values="value").to_string(float_format="%.4f"))
 
 
+def _sweeps(study: Study, recipes: list[Recipe], sparsities: list[float]) -> list[tuple[list[Recipe], list[float]]]:
+    """Which recipes are asked at which sparsities: N:M, which has one only, at that one (and at 0, if it is among them)."""
+    single = [recipe for recipe in recipes if recipe.pattern and recipe.pattern.of]
+    others = [recipe for recipe in recipes if recipe not in single]
+    for recipe in single:
+        say(f"{recipe.units[0]} has one sparsity only, {study.most_saved(recipe):g}")
+    return [(others, sparsities)] * bool(others) + [([one], study.reachable(one, sparsities)) for one in single]
+
+
 def _recipes(options: argparse.Namespace) -> list[Recipe]:
     """One recipe for each line of a chart: named ones, or one with several criteria."""
     if options.recipes:
@@ -119,7 +132,7 @@ def _recipes(options: argparse.Namespace) -> list[Recipe]:
             options.recipe = name
             found.append(recipe_from(options))
         return found
-    recipes = [recipe_from(options, criterion) for criterion in listed(options.criteria)]
+    recipes = [recipe_from(options, criterion) for criterion in listed(criteria_to_compare(options))]
     if not recipes:
         raise VPError(f"No criterion is given: choose one or more of {', '.join(CRITERIA)}.")
     return recipes
@@ -127,7 +140,8 @@ def _recipes(options: argparse.Namespace) -> list[Recipe]:
 
 def _prune(options: argparse.Namespace) -> None:
     format_ = one_of("format", options.format, FORMATS)
-    sparsity, recipe = check_sparsity(options.sparsity), recipe_from(options, options.criterion)
+    recipe = recipe_from(options, options.criterion)
+    sparsity = sparsity_from(options, recipe, "0.5")
     if format_ == "onnx":
         require_onnx()
     check_new_folder(Path(options.out))  # before the model: a bad place should be told at once
@@ -191,6 +205,13 @@ def _speed(options: argparse.Namespace) -> None:
     speed(options)
 
 
+def _weights(options: argparse.Namespace) -> None:
+    """`vp weights`."""
+    from app.cli.weight_commands import weights
+
+    weights(options)
+
+
 def _identity(options: argparse.Namespace) -> None:
     """`vp norms`, `vp finetune` and `vp snip`."""
     from app.cli.identity_commands import IDENTITY_COMMANDS
@@ -200,5 +221,5 @@ def _identity(options: argparse.Namespace) -> None:
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "check": _check, "stats": _stats, "eval": _eval, "curve": _curve, "prune": _prune, "speed": _speed,
-    "norms": _identity, "finetune": _identity, "snip": _identity,
+    "norms": _identity, "finetune": _identity, "snip": _identity, "weights": _weights,
 }  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from transformers import PreTrainedModel
 
-from app.cli.options import count, listed, open_from, parse_sparsities, print_json, recipe_from, say
+from app.cli.options import count, listed, open_from, print_json, recipe_from, say, sparsities_from
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import PRECISIONS
 from vp_core.loading.load import EMBEDDED, load_model
@@ -27,7 +27,9 @@ class _Timed:
 
 def speed(options: argparse.Namespace) -> None:
     """Time every form at every batch size and sparsity, of single weights one layer's products too, and print a table."""
-    sparsities = parse_sparsities(options.sparsities)
+    pattern = recipe_from(options).pattern
+    own = pattern.sparsity if pattern else None
+    sparsities = sparsities_from(options, "0.3,0.5,0.7" if own is None else str(own))
     batches = [count("batch", part) for part in listed(options.batch)]
     length, repeats = count("length", options.length), count("repeats", options.repeats)
     timed = _timed(options)

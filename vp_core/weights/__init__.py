@@ -2,6 +2,7 @@
 
 matrices  which matrices have weights that can go
 masks     which weights survive, one bit each
+coreset   columns drawn by their norm, weighed by the inverse probability
 criteria  what makes a weight worth keeping
 patterns  from weights to blocks and back, and N of every M
 order     scores sorted once, masks for any sparsity
