@@ -172,7 +172,7 @@ RECIPES: Mapping[str, Recipe] = {
     "best": replace(_UNITS, criterion="surgeon", basis="principal", scope="measured", replacement="least squares"),
     "weights": _WEIGHTS,
     "wanda": replace(_WEIGHTS, criterion="wanda", scope="per row"),
-    "weights best": replace(_WEIGHTS, criterion="surgeon", replacement="least squares"),
+    "weights best": replace(_WEIGHTS, criterion="fisher", scope="global", replacement="least squares"),
     "2:4": replace(_WEIGHTS, criterion="surgeon", replacement="least squares", units=("2:4",)),
     "coreset": replace(_COLUMNS, criterion="coreset", replacement="inverse probability"),
     "coreset top norm": _COLUMNS,
