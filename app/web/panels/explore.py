@@ -3,8 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from analysis import curves, ladder, theme
-from analysis.names import METRIC_NAMES, answer_text
+from analysis import curves, ladder
+from analysis.names import METRIC_NAMES, answer_text, removed
 from app.web import caching, components, visitor_jobs
 from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
@@ -116,10 +116,9 @@ def curve_panel(study: Study) -> None:
         forget("curve")
         return
     job, rows = curve.job, list(curve.job.items)
-    removed = theme.SHARE_NAMES[settings.recipe.budget]
     drawn = curves.draw(
         ladder.table(rows), study.question.task.metric, settings.position / 100, ladder.own_line(settings.recipe, by), "line",
-        removed,
+        removed(settings.recipe),
     )  # fmt: skip
     components.figure("curve", drawn, "score-against-sparsity", settings.position, components.ticket(job), _CURVE_POLL_MS)
     progress, button = st.columns([5, 1.2], vertical_alignment="center")
