@@ -19,8 +19,8 @@ from analysis.live import STEPS, LiveFigure
 from analysis.names import answer_text
 from vp_core.asking.evaluate import Score
 from vp_core.curves import CurveStore, curve, known_point, order_of_points, point, score_of
+from vp_core.ground.chosen import criteria_for
 from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import criteria_for
 from vp_core.ground.work import TURNS, Cancelled, work
 from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import Cost

@@ -15,8 +15,8 @@ import numpy as np
 from filelock import FileLock
 
 from vp_core.asking.evaluate import Score
+from vp_core.ground.chosen import units_today
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import units_today
 from vp_core.ground.store import atomic
 from vp_core.ground.work import checkpoint
 from vp_core.ranking.plan import check_sparsity

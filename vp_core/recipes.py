@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from vp_core.ground.chosen import check_types, check_units, criteria_for, of_weights, replacements_for, scopes_for
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import (
     BASES,
@@ -15,12 +16,6 @@ from vp_core.ground.names import (
     SCOPES,
     TYPES,
     WORD_EMBEDDINGS,
-    check_types,
-    check_units,
-    criteria_for,
-    of_weights,
-    replacements_for,
-    scopes_for,
 )
 from vp_core.ground.patterns import Pattern, find_pattern
 
@@ -33,8 +28,8 @@ class Recipe:
     `ranking.criteria`; `replacement`: `replacing.ladder`. `types` and `estimator` matter to single rows only: others have
     their defaults. In `steps` the model is measured again after each of so many equal parts of the sparsity.
 
-    `seed` matters to `random` and `coreset` only. It is kept, since `replace` may change the criterion, but two recipes that differ in a
-    seed that nothing depends on are equal.
+    `seed` matters to `random` and `coreset` only. It is kept, since `replace` may change the criterion, but two recipes that
+    differ in a seed that nothing depends on are equal.
     """
 
     criterion: str = "variance"
@@ -123,11 +118,15 @@ class Recipe:
     @property
     def scoring(self) -> "Recipe":
         """What scores depend on: the recipe but for the order, the replacement and the budget, which are the paper's."""
+        if self.pattern:
+            return replace(self, scope="per matrix", replacement="zero")
         return replace(self, scope=Recipe.scope, replacement=Recipe.replacement, budget=Recipe.budget, steps=Recipe.steps)
 
     @property
     def ordering(self) -> "Recipe":
         """What the order of removal depends on: also the scope, and the rung that losses are measured with."""
+        if self.pattern:
+            return replace(self, replacement="zero")
         return replace(
             self.scoring, scope=self.scope, replacement=self.rung if self.scope == "measured" else Recipe.replacement
         )

@@ -17,9 +17,10 @@ from vp_core.asking.labels import check_order, order_of
 from vp_core.asking.outputs import outputs_of
 from vp_core.asking.reading.tables import kind_of
 from vp_core.carry_out import Stage
+from vp_core.ground.chosen import check_types, units_in_0_4
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
-from vp_core.ground.names import CALIBRATION, TYPES, check_types, units_in_0_4
+from vp_core.ground.names import CALIBRATION, TYPES
 from vp_core.ground.store import digest
 from vp_core.loading.load import EMBEDDED, LoadedModel, load_model
 from vp_core.loading.texts import check_numbers, check_texts
@@ -31,9 +32,13 @@ from vp_core.ranking.plan import Plan, Ranking, masks
 from vp_core.recipes import Recipe
 from vp_core.replacing.principal import principal
 from vp_core.squeezing.budget import most, within
-from vp_core.squeezing.cost import Cost, cost
+from vp_core.squeezing.cost import Cost, cost, sparse_cost
 from vp_core.squeezing.folder import task_of
 from vp_core.squeezing.squeeze import Squeezed, squeeze
+from vp_core.weights.dead import dead_rows
+from vp_core.weights.masks import Masks
+from vp_core.weights.order import WeightRanking
+from vp_core.weights.stage import WeightStage
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +80,15 @@ class Study:
         model, covariances = principal(self.model, self.measured().covariances())
         return Measured(model, self.calibration, *ids, covariances)
 
+    def stage_of(self, recipe: Recipe) -> Stage | WeightStage:
+        """Where a recipe is carried out: single weights have a stage of their own."""
+        return self.weights() if recipe.pattern else self.stage(recipe.basis)
+
+    def weights(self) -> WeightStage:
+        """The measured model, and what recipes of single weights make of it."""
+        measured = self.measured()
+        return self._kept.once("weights", lambda: WeightStage(measured))
+
     def statistics(self, estimator: str = "exact") -> Statistics:
         """Statistics of all six types over the calibration sentences."""
         return self.measured().seen_with(estimator, 0).statistics()
@@ -87,15 +101,28 @@ class Study:
         return tuple(p for p in self.loaded.projections if p.type in chosen)
 
     def scores(self, recipe: Recipe) -> Mapping[str, Tensor]:
-        """The criterion's score of every unit: group name (of single rows: projection name) → (units,)."""
+        """The criterion's score of every unit: group name (of single rows: projection name) → (units,).
+
+        VPError for single weights, whose scores a `WeightRanking` gives a matrix at a time.
+        """
+        if recipe.pattern:
+            raise VPError(f"The scores of {recipe.units[0]} come a matrix at a time: ask the ranking for units_scores(matrix).")
         return self.stage(recipe.basis).scores(recipe)
 
-    def ranking(self, recipe: Recipe) -> Ranking:
+    def ranking(self, recipe: Recipe) -> Ranking | WeightRanking:
         """The order in which a recipe removes units."""
-        return self.stage(recipe.basis).ranking(recipe)
+        return self.stage_of(recipe).ranking(recipe)
+
+    def masks(self, recipe: Recipe, sparsity: float) -> Masks:
+        """Which single weights survive; VPError for a recipe of other units."""
+        if not recipe.pattern:
+            raise VPError(f"Masks are of single weights, not of {', '.join(recipe.units)}: ask for the plan instead.")
+        return self.weights().masks(recipe, sparsity)
 
     def plan(self, recipe: Recipe, sparsity: float) -> Plan:
-        """The rows that survive; at sparsity 0 all do, and nothing has to be measured."""
+        """The rows that survive, of single weights those with any left; at sparsity 0 all, and nothing has to be measured."""
+        if recipe.pattern:
+            return dead_rows(self.weights().measured.layers, self.masks(recipe, sparsity))
         if sparsity == 0:
             keep = masks((group, np.zeros(len(group), dtype=bool)) for group in self.stage().groups(recipe))
             return Plan(keep, recipe.criterion, recipe.scope, 0.0, self.loaded.fingerprint, recipe.budget)
@@ -103,25 +130,35 @@ class Study:
 
     def unit_shares(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
         """The share of units that each sparsity takes, without timing or measuring again: for figures that follow a slider."""
-        return self.stage(recipe.basis).shares(recipe, sparsities)
+        return self.stage_of(recipe).shares(recipe, sparsities)
 
     def most_saved(self, recipe: Recipe) -> float:
         """The largest sparsity that the recipe's units can meet; nothing is measured for it."""
+        if recipe.pattern:
+            return recipe.pattern.sparsity or 1.0
         stage = self.stage()
         return most(stage.measured.layers, stage.groups(recipe), recipe.budget, self.model)
 
     def reachable(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
-        """Those of the sparsities that the recipe's units can meet."""
+        """Those of the sparsities that the recipe's units can meet; of N:M 0 and its own, which may be none of them."""
         reach = self.most_saved(recipe)
+        if recipe.pattern and recipe.pattern.of:
+            return [*(sparsity for sparsity in sparsities if sparsity == 0), reach]
         return [sparsity for sparsity in sparsities if within(sparsity, reach)]
 
     def cost(self, recipe: Recipe, sparsity: float) -> Cost:
-        """Rows, weights and FLOPs that go by exact squeezing, of all six types whatever the recipe's types are."""
+        """Rows, weights and FLOPs that go by exact squeezing, of all six types whatever the recipe's types are.
+
+        Of single weights `parameters` are those that are not zero, while FLOPs, which kernels save only where whole rows or
+        columns are gone, are as squeezing finds them.
+        """
         squeezed: Squeezed | None = getattr(self.model, "squeezed", None)
         if squeezed is not None and sparsity == 0:
             return squeezed.cost
         layers = find_layers(self.model)
         zeros = [torch.zeros(layer.projections["query"].d_out) for layer in layers]
+        if recipe.pattern:
+            return sparse_cost(cost(layers, self.plan(recipe, sparsity), zeros), layers, self.masks(recipe, sparsity))
         silent = recipe.replacement == "zero" or not recipe.single_rows
         return cost(layers, self.plan(recipe, sparsity), zeros if silent else None)
 
@@ -129,7 +166,7 @@ class Study:
         """A new model pruned by the recipe; `self.model` stays as it is."""
         if sparsity == 0:
             return share(self.model)
-        return self.stage(recipe.basis).pruned(recipe, sparsity)
+        return self.stage_of(recipe).pruned(recipe, sparsity)
 
     def warnings(self, recipe: Recipe) -> tuple[str, ...]:
         """What a user should know about the calibration: too few tokens for what the recipe solves."""

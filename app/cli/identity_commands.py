@@ -14,8 +14,8 @@ from app.cli.options import check_new_file, count, listed, main_process, number,
 from app.cli.progress import Progress
 from vp_core.asking.evaluate import score
 from vp_core.asking.outputs import parse_labels
+from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import check_epsilon, check_theta
 from vp_core.loading.load import EMBEDDED
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.squeezing.folder import about_of, check_new_folder, keep_labels, new_folder, save_pruned, task_of

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from app.web.settings import FIELDS, Settings
+from vp_core.ground.chosen import units_today
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import units_today
 
 _UNITS = ("units", "show")
 """Settings that name kinds of units: addresses of version 0.4 may say it in its words."""

@@ -7,6 +7,7 @@ from typing import Any
 from app.web import settings_fields as kind
 from app.web.settings_fields import Setting, setting
 from vp_core.asking.outputs import parse_labels
+from vp_core.ground.chosen import check_epsilon, check_theta, check_types, check_units
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import (
     BASES,
@@ -19,10 +20,6 @@ from vp_core.ground.names import (
     SCOPES,
     THETA,
     TYPES,
-    check_epsilon,
-    check_theta,
-    check_types,
-    check_units,
 )
 from vp_core.recipes import RANDOM, RECIPES, Recipe, recipe_name
 

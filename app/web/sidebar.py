@@ -10,7 +10,7 @@ from app.web.glossary import TERMS
 from app.web.settings import FIELDS, RECIPE_CHOICES, RECIPE_NAMES, Settings
 from app.web.visitor import remember, visitor
 from vp_core.asking.tasks import TASKS
-from vp_core.ground.names import criteria_for
+from vp_core.ground.chosen import criteria_for
 from vp_core.recipes import RECIPES
 
 

@@ -1,8 +1,9 @@
 """What everything stands on, and knows nothing of models: words, files, cores, cancelling.
 
 errors    the one exception that a user is meant to read
-patterns  what goes as one of a weight matrix: weights, blocks, N of M, columns
 names     every vocabulary: types, units, criteria, scopes, replacements, budgets
+patterns  what goes as one of a weight matrix: weights, blocks, N of M, columns
+chosen    what was chosen among the names: checked, and what goes with it
 bounded   files that say how large they are, read no further than that can be true
 store     files that are whole or not there, and fingerprints
 hub       the only place that goes to the network, and only when asked

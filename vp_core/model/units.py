@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from vp_core.ground.chosen import check_units
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import check_units
 from vp_core.model.projections import Layer, Projection
 
 _ATTENTION = ("query", "key", "value", "attention_output")

@@ -9,7 +9,7 @@ softmax and the classification head are not counted, nor is what positions cost 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -18,10 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from vp_core.model.projections import Layer, as_rows, layer_paths, uses_of
+from vp_core.model.projections import Layer, Projection, as_rows, layer_paths, uses_of
 from vp_core.model.scatter import ScatterLinear
 from vp_core.ranking.plan import Plan
 from vp_core.squeezing.survivors import survivors
+from vp_core.weights.masks import Masks
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,20 @@ def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tenso
         attention += layer.uses * 2 * projections["query"].d_out
         attention_left += layer.uses * widths
     return Cost(rows, sum(gone.values()), parameters, left, linear, linear_left, attention, attention_left)
+
+
+def sparse_cost(rows: Cost, layers: Sequence[Layer], masks: Masks) -> Cost:
+    """The cost of a model whose single weights are masked: `rows` is what goes by squeezing, the weights left are counted.
+
+    Weights of the projections only; those of word embeddings are none of them.
+    """
+    matrices = [f"{p.name}{gate}" for layer in layers for p in layer.projections.values() for gate in _matrices(p)]
+    removed = sum(masks.size(name) - masks.kept(name) for name in matrices if name in masks.bits)
+    return replace(rows, parameters_left=rows.parameters - removed)
+
+
+def _matrices(p: Projection) -> tuple[str, ...]:
+    return ("", ".gate") if p.gate else ("",)
 
 
 def parameters(model: nn.Module) -> int:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 from transformers import PreTrainedModel
 
+from vp_core.ground.chosen import check_epsilon
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import KINDS, check_epsilon
+from vp_core.ground.names import KINDS
 from vp_core.measuring.function_norms import head_norms, live_heads
 from vp_core.model.blocks import Sublayers
 from vp_core.model.projections import layer_paths, uses_of

@@ -23,8 +23,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.evaluate import Question, Score, score
+from vp_core.ground.chosen import check_theta
 from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import ITERATIONS, L1, MODES, THETA, check_theta
+from vp_core.ground.names import ITERATIONS, L1, MODES, THETA
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_layers

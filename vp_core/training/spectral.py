@@ -13,8 +13,9 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from vp_core.ground.chosen import check_types
 from vp_core.ground.errors import VPError, number_or_nan
-from vp_core.ground.names import TYPES, check_types
+from vp_core.ground.names import TYPES
 from vp_core.measuring.spectral_norms import spectral_norm
 from vp_core.model.projections import Projection, as_rows, find_projections, linear_map
 from vp_core.model.scatter import ScatterLinear

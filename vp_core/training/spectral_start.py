@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
-from vp_core.ground.names import TYPES, check_types
+from vp_core.ground.chosen import check_types
+from vp_core.ground.names import TYPES
 from vp_core.measuring.covariance import CoMoments, moments_at
 from vp_core.model.projections import find_projections, linear_map
 from vp_core.model.sites import input_site

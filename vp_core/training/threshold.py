@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from vp_core.asking.evaluate import Score, evaluate
+from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import one_of
-from vp_core.ground.names import MODES, THETA, check_epsilon, check_theta
+from vp_core.ground.names import MODES, THETA
 from vp_core.ground.store import digest
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block, find_sublayers

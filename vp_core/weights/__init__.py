@@ -2,5 +2,10 @@
 
 matrices  which matrices have weights that can go
 masks     which weights survive, one bit each
+criteria  what makes a weight worth keeping
+patterns  from weights to blocks and back, and N of every M
 order     scores sorted once, masks for any sparsity
+dead      rows that nothing is left of
+prune     a model with its weights masked
+stage     a recipe carried out, on texts measured before
 """

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, XLNetConfig, XLNetForSequenceClassification
 
 from vp_core.asking.batches import encode, make_batches
+from vp_core.ground.chosen import check_types
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import check_types
 from vp_core.loading.load import EMBEDDED, load_model
 from vp_core.model.projections import weight_of
 from vp_core.recipes import Recipe

@@ -8,8 +8,9 @@ import tiny
 import torch
 from bench_models import KINDS
 
+from vp_core.ground.chosen import check_units
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import SCOPES, UNITS, check_units
+from vp_core.ground.names import SCOPES, UNITS
 from vp_core.measuring.covariance import READ_AT, collect_covariances
 from vp_core.measuring.statistics import collect
 from vp_core.model.projections import find_layers

@@ -8,7 +8,8 @@ import pytest
 import torch
 from bench_models import stage
 
-from vp_core.ground.names import SCOPES, TYPES, units_in_0_4
+from vp_core.ground.chosen import units_in_0_4
+from vp_core.ground.names import SCOPES, TYPES
 from vp_core.ground.store import digest
 from vp_core.ranking.plan import rank
 from vp_core.recipes import RECIPES, STRUCTURED, Recipe
