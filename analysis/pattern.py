@@ -53,7 +53,9 @@ def table(name: str, keep: Tensor, heads: tuple[str, int] | None = None) -> pd.D
     if heads is not None:
         along, width = heads
         count = mask.shape[0 if along == "rows" else 1] // width
-        cuts = np.split(mask[: count * width] if along == "rows" else mask[:, : count * width], count, 0 if along == "rows" else 1)
+        cuts = np.split(
+            mask[: count * width] if along == "rows" else mask[:, : count * width], count, 0 if along == "rows" else 1
+        )
         parts |= {f"head {i}": part for i, part in enumerate(cuts)}
     layer, type_ = split_matrix(name)
     return pd.DataFrame(
@@ -77,7 +79,11 @@ def draw(name: str, keep: Tensor, heads: tuple[str, int] | None = None) -> go.Fi
     title = f"Pattern of {where}: {rows:,} × {columns:,}, {100 * keep.float().mean():.1f} % kept"
     figure = theme.figure(title, "column: what it reads", "row: what it puts out", tall + _AROUND)
     single = (height, width) == (1, 1)
-    said = "row %{y}, column %{x}: %{z} % kept" if single else f"{height} × {width} weights at row %{{y}}, column %{{x}}: %{{z}} % kept"
+    said = (
+        "row %{y}, column %{x}: %{z} % kept"
+        if single
+        else f"{height} × {width} weights at row %{{y}}, column %{{x}}: %{{z}} % kept"
+    )
     figure.add_heatmap(
         z=cells, x0=(width - 1) / 2, dx=width, y0=(height - 1) / 2, dy=height, zmin=0, zmax=100,
         colorscale=[[0, theme.GONE], [1, theme.KEPT]], hovertemplate=f"{said}<extra></extra>",

@@ -1,5 +1,6 @@
 """The Streamlit app: `main` leads to a file of `views` a page, which calls the `panels`. It computes nothing itself.
 
+offered          what is offered of a recipe's parts, and what goes with units
 settings_fields  the kinds of settings: which values, how one stands in the address
 settings         what a visitor can choose, each choice declared once
 address          all choices in the address of the page, and back

@@ -9,8 +9,10 @@ from app.web import caching, components, visitor_jobs
 from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
 from app.web.jobs import Job
+from app.web.offered import LINES
 from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
-from app.web.settings import LINES, Settings
+
+from app.web.settings import Settings
 from app.web.visitor import Followed, visitor
 from app.web.waiting import follow, forget, leave, progress_line
 from vp_core.asking.evaluate import Score
