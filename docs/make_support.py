@@ -6,6 +6,7 @@ What `vp check` says without running anything is held against it by tests/test_s
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ import tiny  # noqa: E402
 from vp_core.asking.evaluate import logits_by_batch  # noqa: E402
 from vp_core.check import Capability, units_refused  # noqa: E402
 from vp_core.ground.errors import VPError  # noqa: E402
+from vp_core.ground.names import WORD_EMBEDDINGS  # noqa: E402
 from vp_core.model.families import FAMILIES  # noqa: E402
 from vp_core.recipes import RECIPES, Recipe  # noqa: E402
 from vp_core.squeezing.dense_form import export_transformers  # noqa: E402
@@ -41,6 +43,7 @@ A number stands for a reason below the table.
 - **statistics**: mean and variance of every output neuron, covariances, gradients.
 - **rows**: single rows removed as in the paper, their mean in the bias.
 - **units**: rows that go together with the columns that read them, such as heads.
+- **weights**: single weights, blocks, N:M and coresets, by every recipe there is for them.
 - **best**: the recipe that loses least without fine-tuning.
 - **squeeze**: the smaller dense model with the same answers; **save**: its folder, loaded again.
 - **transformers**: the pruned model at its old shape, for `from_pretrained`; **ONNX**: the squeezed model in onnxruntime.
@@ -86,6 +89,14 @@ def _rows(study: Study, _place: Path) -> str:
 
 def _units(study: Study, _place: Path) -> str:
     return units_refused(lambda kind: _logits(study, study.pruned(Recipe(units=(kind,)), 0.5)))
+
+
+def _weights(study: Study, _place: Path) -> str:
+    for recipe in RECIPES.values():
+        if recipe.pattern:
+            with_embeddings = replace(recipe, types=(*recipe.types, WORD_EMBEDDINGS)) if recipe.plain else recipe
+            _logits(study, study.pruned(with_embeddings, recipe.pattern.sparsity or 0.5))
+    return ""
 
 
 def _best(study: Study, _place: Path) -> str:
@@ -138,8 +149,8 @@ def _training(study: Study, place: Path) -> str:
 
 
 _DONE: Mapping[str, Callable[[Study, Path], str]] = {
-    "statistics": _statistics, "rows": _rows, "units": _units, "best": _best, "squeeze": _squeeze, "save": _save,
-    "transformers": _transformers, "ONNX": _onnx, "int8": _int8, "training": _training,
+    "statistics": _statistics, "rows": _rows, "units": _units, "weights": _weights, "best": _best, "squeeze": _squeeze,
+    "save": _save, "transformers": _transformers, "ONNX": _onnx, "int8": _int8, "training": _training,
 }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from vp_core.replacing.prune import Solved, prune
 from vp_core.replacing.refit import Progress, refit
 from vp_core.squeezing.budget import saved, unit_share
 from vp_core.squeezing.cost import cost
+from vp_core.weights.matrices import find_matrices
 
 PLANS = 65
 """From the savings of so many plans, of shares of units at equal distances, those in between are interpolated."""
@@ -54,6 +55,9 @@ def check_recipe(model: PreTrainedModel, recipe: Recipe) -> None:
     Which units there are depends on the positions (pairs do not go under rotary ones), and a model that runs a layer several
     times has no measured allocation and no refit.
     """
+    if recipe.pattern:
+        find_matrices(model, recipe.types)
+        return
     unit_groups(find_layers(model), recipe.units, recipe.types)
     if recipe.scope == "measured":
         check_once(model, MEASURED)

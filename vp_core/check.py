@@ -130,6 +130,7 @@ _QUESTIONS: Mapping[str, Callable[[PreTrainedModel], str]] = MappingProxyType(
         "statistics": _statistics,
         "rows": _recipe("paper"),
         "units": _units,
+        "weights": _recipe("weights best"),
         "best": _recipe("best"),
         "squeeze": _squeeze,
         "save": _any,

@@ -7,13 +7,13 @@ from typing import Any
 from vp_core.ground.chosen import check_types, check_units, criteria_for, of_weights, replacements_for, scopes_for
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import (
+    ALL_CRITERIA,
+    ALL_REPLACEMENTS,
+    ALL_SCOPES,
     BASES,
     BUDGETS,
-    CRITERIA,
     ESTIMATORS,
     MOST_STEPS,
-    REPLACEMENTS,
-    SCOPES,
     TYPES,
     WORD_EMBEDDINGS,
 )
@@ -45,9 +45,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check every field, and write it in its one way."""
-        one_of("criterion", self.criterion, CRITERIA)
-        one_of("scope", self.scope, SCOPES)
-        one_of("replacement", self.replacement, REPLACEMENTS)
+        one_of("criterion", self.criterion, ALL_CRITERIA)
+        one_of("scope", self.scope, ALL_SCOPES)
+        one_of("replacement", self.replacement, ALL_REPLACEMENTS)
         one_of("estimator", self.estimator, ESTIMATORS)
         one_of("basis", self.basis, BASES)
         one_of("budget", self.budget, BUDGETS)

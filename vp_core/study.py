@@ -169,13 +169,15 @@ class Study:
         return self.stage_of(recipe).pruned(recipe, sparsity)
 
     def warnings(self, recipe: Recipe) -> tuple[str, ...]:
-        """What a user should know about the calibration: too few tokens for what the recipe solves."""
+        """What a user should know: too few calibration tokens for what the recipe solves, units that do not fit evenly."""
+        notes = self.weights().notes(recipe) if recipe.pattern else ()
         if recipe.plain:
-            return ()
+            return notes
         tokens, width = sum(len(ids) for ids in self.calibration.ids), max(p.d_in for p in self.projections())
         if tokens > width:
-            return ()
+            return notes
         return (
+            *notes,
             f"{tokens:,} calibration tokens cannot tell {width:,} inputs of a matrix apart: the solutions lean on the ridge; "
             "ask for more calibration sentences.",
         )

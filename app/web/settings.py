@@ -25,14 +25,14 @@ from app.web.settings_fields import Setting, setting
 from vp_core.asking.outputs import parse_labels
 from vp_core.ground.chosen import check_epsilon, check_theta, check_units, replacements_for
 from vp_core.ground.names import (
+    ALL_CRITERIA,
+    ALL_REPLACEMENTS,
+    ALL_SCOPES,
     BASES,
     CALIBRATION,
-    CRITERIA,
     MODES,
     MOST_STEPS,
     PRECISIONS,
-    REPLACEMENTS,
-    SCOPES,
     THETA,
     TYPES,
 )
@@ -82,7 +82,7 @@ class Settings:
         "the command line). It wins over the names in the model and over every guess.",
     ))
     criterion: str = setting(kind.OneOf(
-        "variance", CRITERIA, folded=True, label="Criterion",
+        "variance", ALL_CRITERIA, folded=True, label="Criterion",
         help="What decides which units go first. **variance**: those whose output varies least over real tokens (the "
         "paper). **magnitude**: those whose weights have the smallest L2 norm. **random**: any, but as many in each layer as "
         "variance takes. **weighted variance**: variance times the weights that read it. **conditional variance**: what the "
@@ -92,14 +92,14 @@ class Settings:
         "and **coreset** draws whole columns without looking at data.",
     ))
     scope: str = setting(kind.OneOf(
-        "per type", SCOPES, folded=True, label="Allocation",
+        "per type", ALL_SCOPES, folded=True, label="Allocation",
         help="Who competes with whom. **per type**: all layers of one type or kind (the paper). **per layer**: each layer by "
         "itself, so all are cut alike. **global**: all by their scores. **scaled**: all, each layer's scores divided by their "
         "sum. **measured**: all, by what each layer really loses, which takes a moment to measure. Of single weights also **per "
         "matrix**: each by itself, and **per row**: each row of a matrix by itself (Wanda).",
     ))
     replacement: str = setting(kind.OneOf(
-        "mean", REPLACEMENTS, folded=True, label="Replacement",
+        "mean", ALL_REPLACEMENTS, folded=True, label="Replacement",
         help="What takes the place of what goes, each better informed. **zero**: nothing. **mean**: its mean output, as "
         "a constant in the bias (the paper). **least squares**: the matrix that read it is solved again. **refit**: every "
         "matrix is solved again against the dense model, from the bottom up; seconds for every sparsity. Of single weights, "

@@ -107,7 +107,7 @@ def criteria_for(units: Sequence[str]) -> tuple[str, ...]:
     if of_weights(units):
         return tuple(name for name in WEIGHT_CRITERIA if name != "coreset" or tuple(units) == ("columns",))
     blocks = set(units) <= {"heads", *WHOLE}
-    return tuple(name for name in CRITERIA if name != "coreset" and (blocks or name != "function norm"))
+    return tuple(name for name in CRITERIA if blocks or name != "function norm")
 
 
 def scopes_for(units: Sequence[str]) -> tuple[str, ...]:
@@ -116,10 +116,9 @@ def scopes_for(units: Sequence[str]) -> tuple[str, ...]:
     >>> scopes_for(["2:4"]), scopes_for(["blocks"])
     (('per matrix',), ('per matrix', 'per type', 'global'))
     """
-    if not of_weights(units):
-        return tuple(scope for scope in SCOPES if scope not in ("per matrix", "per row"))
     pattern = find_pattern(units[0])
-    assert pattern
+    if pattern is None:
+        return SCOPES
     if pattern.of:
         return ("per matrix",)  # every M neighbours have their own competition
     return tuple(scope for scope in WEIGHT_SCOPES if pattern.single or scope != "per row")
@@ -131,9 +130,9 @@ def replacements_for(units: Sequence[str], criterion: str) -> tuple[str, ...]:
     >>> replacements_for(["columns"], "coreset")[-1], replacements_for(["rows"], "variance")[-1]
     ('inverse probability', 'refit')
     """
-    if of_weights(units):
-        return tuple(r for r in WEIGHT_REPLACEMENTS if r != "inverse probability" or criterion == "coreset")
-    return tuple(replacement for replacement in REPLACEMENTS if replacement != "inverse probability")
+    if not of_weights(units):
+        return REPLACEMENTS
+    return tuple(r for r in WEIGHT_REPLACEMENTS if r != "inverse probability" or criterion == "coreset")
 
 
 def check_epsilon(value: object) -> float:

@@ -23,24 +23,28 @@ CALIBRATION = 512
 """Training sentences that statistics are collected on, unless asked otherwise. Their labels are never looked at."""
 CRITERIA = (
     "variance", "random", "magnitude", "weighted variance", "conditional variance", "surgeon", "wanda", "fisher",
-    "function norm", "coreset",
+    "function norm",
 )  # fmt: skip
 """What makes a unit worth keeping (`vp_core.ranking.criteria`, of single weights `vp_core.weights.criteria`)."""
 WEIGHT_CRITERIA = ("magnitude", "random", "wanda", "fisher", "surgeon", "coreset")
 """Those that score single weights; `coreset` draws whole columns (`vp_core.weights.coreset`)."""
 PAPER_CRITERIA = ("variance", "random", "magnitude")
 """The paper's criterion and its two baselines: what a chart compares, unless asked otherwise."""
-SCOPES = ("per type", "per layer", "global", "scaled", "measured", "per matrix", "per row")
+SCOPES = ("per type", "per layer", "global", "scaled", "measured")
 """Who competes with whom (`vp_core.ranking.plan.rank`). `measured` is `global` on scores that `vp_core.ranking.allocation` has
-made comparable. The last two are for single weights."""
+made comparable."""
 WEIGHT_SCOPES = ("per matrix", "per type", "global", "per row")
 """Who competes with whom among single weights (`vp_core.weights.order`): per matrix in Compressing BERT, per row in Wanda."""
 BUDGETS = ("units", "parameters", "flops", "latency")
 """What a sparsity is a share of: units of each competition, linear parameters, FLOPs, or measured time of a forward pass."""
-REPLACEMENTS = ("mean", "zero", "least squares", "refit", "inverse probability")
+REPLACEMENTS = ("mean", "zero", "least squares", "refit")
 """What takes the place of what was removed (`vp_core.replacing.ladder`, of single weights `vp_core.weights.ladder`)."""
 WEIGHT_REPLACEMENTS = ("zero", "mean", "least squares", "inverse probability")
 """Those of single weights; `inverse probability` weighs drawn columns as a coreset does (`vp_core.weights.coreset`)."""
+ALL_CRITERIA = tuple(dict.fromkeys((*CRITERIA, *WEIGHT_CRITERIA)))
+ALL_SCOPES = tuple(dict.fromkeys((*SCOPES, *WEIGHT_SCOPES)))
+ALL_REPLACEMENTS = tuple(dict.fromkeys((*REPLACEMENTS, *WEIGHT_REPLACEMENTS)))
+"""Of rows, of units made of rows, and of single weights; `vp_core.ground.chosen` says what goes with which."""
 BASES = ("neurons", "principal")
 """The coordinates of heads (`vp_core.replacing.principal`)."""
 PRECISIONS = ("float32", "bfloat16", "int8")

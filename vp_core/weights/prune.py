@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.parallel import in_parallel
 from vp_core.model.projections import as_rows, linear_map
 from vp_core.model.sharing import Model, share
 from vp_core.weights.masks import Masks
@@ -21,35 +22,41 @@ def masked(model: Model, matrices: Sequence[Matrix], masks: Masks, replaced: Rep
     belong to a model of another shape.
     """
     check_masks(masks, matrices)
-    weights: dict[str, Tensor] = {}
-    biases: dict[str, Tensor] = {}
+    by_path: dict[str, list[Matrix]] = {}
     for matrix in matrices:
-        module = linear_map(model, matrix.path)
-        if matrix.path not in weights:
-            weights[matrix.path] = module.weight.detach().clone()
-        rows = slice(matrix.start, matrix.start + matrix.rows)
-        place, (weight, bias) = as_rows(module, weights[matrix.path])[rows], (replaced or {}).get(matrix.name, (None, None))
-        if weight is not None:
-            place.copy_(weight)
-        place.masked_fill_(~masks.keep(matrix.name), 0)
+        by_path.setdefault(matrix.path, []).append(matrix)
+
+    def made(path: str) -> tuple[Tensor, Tensor | None]:
+        return _made(linear_map(model, path), by_path[path], masks, replaced or {})
+
+    parts = dict(zip(by_path, in_parallel(made, by_path), strict=True))
+    new = share(model, {f"{path}.weight": weight for path, (weight, _) in parts.items()})
+    for path, (_, bias) in parts.items():
         if bias is not None:
-            if matrix.path not in biases:
-                old, size = module.bias, len(as_rows(module, weights[matrix.path]))
-                biases[matrix.path] = module.weight.new_zeros(size) if old is None else old.detach().clone()
-            biases[matrix.path][rows] = bias.to(module.weight.dtype)
-    return _with(model, weights, biases)
+            linear_map(new, path).bias = nn.Parameter(bias, requires_grad=linear_map(model, path).weight.requires_grad)
+    return new
+
+
+def _made(module: nn.Module, matrices: Sequence[Matrix], masks: Masks, replaced: Replaced) -> tuple[Tensor, Tensor | None]:
+    """(the weight of a module with the masks of all its matrices, its bias where that is another one)."""
+    old = module.weight
+    assert isinstance(old, Tensor)
+    old_bias: Tensor | None = getattr(module, "bias", None)
+    weight, bias = old.detach().clone(), None
+    for matrix in matrices:
+        rows, (new, new_bias) = slice(matrix.start, matrix.start + matrix.rows), replaced.get(matrix.name, (None, None))
+        place = as_rows(module, weight)[rows]
+        if new is not None:
+            place.copy_(new)
+        place.masked_fill_(~masks.keep(matrix.name), 0)
+        if new_bias is not None:
+            if bias is None:
+                bias = old.new_zeros(len(as_rows(module, weight))) if old_bias is None else old_bias.detach().clone()
+            bias[rows] = new_bias.to(bias.dtype)
+    return weight, bias
 
 
 def check_masks(masks: Masks, matrices: Sequence[Matrix]) -> None:
     """VPError unless there is a mask of the right shape for every matrix, and none else."""
     if {matrix.name: matrix.shape for matrix in matrices} != dict(masks.shapes):
         raise VPError("These masks belong to another model, or to other matrices: make masks for these.")
-
-
-def _with(model: Model, weights: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> Model:
-    """A new structure over the model's storage, but for these weights and biases by module path."""
-    new = share(model, {f"{path}.weight": weight for path, weight in weights.items()})
-    for path, bias in biases.items():
-        module = linear_map(new, path)
-        module.bias = nn.Parameter(bias, requires_grad=module.weight.requires_grad)
-    return new

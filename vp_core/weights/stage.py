@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -11,7 +12,7 @@ from vp_core.measuring.measured import Measured
 from vp_core.recipes import Recipe
 from vp_core.weights.criteria import prepare, score_weights
 from vp_core.weights.masks import Masks
-from vp_core.weights.matrices import Matrix, find_matrices
+from vp_core.weights.matrices import Matrix, find_matrices, tied_with
 from vp_core.weights.order import WeightRanking, sort_scores
 from vp_core.weights.prune import masked
 
@@ -46,12 +47,34 @@ class WeightStage:
         return list(sparsities)
 
     def masks(self, recipe: Recipe, sparsity: float) -> Masks:
-        """Which weights survive."""
+        """Which weights survive; at sparsity 0 all, and nothing has to be measured."""
+        if sparsity == 0:
+            everything = {m.name: torch.ones(m.shape, dtype=torch.bool) for m in self.matrices(recipe)}
+            return Masks.of(everything, criterion=recipe.criterion, scope=recipe.scope, units=recipe.units[0])
         return self._masks.once((recipe.ordering, sparsity), lambda: self.ranking(recipe).masks(sparsity))
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         """A new model without the weights that go, and with what takes their place."""
         return masked(self.measured.model, self.matrices(recipe), self.masks(recipe, sparsity))
+
+    def notes(self, recipe: Recipe) -> tuple[str, ...]:
+        """What a user should know of these units: matrices that are tied, and blocks that do not divide a matrix."""
+        pattern, matrices = recipe.pattern, self.matrices(recipe)
+        assert pattern
+        told = []
+        for matrix in matrices:
+            if tied := tied_with(self.measured.model, matrix):
+                told.append(
+                    f"The weights of {matrix.name} are also those of {', '.join(tied)}: what goes from one goes from all."
+                )
+        height, width = (pattern.rows or 1, pattern.columns or 1) if not pattern.of else (1, pattern.of)
+        if odd := [matrix for matrix in matrices if matrix.rows % height or matrix.columns % width]:
+            first, others = odd[0], f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+            told.append(
+                f"{pattern.name} does not divide {first.name} ({first.rows:,} x {first.columns:,}){others}: the last units "
+                "there are smaller and count as one each."
+            )
+        return tuple(told)
 
     def _rank(self, recipe: Recipe) -> WeightRanking:
         pattern, evidence, matrices = (
