@@ -1,4 +1,7 @@
-"""How fast a model is on this machine with its removed rows masked, and squeezed out, beside what its FLOPs promise."""
+"""How fast a model is on this machine with its removed rows masked, and squeezed out, beside what its FLOPs promise.
+
+And what single zeros save: in bytes as much, in time nothing or less than nothing, until hardly any weight is left.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,8 +12,9 @@ from analysis import theme
 from analysis.live import STEPS, LiveFigure
 from vp_core.ground.work import checkpoint
 from vp_core.model.projections import find_layers
+from vp_core.ranking.plan import Ranking
 from vp_core.recipes import Recipe
-from vp_core.speed import SpeedRow, compare, forms_of
+from vp_core.speed import SPARSE_FORMS, SpeedRow, compare, forms_of, measure_sparse
 from vp_core.squeezing.cost import cost
 from vp_core.squeezing.timing import REPEATS
 from vp_core.study import Study
@@ -20,12 +24,24 @@ COLUMNS = (
     "sparsity", "form", "precision", "batch", "length", "latency_ms", "low_ms", "high_ms", "texts_per_second", "speedup",
     "flop_limit", "parameters", "megabytes", "mflops_per_token", "repeats",
 )  # fmt: skip
+SPARSE_TITLE = "Single zeros save bytes, not time"
+SPARSE_NAMES = {
+    "dense": "dense", "zeros": "single zeros, dense kernel", "CSR": "single zeros, sparse kernel (CSR)",
+    "blocks": "blocks, sparse kernel (BSR)", "columns": "columns, picked and squeezed", "rows": "rows, squeezed",
+}  # fmt: skip
+"""What is gone and how the rest is multiplied, by the name in `vp_core.speed.SPARSE_FORMS`."""
+SPARSE_COLUMNS = (
+    "sparsity", "form", "batch", "length", "latency_ms", "low_ms", "high_ms", "speedup", "megabytes", "disk_megabytes",
+    "repeats",
+)  # fmt: skip
 _SYMBOLS = {"dense": "circle", "masked": "square", "squeezed": "diamond"}
+_SPARSE_SYMBOLS = dict(zip(SPARSE_FORMS, ("circle", "square", "x", "cross", "triangle-up", "diamond"), strict=True))
 _HEADROOM = 1.12
 """Of the axes over the highest thing on them."""
 _BARS_TO = 1.5
 """How many times as high as the highest median a bar may reach before the axis cuts it: one disturbed repeat would
 squeeze all the rest."""
+_EVERY = 10
 _UNMEASURED_TO = 0.7
 """Sparsity up to which the axis of the limit reaches before anything is measured."""
 
@@ -66,11 +82,14 @@ def limit(study: Study, recipe: Recipe, length: int, sparsities: Sequence[float]
     Columns sparsity and speedup; infinite where nothing is left. Exact where a sparsity is a share of units; else the plans
     are those of interpolated shares (`Study.unit_shares`), and what the units cannot save is missing.
     """
+    if recipe.pattern:  # masks of every weight, not a comparison of places: fewer of them
+        sparsities = study.reachable(recipe, sparsities[::_EVERY])
     if recipe.budget == "units":
         values = [study.cost(recipe, sparsity).speed_limit(length) for sparsity in sparsities]
         return pd.DataFrame({"sparsity": list(sparsities), "speedup": values})
     sparsities = study.reachable(recipe, sparsities)
     layers, ranking = find_layers(study.model), study.ranking(recipe)
+    assert isinstance(ranking, Ranking)
     plans = (ranking.plan(share) for share in study.unit_shares(recipe, sparsities))
     values = [cost(layers, plan).speed_limit(length) for plan in plans]
     return pd.DataFrame({"sparsity": list(sparsities), "speedup": values})
@@ -119,6 +138,56 @@ def draw_speedup(
         for form, part in made.groupby("form"):
             _add_form(figure, str(form), part["sparsity"], part["speedup"], part["low"], part["high"], "%{y:.2f} times")
     return _framed(figure, _HEADROOM * top, sparsity)
+
+
+def measure_zeros(
+    study: Study, recipe: Recipe, sparsities: Sequence[float], batch: int, length: int, repeats: int = REPEATS
+) -> Iterator[list[SpeedRow]]:
+    """Rows of `vp_core.speed.measure_sparse`: single weights go as the recipe takes them, or by magnitude."""
+    pattern = recipe.pattern
+    masks = (lambda sparsity: study.masks(recipe, sparsity)) if pattern and not pattern.of else None
+    yield from measure_sparse(study.model, sparsities, batch, length, repeats, masks)
+
+
+def sparse_table(rows: Sequence[SpeedRow]) -> pd.DataFrame:
+    """A tidy table with the columns SPARSE_COLUMNS, one row for each sparsity and form."""
+    made = pd.DataFrame(list(rows), columns=list(SPARSE_COLUMNS))
+    order = made["form"].map(SPARSE_FORMS.index)
+    return made.assign(order=order).sort_values(["sparsity", "order"]).drop(columns="order").reset_index(drop=True)
+
+
+def draw_sparse(measured: pd.DataFrame, sparsity: float | None = None) -> LiveFigure:
+    """How many times as fast as dense a layer's linear maps are against the share of weights that is gone, form by form.
+
+    The axis is logarithmic: half as fast is as far from dense as twice as fast.
+    """
+    figure = theme.figure(SPARSE_TITLE, "share of a layer's weights removed (%)", "times as fast as dense", height=340)
+    low, top = 0.5, 2.0
+    if len(measured):
+        low, top = min(low, float(measured["speedup"].min())), max(top, float(measured["speedup"].max()))
+        for form in SPARSE_FORMS:
+            part = measured[measured["form"] == form]
+            if len(part):
+                _add_sparse(figure, form, part)
+    else:
+        theme.say(figure, "not measured yet")
+    low, top = low / _HEADROOM, top * _HEADROOM
+    figure.update_xaxes(range=[-2, 102], dtick=10)
+    ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low <= tick <= top]
+    figure.update_yaxes(type="log", range=[np.log10(low), np.log10(top)], tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+    return LiveFigure(figure, () if sparsity is None else theme.follow(figure, sparsity, low, top))
+
+
+def _add_sparse(figure, form: str, part: pd.DataFrame) -> None:
+    dense = part["latency_ms"] * part["speedup"]
+    shown = np.stack([dense / part["high_ms"], dense / part["low_ms"], part["disk_megabytes"]], axis=1)
+    figure.add_scatter(
+        x=[*(100 * part["sparsity"])], y=[*part["speedup"]], mode="lines+markers", name=SPARSE_NAMES[form], customdata=shown,
+        line={"color": theme.SPARSE_COLOURS[form], "width": 2.5, "dash": "dot" if form == "dense" else "solid"},
+        marker={"size": 9, "symbol": _SPARSE_SYMBOLS[form]},
+        hovertemplate="%{x:.0f} %: %{y:.2f} times (quartiles %{customdata[0]:.3g} to %{customdata[1]:.3g}), "
+        "%{customdata[2]:.2f} MB on disk",
+    )  # fmt: skip
 
 
 def _highest(middle: pd.Series, high: pd.Series) -> float:

@@ -16,6 +16,9 @@ _OTHERS = ("#CC79A7", "#56B4E9", "#009E73", "#E69F00", "#8A6BBE", "#6B4E16", "#B
 """Okabe and Ito's palette: told apart with every common colour vision."""
 
 FORM_COLOURS = {"dense": "#CC79A7", "masked": "#E69F00", "squeezed": "#0072B2"}
+SPARSE_COLOURS = {
+    "dense": "#CC79A7", "zeros": "#E69F00", "CSR": "#D55E00", "blocks": "#56B4E9", "columns": "#009E73", "rows": "#0072B2",
+}  # fmt: skip
 LIMIT = "#009E73"
 """From the same palette."""
 

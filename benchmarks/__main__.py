@@ -10,15 +10,15 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import app, evaluation, heat_map, identity, imports, peers, replacement, squeezing, statistics, training
+from benchmarks import app, evaluation, heat_map, identity, imports, peers, replacement, sparse, squeezing, statistics, training
 from vp_core.asking.examples import open_examples
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.parallel import WORKERS
 from vp_core.study import open_study
 
 _ALL = [
-    "statistics", "evaluation", "heat_map", "squeezing", "peers", "replacement", "identity", "training", "table2", "imports",
-    "app",
+    "statistics", "evaluation", "heat_map", "squeezing", "sparse", "peers", "replacement", "identity", "training", "table2",
+    "imports", "app",
 ]  # fmt: skip
 
 
@@ -38,6 +38,8 @@ def main(chosen: list[str]) -> None:
         heat_map.run()
     if "squeezing" in chosen:
         squeezing.run(study)
+    if "sparse" in chosen:
+        sparse.run(study)
     if "peers" in chosen:
         dev, train = (open_examples(place[1], split, place[2]) for split in ("dev", "train"))
         peers.run(study, train.sample_like(dev, CALIBRATION).labels)

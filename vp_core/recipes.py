@@ -75,7 +75,7 @@ class Recipe:
         """VPError for what units of single weights cannot have."""
         can = {
             "criterion": criteria_for(units),
-            "scope": scopes_for(units),
+            "scope": scopes_for(units, self.criterion),
             "replacement": replacements_for(units, self.criterion),
             "basis": ("neurons",),
             "budget": ("units",),

@@ -32,9 +32,9 @@ from vp_core.ranking.plan import Plan, Ranking, masks
 from vp_core.recipes import Recipe
 from vp_core.replacing.principal import principal
 from vp_core.squeezing.budget import most, within
-from vp_core.squeezing.cost import Cost, cost, sparse_cost
+from vp_core.squeezing.cost import Cost, cost, query_biases, sparse_cost
 from vp_core.squeezing.folder import task_of
-from vp_core.squeezing.squeeze import Squeezed, squeeze
+from vp_core.squeezing.squeeze import Squeezed, squeeze, squeeze_masked
 from vp_core.weights.dead import dead_rows
 from vp_core.weights.masks import Masks
 from vp_core.weights.order import WeightRanking
@@ -156,9 +156,10 @@ class Study:
         if squeezed is not None and sparsity == 0:
             return squeezed.cost
         layers = find_layers(self.model)
-        zeros = [torch.zeros(layer.projections["query"].d_out) for layer in layers]
         if recipe.pattern:
-            return sparse_cost(cost(layers, self.plan(recipe, sparsity), zeros), layers, self.masks(recipe, sparsity))
+            plan, masks = self.plan(recipe, sparsity), self.masks(recipe, sparsity)
+            return sparse_cost(layers, masks, plan, query_biases(self.model, layers))
+        zeros = [torch.zeros(layer.projections["query"].d_out) for layer in layers]
         silent = recipe.replacement == "zero" or not recipe.single_rows
         return cost(layers, self.plan(recipe, sparsity), zeros if silent else None)
 
@@ -183,8 +184,11 @@ class Study:
         )
 
     def squeezed(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
-        """The smaller dense model with the outputs of `pruned` (see `vp_core.squeezing.squeeze`)."""
-        return squeeze(self.pruned(recipe, sparsity), self.plan(recipe, sparsity))
+        """The smaller model with the outputs of `pruned` (see `vp_core.squeezing.squeeze`): dense, but for single zeros."""
+        pruned = self.pruned(recipe, sparsity)
+        if recipe.pattern:
+            return squeeze_masked(pruned, self.masks(recipe, sparsity))
+        return squeeze(pruned, self.plan(recipe, sparsity))
 
     def running_scores(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Iterator[Score]:
         """Scores of the pruned model as they come, the last one exact (no fine-tuning)."""

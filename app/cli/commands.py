@@ -11,28 +11,28 @@ from typing import Any
 
 from app.cli.options import (
     check_new_file,
-    count,
     listed,
     open_from,
-    parse_sparsities,
     print_json,
     recipe_from,
     say,
+    sparsities_from,
+    sparsity_from,
     study_from,
     write_chart,
 )
+from app.cli.weight_options import criteria_to_compare
 from vp_core.curves import CurveStore, curve, point, sweep
 from vp_core.ground.errors import VPError, harmless, one_of
-from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS, PRECISIONS
-from vp_core.loading.load import EMBEDDED, load_model
-from vp_core.ranking.plan import check_sparsity
+from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS
+from vp_core.loading.load import load_model
 from vp_core.recipes import Recipe
-from vp_core.speed import Forms, compare, forms_of, forms_without_data
 from vp_core.squeezing.cost import flops_per_token, parameters
 from vp_core.squeezing.dense_form import export_transformers
 from vp_core.squeezing.folder import check_new_folder, new_folder, save_pruned
 from vp_core.squeezing.onnx import export_onnx, require_onnx
-from vp_core.squeezing.squeeze import squeeze
+from vp_core.study import Study
+from vp_core.weights.compressed import bytes_dense
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -76,8 +76,8 @@ def _stats(options: argparse.Namespace) -> None:
 
 
 def _eval(options: argparse.Namespace) -> None:
-    sparsity = check_sparsity(options.sparsity)
     recipe = recipe_from(options, options.criterion)
+    sparsity = sparsity_from(options, recipe, "0")
     study = open_from(options)
     score = None
     for score in study.running_scores(recipe, sparsity, options.precision):
@@ -93,14 +93,16 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _curve(options: argparse.Namespace) -> None:
-    sparsities, recipes = parse_sparsities(options.sparsities), _recipes(options)
+    sparsities, recipes = sparsities_from(options, "0:0.9:0.1"), _recipes(options)
     check_new_file(options.plot)
     store = CurveStore(options.out)  # before the model: a broken file should be told at once
     study = open_from(options)
     rows, line = [], "recipe" if options.recipes else "criterion"
-    for row in sweep(study, recipes, sparsities, None, store, options.precision):
+    sweeps = _sweeps(study, recipes, sparsities)
+    total = sum(len(some) * len(points) for some, points in sweeps)
+    for row in (r for some, points in sweeps for r in sweep(study, some, points, None, store, options.precision)):
         rows.append(row)
-        say(f"{len(rows)}/{len(recipes) * len(sparsities)}  {row[line]} {row['sparsity']:g}: {row['value']:.4f}")
+        say(f"{len(rows)}/{total}  {row[line]} {row['sparsity']:g}: {row['value']:.4f}")
     made = curve(rows)
     if options.plot:
         from analysis.curves import draw
@@ -113,6 +115,15 @@ def _curve(options: argparse.Namespace) -> None:
         print(made.table.pivot(index="sparsity", columns=line, values="value").to_string(float_format="%.4f"))
 
 
+def _sweeps(study: Study, recipes: list[Recipe], sparsities: list[float]) -> list[tuple[list[Recipe], list[float]]]:
+    """Which recipes are asked at which sparsities: N:M, which has one only, at that one (and at 0, if it is among them)."""
+    single = [recipe for recipe in recipes if recipe.pattern and recipe.pattern.of]
+    others = [recipe for recipe in recipes if recipe not in single]
+    for recipe in single:
+        say(f"{recipe.units[0]} has one sparsity only, {study.most_saved(recipe):g}")
+    return [(others, sparsities)] * bool(others) + [([one], study.reachable(one, sparsities)) for one in single]
+
+
 def _recipes(options: argparse.Namespace) -> list[Recipe]:
     """One recipe for each line of a chart: named ones, or one with several criteria."""
     if options.recipes:
@@ -121,7 +132,7 @@ def _recipes(options: argparse.Namespace) -> list[Recipe]:
             options.recipe = name
             found.append(recipe_from(options))
         return found
-    recipes = [recipe_from(options, criterion) for criterion in listed(options.criteria)]
+    recipes = [recipe_from(options, criterion) for criterion in listed(criteria_to_compare(options))]
     if not recipes:
         raise VPError(f"No criterion is given: choose one or more of {', '.join(CRITERIA)}.")
     return recipes
@@ -129,18 +140,20 @@ def _recipes(options: argparse.Namespace) -> list[Recipe]:
 
 def _prune(options: argparse.Namespace) -> None:
     format_ = one_of("format", options.format, FORMATS)
-    sparsity, recipe = check_sparsity(options.sparsity), recipe_from(options, options.criterion)
+    recipe = recipe_from(options, options.criterion)
+    sparsity = sparsity_from(options, recipe, "0.5")
     if format_ == "onnx":
         require_onnx()
     check_new_folder(Path(options.out))  # before the model: a bad place should be told at once
     study = open_from(options)
     say(f"pruning: {recipe.describe()}, {sparsity:.0%} of the {recipe.budget} …")
     tokenizer, folder = study.loaded.tokenizer, Path(options.out)
-    dense, model = study.model, study.pruned(recipe, sparsity)
+    dense = study.model
     if format_ == "transformers":
+        model = study.pruned(recipe, sparsity)
         export_transformers(model, folder, tokenizer)
     else:
-        model = squeeze(model, study.plan(recipe, sparsity))
+        model = study.squeezed(recipe, sparsity)
         for note in model.squeezed.notes:
             say(note)
         if format_ == "pruned":
@@ -156,54 +169,47 @@ def _prune(options: argparse.Namespace) -> None:
         "flops_per_token": flops_per_token(model, length), "flops_per_token_dense": flops_per_token(dense, length),
         "flops_at_length": length, "bytes": sum(f.stat().st_size for f in folder.iterdir()),
     }  # fmt: skip
+    if recipe.pattern:
+        cost = study.cost(recipe, sparsity)
+        row |= {"bytes_dense": bytes_dense(dense), "weights": cost.parameters_left, "weights_dense": cost.parameters}
     if options.json:
         print_json(row)
     else:
         print(
             f"{folder}: {row['parameters'] / 1e6:.2f} of {row['parameters_dense'] / 1e6:.2f} M parameters, "
             f"{row['flops_per_token'] / 1e6:.1f} of {row['flops_per_token_dense'] / 1e6:.1f} MFLOPs a token, "
-            f"{row['bytes'] / 1e6:.1f} MB on disk"
+            f"{row['bytes'] / 1e6:.1f} MB on disk{_zeros(row) if recipe.pattern else ''}"
         )
 
 
-def _speed(options: argparse.Namespace) -> None:
-    sparsities = parse_sparsities(options.sparsities)
-    batches = [count("batch", part) for part in listed(options.batch)]
-    length, repeats = count("length", options.length), count("repeats", options.repeats)
-    forms = _forms(options)
-    rows = []
-    for batch in batches:
-        for sparsity in sparsities:
-            *_, last = compare(forms(sparsity), sparsity, batch, length, options.precision, repeats)
-            # The dense model is timed in every comparison; the first one stands for it.
-            rows += last if sparsity == sparsities[0] else last[1:]
-            say(f"batch {batch}, sparsity {sparsity:g}: squeezed {last[-1]['speedup']:.2f} times as fast as dense")
-    if options.json:
-        print_json(rows)
-    else:
-        import pandas as pd
-
-        columns = ("form", "sparsity", "batch", "latency_ms", "low_ms", "high_ms", "speedup", "flop_limit", "megabytes")
-        print(pd.DataFrame(rows)[list(columns)].to_string(index=False, float_format="%.2f"))
-
-
-def _forms(options: argparse.Namespace) -> Callable[[float], Forms]:
-    """Dense, masked and squeezed by sparsity: from texts where there is a task, else by the weights alone."""
-    if options.task or options.model in EMBEDDED:
-        recipe, study = recipe_from(options, options.criterion), open_from(options)
-        return lambda sparsity: forms_of(study, recipe, sparsity)
-    if options.criterion not in (None, "magnitude"):
-        raise VPError(f"The criterion {options.criterion!r} needs texts: name a task (--task), or take magnitude.")
-    one_of("precision", options.precision, PRECISIONS)
-    model = load_model(options.model).model
-    say("no task: rows go by magnitude, and only speed and size mean something")
-    return lambda sparsity: forms_without_data(model, sparsity)
+def _zeros(row: Mapping[str, Any]) -> str:
+    """What single zeros save, and what not."""
+    time = f"time is saved by what has left the matrices only, {1 - row['flops_per_token'] / row['flops_per_token_dense']:.0%}"
+    if row["flops_per_token"] == row["flops_per_token_dense"]:
+        time = "time is not saved, since kernels multiply zeros as any other number"
+    if row["format"] == "transformers":
+        time += ", nor space: this format writes them too"
+    return f" of {row['bytes_dense'] / 1e6:.1f} ({row['weights'] / row['weights_dense']:.1%} of the weights are left; {time})"
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     """A point without its inner columns."""
     others = json.loads(row["others"]) | {"params_removed": row["parameters_removed"] / row["parameters"]}
     return {k: v for k, v in row.items() if k not in ("key", "right", "others")} | others
+
+
+def _speed(options: argparse.Namespace) -> None:
+    """`vp speed`."""
+    from app.cli.speed_command import speed
+
+    speed(options)
+
+
+def _weights(options: argparse.Namespace) -> None:
+    """`vp weights`."""
+    from app.cli.weight_commands import weights
+
+    weights(options)
 
 
 def _identity(options: argparse.Namespace) -> None:
@@ -215,5 +221,5 @@ def _identity(options: argparse.Namespace) -> None:
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "check": _check, "stats": _stats, "eval": _eval, "curve": _curve, "prune": _prune, "speed": _speed,
-    "norms": _identity, "finetune": _identity, "snip": _identity,
+    "norms": _identity, "finetune": _identity, "snip": _identity, "weights": _weights,
 }  # fmt: skip

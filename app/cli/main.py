@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.cli import identity_options
+from app.cli import identity_options, weight_options
 from vp_core.asking.tasks import TASKS
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import (
@@ -35,10 +35,10 @@ from vp_core.ground.work import work
 from vp_core.recipes import RECIPES, Recipe
 
 _PAPER = Recipe()
-_SHARE = "share to remove, 0 to 1: of rows for the paper's recipe, of the encoder's linear parameters for the others"
+_SHARE = "share to remove, 0 to 1: of rows by the paper's recipe, of single weights, else of the encoder's linear parameters"
 _FORMATS = dict(zip(FORMATS, ("squeezed: load_pruned, vp eval", "same shapes: from_pretrained", "squeezed"), strict=True))
 _CRITERION = f"{', '.join(CRITERIA)} (default: the recipe's, the paper's is {_PAPER.criterion})"
-_COMMANDS = "app | check | stats | curve | eval | prune | speed | norms | finetune | snip"
+_COMMANDS = "app | check | stats | curve | eval | prune | speed | norms | finetune | snip | weights"
 
 _MODEL_HELP = "'demo', a folder written by save_pretrained, or a Hub id"
 _TASK_HELP = f"{', '.join(TASKS)}, or a TSV, CSV, JSON, JSONL or Parquet file (with --text and --label)"
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     _question(one, asks=True)
     _how(one)
     one.add_argument("--criterion", help=_CRITERION)
-    one.add_argument("--sparsity", default="0", help=f"{_SHARE} (default: 0, the dense model)")
+    one.add_argument("--sparsity", help=f"{_SHARE} (default: 0, the dense model; of N:M its own)")
     many = _command(
         commands, "curve", "score against sparsity for several criteria",
         "vp curve demo --criteria variance,random --sparsities 0:0.9:0.3 --out curve.parquet --plot curve.html",
@@ -123,12 +123,16 @@ def _parser() -> argparse.ArgumentParser:
     _question(many, asks=True)
     _how(many)
     many.add_argument("--recipes", help="named recipes to compare, by commas, instead of criteria")
-    compared = ",".join(PAPER_CRITERIA)
-    many.add_argument("--criteria", default=compared, help=f"by commas, of {', '.join(CRITERIA)} (default: {compared})")
-    many.add_argument("--sparsities", default="0:0.9:0.1", help="FROM:TO:STEP or a list 0,0.3,0.5 (default: 0:0.9:0.1)")
+    compared = f"{','.join(PAPER_CRITERIA)}; of single weights {','.join(weight_options.CRITERIA_OF_WEIGHTS)}"
+    many.add_argument("--criteria", help=f"by commas, of {', '.join(CRITERIA)} (default: {compared})")
+    many.add_argument("--sparsities", help="FROM:TO:STEP or a list 0,0.3,0.5 (default: 0:0.9:0.1)")
     many.add_argument("--out", help="parquet file; if it is there, its points are not computed again")
     many.add_argument("--plot", help="HTML file to write a chart to; it needs no network")
     _prune_and_speed(commands)
+    looked_at = _command(commands, *weight_options.ABOUT)
+    _question(looked_at, asks=True)
+    _how(looked_at, precision=False)
+    weight_options.add_command(looked_at)
     for name, about, example, add_options in identity_options.COMMANDS:
         made = _command(commands, name, about, example)
         _question(made, asks=True)
@@ -144,7 +148,7 @@ def _prune_and_speed(commands: Any) -> None:
     _question(prune)
     _how(prune, precision=False)
     prune.add_argument("--criterion", help=_CRITERION)
-    prune.add_argument("--sparsity", default="0.5", help=f"{_SHARE} (default: 0.5)")
+    prune.add_argument("--sparsity", help=f"{_SHARE} (default: 0.5)")
     prune.add_argument("--out", required=True, help="folder to write, a new one")
     prune.add_argument(
         "--format", default=FORMATS[0],
@@ -157,7 +161,7 @@ def _prune_and_speed(commands: Any) -> None:
     _question(speed)
     _how(speed)
     speed.add_argument("--criterion", help=f"{', '.join(CRITERIA)} (default: the recipe's with a task, magnitude without)")
-    speed.add_argument("--sparsities", default="0.3,0.5,0.7", help="FROM:TO:STEP or a list (default: 0.3,0.5,0.7)")
+    speed.add_argument("--sparsities", help="FROM:TO:STEP or a list (default: 0.3,0.5,0.7)")
     speed.add_argument("--batch", default="1,8", help="texts in a batch, by commas (default: 1,8)")
     speed.add_argument("--length", default="128", help="tokens in a text (default: 128)")
     speed.add_argument(
@@ -209,7 +213,9 @@ def _how(parser: argparse.ArgumentParser, precision: bool = True) -> None:
         parser.add_argument(f"--{name}", help=f"{what}: {', '.join(choices)} (default: {default})")
 
     choose("recipe", "a named recipe, from which the options below differ", RECIPES, "paper")
-    choose("units", "what is removed together, one or several by commas", UNITS, ",".join(_PAPER.units))
+    what = f"what is removed together, one or several by commas ({weight_options.UNITS_HELP})"
+    choose("units", what, UNITS, ",".join(_PAPER.units))
+    weight_options.add_units(parser)
     choose("scope", "who competes with whom", SCOPES, _PAPER.scope)
     choose("replacement", "what takes the place of what goes", REPLACEMENTS, _PAPER.replacement)
     choose("basis", "coordinates of heads, as they are or turned so that few matter", BASES, _PAPER.basis)
@@ -217,7 +223,7 @@ def _how(parser: argparse.ArgumentParser, precision: bool = True) -> None:
     choose("types", "projection types whose rows are pruned, by commas", TYPES, "all six")
     steps = f"prune in so many steps, at most {MOST_STEPS}, measuring again after each (default: {_PAPER.steps})"
     parser.add_argument("--steps", help=steps)
-    parser.add_argument("--seed", type=int, default=_PAPER.seed, help=f"seed of the criterion random (default: {_PAPER.seed})")
+    parser.add_argument("--seed", type=int, default=_PAPER.seed, help=f"seed of random and coreset (default: {_PAPER.seed})")
     if precision:
         parser.add_argument(
             "--precision", default=PRECISIONS[0], help=f"arithmetic: {', '.join(PRECISIONS)} (default: {PRECISIONS[0]})"

@@ -4,11 +4,15 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
+from app.cli.weight_options import base_for, check_one_share, sparsity_of_density, units_of, with_embeddings
 from vp_core.asking.outputs import parse_labels
+from vp_core.ground.chosen import of_weights
 from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CALIBRATION, PRECISIONS
 from vp_core.ground.store import atomic
@@ -45,21 +49,44 @@ def study_from(options: argparse.Namespace) -> Study:
 def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Recipe:
     """The named recipe (the paper's, if none is named) with whatever the options say otherwise; VPError for what cannot be."""
     one_of("precision", getattr(options, "precision", "float32"), PRECISIONS)
+    units = units_of(options)
     said = {
         "criterion": criterion,
         "scope": options.scope,
         "replacement": options.replacement,
         "types": tuple(listed(options.types)) if options.types else None,
         "estimator": options.estimator,
-        "units": tuple(listed(options.units)) if options.units else None,
+        "units": units,
         "basis": options.basis,
         "budget": options.budget,
         "steps": count("steps", options.steps) if options.steps else None,
     }
-    if options.units and not options.budget and not options.recipe:
+    if units and not of_weights(units) and not options.budget and not options.recipe:
         said["budget"] = "parameters" if options.units != "rows" else "units"
-    base = find_recipe(options.recipe or "paper")
-    return replace(base, seed=options.seed, **{k: v for k, v in said.items() if v is not None})
+    base = find_recipe(options.recipe) if options.recipe else base_for(units, criterion)
+    made = replace(base, seed=options.seed, **{k: v for k, v in said.items() if v is not None})
+    return with_embeddings(made) if options.embeddings else made
+
+
+def sparsity_from(options: argparse.Namespace, recipe: Recipe, default: str) -> float:
+    """The share to remove, or 1 minus the density; of N:M its own, unless one is named. VPError for both, or no share."""
+    check_one_share(options, options.sparsity)
+    if options.density is not None:
+        return sparsity_of_density(options.density)
+    if options.sparsity is None and recipe.pattern and recipe.pattern.sparsity is not None:
+        return recipe.pattern.sparsity
+    return check_sparsity(default if options.sparsity is None else options.sparsity)
+
+
+def sparsities_from(options: argparse.Namespace, default: str) -> list[float]:
+    """Several of them, as `parse_sparsities` reads them, or 1 minus each density of a list; VPError for both."""
+    check_one_share(options, options.sparsities)
+    if options.density is None:
+        return parse_sparsities(default if options.sparsities is None else options.sparsities)
+    found = [sparsity_of_density(part) for part in listed(options.density)]
+    if not found:
+        raise VPError("No density is given: write a share, or several by commas, such as 0.9,0.7.")
+    return list(dict.fromkeys(found))
 
 
 def count(name: str, text: str) -> int:
@@ -127,6 +154,18 @@ def write_chart(figure: Any, path: str) -> None:
         config = {"showSendToCloud": False, "displaylogo": False}
         figure.write_html(temporary, include_plotlyjs=True, config=config)
     say(f"chart written to {path}")
+
+
+def write_charts(figures: Sequence[Any], path: str, title: str) -> None:
+    """Write a page with several charts, one below the other, as `write_chart` does with one."""
+    config = {"showSendToCloud": False, "displaylogo": False}
+    parts = [
+        figure.to_html(full_html=False, include_plotlyjs=number == 0, config=config) for number, figure in enumerate(figures)
+    ]
+    head = f'<!DOCTYPE html>\n<html>\n<head><meta charset="utf-8"><title>{escape(title)}</title></head>\n<body>\n'
+    with atomic(path) as temporary:
+        Path(temporary).write_text(head + "\n".join(parts) + "\n</body>\n</html>\n", encoding="utf-8")
+    say(f"charts written to {path}")
 
 
 def print_json(value: Any) -> None:

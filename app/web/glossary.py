@@ -38,6 +38,13 @@ TERMS = {
     "attention at this length.",
     "precisions": "float32, 16 bits (bfloat16) and 8 bits (int8), without fine-tuning. In float32 the squeezed model's answers "
     "are those of the masked one; in fewer bits it is asked itself.",
+    "single zeros": "A matrix product takes as long with zeros in it as without. A sparse kernel skips them, but has to look "
+    "up where the others are: it overtakes the dense one only when few are left. Whole rows, columns and heads leave the "
+    "matrices, and then time follows.",
+    "time zeros": "The linear maps of one layer take turns on random tokens in each form, at the sparsities chosen above. "
+    "Nothing is asked of the texts.",
+    "on disk": "What the weights need in the folder that is saved: one bit a weight, and those that are not zero, where that "
+    "is smaller.",
     "squeezed model": "A zip file: safetensors, JSON and the tokeniser; nothing of the original model is needed to load it.",
     "off": "One square a block: its colour is the share of mini-batches in which it is the identity; what is crossed out is "
     "off. Grey blocks are of a kind that may not go. Hover for identity share and mean norm.",

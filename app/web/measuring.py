@@ -37,6 +37,11 @@ class Wanted:
     here: float
 
     @property
+    def some_gone(self) -> tuple[float, ...]:
+        """The sparsities above 0."""
+        return tuple(sparsity for sparsity in self.sparsities if sparsity)
+
+    @property
     def question(self) -> str:
         """What the numbers depend on, apart from sparsity and precision."""
         return f"{self.study.key(self.recipe, 2.0)} {self.batch} {self.length}"
@@ -56,10 +61,11 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Rows found so far for one question: of speeds by precision and sparsity, of precisions by sparsity."""
+    """Rows found so far for one question: of speeds by precision and sparsity, of precisions and of zeros by sparsity."""
 
     speeds: dict[tuple[str, float], list[SpeedRow]] = field(default_factory=dict)
     precisions: dict[float, list[SpeedRow]] = field(default_factory=dict)
+    zeros: dict[float, list[SpeedRow]] = field(default_factory=dict)
 
     def all_speeds(self) -> list[SpeedRow]:
         """All rows of speeds, for a table."""
@@ -68,6 +74,10 @@ class Found:
     def all_precisions(self) -> list[SpeedRow]:
         """All rows of precisions, for a table."""
         return [row for rows in list(self.precisions.values()) for row in rows]
+
+    def all_zeros(self) -> list[SpeedRow]:
+        """All rows of what single zeros save, for a table."""
+        return [row for rows in list(self.zeros.values()) for row in rows]
 
     def missing(self, wanted: Wanted) -> tuple[tuple[float, ...], bool]:
         """(sparsities, whether the precisions) that are still to be measured."""
@@ -107,6 +117,15 @@ class Measurements:
         if precisions:
             steps += wanted.repeats + len(precision.FORMS) * len(PRECISIONS)
         job = Job(lambda: _steps(wanted, sparsities, precisions, found, keep), steps, said=said, turn=Turn.SECOND)
+        return self._begin(wanted, job, watcher)
+
+    def start_zeros(self, wanted: Wanted, watcher: str, said: Said | None = None) -> bool:
+        """Measure what single zeros save, at the sparsities above 0. False if another measurement is under way."""
+        found, sparsities = self.found(wanted), wanted.some_gone
+        job = Job(lambda: _zeros(wanted, found), len(sparsities) * wanted.repeats, said=said, turn=Turn.SECOND)
+        return self._begin(wanted, job, watcher)
+
+    def _begin(self, wanted: Wanted, job: Job[list[SpeedRow]], watcher: str) -> bool:
         with self._lock:
             if self._last and not self._last[1].done:
                 return False
@@ -130,6 +149,13 @@ def _steps(
         for rows in precision.measure_precisions(wanted.study, wanted.recipe, wanted.here, *how, ask, wanted.repeats):
             found.precisions[wanted.here] = rows
             yield rows
+
+
+def _zeros(wanted: Wanted, found: Found) -> Iterator[list[SpeedRow]]:
+    how = wanted.some_gone, wanted.batch, wanted.length, wanted.repeats
+    for rows in speed.measure_zeros(wanted.study, wanted.recipe, *how):
+        found.zeros[rows[0]["sparsity"]] = rows
+        yield rows
 
 
 def _score(wanted: Wanted, model: PreTrainedModel, form: str, bits: str, keep: CurveStore) -> Score:

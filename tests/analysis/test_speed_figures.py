@@ -10,6 +10,7 @@ from cancelling import until_cancelled
 from analysis import speed
 from vp_core.ground.work import work
 from vp_core.recipes import Recipe
+from vp_core.speed import SPARSE_FORMS
 
 
 def row(sparsity, form, latency, low, high, speedup, limit=1.0):
@@ -120,3 +121,58 @@ def test_measuring_gives_rows_round_by_round(studies):
     assert table["flop_limit"].iloc[5] == study.cost(Recipe(), 0.5).speed_limit(8)
     with work(cancelled=lambda: True):
         assert until_cancelled(speed.measure_speeds(study, Recipe(), [0.0], 2, 8)) == []
+
+
+def sparse_row(sparsity, form, latency, speedup):
+    """A row as `vp_core.speed.measure_sparse` gives it."""
+    return {
+        "sparsity": sparsity, "form": form, "batch": 4, "length": 16, "latency_ms": latency, "low_ms": 0.8 * latency,
+        "high_ms": 1.25 * latency, "speedup": speedup, "megabytes": 7.0, "disk_megabytes": 3.5, "repeats": 7,
+    }  # fmt: skip
+
+
+ZEROS = [
+    sparse_row(0.9, "CSR", 20.0, 2.0), sparse_row(0.9, "zeros", 40.0, 1.0), sparse_row(0.5, "rows", 20.0, 2.0),
+    sparse_row(0.5, "dense", 40.0, 1.0), sparse_row(0.5, "CSR", 200.0, 0.2), sparse_row(0.5, "zeros", 40.0, 1.0),
+]  # fmt: skip
+
+
+def test_what_single_zeros_save_by_hand(labelled, same_picture):
+    table = speed.sparse_table(ZEROS)
+    assert tuple(table.columns) == speed.SPARSE_COLUMNS
+    assert list(table["form"]) == ["dense", "zeros", "CSR", "rows", "zeros", "CSR"]
+    live = speed.draw_sparse(table, 0.3)
+    labelled(live.figure)
+    csr = line(live.figure, speed.SPARSE_NAMES["CSR"])
+    assert list(csr.x) == [50, 90] and list(csr.y) == [0.2, 2.0]
+    np.testing.assert_allclose(csr.customdata, [[40 / 250, 40 / 160, 3.5], [40 / 25, 40 / 16, 3.5]])
+    low, high = live.figure.layout.yaxis.range
+    assert 10**low < 0.2 and 10**high > 2.0 and live.figure.layout.yaxis.type == "log"
+    assert list(live.figure.layout.yaxis.tickvals) == [0.2, 0.5, 1, 2]
+    for position in (0, 35, 100):
+        same_picture(live.at(position), speed.draw_sparse(table, position / 100).figure)
+    json.dumps(live.changes_as_json(), allow_nan=False)
+    assert set(speed.SPARSE_NAMES) == set(SPARSE_FORMS) and speed.SPARSE_TITLE in live.figure.layout.title.text
+
+
+def test_no_zeros_measured_yet():
+    figure = speed.draw_sparse(speed.sparse_table([])).figure
+    assert [note.text for note in figure.layout.annotations] == ["not measured yet"]
+
+
+@pytest.mark.parametrize("units", ["rows", "weights", "2:4"])
+def test_zeros_are_measured_as_the_recipe_takes_them(studies, units):
+    how = {"criterion": "magnitude", "scope": "per matrix", "replacement": "zero"} if units != "rows" else {}
+    study, recipe = studies["bert"], Recipe(units=(units,), **how)
+    rounds = list(speed.measure_zeros(study, recipe, [0.5, 0.8], 1, 4, repeats=1))
+    assert [rows[0]["sparsity"] for rows in rounds] == [0.5, 0.8]
+    assert set(speed.sparse_table([*rounds[0], *rounds[1]])["form"]) <= set(SPARSE_FORMS)
+
+
+def test_the_limit_of_single_weights_is_what_is_wholly_zero(studies):
+    study = studies["bert"]
+    for units, expected in (("weights", [i / 10 for i in range(11)]), ("2:4", [0, 0.5])):
+        recipe = Recipe("magnitude", "per matrix", "zero", units=(units,))
+        limits = speed.limit(study, recipe, 16)
+        assert limits["sparsity"].tolist() == expected and limits["speedup"][0] == 1
+        assert limits["speedup"][expected.index(0.5)] == study.cost(recipe, 0.5).speed_limit(16)

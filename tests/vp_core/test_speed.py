@@ -7,10 +7,20 @@ from cancelling import until_cancelled
 from vp_core.ground.errors import VPError
 from vp_core.ground.work import work
 from vp_core.model.precision import bytes_of
+from vp_core.model.projections import find_layers
 from vp_core.recipes import Recipe
-from vp_core.speed import compare, forms_of, forms_without_data
+from vp_core.speed import (
+    SPARSE_FORMS,
+    _sparse_form,
+    compare,
+    forms_of,
+    forms_without_data,
+    measure_sparse,
+    no_semi_structured,
+)
 from vp_core.squeezing.cost import flops_per_token, parameters
 from vp_core.squeezing.timing import Timing, random_texts, take_turns
+from vp_core.weights.matrices import find_matrices, view
 
 
 def test_runs_take_turns_after_a_warm_up():
@@ -72,3 +82,74 @@ def _rows_by_type(loaded):
 def test_impossible_sizes(loaded, batch, length, message):
     with pytest.raises(VPError, match=message):
         random_texts(loaded["bert"].model.config, batch, length)
+
+
+def test_sparse_forms_multiply_alike(loaded):
+    """Every form's product is that of a dense matrix with zeros where its own weights are gone."""
+    model = loaded["bert"].model
+    x = torch.randn(7, 32, generator=torch.Generator().manual_seed(0))
+    (matrix, *_) = find_matrices(model)
+    weight = view(model, matrix).contiguous()
+    keep = torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.4
+    masked = weight * keep
+    for form in ("zeros", "CSR"):
+        made = _sparse_form(form, weight, keep, 0.6)
+        assert torch.allclose(made.run(x), x @ masked.T, atol=1e-4) and made.disk == 32 * 32 // 8 + 4 * int(keep.sum())
+    assert torch.equal(_sparse_form("dense", weight, keep, 0.6).run(x), torch.nn.functional.linear(x, weight))
+    smallest = weight.norm(dim=0).argsort()[:16]
+    without = weight.index_fill(1, smallest, 0)
+    assert torch.allclose(_sparse_form("columns", weight, keep, 0.5).run(x), x @ without.T, atol=1e-4)
+    assert _sparse_form("rows", weight, keep, 0.5).run(x).shape == (7, 16)
+    wide = torch.randn(64, 96, generator=torch.Generator().manual_seed(2))
+    kept, x = wide.clone(), torch.randn(5, 96, generator=torch.Generator().manual_seed(3))
+    norms = {(i, j): float(wide[32 * i : 32 * i + 32, 32 * j : 32 * j + 32].norm()) for i in range(2) for j in range(3)}
+    for i, j in sorted(norms, key=norms.__getitem__)[:3]:
+        kept[32 * i : 32 * i + 32, 32 * j : 32 * j + 32] = 0
+    made = _sparse_form("blocks", wide, wide != 0, 0.5)
+    assert torch.allclose(made.run(x), x @ kept.T, atol=1e-4)
+    assert made.memory == 3 * 32 * 32 * 4 + 8 * (3 + 3)  # values, columns of blocks, where rows of blocks begin
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "bart"])
+def test_sparse_rows_say_what_each_form_costs(loaded, family):
+    model = loaded[family].model
+    threads = torch.get_num_threads()
+    rounds = list(measure_sparse(model, [0.5, 0.9], batch=2, length=8, repeats=2))
+    assert torch.get_num_threads() == threads and len(rounds) == 4
+    size = 4 * sum(m.size for m in find_matrices(model, layers=find_layers(model)[:1])) / 1e6
+    for rows, sparsity in ((rounds[1], 0.5), (rounds[3], 0.9)):
+        assert [row["form"] for row in rows] == list(SPARSE_FORMS) and {row["sparsity"] for row in rows} == {sparsity}
+        found = {row["form"]: row for row in rows}
+        assert found["dense"]["speedup"] == 1 and found["dense"]["megabytes"] == found["zeros"]["megabytes"] == size
+        assert found["dense"]["disk_megabytes"] == size
+        assert found["zeros"]["disk_megabytes"] == pytest.approx((1 - sparsity + 1 / 32) * size, rel=0.01)
+        assert found["CSR"]["megabytes"] > 3 * (1 - sparsity) * size  # eight bytes say where each of four is
+        assert all(row["low_ms"] <= row["latency_ms"] <= row["high_ms"] and row["repeats"] == 2 for row in rows)
+
+
+def test_masks_of_a_recipe_are_timed(studies):
+    study, asked = studies["bert"], []
+    recipe = Recipe("magnitude", scope="global", replacement="zero", units=("weights",))
+
+    def masks(sparsity):
+        asked.append(sparsity)
+        return study.masks(recipe, sparsity)
+
+    *_, rows = measure_sparse(study.model, [0.7], 1, 4, 1, masks)
+    kept = sum(study.masks(recipe, 0.7).kept(m.name) for m in find_matrices(study.model) if m.layer == 0)
+    size = sum(m.size for m in find_matrices(study.model) if m.layer == 0)
+    assert asked == [0.7] and rows[1]["disk_megabytes"] == pytest.approx((size // 8 + 4 * kept) / 1e6)
+
+
+def test_what_sparse_products_refuse(loaded, studies):
+    for sizes in ((0, 8, [0.5]), (1, 0, [0.5]), (1, 8, [1.5])):
+        with pytest.raises(VPError, match="sparsities from 0 to 1"):
+            next(measure_sparse(loaded["bert"].model, sizes[2], *sizes[:2]))
+    with pytest.raises(VPError, match="squeezed already"):
+        next(measure_sparse(studies["bert"].squeezed(Recipe(), 0.5), [0.5], 1, 8))
+
+
+def test_two_of_four_where_there_is_no_accelerator():
+    said = no_semi_structured()
+    assert bool(said) == (not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0))
+    assert not said or (said.endswith(".") and "\n" not in said)

@@ -1,6 +1,6 @@
 """How good is a model on a data set: a running score with an interval, exact at the end."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,8 +132,15 @@ def running_chunks(total: int, seed: int = 0) -> list[np.ndarray]:
     return [part for part in np.split(order, range(FIRST_ANSWER, total, NEXT_ANSWERS)) if len(part)]
 
 
-def evaluate(model: PreTrainedModel, question: Question, precision: str = "float32") -> Iterator[Score]:
+def evaluate(
+    model: PreTrainedModel,
+    question: Question,
+    precision: str = "float32",
+    hear: Callable[[Batch, Tensor], object] = lambda batch, logits: None,
+) -> Iterator[Score]:
     """Running scores, the last one exact: iterate for a first answer early, or take `score` for the last.
+
+    `hear(batch, logits (examples, outputs))` is told what a score is made of, for whoever makes something else of it too.
 
     Every caller gets the same batches in the same order, so that the same question has the same answer everywhere.
     Between two batches it waits for its turn; once it is cancelled no more scores come (see `vp_core.ground.work`).
@@ -147,6 +154,7 @@ def evaluate(model: PreTrainedModel, question: Question, precision: str = "float
     left = [len(batches) for _, batches in chunks]
     everything = [batch for _, batches in chunks for batch in batches]
     for batch, logits in logits_by_batch(model, everything):
+        hear(batch, logits)
         predictions[batch.examples] = answers(question, logits).numpy()
         left[len(seen)] -= 1
         if left[len(seen)] == 0:

@@ -110,8 +110,8 @@ def criteria_for(units: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in CRITERIA if blocks or name != "function norm")
 
 
-def scopes_for(units: Sequence[str]) -> tuple[str, ...]:
-    """Who can compete with whom among units of these kinds.
+def scopes_for(units: Sequence[str], criterion: str = "") -> tuple[str, ...]:
+    """Who can compete with whom among units of these kinds by this criterion.
 
     >>> scopes_for(["2:4"]), scopes_for(["blocks"])
     (('per matrix',), ('per matrix', 'per type', 'global'))
@@ -119,8 +119,8 @@ def scopes_for(units: Sequence[str]) -> tuple[str, ...]:
     pattern = find_pattern(units[0])
     if pattern is None:
         return SCOPES
-    if pattern.of:
-        return ("per matrix",)  # every M neighbours have their own competition
+    if pattern.of or criterion == "coreset":
+        return ("per matrix",)  # every M neighbours have their own competition, and every matrix its own sample
     return tuple(scope for scope in WEIGHT_SCOPES if pattern.single or scope != "per row")
 
 

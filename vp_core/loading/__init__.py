@@ -7,4 +7,5 @@ checkpoint  the weights are all there, and all used
 tokeniser   the tokeniser is that of the model
 texts       ... and reads the texts it is given
 load        the loaded model
+weights     the weights alone, under any head or none
 """

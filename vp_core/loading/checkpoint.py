@@ -63,7 +63,7 @@ def check_weights(name: str, model: PreTrainedModel, info: Mapping[str, Any]) ->
     belong inside the model, whose answers would then be others.
     """
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
-    _check_prefix(name, model.base_model_prefix, missing, unexpected)
+    check_prefix(name, model.base_model_prefix, missing, unexpected)
     for key, in_file, in_model in sorted(info.get("mismatched_keys", ())):
         raise _other_size(name, key, tuple(in_file), tuple(in_model))
     if missing:
@@ -76,6 +76,17 @@ def check_weights(name: str, model: PreTrainedModel, info: Mapping[str, Any]) ->
                 else "take the config.json that belongs to it."
             )
         )
+    left = check_left_over(name, model, unexpected)
+    if left:
+        return (f"The checkpoint has {_several(left).lower()} that the model does not use (such as {left[0]}).",)
+    return ()
+
+
+def check_left_over(name: str, model: PreTrainedModel, unexpected: Sequence[str]) -> list[str]:
+    """Those of the weights in the file, but not in the model, that are not known to be harmless.
+
+    Raises VPError for one that belongs inside the model.
+    """
     left = [key for key in unexpected if not _HARMLESS.search(key)]
     inside = [key for key in left if _is_inside(model, key)]
     if inside:
@@ -85,9 +96,7 @@ def check_weights(name: str, model: PreTrainedModel, info: Mapping[str, Any]) ->
             "answers would be others: "
             + ("merge the adapter into the model and save it again." if adapter else "take the config.json that belongs to it.")
         )
-    if left:
-        return (f"The checkpoint has {_several(left).lower()} that the model does not use (such as {left[0]}).",)
-    return ()
+    return left
 
 
 def _several(keys: Sequence[str]) -> str:
@@ -112,7 +121,7 @@ def own_weights(model: PreTrainedModel) -> None:
         tensor.data = tensor.data.clone()
 
 
-def _check_prefix(name: str, base: str, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+def check_prefix(name: str, base: str, missing: Sequence[str], unexpected: Sequence[str]) -> None:
     """VPError if most missing weights are in the file, each with the same few letters before it."""
     wanted = {*missing, *(key.removeprefix(f"{base}.") for key in missing)}
     prefixes: Counter[str] = Counter()

@@ -101,17 +101,18 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     """(model, tokeniser, notes) of a folder, dense or squeezed, or of an id on the Hub."""
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
-        folder, notes = Path(name) if is_folder else _on_the_hub(name), _NO_NOTES
+        folder, notes = Path(name) if is_folder else on_the_hub(name), _NO_NOTES
         if is_folder and is_pruned(name):
             model = _squeezed(name)
         else:
             model, notes = _dense(name, folder, is_folder)
         check_tokeniser_files(name, folder)
-        tokenizer = _tokeniser(name, is_folder)
+        tokenizer = read_tokeniser(name, is_folder)
         return model, tokenizer, (*notes, *check_file(tokenizer, folder))
 
 
-def _tokeniser(name: str, is_folder: bool) -> PreTrainedTokenizerBase:
+def read_tokeniser(name: str, is_folder: bool) -> PreTrainedTokenizerBase:
+    """The tokeniser of a folder or an id, whose files were checked; VPError for one that is incomplete."""
     try:
         return AutoTokenizer.from_pretrained(name, local_files_only=is_folder, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers share no base class
@@ -123,7 +124,7 @@ def _tokeniser(name: str, is_folder: bool) -> PreTrainedTokenizerBase:
         raise incomplete(name, reason) from error
 
 
-def _on_the_hub(name: str) -> Path:
+def on_the_hub(name: str) -> Path:
     """The folder with the files of an id, fetched if need be."""
     check_hub_id(name)
     require_hub(f"The model {name!r}")

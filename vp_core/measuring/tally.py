@@ -29,12 +29,14 @@ class Statistic(Protocol):
 
 Model = TypeVar("Model", bound=nn.Module)
 Result = TypeVar("Result")
+Given = TypeVar("Given")
+"""A batch, or what holds one."""
 Stat = TypeVar("Stat", bound=Statistic)
 Make = Callable[[Site, Tensor, Tensor | None], Stat]
 """From a site, what passed there (tokens, n), and 1 for each real token and 0 for padding (tokens,), None without padding."""
 
 
-def each_batch(model: Model, batches: Iterable[Batch], one: Callable[[Model, Batch], Result]) -> Iterator[Result]:
+def each_batch(model: Model, batches: Iterable[Given], one: Callable[[Model, Given], Result]) -> Iterator[Result]:
     """`one(copy, batch)` for every batch, in their order, several at a time.
 
     Each thread has a structural copy of `model` for itself: its hooks meet nobody else's, and the model stays as it came.

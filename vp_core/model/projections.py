@@ -183,6 +183,14 @@ def weight_of(model: nn.Module, projection: Projection) -> Tensor:
     return as_rows(module, module.weight)[projection.start : projection.start + projection.d_out]
 
 
+def bias_of(model: nn.Module, projection: Projection) -> Tensor:
+    """A projection's bias (d_out,), a view without gradient; zeros where the map has none."""
+    module = linear_map(model, projection.path)
+    if module.bias is None:
+        return module.weight.detach().new_zeros(projection.d_out)
+    return module.bias.detach()[projection.start : projection.start + projection.d_out]
+
+
 def gate_weight_of(model: nn.Module, projection: Projection) -> Tensor:
     """The weight (d_out, d_in) of the gate of a projection that has one, a view."""
     assert projection.gate

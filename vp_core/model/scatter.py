@@ -23,6 +23,20 @@ SCATTER_COST = {torch.float32: 100, torch.float64: 50, torch.bfloat16: 500, torc
 """What putting one coordinate in its place costs, in multiplications of the matrix product (measured on a processor with
 AVX-512 and AMX). Where a row saves less than that, zero rows are multiplied instead."""
 
+GATHER_COST = {torch.float32: 30, torch.float64: 25, torch.bfloat16: 160, torch.float16: 160}
+"""What picking one coordinate of the input costs, in multiplications of the matrix product (measured on a processor with
+AVX-512). Where leaving columns out saves less than picking the others costs, columns of zeros are multiplied instead."""
+
+
+def gather_pays(weight: Tensor, columns: int) -> bool:
+    """Whether a map with this weight (rows, d_in) is faster if it picks the `columns` inputs that it reads, and skips the rest.
+
+    >>> gather_pays(torch.empty(64, 64), 32), gather_pays(torch.empty(64, 64), 63)
+    (True, False)
+    """
+    rows, inputs = weight.shape
+    return 0 < columns < inputs and (inputs - columns) * rows > GATHER_COST[weight.dtype] * columns
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -85,7 +99,7 @@ class ScatterLinear(nn.Module):
         if shape.width is not None and not shape.rows:
             return self.base.expand(*lead, shape.width)
         if shape.gathers:
-            x = x[..., self.in_index]
+            x = x.gather(-1, self.in_index.expand(*lead, -1))  # up to four times as fast as indexing
         if self.linear is None:
             y = self.bias.expand(*lead, shape.rows)
         elif shape.wide:

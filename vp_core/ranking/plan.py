@@ -6,7 +6,7 @@ sparsity is then one comparison, masks are nested, and counts are exact: round(s
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +41,16 @@ def count_removed(sparsity: float, units: int) -> int:
     return round(sparsity * units)
 
 
+_COLUMNS = ".columns"
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Which rows survive: projection name → keep (d_out,) bool, True = survives; `sparsity` is a share of `budget`."""
+    """Which rows survive: projection name → keep (d_out,) bool, True = survives; `sparsity` is a share of `budget`.
+
+    `columns` are the inputs that surviving rows still read, where masks of single weights left some that none does: projection
+    name → (d_in,) bool, True = read; absent: all.
+    """
 
     keep: Mapping[str, Tensor]
     criterion: str
@@ -51,6 +58,7 @@ class Plan:
     sparsity: float
     model: str = ""
     budget: str = "units"
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -67,8 +75,8 @@ class Plan:
             isinstance(other, Plan)
             and (self.criterion, self.scope, self.sparsity, self.model, self.budget)
             == (other.criterion, other.scope, other.sparsity, other.model, other.budget)
-            and self.keep.keys() == other.keep.keys()
-            and all(torch.equal(keep, other.keep[name]) for name, keep in self.keep.items())
+            and _equal(self.keep, other.keep)
+            and _equal(self.columns, other.columns)
         )
 
     def __repr__(self) -> str:
@@ -79,13 +87,21 @@ class Plan:
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, atomically."""
         about = {"criterion": self.criterion, "scope": self.scope, "model": self.model, "budget": self.budget}
-        save_tensors(path, dict(self.keep), kind="plan", about={**about, "sparsity": json.dumps(self.sparsity)})
+        tensors = dict(self.keep) | {name + _COLUMNS: columns for name, columns in self.columns.items()}
+        save_tensors(path, tensors, kind="plan", about={**about, "sparsity": json.dumps(self.sparsity)})
 
     @classmethod
     def load(cls, path: str | Path) -> "Plan":
         """Read what `save` wrote; VPError if the file is broken or something else."""
-        keep, about = load_tensors(path, kind="plan")
-        return cls(keep, about["criterion"], about["scope"], json.loads(about["sparsity"]), about["model"], about["budget"])
+        tensors, about = load_tensors(path, kind="plan")
+        columns = {name.removesuffix(_COLUMNS): t for name, t in tensors.items() if name.endswith(_COLUMNS)}
+        keep = {name: t for name, t in tensors.items() if not name.endswith(_COLUMNS)}
+        how = about["criterion"], about["scope"], json.loads(about["sparsity"]), about["model"], about["budget"]
+        return cls(keep, *how, columns)
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(mask, other[name]) for name, mask in one.items())
 
 
 def masks(goes: Iterable[tuple[UnitGroup, np.ndarray]]) -> dict[str, Tensor]:

@@ -41,8 +41,9 @@ def rewritten(model: Model, solved: Solved) -> Model:
 
 def check_plan(plan: Plan, projections: Sequence[Projection]) -> None:
     """VPError unless every mask of the plan fits a projection."""
-    rows = {p.name: p.d_out for p in projections}
-    if any(rows.get(name) != len(keep) for name, keep in plan.keep.items()):
+    rows, inputs = {p.name: p.d_out for p in projections}, {p.name: p.d_in for p in projections}
+    fits = all(rows.get(name) == len(keep) for name, keep in plan.keep.items())
+    if not fits or any(inputs.get(name) != len(read) for name, read in plan.columns.items()):
         raise VPError("This plan belongs to another model: make a plan for this one.")
 
 

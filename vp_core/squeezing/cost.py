@@ -18,10 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from vp_core.model.projections import Layer, Projection, as_rows, layer_paths, uses_of
+from vp_core.model.projections import Layer, as_rows, bias_of, layer_paths, uses_of
 from vp_core.model.scatter import ScatterLinear
+from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
 from vp_core.squeezing.survivors import survivors
+from vp_core.weights.dead import kept_weights, reads
 from vp_core.weights.masks import Masks
 
 
@@ -79,7 +81,7 @@ def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tenso
         projections = layer.projections
         found = survivors(layer, plan.keep, query_biases[number] if query_biases else None)
         here = sum(p.weights_of_a_row * p.d_out for p in projections.values())
-        columns = {t: p.d_in for t, p in projections.items()}
+        columns = {t: int(plan.columns[p.name].sum()) if p.name in plan.columns else p.d_in for t, p in projections.items()}
         kept = {t: len(r) for t, r in found.rows.items()}
         if layer.full_heads:
             columns["attention_output"] = kept["value"] * layer.queries_per_key
@@ -100,18 +102,30 @@ def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tenso
     return Cost(rows, sum(gone.values()), parameters, left, linear, linear_left, attention, attention_left)
 
 
-def sparse_cost(rows: Cost, layers: Sequence[Layer], masks: Masks) -> Cost:
-    """The cost of a model whose single weights are masked: `rows` is what goes by squeezing, the weights left are counted.
+def query_biases(model: nn.Module, layers: Sequence[Layer]) -> list[torch.Tensor]:
+    """What the query of each layer puts out in rows whose weights are zero, (d_out,) each: its bias."""
+    return [bias_of(model, layer.projections["query"]) for layer in layers]
 
-    Weights of the projections only; those of word embeddings are none of them.
+
+def sparse_cost(layers: Sequence[Layer], masks: Masks, plan: Plan, query_biases: Sequence[torch.Tensor] | None = None) -> Cost:
+    """`cost` of a model whose single weights are masked: its `parameters_left` are those that are not zero.
+
+    `plan` is what the masks leave wholly zero (`vp_core.weights.dead.dead_rows`). FLOPs are those of whole matrices without it:
+    kernels save nothing for single zeros. Weights of word embeddings are not counted.
     """
-    matrices = [f"{p.name}{gate}" for layer in layers for p in layer.projections.values() for gate in _matrices(p)]
-    removed = sum(masks.size(name) - masks.kept(name) for name in matrices if name in masks.bits)
-    return replace(rows, parameters_left=rows.parameters - removed)
-
-
-def _matrices(p: Projection) -> tuple[str, ...]:
-    return ("", ".gate") if p.gate else ("",)
+    left = 0
+    for number, layer in enumerate(layers):
+        found = survivors(layer, plan.keep, query_biases[number] if query_biases else None)
+        rows, p = dict(found.rows), layer.projections
+        if not layer.full_heads:
+            nothing = rows["value"][:0]
+            rows["query"] = rows["key"] = torch.cat([nothing, *(head.scores for head in found.heads)])
+            rows["value"] = torch.cat([nothing, *(head.values for head in found.heads)])
+            left += sum(int(reads(p["key"], masks, head.merged).sum()) for head in found.heads)
+        columns = {"attention_output": context_columns(layer)[rows["value"]].flatten()}
+        columns |= {"ffn_out": rows["ffn_in"]} if "ffn_in" in p else {}
+        left += sum(kept_weights(one, masks, rows[t], columns.get(t)) for t, one in p.items())
+    return replace(cost(layers, plan, query_biases), parameters_left=left)
 
 
 def parameters(model: nn.Module) -> int:

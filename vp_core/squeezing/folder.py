@@ -2,7 +2,8 @@
 
 A pruned folder holds `pruned.json` (the format, the model's class, the shapes, what it was made from, a checksum),
 `pruned.safetensors` (every parameter and buffer), `config.json` and, if it was given, the tokeniser's files. No pickle, and
-nothing of the original checkpoint is needed to load it.
+nothing of the original checkpoint is needed to load it. Where single weights are gone (`squeeze.squeeze_masked`), matrices with
+many zeros are bits and values (`vp_core.weights.compressed`).
 """
 
 import hashlib
@@ -26,8 +27,12 @@ from vp_core.ground.hub import quiet_transformers
 from vp_core.ground.store import load_tensors, save_tensors, write_failure
 from vp_core.model.families import FAMILIES
 from vp_core.squeezing.squeeze import Squeezed, install
+from vp_core.weights.compressed import check_compressed, compress, expand
+from vp_core.weights.masks import Shape
 
 FORMAT = "variance-pruning squeezed model 1"
+FORMAT_SPARSE = "variance-pruning squeezed model 2"
+"""Of a folder with compressed matrices; others are written as ever, so that older versions read them."""
 ABOUT, WEIGHTS = "pruned.json", "pruned.safetensors"
 
 
@@ -55,6 +60,8 @@ def save_pruned(
 ) -> Path:
     """Write a squeezed model; `about` are JSON-able facts about where it comes from. Returns the folder.
 
+    Where single weights are gone (`squeeze_masked`), a matrix is written as bits and values if that is smaller.
+
     The folder appears whole or not at all. Raises VPError for a model that is not squeezed and for a folder with other
     things in it.
     """
@@ -63,6 +70,9 @@ def save_pruned(
         raise VPError("This model is not squeezed: call squeeze first, or save it with export_transformers.")
     with new_folder(folder) as place:
         tensors, tied = _tensors(model)
+        compressed: dict[str, Shape] = {}
+        if squeezed.sparse:
+            tensors, compressed = compress(tensors)
         save_tensors(place / WEIGHTS, tensors, kind="squeezed model", about={})
         model.config.save_pretrained(place)
         keep_labels(model, place)
@@ -71,13 +81,14 @@ def save_pruned(
         if tokenizer is not None:
             tokenizer.save_pretrained(place)
         facts = {
-            "format": FORMAT,
+            "format": FORMAT_SPARSE if compressed else FORMAT,
             "model_type": model.config.model_type,
             "class": type(model).__name__,
             "about": dict(about or {}),
             "sha256": _sha256(place / WEIGHTS),
             "tied": tied,
             "squeezed": squeezed.as_json(),
+            **({"compressed": compressed} if compressed else {}),
         }
         (place / ABOUT).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return Path(folder)
@@ -97,7 +108,8 @@ def load_pruned(folder: str | Path) -> PreTrainedModel:
     check_file(folder / WEIGHTS)
     if _sha256(folder / WEIGHTS) != facts["sha256"]:
         raise VPError(f"The weights in {str(folder / WEIGHTS)!r} are not those that were saved: prune and save again.")
-    check_sizes(str(folder), read_json(folder / "config.json"), read_header(folder / WEIGHTS).values())
+    header, compressed = check_compressed(read_header(folder / WEIGHTS), facts.get("compressed", {}), str(folder / WEIGHTS))
+    check_sizes(str(folder), read_json(folder / "config.json"), header.values())
     tensors, _ = load_tensors(folder / WEIGHTS, kind="squeezed model")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -109,6 +121,8 @@ def load_pruned(folder: str | Path) -> PreTrainedModel:
         with torch.device("meta"):  # no random weights only to overwrite them
             model = model_class(config)
         install(model, Squeezed.from_json(facts["squeezed"]))
+        check_shapes(model, compressed)
+        tensors = expand(tensors, compressed)
         assign(model, tensors | {alias: tensors[name] for alias, name in facts["tied"].items()})
         if (folder / "generation_config.json").is_file():
             model.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
@@ -194,6 +208,14 @@ def _tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, tied
 
 
+def check_shapes(model: nn.Module, shapes: Mapping[str, Shape]) -> None:
+    """ValueError unless the model has weights of these shapes under these names: before memory is taken for them."""
+    there = {name: tuple(tensor.shape) for name, tensor in named_tensors(model)}
+    for name, shape in shapes.items():
+        if there.get(name) != shape:
+            raise ValueError(f"the weight {name} has the shape {shape} instead of {there.get(name)}")
+
+
 def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put tensors in place of the model's, by name; ValueError unless names and shapes are exactly the model's."""
     expected = dict(named_tensors(model))
@@ -215,12 +237,13 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def _read_facts(folder: Path) -> dict[str, Any]:
     try:
         facts = read_json(folder / ABOUT)
-        known = facts["format"] == FORMAT
+        known = facts["format"] in (FORMAT, FORMAT_SPARSE)
         facts["model_type"], facts["class"], facts["sha256"], facts["tied"], facts["squeezed"]
     except (ValueError, KeyError, TypeError) as error:
         raise VPError(f"{str(folder / ABOUT)!r} is broken ({one_line(error)}): prune and save again.") from error
     if not known:
-        raise VPError(f"{str(folder / ABOUT)!r} has the format {facts['format']!r}: this version reads {FORMAT!r}.")
+        both = f"{FORMAT!r} and {FORMAT_SPARSE!r}"
+        raise VPError(f"{str(folder / ABOUT)!r} has the format {facts['format']!r}: this version reads {both}.")
     return facts
 
 

@@ -16,13 +16,16 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
 from vp_core.model.families import family_of
-from vp_core.model.projections import Layer, Projection, find_layers, gate_weight_of, linear_map, weight_of
-from vp_core.model.scatter import Shape, aligned, empty, filled
+from vp_core.model.projections import Layer, Projection, as_rows, bias_of, find_layers, gate_weight_of, linear_map, weight_of
+from vp_core.model.scatter import Shape, aligned, empty, filled, gather_pays
 from vp_core.model.sharing import Model, share
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import check_plan
-from vp_core.squeezing.cost import Cost, cost
+from vp_core.squeezing.cost import Cost, cost, query_biases, sparse_cost
 from vp_core.squeezing.survivors import Head, Survivors, survivors
+from vp_core.weights.dead import dead_rows, wanted_by_others
+from vp_core.weights.masks import Masks
+from vp_core.weights.prune import silenced
 
 _HEADED = ("query", "key", "value")
 _NO_ROWS = torch.empty(0, dtype=torch.long)
@@ -31,12 +34,14 @@ _NO_ROWS = torch.empty(0, dtype=torch.long)
 @dataclass
 class Squeezed:
     """How a squeezed model differs from a dense one: what it costs, shapes by module path, attributes by module path, and
-    `notes`, what could not be squeezed. JSON-able; found on the model as `model.squeezed`."""
+    `notes`, what could not be squeezed; `sparse` says that single weights of what is left are zero. JSON-able; found on the
+    model as `model.squeezed`."""
 
     cost: Cost
     modules: dict[str, Shape] = field(default_factory=dict)
     attributes: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sparse: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """What `pruned.json` keeps of it: plain numbers, texts, lists and dicts."""
@@ -45,6 +50,7 @@ class Squeezed:
             "modules": {path: asdict(shape) for path, shape in self.modules.items()},
             "attributes": self.attributes,
             "notes": list(self.notes),
+            **({"sparse": True} if self.sparse else {}),  # what was written before single weights could go stays as it was
         }
 
     @classmethod
@@ -53,7 +59,8 @@ class Squeezed:
         modules = {path: Shape(**shape) for path, shape in value["modules"].items()}
         if not {type(number) for number in value["cost"].values()} <= {int}:
             raise ValueError("its cost is not in numbers")
-        return cls(Cost(**value["cost"]), modules, dict(value["attributes"]), tuple(value["notes"]))
+        sparse = value.get("sparse", False) is True
+        return cls(Cost(**value["cost"]), modules, dict(value["attributes"]), tuple(value["notes"]), sparse)
 
 
 def squeeze(pruned: Model, plan: Plan) -> Model:
@@ -69,17 +76,36 @@ def squeeze(pruned: Model, plan: Plan) -> Model:
     model = share(pruned)
     if model.config._attn_implementation != "sdpa" and model._supports_sdpa:
         model.set_attn_implementation("sdpa")
-    biases = [_bias(model, layer.projections["query"]) for layer in layers]
+    biases = query_biases(model, layers)
     result = Squeezed(cost(layers, plan, biases))
     bare = _bare(model)
     for layer, bias in zip(layers, biases, strict=True):
         for projection in layer.projections.values():
             _check_removed(model, projection, plan)
-        cut = _Cut(model, layer, survivors(layer, plan.keep, bias), result)
+        cut = _Cut(model, layer, survivors(layer, plan.keep, bias), result, plan.columns)
         cut.attention()
         cut.ffn()
+        cut.inputs()
         cut.new_biases(bare)
     model.squeezed = result
+    return model
+
+
+def squeeze_masked(masked: Model, masks: Masks) -> Model:
+    """A new model with the outputs of `masked`, whose weights are zero where `masks` say: what is wholly zero has left it.
+
+    Rows, heads and the columns that read them (`vp_core.weights.dead`), and input columns of query, key, value and ffn_in that
+    no row reads any more, where leaving them out is faster. Single zeros stay in the matrices; `save_pruned` writes them small.
+    Raises VPError as `squeeze` does.
+    """
+    assert isinstance(masked, PreTrainedModel)
+    layers = find_layers(masked)
+    plan = dead_rows(layers, masks)
+    model = squeeze(silenced(masked, layers, plan), plan)
+    note = wanted_by_others(layers, masks, plan)
+    found: Squeezed = model.squeezed
+    notes, left = (*found.notes, note) if note else found.notes, sparse_cost(layers, masks, plan, query_biases(masked, layers))
+    model.squeezed = replace(found, cost=left, notes=notes, sparse=True)
     return model
 
 
@@ -111,41 +137,81 @@ def _bare(model: PreTrainedModel) -> set[str]:
 
 
 def _check_removed(model: nn.Module, projection: Projection, plan: Plan) -> None:
-    keep = plan.keep.get(projection.name)
-    if keep is not None and bool(weight_of(model, projection)[~keep].any()):
+    keep, read = plan.keep.get(projection.name), plan.columns.get(projection.name)
+    weight = weight_of(model, projection)
+    wrong = keep is not None and bool(weight[~keep].any())
+    if read is not None and not wrong:
+        parts = [weight, gate_weight_of(model, projection)] if projection.gate else [weight]
+        wrong = any(bool(part[:, ~read].any()) for part in parts)
+    if wrong:
         raise VPError("This model was not pruned by this plan: prune the model with it first, then squeeze the result.")
-
-
-def _bias(model: nn.Module, projection: Projection) -> Tensor:
-    """(d_out,) of zeros where the map has no bias."""
-    module = linear_map(model, projection.path)
-    if module.bias is None:
-        return torch.zeros(projection.d_out, dtype=module.weight.dtype)
-    return module.bias.detach()[projection.start : projection.start + projection.d_out]
 
 
 def _gate_bias(model: nn.Module, projection: Projection) -> Tensor:
     """(d_out,) the gate's own bias, zeros where it has none."""
-    return _bias(model, replace(projection, path=projection.gate or "", start=projection.gate_start))
+    return bias_of(model, replace(projection, path=projection.gate or "", start=projection.gate_start))
 
 
 class _Cut:
     """Cuts one layer of `model` to what is left of it and notes the new shapes in `result`."""
 
-    def __init__(self, model: PreTrainedModel, layer: Layer, left: Survivors, result: Squeezed) -> None:
-        self.model, self.layer, self.left, self.result = model, layer, left, result
+    def __init__(
+        self, model: PreTrainedModel, layer: Layer, left: Survivors, result: Squeezed, columns: Mapping[str, Tensor]
+    ) -> None:
+        self.model, self.layer, self.left, self.result, self.columns = model, layer, left, result, columns
 
     def weight(self, type_: str) -> Tensor:
         return weight_of(self.model, self.layer.projections[type_])
 
     def bias(self, type_: str) -> Tensor:
-        return _bias(self.model, self.layer.projections[type_])
+        return bias_of(self.model, self.layer.projections[type_])
 
     def put(self, path: str, weight: Tensor, bias: Tensor, like: Tensor, **indices: Tensor | None) -> None:
         weight, bias = weight.detach().requires_grad_(like.requires_grad), bias.to(like.dtype)
         module, shape = filled(weight, bias, **indices)
         self.model.set_submodule(path, module)
         self.result.modules[path] = shape
+
+    def put_reading(
+        self, types: Collection[str], path: str, weight: Tensor, bias: Tensor, like: Tensor, **indices: Tensor | None
+    ) -> None:
+        """`put` for a module that holds these types: it picks the inputs that they still read, where that is faster."""
+        read = self.read_by(types)
+        if read is not None and gather_pays(weight, len(read)):
+            weight, indices = weight[:, read], indices | {"in_index": read}
+        self.put(path, weight, bias, like, **indices)
+
+    def read_by(self, types: Collection[str]) -> Tensor | None:
+        """The input columns (n,) that any of these types reads; None if all of them are."""
+        names = [self.layer.projections[type_].name for type_ in types]
+        if not all(name in self.columns for name in names):
+            return None
+        return torch.stack([self.columns[name] for name in names]).any(dim=0).nonzero().squeeze(1)
+
+    def inputs(self) -> None:
+        """The modules that keep all their rows: they read fewer columns, where that is faster. Last: others look at them."""
+        if self.left.whole:
+            self._narrow(_HEADED)
+        if "ffn_in" in self.layer.projections and self.keeps_all("ffn_in"):
+            self._narrow(["ffn_in"])
+
+    def _narrow(self, types: Collection[str]) -> None:
+        for path, held in self.by_path(types).items():
+            module = linear_map(self.model, path)
+            weight = as_rows(module, module.weight).detach()
+            read = self.read_by(held)
+            if read is not None and gather_pays(weight, len(read)):
+                bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach()
+                self.put(path, weight[:, read], bias, module.weight, in_index=read)
+
+    def by_path(self, types: Collection[str]) -> dict[str, list[str]]:
+        """Which of these types each module holds, gates included: several in one module, or each in its own."""
+        found: dict[str, list[str]] = {}
+        for type_ in types:
+            p = self.layer.projections[type_]
+            for path in dict.fromkeys((p.path, p.gate or p.path)):
+                found.setdefault(path, []).append(type_)
+        return found
 
     def note(self, reason: str | None) -> None:
         """What could not be squeezed, once a model."""
@@ -184,21 +250,21 @@ class _Cut:
         constants = query[:, -1]
         if layer.scales_by_width:  # scores are divided by the root of the narrower width, which queries make up for
             query, ones = (part * (width / (layer.projections["query"].head_width or width)) ** 0.5 for part in (query, ones))
-        parts = {
-            "query": ([query[head.scores] for head in heads], ones),
-            "key": ([_with_merged(key, head, constants) for head in heads], zeros),
-            "value": ([value[head.values] for head in heads], zeros),
+        parts: dict[tuple[str, ...], tuple[list[Tensor], Tensor]] = {
+            ("query",): ([query[head.scores] for head in heads], ones),
+            ("key",): ([_with_merged(key, head, constants) for head in heads], zeros),
+            ("value",): ([value[head.values] for head in heads], zeros),
         }
         attributes = {layer.head_size: width}
         if layer.split_size:  # one module for all three
-            parts = {"query": ([rows for part, _ in parts.values() for rows in part], torch.cat([ones, zeros, zeros]))}
+            parts = {_HEADED: ([rows for part, _ in parts.values() for rows in part], torch.cat([ones, zeros, zeros]))}
             attributes[layer.split_size] = zeros.numel()
         if layer.total_size:
             attributes[layer.total_size] = zeros.numel()
-        for type_, (rows, base) in parts.items():
+        for types, (rows, base) in parts.items():
             both, places = torch.cat([query[:0], *rows]), _positions([len(r) for r in rows], width)
-            like = self.weight(type_)
-            self.put(layer.projections[type_].path, both[:, :-1], both[:, -1], like, base=base.flatten(), out_index=places)
+            path, like = layer.projections[types[0]].path, self.weight(types[0])
+            self.put_reading(types, path, both[:, :-1], both[:, -1], like, base=base.flatten(), out_index=places)
         for name, number in attributes.items():
             setattr(self.model.get_submodule(layer.attention), name, number)
         self.result.attributes[layer.attention] = attributes
@@ -214,19 +280,18 @@ class _Cut:
         """Query, key and value at full width, constants in place of removed rows; values' constants join the reader's bias."""
         if not (self.keeps_all("query") and self.keeps_all("key")):
             self.note(self.layer.full_heads)
-        by_path: dict[str, list[str]] = {}
-        for type_ in _HEADED:
-            by_path.setdefault(self.layer.projections[type_].path, []).append(type_)
-        for path, types in by_path.items():  # several in one module (ModernBERT), or each in its own
+        for path, types in self.by_path(_HEADED).items():
             parts = [(self.left.rows[t], self.weight(t), self.bias(t)) for t in types]
             bases = [torch.zeros_like(b) if t == "value" else b.clone() for t, (_, _, b) in zip(types, parts, strict=True)]
             places = [self.layer.projections[t].start + rows for t, (rows, _, _) in zip(types, parts, strict=True)]
             weight, bias = torch.cat([w[rows] for rows, w, _ in parts]), torch.cat([b[rows] for rows, _, b in parts])
-            self.put(path, weight, bias, parts[0][1], base=torch.cat(bases), out_index=torch.cat(places))
+            self.put_reading(types, path, weight, bias, parts[0][1], base=torch.cat(bases), out_index=torch.cat(places))
 
     def ffn(self) -> None:
         projection = self.layer.projections.get("ffn_in")
-        if projection is None or (self.keeps_all("ffn_in") and self.keeps_all("ffn_out")):
+        if projection is None:
+            return
+        if self.keeps_all("ffn_in") and self.keeps_all("ffn_out"):
             return
         rows, weight, bias = self.left.rows["ffn_in"], self.weight("ffn_in"), self.bias("ffn_in")
         constants = torch.zeros(projection.d_out, dtype=torch.double)  # under a gate `prune` has moved them to the reader
@@ -242,7 +307,8 @@ class _Cut:
                 parts.setdefault(projection.gate, []).insert(0, (_pad_rows(gate, room), _pad_rows(gate_bias, room)))
             for path, made in parts.items():
                 own = None if base is None else base.repeat(len(made))
-                self.put(path, torch.cat([w for w, _ in made]), torch.cat([b for _, b in made]), weight, base=own)
+                both, biases = torch.cat([w for w, _ in made]), torch.cat([b for _, b in made])
+                self.put_reading(["ffn_in"], path, both, biases, weight, base=own)
         self._reader("ffn_out", rows, constants, torch.arange(len(rows)), room)
 
     def new_biases(self, bare: Collection[str]) -> None:

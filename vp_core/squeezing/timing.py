@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,11 +98,18 @@ def time_forward(
 
         return run
 
+    with all_cores():
+        for seconds in take_turns({name: run_of(model) for name, model in models.items()}, repeats):
+            yield {name: Timing(batch, length, values) for name, values in seconds.items()}
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """All cores work on each matrix product, and background work waits, while this is open."""
     with TURNS.first():
         threads = torch.get_num_threads()
         torch.set_num_threads(WORKERS)
         try:
-            for seconds in take_turns({name: run_of(model) for name, model in models.items()}, repeats):
-                yield {name: Timing(batch, length, values) for name, values in seconds.items()}
+            yield
         finally:
             torch.set_num_threads(threads)

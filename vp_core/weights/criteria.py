@@ -12,6 +12,7 @@ from torch import Tensor
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import WEIGHT_CRITERIA
 from vp_core.ranking.evidence import Evidence
+from vp_core.weights.coreset import priorities
 from vp_core.weights.matrices import Matrix, view
 
 Criterion = Callable[[Evidence, Matrix], Tensor]
@@ -31,9 +32,15 @@ def random(evidence: Evidence, matrix: Matrix) -> Tensor:
     return torch.from_numpy(rng.random(matrix.shape, dtype=np.float32))
 
 
+def coreset(evidence: Evidence, matrix: Matrix) -> Tensor:
+    """How early a column is drawn (`vp_core.weights.coreset`), the same for all weights of it: (rows, columns)."""
+    return priorities(view(evidence.model, matrix), matrix.name, evidence.seed).float().expand(matrix.shape)
+
+
 _SCORERS: Mapping[str, Criterion] = {
     "magnitude": magnitude,
     "random": random,
+    "coreset": coreset,
 }
 
 

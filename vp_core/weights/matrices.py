@@ -22,7 +22,8 @@ class Matrix:
 
     `path` is its module's name in the model, `start` the first of its rows there. `name` is its projection's (`3.query`), with
     `.gate` behind it for the gate of a feed-forward network, or `word_embeddings`; `type` is what it is chosen by. `layer` and
-    `projection` are None for embeddings.
+    `projection` are None for embeddings. `head_width` is how many rows of query, key and value, or columns of the attention
+    output, a head has; None elsewhere.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Matrix:
     start: int = 0
     layer: int | None = None
     projection: Projection | None = None
+    head_width: int | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -43,11 +45,6 @@ class Matrix:
     def size(self) -> int:
         """Its weights."""
         return self.rows * self.columns
-
-    @property
-    def head_width(self) -> int | None:
-        """Rows of a head of query, key and value, columns of a head of the attention output; None elsewhere."""
-        return None if self.projection is None else self.projection.head_width
 
 
 def find_matrices(
@@ -62,7 +59,8 @@ def find_matrices(
     for layer in find_layers(model) if layers is None else layers:
         for p in layer.projections.values():
             if p.type in types:
-                found.append(Matrix(p.name, p.type, p.path, p.d_out, p.d_in, p.start, p.layer, p))
+                width = layer.projections["value"].head_width if p.type == "attention_output" else p.head_width
+                found.append(Matrix(p.name, p.type, p.path, p.d_out, p.d_in, p.start, p.layer, p, width))
                 if p.gate:
                     found.append(Matrix(f"{p.name}.gate", p.type, p.gate, p.d_out, p.d_in, p.gate_start, p.layer, p))
     if WORD_EMBEDDINGS in types:

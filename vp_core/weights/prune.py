@@ -1,13 +1,18 @@
 """A model with its weights masked: a new module structure, what is not masked shared with the model that came in."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import in_parallel
-from vp_core.model.projections import as_rows, linear_map
+from vp_core.model.projections import Layer, Projection, as_rows, bias_of, linear_map, weight_of
 from vp_core.model.sharing import Model, share
+from vp_core.ranking.plan import Plan
+from vp_core.replacing.prune import prune
 from vp_core.weights.masks import Masks
 from vp_core.weights.matrices import Matrix
 
@@ -60,3 +65,36 @@ def check_masks(masks: Masks, matrices: Sequence[Matrix]) -> None:
     """VPError unless there is a mask of the right shape for every matrix, and none else."""
     if {matrix.name: matrix.shape for matrix in matrices} != dict(masks.shapes):
         raise VPError("These masks belong to another model, or to other matrices: make masks for these.")
+
+
+def silenced(masked: Model, layers: Sequence[Layer], plan: Plan) -> Model:
+    """A new model with the outputs of `masked` in which all rows that `plan` removes are zero, also those that nobody reads.
+
+    Each keeps its bias, which is its constant; under a gate that of the product joins the bias of the matrix that reads it.
+    """
+    assert isinstance(masked, PreTrainedModel)
+    constants: dict[str, Tensor] = {}
+    for layer in layers:
+        for p in layer.projections.values():
+            if not plan.keep[p.name].all():
+                constants[p.name] = _gated_constants(masked, p, plan) if p.gate else bias_of(masked, p)
+    return prune(masked, replace(plan, columns={}), constants)
+
+
+def _gated_constants(model: PreTrainedModel, p: Projection, plan: Plan) -> Tensor:
+    """(d_out,) what the neurons of a gated network put out where both of their rows are empty; 0 for those nobody reads."""
+    bias, nothing = bias_of(model, p), torch.zeros(p.d_out, dtype=model.dtype)
+    gone = ~plan.keep[p.name]
+    empty = gone & ~weight_of(model, p).detach().any(dim=1)
+    if not bool(bias[empty].any()):  # a factor of 0
+        return nothing
+    assert p.consumer
+    reader = linear_map(model, p.consumer)
+    read = as_rows(reader, reader.weight).detach().any(dim=0)
+    network, name = share(model).get_submodule(p.path.rpartition(".")[0]), p.consumer.rpartition(".")[2]
+    plain = nn.Linear(p.d_out, p.d_out, bias=False, dtype=model.dtype)  # shows what comes to it
+    plain.weight = nn.Parameter(torch.eye(p.d_out, dtype=model.dtype))
+    network.set_submodule(name, plain)
+    with torch.no_grad():
+        found = network.eval()(torch.zeros(1, 1, p.d_in, dtype=model.dtype)).flatten()
+    return torch.where(empty & read, found, nothing)

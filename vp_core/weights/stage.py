@@ -10,11 +10,12 @@ from transformers import PreTrainedModel
 from vp_core.ground.kept import Kept
 from vp_core.measuring.measured import Measured
 from vp_core.recipes import Recipe
+from vp_core.weights.coreset import priorities, weighted
 from vp_core.weights.criteria import prepare, score_weights
 from vp_core.weights.masks import Masks
-from vp_core.weights.matrices import Matrix, find_matrices, tied_with
+from vp_core.weights.matrices import Matrix, find_matrices, tied_with, view
 from vp_core.weights.order import WeightRanking, sort_scores
-from vp_core.weights.prune import masked
+from vp_core.weights.prune import Replaced, masked
 
 
 class WeightStage:
@@ -55,7 +56,19 @@ class WeightStage:
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         """A new model without the weights that go, and with what takes their place."""
-        return masked(self.measured.model, self.matrices(recipe), self.masks(recipe, sparsity))
+        masks = self.masks(recipe, sparsity)
+        return masked(self.measured.model, self.matrices(recipe), masks, self._replaced(recipe, masks))
+
+    def _replaced(self, recipe: Recipe, masks: Masks) -> Replaced:
+        """What takes the place of each matrix."""
+        if recipe.replacement != "inverse probability":
+            return {}
+        model = self.measured.model
+        weights = {matrix.name: view(model, matrix) for matrix in self.matrices(recipe)}
+        return {
+            name: (weighted(weight, masks.keep(name)[0], priorities(weight, name, recipe.seed), name), None)
+            for name, weight in weights.items()
+        }
 
     def notes(self, recipe: Recipe) -> tuple[str, ...]:
         """What a user should know of these units: matrices that are tied, and blocks that do not divide a matrix."""
@@ -87,7 +100,9 @@ class WeightStage:
         like = self.ranking(replace(recipe, criterion="magnitude")) if recipe.criterion == "random" else None
 
         def score(matrix: Matrix) -> Tensor:
-            return score_weights(recipe.criterion, evidence, matrix)
+            scores = score_weights(recipe.criterion, evidence, matrix)
+            # the magnitude of several weights is their L2 norm, as a row's
+            return scores.square() if recipe.criterion == "magnitude" and not pattern.single else scores
 
         by_row = recipe.scope == "per row"
         key = recipe.criterion, recipe.facts()["seed"], recipe.units, recipe.types, by_row

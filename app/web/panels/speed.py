@@ -18,7 +18,7 @@ from app.web.visitor import visitor
 from app.web.waiting import follow, forget, leave, progress_line
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import WORKERS
-from vp_core.speed import SpeedRow
+from vp_core.speed import SpeedRow, no_semi_structured
 from vp_core.study import Study
 
 _POLL_MS = 1000
@@ -76,6 +76,25 @@ def speed_panel(study: Study) -> None:
         speed_tables.show_precisions(bits, study.question.task.metric)
     else:
         st.caption("Not measured yet at this sparsity.")
+    _zeros(wanted, found)
+
+
+def _zeros(wanted: Wanted, found: Found) -> None:
+    """What single zeros save, in a layer's linear maps: a button of its own, a figure, a table."""
+    st.markdown(f"##### {speed.SPARSE_TITLE}", help=TERMS["single zeros"])
+    measured = speed.sparse_table(found.all_zeros())
+    _, job = caching.measurements().last() or ("", None)
+    busy = (job is not None and not job.done) or bool(_problem(wanted)) or not wanted.some_gone
+    button, beside = st.columns([1.4, 8], vertical_alignment="center")
+    if button.button("Time single zeros", width="stretch", disabled=busy, key="measure-zeros", help=TERMS["time zeros"]):
+        caching.measurements().start_zeros(wanted, visitor().name, caching.said(wanted.study))
+        st.rerun(scope="fragment")
+    what = "One layer's linear maps with a share of their weights gone, in each form that torch has for it."
+    beside.caption(f"{what} {no_semi_structured()}")
+    if len(measured):
+        drawn = speed.draw_sparse(measured, wanted.here)
+        components.figure("zeros", drawn, "single-zeros", visitor().settings.position)
+        speed_tables.show_zeros(measured)
 
 
 def _inputs() -> Sequence[DeltaGenerator]:
@@ -162,7 +181,7 @@ def save_panel(study: Study, settings: Settings) -> None:
         return measured.found(wanted_by(study, me.settings))
 
     st.markdown("##### Take it with you", help=TERMS["squeezed model"])
-    model, speeds, bits = st.columns([2, 1, 1])
+    model, speeds, bits, zeros = st.columns([2, 1, 1, 1])
     with model:
         st.download_button(
             "Squeezed model at the slider's sparsity", lambda: downloads.squeezed_zip(study, me.settings),
@@ -173,6 +192,8 @@ def save_panel(study: Study, settings: Settings) -> None:
         components.csv_button("speed", lambda: speed.table(found().all_speeds()), "Speeds as CSV")
     with bits:
         components.csv_button("precision", lambda: precision.table(found().all_precisions()), "Fewer bits as CSV")
+    with zeros:
+        components.csv_button("zeros", lambda: speed.sparse_table(found().all_zeros()), "Single zeros as CSV")
     python, command = downloads.how_to_load(study, settings)
     st.code(python, language="python")
     st.code(command, language="bash")

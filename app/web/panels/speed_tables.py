@@ -1,9 +1,10 @@
-"""The two tables of the page `Speed`."""
+"""The tables of the page `Speed`."""
 
 import pandas as pd
 import streamlit as st
 
 from analysis.names import METRIC_NAMES, score_text
+from analysis.speed import SPARSE_NAMES
 from app.web.glossary import TERMS
 from app.web.settings import FIELDS
 
@@ -65,6 +66,31 @@ def show_precisions(table: pd.DataFrame, metric: str) -> None:
         "speed-up": _number("%.2f ×", "bits speed-up"),
     }
     st.dataframe(shown, column_config=columns, hide_index=True, height="content", key="precisions")
+
+
+def show_zeros(table: pd.DataFrame) -> None:
+    """One row for each sparsity and form of a layer's linear maps."""
+    shown = pd.DataFrame(
+        {
+            "removed": 100 * table["sparsity"],
+            "form": table["form"].map(SPARSE_NAMES),
+            "megabytes": table["megabytes"],
+            "on disk": table["disk_megabytes"],
+            "latency": table["latency_ms"],
+            "quartiles": _quartiles(table),
+            "speed-up": table["speedup"],
+        }
+    )
+    columns = {
+        "removed": st.column_config.NumberColumn(format="%.0f %%", help=FIELDS["sparsities"].help),
+        "form": st.column_config.TextColumn(help=TERMS["single zeros"]),
+        "megabytes": _number("%.2f MB", "megabytes"),
+        "on disk": _number("%.2f MB", "on disk"),
+        "latency": _number("%.2f ms", "latency"),
+        "quartiles": st.column_config.TextColumn(help=TERMS["quartiles"]),
+        "speed-up": _number("%.2f ×", "speed-up"),
+    }
+    st.dataframe(shown, column_config=columns, hide_index=True, height="content", key="single-zeros")
 
 
 def _number(format_: str, term: str):

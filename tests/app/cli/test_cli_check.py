@@ -20,7 +20,8 @@ def test_a_model_with_its_task(capsys, folders, data):
     rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in out.splitlines()}
     assert code == 0 and err == ""
     assert list(rows) == [
-        "load", "statistics", "rows", "units", "best", "squeeze", "save", "transformers", "ONNX", "int8", "training", "task",
+        "load", "statistics", "rows", "units", "weights", "best", "squeeze", "save", "transformers", "ONNX", "int8", "training",
+        "task",
     ]  # fmt: skip
     assert rows["load"] == ["yes", "albert, 1 layer."]
     assert rows["best"][0] == "no" and "runs the same layer several times" in rows["best"][1]

@@ -50,6 +50,8 @@ def test_every_word_can_be_read_in_the_help(capsys, monkeypatch, command):
             continue
         for word in words:
             assert word in help_[option], (option, word)
+    assert all(word in help_["units"] for word in names.WEIGHT_UNITS)
+    assert {"block", "embeddings", "density"} <= help_.keys()
     assert "dtype" not in help_
 
 
@@ -59,7 +61,7 @@ def test_modes_and_formats(capsys, monkeypatch):
     assert all(word in shown(capsys, monkeypatch, "prune")["format"] for word in names.FORMATS)
 
 
-@pytest.mark.parametrize("command", [(), ("eval",), ("snip",)])
+@pytest.mark.parametrize("command", [(), ("eval",), ("snip",), ("weights",)])
 def test_help_imports_nothing_heavy(fresh_python, command):
     assert fresh_python(HELP, *command).strip() == ""
 

@@ -103,3 +103,52 @@ def test_a_squeezed_folder_cannot_be_pruned_again(capsys, tmp_path, task):
     for command in (["prune", "--out", str(tmp_path / "x")], ["eval", "--sparsity", "0.2"], ["stats"], ["speed"]):
         assert main([command[0], str(tmp_path / "small"), *question, *command[1:]]) == 2
         assert "squeezed already" in capsys.readouterr().err
+
+
+WEIGHTS = ("--units", "weights")
+
+
+def test_single_weights_are_written_small(capsys, tmp_path, task):
+    model, *question = task
+    said = prune(capsys, *question, *WEIGHTS, "--sparsity", 0.7, "--out", tmp_path / "small", model=model)
+    assert said["bytes"] < 0.95 * said["bytes_dense"] and 0.29 < said["weights"] / said["weights_dense"] < 0.31
+    assert said["flops_per_token"] == said["flops_per_token_dense"]
+    study = open_study(model, question[1], question[3])
+    recipe = Recipe("magnitude", "per matrix", "zero", units=("weights",))
+    assert evaluated(capsys, tmp_path / "small", *question)["value"] == study.score(recipe, 0.7).value
+    dense = prune(
+        capsys, *question, *WEIGHTS, "--sparsity", 0.7, "--out", tmp_path / "plain", "--format", "transformers", model=model
+    )
+    assert dense["bytes"] > said["bytes"]
+    found = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain")
+    there = load_pruned(tmp_path / "small")
+    for name, tensor in there.named_parameters():
+        assert torch.equal(tensor, found.get_parameter(name)), name
+
+
+@pytest.mark.parametrize(
+    ("units", "format_", "says"),
+    [
+        ("weights", "pruned", "time is not saved, since kernels multiply zeros as any other number)"),
+        ("weights", "transformers", "nor space: this format writes them too)"),
+        ("blocks 8xall", "pruned", "time is saved by what has left the matrices only, "),
+    ],
+)
+def test_what_zeros_save_is_said(capsys, tmp_path, task, units, format_, says):
+    model, *question = task
+    command = ["prune", model, *question, "--units", units, "--sparsity", "0.7", "--out", str(tmp_path / "small")]
+    assert main([*command, "--format", format_]) == 0
+    printed = capsys.readouterr().out
+    assert says in printed and "% of the weights are left" in printed and " MB on disk of " in printed
+
+
+def test_speed_of_single_weights_has_a_layer_in_every_form(capsys, task, folders):
+    command = ["--units", "weights", "--sparsities", "0,0.9", "--batch", "1", "--length", "8", "--repeats", "1"]
+    assert main(["speed", *task, *command, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [(r["form"], r["sparsity"]) for r in said["model"]][-2:] == [("masked", 0.9), ("squeezed", 0.9)]
+    assert [r["form"] for r in said["one layer"]][:2] == ["dense", "zeros"]
+    assert {r["sparsity"] for r in said["one layer"]} == {0.9} and "2:4" in said
+    assert main(["speed", str(folders["gpt2"]), *command]) == 0
+    output = capsys.readouterr()
+    assert "go by magnitude" in output.err and "save bytes, not time" in output.out and "disk_megabytes" in output.out

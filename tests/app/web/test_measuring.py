@@ -92,3 +92,15 @@ def test_what_cannot_be_measured_is_one_sentence(wanted, change, says):
     with pytest.raises(VPError, match=says) as error:
         replace(wanted, **change).check()
     assert "\n" not in str(error.value)
+
+
+def test_what_single_zeros_save(wanted):
+    measurements = Measurements()
+    assert wanted.some_gone == (0.4,)
+    with TURNS.first():
+        assert measurements.start_zeros(wanted, "me")
+        assert not measurements.start_zeros(wanted, "another") and not measurements.start(wanted, CurveStore(), "third")
+    job, found = finished(measurements), measurements.found(wanted)
+    assert len(job.items) == job.total == 2 and set(found.zeros) == {0.4}
+    assert [row["form"] for row in found.all_zeros()][:2] == ["dense", "zeros"] and found.all_zeros()[0]["repeats"] == 2
+    assert found.missing(wanted) == ((0.0, 0.4), True)  # of speeds nothing is known yet

@@ -97,3 +97,16 @@ def test_a_squeezed_model_is_one_sentence(view, tmp_path, studies):
     assert "squeezed already: prune the model that it was made from" in message.value
     (model,) = [widget for widget in at.text_input if widget.label == "Model"]
     assert model.value == str(tmp_path / "small")
+
+
+def test_what_single_zeros_save_comes_and_stays(tiny_bert):
+    query = {**tiny_bert, "batch": "1", "length": "4", "repeats": "1", "sparsities": "0,0.5", "sparsity": "0.5"}
+    at = page(**query)
+    assert not at.dataframe and any("2:4 masks" in caption.value for caption in at.caption)
+    (button,) = [button for button in at.button if button.label == "Time single zeros"]
+    at = button.click().run().run()
+    until(at, lambda at: len(at.dataframe) == 1)
+    assert not at.error and not at.exception
+    (frame,) = at.dataframe
+    assert {50} == set(frame.value["removed"]) and frame.value["form"][1] == "single zeros, dense kernel"
+    assert frame.value["on disk"][1] < 0.6 * frame.value["on disk"][0]

@@ -1,0 +1,7 @@
+"""Two of a kind beside each other: a pruned model and the dense one, or a model before and after it was trained.
+
+movement   how far weights move in the order of their magnitudes
+features   how alike what layers put out still is
+losses     the loss of a task, of the same passes as its score
+masked_lm  the loss of predicting masked words
+"""
