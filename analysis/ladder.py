@@ -8,7 +8,7 @@ import pandas as pd
 from vp_core.curves import COLUMNS, CurveRow
 from vp_core.ground.chosen import replacements_for
 from vp_core.ground.names import PAPER_CRITERIA
-from vp_core.recipes import Recipe
+from vp_core.recipes import Recipe, with_criterion
 
 RUNGS = ("zero", "mean", "least squares", "refit")
 _WEIGHT_CRITERIA = ("magnitude", "random", "wanda")
@@ -32,15 +32,9 @@ def lines(recipe: Recipe, by: str) -> dict[str, list[Recipe]]:
     """
     if by == "criteria":
         compared = _WEIGHT_CRITERIA if recipe.pattern else PAPER_CRITERIA
-        return {name: [_with_criterion(recipe, name)] for name in dict.fromkeys((*compared, recipe.criterion))}
+        return {name: [with_criterion(recipe, name)] for name in dict.fromkeys((*compared, recipe.criterion))}
     ladder = {rung: [replace(recipe, replacement=rung)] for rung in rungs(recipe)}
     return ladder if recipe.criterion == "random" else ladder | {"random": [_random(recipe)]}
-
-
-def _with_criterion(recipe: Recipe, criterion: str) -> Recipe:
-    """The recipe by another criterion; columns that are not drawn have no probability to be weighed by."""
-    fits = recipe.replacement in replacements_for(recipe.units, criterion)
-    return replace(recipe, criterion=criterion, replacement=recipe.replacement if fits else "zero")
 
 
 def _random(recipe: Recipe) -> Recipe:

@@ -12,6 +12,7 @@ choices          the widgets of the settings
 sidebar          those on the left
 waiting          the jobs that a visitor follows
 measuring        speed, one measurement at a time
+weighing         the tables of the page Weights
 order            what goes first, for the panels beside the score
 beside           function norms of the model in hand, and of what is drawn beside it
 caching          what visitors share: the only place

@@ -6,7 +6,7 @@ from vp_core.ground.chosen import check_types, criteria_for, of_weights, replace
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import CRITERIA, TYPES, WEIGHT_UNITS, WORD_EMBEDDINGS
 from vp_core.ground.patterns import find_pattern
-from vp_core.recipes import RANDOM, RECIPES, Recipe
+from vp_core.recipes import RANDOM, RECIPES, Recipe, with_criterion
 
 UNIT_CHOICES = (
     "rows", "ffn neurons,values,pairs", "ffn neurons", "heads", "ffn neurons,heads", "heads,feed-forward", "sublayers",
@@ -33,6 +33,31 @@ SAME, BY = "the same recipe", "by "
 OVER = (SAME, *(BY + name for name in CRITERIA), *RECIPES)
 """What the page Weights lays over the mask in hand: the same recipe (of another model), the recipe by another criterion, or a
 named one."""
+
+
+def over_choices(recipe: Recipe, another_model: bool) -> tuple[str, ...]:
+    """What can be laid over a recipe's mask: its own of another model, other criteria, named recipes of the same kind of units.
+
+    >>> over_choices(Recipe(), False)[:2], over_choices(RECIPES["weights"], True)[:2]
+    (('by random', 'by magnitude'), ('the same recipe', 'by random'))
+    """
+    by = (BY + name for name in criteria_for(recipe.units) if name != recipe.criterion)
+    named = (name for name, one in RECIPES.items() if bool(one.pattern) == bool(recipe.pattern) and one != recipe)
+    return (*((SAME,) if another_model else ()), *by, *named)
+
+
+def over_first(recipe: Recipe, another_model: bool) -> str:
+    """What is laid over it unless the visitor chooses: magnitude, the baseline of both papers."""
+    if another_model:
+        return SAME
+    return BY + {"magnitude": "random" if recipe.pattern else "variance"}.get(recipe.criterion, "magnitude")
+
+
+def over_recipe(recipe: Recipe, over: str) -> Recipe:
+    """The recipe of a mask that is laid over another."""
+    if over == SAME:
+        return recipe
+    return with_criterion(recipe, over.removeprefix(BY)) if over.startswith(BY) else RECIPES[over]
 
 
 def types_of_weights(types: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from app.web.choices import offer, panel
 from app.web.glossary import TERMS
 from app.web.jobs import Job
 from app.web.offered import OWN
-
 from app.web.settings import Settings
 from app.web.visitor import visitor
 from app.web.waiting import begin, following, leave, progress_line

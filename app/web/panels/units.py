@@ -22,7 +22,8 @@ def mask_panel(study: Study) -> None:
     """Heat map of sparsity by layer and projection type, or kind of unit."""
     me = visitor()
     settings = me.settings
-    st.markdown("##### Where rows go" if settings.recipe.single_rows else "##### Where units go", help=TERMS["heat"])
+    what = "weights" if settings.recipe.pattern else "rows" if settings.recipe.single_rows else "units"
+    st.markdown(f"##### Where {what} go", help=TERMS["heat"])
     job = _order(study, settings)
     if not job.items:
         _wait(study, job, "heat-map", theme.map_height(study.loaded.layers))
