@@ -52,7 +52,7 @@ def table(ranking: Ranking | WeightRanking, share: float) -> pd.DataFrame:
 
 
 def layers_of(ranking: Ranking | WeightRanking) -> list[int]:
-    """The rows of the heat map, from the bottom up: the layers from 0 on, under them word embeddings as -1, if they are there."""
+    """The rows of the heat map, from the bottom up: word embeddings, if they are there, as -1, then the layers from 0 on."""
     found = [split_matrix(name)[0] for name in _sizes(ranking)]
     layers = [layer for layer in found if layer is not None]
     return [*([-1] if None in found else []), *range(1 + max(layers, default=-1))]

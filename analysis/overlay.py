@@ -42,7 +42,7 @@ def table(one: Masks | Plan, other: Masks | Plan) -> pd.DataFrame:
 
 
 def four(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """By projection, of each row of two plans' `keep`: 0 neither keeps it, 1 only one, 2 only the other, 3 both (d_out,) uint8."""
+    """By projection, of two plans' `keep`: 0 neither keeps a row, 1 only one, 2 only the other, 3 both (d_out,) uint8."""
     return {
         name: (keep.numpy() + 2 * other[name].numpy()).astype(np.uint8) for name, keep in one.items() if name in other
     }  # fmt: skip

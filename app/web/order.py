@@ -14,7 +14,7 @@ from vp_core.weights.order import WeightRanking
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """The order of removal, the scores to show (none of single weights), and the share of units at each position of the slider."""
+    """The order of removal, the scores to show (none of single weights), and the share of units at each slider position."""
 
     ranking: Ranking | WeightRanking
     scores: Mapping[str, Tensor]

@@ -88,23 +88,23 @@ class Settings:
         "variance takes. **weighted variance**: variance times the weights that read it. **conditional variance**: what the "
         "others cannot predict. **surgeon**: the error that going adds when the rest is solved again. **wanda**: weights times "
         "inputs. **function norm**: how large what a whole block adds is, at its largest coordinate. **fisher**: the effect on "
-        "the model's outputs, to first order. Of single weights **magnitude** is |W|, **wanda** |W| times the norm of its input, "
-        "and **coreset** draws whole columns without looking at data.",
+        "the model's outputs, to first order. Of single weights **magnitude** is |W|, **wanda** |W| times the norm of its "
+        "input, and **coreset** draws whole columns without looking at data.",
     ))
     scope: str = setting(kind.OneOf(
         "per type", ALL_SCOPES, folded=True, label="Allocation",
         help="Who competes with whom. **per type**: all layers of one type or kind (the paper). **per layer**: each layer by "
         "itself, so all are cut alike. **global**: all by their scores. **scaled**: all, each layer's scores divided by their "
-        "sum. **measured**: all, by what each layer really loses, which takes a moment to measure. Of single weights also **per "
-        "matrix**: each by itself, and **per row**: each row of a matrix by itself (Wanda).",
+        "sum. **measured**: all, by what each layer really loses, which takes a moment to measure. Of single weights also "
+        "**per matrix**: each by itself, and **per row**: each row of a matrix by itself (Wanda).",
     ))
     replacement: str = setting(kind.OneOf(
         "mean", ALL_REPLACEMENTS, folded=True, label="Replacement",
         help="What takes the place of what goes, each better informed. **zero**: nothing. **mean**: its mean output, as "
         "a constant in the bias (the paper). **least squares**: the matrix that read it is solved again. **refit**: every "
         "matrix is solved again against the dense model, from the bottom up; seconds for every sparsity. Of single weights, "
-        "**least squares** moves those that stay (surgeon), **inverse probability** weighs drawn columns. No labels, no gradient "
-        "steps.",
+        "**least squares** moves those that stay (surgeon), **inverse probability** weighs drawn columns. No labels, no "
+        "gradient steps.",
     ))
     types: tuple[str, ...] = setting(kind.SomeOf(
         TYPES, TYPE_CHOICES, check=types_of_weights, none="Choose at least one projection type", label="Projection types",
@@ -122,8 +122,8 @@ class Settings:
         ("rows",), UNIT_CHOICES, check=check_units, label="Units", names=UNIT_NAMES,
         help="What goes as one. **single rows** of any of the six matrices, as in the paper; or rows together with the columns "
         "that read them, so that a matrix shrinks on both sides: **ffn neurons**, **values** (a value's coordinate), **pairs** "
-        "(a coordinate of query and key), **heads**, **sublayers**, **layers**. Or weights of a matrix, which stays as large as it "
-        "is: **single weights**, **blocks** of them, **columns**, or all but N of every M neighbours (**2:4**).",
+        "(a coordinate of query and key), **heads**, **sublayers**, **layers**. Or weights of a matrix, which stays as large "
+        "as it is: **single weights**, **blocks** of them, **columns**, or all but N of every M neighbours (**2:4**).",
     ))
     basis: str = setting(kind.OneOf(
         "neurons", BASES, label="Basis",
@@ -212,8 +212,8 @@ class Settings:
     ))
     over: str = setting(kind.OneOf(
         "", ("", *OVER), folded=True, label="Laid over it",
-        help="The mask that is laid over the one of the recipe on the left, at the same sparsity: the same recipe **by** another "
-        "criterion, or a named recipe.",
+        help="The mask that is laid over the one of the recipe on the left, at the same sparsity: the same recipe **by** "
+        "another criterion, or a named recipe.",
     ))
     over_model: str = setting(kind.Text(
         "", label="Of another model", placeholder="empty: the same model",
@@ -257,7 +257,12 @@ class Settings:
     def with_recipe(self, name: str) -> "Settings":
         """All fields of a named recipe."""
         recipe = RECIPES[name]
-        same = {one: getattr(recipe, one) for one in ("criterion", "scope", "replacement", "types", "units", "basis", "steps")}
+        same: dict[str, Any] = {
+            one: getattr(recipe, one) for one in ("criterion", "scope", "replacement", "types", "units", "basis", "steps")
+        }
+        pattern = recipe.pattern
+        if pattern and pattern.sparsity:
+            same["sparsity"] = round(pattern.sparsity, 2)  # N:M has no other
         return replace(self, **same, budget="" if recipe.budget == budget_of(recipe.units) else recipe.budget)
 
     def with_units(self, units: tuple[str, ...]) -> "Settings":

@@ -85,9 +85,7 @@ def answers_panel(study: Study) -> None:
         begin("answers", key, lambda: caching.weights_answers_job(study, recipe, visitor().name))
         st.rerun(scope="fragment")
     if job is None:
-        beside.caption(
-            "The model is asked all texts at every tenth of sparsity; nothing is computed before the button is pressed."
-        )
+        beside.caption("The model is asked all texts at every tenth of sparsity, once the button is pressed.")
         return
     if job.error:
         beside.error(job.error, icon=":material/error:")

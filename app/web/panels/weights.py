@@ -10,6 +10,7 @@ from analysis import overlay, pattern, row_masks, theme
 from analysis.names import counted, matrix_title, split_matrix
 from analysis.weights import heat
 from app.web import caching, components, visitor_jobs
+from app.web import settings_fields as kind
 from app.web.choices import draw, offer, panel, sparsity_slider
 from app.web.glossary import TERMS
 from app.web.jobs import Job
@@ -62,10 +63,8 @@ def _rows(study: Study, settings: Settings, plan: Plan) -> None:
     live = bool(order.items) and settings.steps == 1
     found = order.items[0] if live else None
     rows = row_masks.gone_at(found.ranking, study.projections(), found.shares) if found else row_masks.gone_by(plan)
-    drawn = (
-        row_masks.draw(rows, settings.sparsity) if found else components.still(row_masks.draw(rows, settings.sparsity).figure)
-    )
-    components.figure("row-masks", drawn, "rows-gone", settings.position)
+    drawn = row_masks.draw(rows, settings.sparsity)
+    components.figure("row-masks", drawn if found else components.still(drawn.figure), "rows-gone", settings.position)
     components.csv_button("rows-gone", lambda: row_masks.table(rows, visitor().settings.position))
 
 
@@ -164,10 +163,10 @@ def overlay_panel(study: Study) -> None:
         offer("over", choices, over)
     for name, place in {"over_model": model, "over_task": task}.items():
         field = FIELDS[name]
+        assert isinstance(field, kind.Text)
+        how = {"label": field.label, "help": field.help, "placeholder": field.placeholder}
         with place:
-            draw(
-                st.text_input, name, getattr(settings, name), label=field.label, help=field.help, placeholder=field.placeholder
-            )
+            draw(st.text_input, name, getattr(settings, name), **how)
     try:
         beside = other_study(settings) or study
         recipe = over_recipe(settings.recipe, over)
