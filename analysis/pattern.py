@@ -13,7 +13,7 @@ from vp_core.model.projections import Layer, Projection
 
 MOST = 400
 """Cells on a side at most: a larger matrix is drawn by the share of the weights that survive in each cell."""
-_WIDE, _AROUND, _HEIGHTS = 640, 120, (200, 760)
+_WIDE, _AROUND, _HEIGHTS = 640, 120, (200, 500)
 """Pixels: about the width of a drawing, what is around it, its height at least and at most."""
 
 

@@ -7,6 +7,7 @@ live score of a visitor live in the visitor's own session and nowhere else (`app
 import gc
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +42,12 @@ def study_of(settings: Settings) -> Study:
         settings.model, settings.task, settings.data, settings.columns, settings.label, settings.classes, settings.separator,
         settings.max_length, settings.calibration,
     )  # fmt: skip
+
+
+def study_over(settings: Settings) -> Study | None:
+    """The study of the model whose mask is laid over, if another is named; VPError where it cannot be had."""
+    model = settings.over_model.strip()
+    return study_of(replace(settings, model=model, task=settings.over_task.strip() or settings.task)) if model else None
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model and its data …")

@@ -50,7 +50,7 @@ def over_first(recipe: Recipe, another_model: bool) -> str:
     """What is laid over it unless the visitor chooses: magnitude, the baseline of both papers."""
     if another_model:
         return SAME
-    return BY + {"magnitude": "random" if recipe.pattern else "variance"}.get(recipe.criterion, "magnitude")
+    return BY + {"magnitude": "wanda" if recipe.pattern else "variance"}.get(recipe.criterion, "magnitude")
 
 
 def over_recipe(recipe: Recipe, over: str) -> Recipe:

@@ -88,7 +88,7 @@ def _show_weights(study: Study, settings: Settings, cost: Cost) -> None:
     left = min(left, dense)
     gone, rows = masks.weights_removed, cost.rows_removed
     lines = {
-        "weights": (gone / masks.weights, f"{gone:,} of {masks.weights:,}"),
+        "weights": (gone / masks.weights, f"{gone / 1e6:.2f} of {masks.weights / 1e6:.2f} M"),
         "bytes of these matrices": (1 - left / dense, f"{(dense - left) / 1e6:.1f} of {dense / 1e6:.1f} MB"),
         "rows, wholly": (rows / cost.rows, f"{rows:,} of {cost.rows:,}"),
     }

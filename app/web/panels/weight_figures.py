@@ -13,7 +13,6 @@ from app.web.choices import panel
 from app.web.glossary import TERMS
 from app.web.jobs import Job
 from app.web.panels.score_view import FIRST_LOOK, under_way
-from app.web.panels.weights import other_study
 from app.web.visitor import Followed, visitor
 from app.web.waiting import begin, following, leave, progress_line
 from app.web.weighing import Tables, recipe_of_weights
@@ -35,7 +34,7 @@ def weights_panel(study: Study) -> None:
     job.wait(0, FIRST_LOOK)
     jobs: list[Job[Tables]] = [job]
     try:
-        if other := other_study(settings):
+        if other := caching.study_over(settings):
             jobs.append(caching.weights_beside_job(study, other, recipe, visitor().name))
             jobs[-1].wait(0, FIRST_LOOK)
     except VPError:  # the panel above says it

@@ -1,7 +1,6 @@
 """The pictures of the page `Weights`: every row as a bar, the pattern of one matrix, and two masks over each other."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
@@ -125,12 +124,12 @@ def _pattern(study: Study, masks: Masks, name: str) -> pd.DataFrame:
 
 def _show_parts(table: pd.DataFrame, name: str) -> None:
     """What is left of a matrix and of each of its heads."""
-    number, percent = st.column_config.NumberColumn(format="localized"), st.column_config.NumberColumn(format="%.1f %%")
+    percent = st.column_config.NumberColumn(format="%.1f %%")
     shown = {
-        matrix_title(name): table["part"], "weights": table["weights"], "kept": 100 * table["share_kept"],
+        matrix_title(name): table["part"], "kept": 100 * table["share_kept"],
         "rows gone": table["rows_gone"], "columns gone": table["columns_gone"],
     }  # fmt: skip
-    st.dataframe(pd.DataFrame(shown), hide_index=True, column_config={"weights": number, "kept": percent})
+    st.dataframe(pd.DataFrame(shown), hide_index=True, column_config={"kept": percent})
 
 
 def choose_matrix(names: Sequence[str]) -> str:
@@ -168,7 +167,7 @@ def overlay_panel(study: Study) -> None:
         with place:
             draw(st.text_input, name, getattr(settings, name), **how)
     try:
-        beside = other_study(settings) or study
+        beside = caching.study_over(settings) or study
         recipe = over_recipe(settings.recipe, over)
     except VPError as error:
         st.error(str(error), icon=":material/error:")
@@ -184,12 +183,6 @@ def overlay_panel(study: Study) -> None:
     else:
         one = settings.recipe.criterion if not another else study.loaded.name
         _overlaid(jobs[0].items[0], jobs[1].items[0], *_called(settings, over, one), counted(settings.recipe))
-
-
-def other_study(settings: Settings) -> Study | None:
-    """The study of the model whose mask is laid over, if another is named; VPError where it cannot be had."""
-    model = settings.over_model.strip()
-    return caching.study_of(replace(settings, model=model, task=settings.over_task.strip() or settings.task)) if model else None
 
 
 def _called(settings: Settings, over: str, one: str) -> tuple[str, str]:
