@@ -7,7 +7,6 @@ from typing import Any
 from app.web.settings import FIELDS, Settings
 from vp_core.ground.chosen import of_weights, units_today
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import TYPES
 
 _UNITS = ("units", "show")
 """Settings that name kinds of units: addresses of version 0.4 may say it in its words."""
@@ -65,9 +64,7 @@ def _possible(settings: Settings) -> tuple[Settings, str]:
             return rows, "The defaults of units and basis are used instead."
         except VPError:
             pass
-    # from the other kind of units: so nothing that does not fit is kept
-    other = ("rows",) if of_weights(settings.units) else ("weights",)
-    fits = replace(replace(settings, units=other, types=TYPES).with_units(settings.units), sparsity=settings.sparsity)
+    fits = replace(settings.with_units(settings.units), sparsity=settings.sparsity)
     return fits, f"What goes with {' + '.join(settings.units)} is used instead."
 
 

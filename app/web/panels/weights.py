@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
+from torch import Tensor
 
 from analysis import overlay, pattern, row_masks, theme
 from analysis.names import counted, matrix_title, split_matrix
@@ -21,7 +22,7 @@ from app.web.waiting import follow
 from app.web.weighing import recipe_of_weights
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import WORD_EMBEDDINGS
-from vp_core.model.projections import find_layers
+from vp_core.model.projections import Layer, find_layers
 from vp_core.ranking.plan import Plan
 from vp_core.recipes import Recipe
 from vp_core.study import Study
@@ -101,25 +102,31 @@ def _matrix(study: Study, settings: Settings, masks: Masks | Plan) -> None:
     matrices = {matrix.name: matrix for matrix in study.weights().matrices(recipe_of_weights(settings.recipe))}
     matrix = matrices[choose_matrix(list(matrices))]
     left, right = st.columns(2, gap="large")
-    with right if isinstance(masks, Masks) else left:
+    with right:
         cells = heat.matrix_table(view(study.model, matrix), matrix)
         components.figure("magnitudes", components.still(heat.draw_matrix(cells, matrix)), f"magnitudes-{matrix.name}", 0)
         components.csv_button("magnitudes", lambda: cells)
-    if isinstance(masks, Masks):
+    if matrix.name in (masks.bits if isinstance(masks, Masks) else masks.keep):
         with left:
             _pattern(study, masks, matrix.name)
 
 
-def _pattern(study: Study, masks: Masks, name: str) -> pd.DataFrame:
+def _pattern(study: Study, masks: Masks | Plan, name: str) -> pd.DataFrame:
     """Which weights of a matrix survive; what is left of it and of its heads."""
     layer, type_ = split_matrix(name)
     heads = None if layer is None else pattern.heads_of(find_layers(study.model)[layer], type_)
-    keep = masks.keep(name)
+    keep = masks.keep(name) if isinstance(masks, Masks) else _whole_rows(masks, find_layers(study.model)[layer or 0], type_)
     drawn = components.still(pattern.draw(name, keep, heads))
     components.figure("pattern", drawn, f"pattern-{name}", visitor().settings.position)
     table = pattern.table(name, keep, heads)
     components.csv_button("pattern", lambda: table)
     return table
+
+
+def _whole_rows(plan: Plan, layer: Layer, type_: str) -> Tensor:
+    """The mask (rows, columns) of a matrix whose rows go whole."""
+    projection = layer.projections[type_]
+    return plan.keep[projection.name][:, None].expand(-1, projection.d_in)
 
 
 def _show_parts(table: pd.DataFrame, name: str) -> None:
@@ -227,4 +234,5 @@ def _masks(study: Study, settings: Settings, name: str, of: Study, recipe: Recip
 def _wait(study: Study, job: Job, key: str, height: int) -> None:
     """An empty figure that says what is being measured, or what is wrong, and asks again."""
     sentence = job.error or under_way(study, job)
+    height = 160 if job.error else height
     components.figure(key, components.still(theme.placeholder("", sentence, height)), key, 0, components.ticket(job), _POLL_MS)
