@@ -45,6 +45,15 @@ def gone_by(plan: Plan) -> dict[str, np.ndarray]:
     return {name: np.where(keep.numpy(), NEVER, 0).astype(np.uint8) for name, keep in plan.keep.items()}
 
 
+def exact_at(rows: Rows, plan: Plan, position: int) -> dict[str, np.ndarray]:
+    """`gone_at` with what goes at one position as the plan says: shares of units that spend a budget are interpolated."""
+    found = {}
+    for name, values in rows.items():
+        keep = plan.keep[name].numpy() if name in plan.keep else np.ones(len(values), dtype=bool)
+        found[name] = np.where(keep, np.maximum(values, position + 1), np.minimum(values, position)).astype(np.uint8)
+    return found
+
+
 def share_gone(masks: Masks) -> dict[str, np.ndarray]:
     """The share of each row's weights that goes, in percent: matrix → (rows,) float32."""
     return {name: 100 - 100 * masks.keep(name).numpy().mean(axis=1, dtype=np.float32) for name in masks.bits}

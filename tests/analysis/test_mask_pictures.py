@@ -26,10 +26,14 @@ def test_a_row_goes_at_the_position_at_which_the_plans_lose_it(any_case, kept, s
 
 def test_units_take_all_their_rows(studies):
     study, recipe = studies["bert"], RECIPES["units mean"]
-    rows = row_masks.gone_at(study.ranking(recipe), study.projections(), study.unit_shares(recipe, STEPS))
+    ranking, shares = study.ranking(recipe), study.unit_shares(recipe, STEPS)
+    rows = row_masks.gone_at(ranking, study.projections(), shares)
     for position in (0, 30, 60):
-        for name, keep in study.plan(recipe, STEPS[position]).keep.items():
+        plan = study.plan(recipe, STEPS[position])
+        exact = row_masks.exact_at(rows, plan, position)
+        for name, keep in ranking.plan(shares[position]).keep.items():
             np.testing.assert_array_equal(rows[name] > position, keep.numpy())
+            np.testing.assert_array_equal(exact[name] > position, plan.keep[name].numpy())
 
 
 def test_the_picture_of_a_bert_base_is_small_and_in_the_colours_of_the_slider():

@@ -60,9 +60,12 @@ def _rows(study: Study, settings: Settings, plan: Plan) -> None:
     """The rows of a recipe that prunes rows: by their order, which the slider follows, or of this plan alone."""
     order = caching.order_job(study, settings.recipe, visitor().name)
     order.wait(0, FIRST_LOOK)
-    live = bool(order.items) and settings.steps == 1
-    found = order.items[0] if live else None
-    rows = row_masks.gone_at(found.ranking, study.projections(), found.shares) if found else row_masks.gone_by(plan)
+    found = order.items[0] if order.items and settings.steps == 1 else None
+    if found:
+        rows = row_masks.gone_at(found.ranking, study.projections(), found.shares)
+        rows = row_masks.exact_at(rows, plan, settings.position)
+    else:
+        rows = row_masks.gone_by(plan)
     drawn = row_masks.draw(rows, settings.sparsity)
     components.figure("row-masks", drawn if found else components.still(drawn.figure), "rows-gone", settings.position)
     components.csv_button("rows-gone", lambda: row_masks.table(rows, visitor().settings.position))
