@@ -3,6 +3,7 @@
     --parts curves   every line of `LINES` on the full development sets of SST-2, MRPC and STS-B
             coreset  columns of the attention's matrices drawn without data, ten seeds, beside other ways at the same density
             time     columns of the whole model drawn: what is left, and how long it takes
+            ""       nothing: the page is only written anew from the JSON file
     --only sst2      one task or several (mrpc,stsb); coreset and time are of SST-2 whatever is asked
 
 What is quick comes first. Each number is in the JSON file and on the page as soon as it is there, and none is measured twice:
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default=",".join(TASKS), help="tasks, with commas between them")
     parser.add_argument("--parts", default=",".join(PARTS), help="parts, with commas between them")
     asked = parser.parse_args(arguments)
-    tasks, parts = asked.only.split(","), asked.parts.split(",")
+    tasks, parts = asked.only.split(","), [part for part in asked.parts.split(",") if part]
     if unknown := [*(t for t in tasks if t not in TASKS), *(p for p in parts if p not in PARTS)]:
         parser.error(f"{unknown[0]!r} is neither a task ({', '.join(TASKS)}) nor a part ({', '.join(PARTS)})")
     empty: dict[str, dict] = {part: {} for part in PARTS}
