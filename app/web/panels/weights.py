@@ -23,7 +23,7 @@ from app.web.weighing import recipe_of_weights
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import WORD_EMBEDDINGS
 from vp_core.model.projections import Layer, find_layers
-from vp_core.ranking.plan import Plan
+from vp_core.ranking.plan import Plan, Ranking
 from vp_core.recipes import Recipe
 from vp_core.study import Study
 from vp_core.weights.masks import Masks
@@ -62,6 +62,7 @@ def _rows(study: Study, settings: Settings, plan: Plan) -> None:
     order.wait(0, FIRST_LOOK)
     found = order.items[0] if order.items and settings.steps == 1 else None
     if found:
+        assert isinstance(found.ranking, Ranking)  # of rows
         rows = row_masks.gone_at(found.ranking, study.projections(), found.shares)
         rows = row_masks.exact_at(rows, plan, settings.position)
     else:
