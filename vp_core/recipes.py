@@ -86,6 +86,11 @@ class Recipe:
                 raise VPError(
                     f"The {name} {value!r} does not go with {units[0]}: choose {' or '.join(str(one) for one in choices)}."
                 )
+        for value in (self.criterion, self.replacement):
+            if WORD_EMBEDDINGS in self.types and value in _MEASURED:
+                raise VPError(
+                    f"Word embeddings read nothing that {value} could measure: take magnitude and zero, or leave them out."
+                )
 
     def facts(self) -> dict[str, Any]:
         """Its fields as they are compared and kept: a seed that nothing depends on is 0."""
@@ -144,6 +149,8 @@ class Recipe:
         return f"{what}{turned}, {self.criterion}, {self.scope}, {self.replacement}{steps}"
 
 
+_MEASURED = ("wanda", "fisher", "surgeon", "mean", "least squares")
+"""Criteria and replacements that go by what a matrix reads."""
 _OF_WEIGHTS = ("per matrix", "per row", "coreset", "inverse probability")
 """Scopes, criterion and replacement that other units do not have."""
 ATTENTION = ("query", "key", "value", "attention_output")
@@ -165,7 +172,7 @@ RECIPES: Mapping[str, Recipe] = {
     "best": replace(_UNITS, criterion="surgeon", basis="principal", scope="measured", replacement="least squares"),
     "weights": _WEIGHTS,
     "wanda": replace(_WEIGHTS, criterion="wanda", scope="per row"),
-    "weights best": replace(_WEIGHTS, criterion="surgeon", replacement="least squares"),
+    "weights best": replace(_WEIGHTS, criterion="fisher", scope="global", replacement="least squares"),
     "2:4": replace(_WEIGHTS, criterion="surgeon", replacement="least squares", units=("2:4",)),
     "coreset": replace(_COLUMNS, criterion="coreset", replacement="inverse probability"),
     "coreset top norm": _COLUMNS,

@@ -85,6 +85,27 @@ PRODUCES = {
         "map": ["heatmap", "heads"],
         "saved": ["13,738,370", "checkpoint.safetensors, model, run.json"],
     },
+    "07_single_weights": {
+        "load": ["dense: accuracy 0.9", "36 matrices, 10,616,832 weights"],
+        "by-hand": ["176,947 of 589,824 weights go"],
+        "accuracy": ["30% of the weights gone"],
+        "torch": ["equal but for ties", "as bits"],
+        "slider": ["widget-view", "of the sum of |w|"],
+        "removed": ["30 % of all weights hold"],
+        "scopes": ["global, 50 %"],
+        "heads": ["the most pruned"],
+        "wanda": ["of 2.ffn_in alike", "wanda"],
+        "surgeon": ["masks by hand and by the library"],
+        "solve": ["rows solved again"],
+        "ladder": ["weights best"],
+        "two-of-four": ["any half", "of the groups of four"],
+        "coreset": ["192 of 384 columns stay", "equal to the library's"],
+        "unbiased": ["in standard errors", "a single draw"],
+        "seeds": ["four draws from"],
+        "bytes": ["zeros: 38", "equal to the bit"],
+        "time": ["units"],
+        "overlay": ["by chance", "heatmap"],
+    },
 }
 """What must stand in the output of a cell, by notebook and by the cell's tag."""
 

@@ -38,7 +38,7 @@ WEIGHT_SCOPES = ("per matrix", "per type", "global", "per row")
 BUDGETS = ("units", "parameters", "flops", "latency")
 """What a sparsity is a share of: units of each competition, linear parameters, FLOPs, or measured time of a forward pass."""
 REPLACEMENTS = ("mean", "zero", "least squares", "refit")
-"""What takes the place of what was removed (`vp_core.replacing.ladder`, of single weights `vp_core.weights.ladder`)."""
+"""What takes the place of what was removed (`vp_core.replacing.ladder`, of single weights `vp_core.replacing.by_mask`)."""
 WEIGHT_REPLACEMENTS = ("zero", "mean", "least squares", "inverse probability")
 """Those of single weights; `inverse probability` weighs drawn columns as a coreset does (`vp_core.weights.coreset`)."""
 ALL_CRITERIA = tuple(dict.fromkeys((*CRITERIA, *WEIGHT_CRITERIA)))

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError
 from vp_core.measuring.tally import tally
-from vp_core.model.projections import Layer, find_layers
+from vp_core.model.projections import Layer, Projection, find_layers
 from vp_core.model.sites import Site, input_site, output_site
 
 _PANELS = 4
@@ -119,6 +119,35 @@ def sites_of(layers: Sequence[Layer]) -> dict[Site, int]:
     return found
 
 
+def collect_inputs(
+    model: PreTrainedModel, batches: Iterable[Batch], held_out: Iterable[Batch], known: "Covariances", layers: Sequence[Layer]
+) -> "Covariances":
+    """The whole covariance of what every projection reads, by its name; `known` are those of `collect_covariances`.
+
+    Batches are as there; raises VPError for activations that are NaN or infinite.
+    """
+    names = {p: _input_name(layer, p) for layer in layers for p in layer.projections.values()}
+    readers = {name: p for p, name in reversed(names.items()) if p.type not in READ_AT}
+    found = _together(model, {input_site(p, name): 1 for name, p in readers.items()}, batches, held_out)
+
+    def by_projection(new: Mapping[str, CoMoments], old: Mapping[str, CoMoments]) -> dict[str, CoMoments]:
+        there = {**old, **new}
+        return {p.name: there[name] for p, name in names.items() if name in there}
+
+    return Covariances(by_projection(found.all, known.all), by_projection(found.held_out, known.held_out))
+
+
+def _input_name(layer: Layer, p: Projection) -> str:
+    """The site at which a projection reads its input: value reads what key reads, and both what query does but for cross
+    attention."""
+    if p.type in READ_AT:
+        return f"{p.layer}.{READ_AT[p.type]}"
+    if p.type == "ffn_in":
+        return f"{p.layer}.inputs of ffn_in"
+    with_query = layer.projections["query"].decoder == p.decoder
+    return f"{p.layer}.inputs of {'query' if with_query else 'key'}"
+
+
 def bytes_needed(layers: Sequence[Layer]) -> int:
     """Memory of all covariances in bytes, with those of the held-out sentences beside them."""
     sizes = ((site.width or 0, blocks) for site, blocks in sites_of(layers).items())
@@ -148,7 +177,10 @@ def collect_covariances(
     `layers` are the model's, where the caller has them. Raises VPError if `batches` have fewer than two tokens, for activations
     that are NaN or infinite (the sentence names the layer), and for a family that is not supported.
     """
-    sites = sites_of(find_layers(model) if layers is None else layers)
+    return _together(model, sites_of(find_layers(model) if layers is None else layers), batches, held_out)
+
+
+def _together(model: nn.Module, sites: Mapping[Site, int], batches: Iterable[Batch], held_out: Iterable[Batch]) -> Covariances:
     apart = moments_at(model, sites, held_out)
     nothing = "There are no tokens to collect covariances from: give at least one sentence."
     together = moments_at(model, sites, batches, nothing=nothing, least=2)

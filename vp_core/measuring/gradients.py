@@ -173,3 +173,59 @@ def _of_coordinates(coordinates: Coordinates, gradient: Tensor, values: Tensor) 
         heads.sum(dim=-1).square().sum(dtype=torch.float64)[None],
         [gradient.square().sum(dim=-1)],
     )
+
+
+def collect_weight_effects(
+    model: PreTrainedModel, batches: Sequence[Batch], layers: Sequence[Layer] | None = None
+) -> dict[str, Tensor]:
+    """By matrix, the mean over examples of Σ_z (∂z/∂W)² (d_out, d_in) float32: an example's tokens count together.
+
+    Matrices are named as projections, with `.gate` behind the name for a gate. It is the empirical Fisher information with the
+    outputs in place of the loss, so that no label is needed. Raises VPError for a family that is not supported.
+    """
+    layers = find_layers(model) if layers is None else layers
+    parts: dict[str, list[tuple[str, int, int]]] = {}  # module path → (name, first row, rows) of the matrices in it
+    sites: dict[str, tuple[Site, Site]] = {}
+    for p in (p for layer in layers for p in layer.projections.values()):
+        for name, path, start in [(p.name, p.path, p.start), *([(f"{p.name}.gate", p.gate, p.gate_start)] if p.gate else [])]:
+            parts.setdefault(path, []).append((name, start, p.d_out))
+            sites[path] = Site(path, path, True, tokens_of=p.tokens_of), Site(path, path, False, tokens_of=p.tokens_of)
+    still = share(model, {name: weight.detach() for name, weight in model.named_parameters()}).requires_grad_(False)
+    total: dict[str, Tensor] = {}
+    for found in each_batch(still, batches, lambda copy, batch: _squares(copy, batch, sites)):
+        for path, squares in found.items():
+            total[path] = total[path].add_(squares) if path in total else squares
+    examples = sum(len(batch.examples) for batch in batches)
+    return {name: total[path][start : start + rows] / examples for path, named in parts.items() for name, start, rows in named}
+
+
+def _squares(model: PreTrainedModel, batch: Batch, sites: Mapping[str, tuple[Site, Site]]) -> dict[str, Tensor]:
+    """By module path, Σ over the examples of a batch and the outputs of (∂z/∂W)², W as rows: (rows, columns)."""
+    read: dict[str, list[Tensor]] = {path: [] for path in sites}
+    put_out: list[tuple[str, Tensor]] = []
+
+    def see(site: Site, values: Tensor) -> None:
+        if site.inputs:
+            read[site.path].append(values.detach())
+            return
+        if not values.requires_grad:
+            values.requires_grad_(True)
+        put_out.append((site.path, values))
+
+    with torch.enable_grad(), observed(model, [site for pair in sites.values() for site in pair], see):
+        outputs = forward(model, batch).logits
+    found: dict[str, Tensor] = {}
+    for number in range(outputs.shape[1]):
+        last = number + 1 == outputs.shape[1]
+        gradients = torch.autograd.grad(
+            outputs[:, number].sum(), [values for _, values in put_out], retain_graph=not last, allow_unused=True
+        )
+        uses: dict[str, list[tuple[Tensor, Tensor]]] = {}  # a layer that runs several times (ALBERT) adds up its uses
+        for (path, _), gradient in zip(put_out, gradients, strict=True):
+            if gradient is not None:
+                uses.setdefault(path, []).append((gradient, read[path][len(uses.get(path, []))]))
+        for path, pairs in uses.items():
+            for example in range(len(outputs)):
+                whole = torch.stack([g[example].T @ x[example] for g, x in pairs]).sum(dim=0).square_()
+                found[path] = found[path].add_(whole) if path in found else whole
+    return found

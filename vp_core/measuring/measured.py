@@ -2,16 +2,18 @@
 
 import copy
 import sys
+from collections.abc import Mapping
 
 import numpy as np
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.ground.kept import Kept
 from vp_core.ground.work import say
-from vp_core.measuring.covariance import Covariances, bytes_needed, collect_covariances
+from vp_core.measuring.covariance import Covariances, bytes_needed, collect_covariances, collect_inputs
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
-from vp_core.measuring.gradients import Gradients, collect_gradients
+from vp_core.measuring.gradients import Gradients, collect_gradients, collect_weight_effects
 from vp_core.measuring.statistics import Statistics, collect
 from vp_core.model.projections import find_layers
 
@@ -55,9 +57,17 @@ class Measured:
         """Second moments where units are read; over every fifth text apart, to choose λ on."""
         return self._kept.once("covariances", self._covariances)
 
+    def inputs(self) -> Covariances:
+        """The whole covariance of what every projection reads, by its name: single weights need it."""
+        return self._kept.once("inputs", self._inputs)
+
     def gradients(self) -> Gradients:
         """What each coordinate does to the outputs, to first order."""
         return self._kept.once("gradients", self._gradients)
+
+    def weight_effects(self) -> Mapping[str, Tensor]:
+        """What each weight does to the outputs, to first order and squared: matrix name → (d_out, d_in)."""
+        return self._kept.once("weight effects", self._weight_effects)
 
     def norms(self) -> FunctionNorms:
         """Function norms of every head, attention block and feed-forward network."""
@@ -85,15 +95,28 @@ class Measured:
         if self._known is not None:
             return self._known
         say(f"measuring covariances ({bytes_needed(self.layers) / 1e6:,.0f} MB)")
+        return collect_covariances(self.model, *self._parted(), self.layers)
+
+    def _inputs(self) -> Covariances:
+        known = self.covariances()
+        say("measuring the inputs of all matrices")
+        return collect_inputs(self.model, *self._parted(), known, self.layers)
+
+    def _parted(self) -> tuple[list[Batch], list[Batch]]:
+        """The texts that λ is fitted on, and those held out to choose it."""
         everything = np.arange(len(self.texts))
         held_out = everything % HELD_OUT == HELD_OUT - 1
         seen, unseen = (make_batches(self.texts, everything[where], COVARIANCE_TOKENS) for where in (~held_out, held_out))
-        return collect_covariances(self.model, seen, unseen, self.layers)
+        return seen, unseen
 
     def _gradients(self) -> Gradients:
         say("measuring gradients")
         exact = self.seen_with("exact", self.seed).statistics()
         return collect_gradients(self.model, self.solving_batches(), exact, self.covariances(), self.layers)
+
+    def _weight_effects(self) -> Mapping[str, Tensor]:
+        say("measuring what each weight does to the outputs")
+        return collect_weight_effects(self.model, self.solving_batches(), self.layers)
 
     def _norms(self) -> FunctionNorms:
         batches = make_batches(self.texts, np.arange(len(self.texts)))

@@ -4,9 +4,11 @@
 for one group of units is in `vp_core.ranking.readings`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
@@ -33,8 +35,14 @@ class Evidence(Protocol):
     def covariances(self) -> Covariances:
         """Second moments where units are read."""
 
+    def inputs(self) -> Covariances:
+        """Second moments of what every matrix reads."""
+
     def gradients(self) -> Gradients:
         """What each coordinate does to the outputs, to first order."""
+
+    def weight_effects(self) -> Mapping[str, Tensor]:
+        """What each weight does to the outputs, to first order and squared: matrix name → (d_out, d_in)."""
 
     def norms(self) -> FunctionNorms:
         """Function norms of heads, attention blocks and feed-forward networks."""
@@ -56,7 +64,15 @@ class StatisticsAlone:
         """Raises VPError: there are no texts to measure on."""
         raise _missing()
 
+    def inputs(self) -> Covariances:
+        """Raises VPError: there are no texts to measure on."""
+        raise _missing()
+
     def gradients(self) -> Gradients:
+        """Raises VPError: there are no texts to measure on."""
+        raise _missing()
+
+    def weight_effects(self) -> Mapping[str, Tensor]:
         """Raises VPError: there are no texts to measure on."""
         raise _missing()
 

@@ -7,6 +7,8 @@ gradients are therefore zeroed before they are clipped, so that AdamW has neithe
 The bias of such a row is held as well: it is the constant that was put in the neuron's place, and what a squeezed model has
 in its stead is frozen too, so that both forms of a pruned model train alike, and a block that was taken out stays silent.
 Nothing is lost by it: whatever another constant could do, the bias of the matrix or the layer norm that reads it can.
+
+Of a model whose single weights are gone (`vp_core.squeezing.squeeze.squeeze_masked`, its folder) every zero is held.
 """
 
 from collections.abc import Iterator
@@ -23,9 +25,14 @@ from vp_core.training.gate import Gated
 
 
 class Held:
-    """The rows and columns of a model's projections that are zero now, gated, normalised and squeezed models included."""
+    """The rows and columns of a model's projections that are zero now, gated, normalised and squeezed models included.
+
+    Of a model whose single weights are gone, every zero of every matrix, word embeddings among them.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
+        sparse = getattr(getattr(model, "squeezed", None), "sparse", False)
+        self._zeros = [(p, p.detach() == 0) for p in model.parameters() if p.dim() == 2] if sparse else []
         self._parts: list[tuple[nn.Module, Tensor, Tensor]] = []
         for module, read in _maps(model):
             weight = as_rows(module, _parameter(module, "weight").detach())
@@ -36,6 +43,9 @@ class Held:
 
     def hold(self) -> None:
         """Zero their gradients, in place: between the backward pass and the clipping."""
+        for parameter, zero in self._zeros:
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(zero, 0)
         for module, rows, columns in self._parts:
             if (gradient := _parameter(module, "weight").grad) is not None:
                 matrix = as_rows(module, gradient)

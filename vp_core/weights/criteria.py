@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vp_core.ground.errors import one_of
+from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import WEIGHT_CRITERIA
+from vp_core.measuring.covariance import CoMoments
 from vp_core.ranking.evidence import Evidence
+from vp_core.replacing.by_mask import damped, inverse_diagonal
 from vp_core.weights.coreset import priorities
 from vp_core.weights.matrices import Matrix, view
 
@@ -37,14 +39,58 @@ def coreset(evidence: Evidence, matrix: Matrix) -> Tensor:
     return priorities(view(evidence.model, matrix), matrix.name, evidence.seed).float().expand(matrix.shape)
 
 
+def wanda(evidence: Evidence, matrix: Matrix) -> Tensor:
+    """|W_ij|·‖x_j‖₂, the norm over all tokens of the input (Wanda, Sun et al. 2023, equation 1): (rows, columns).
+
+    The paper compares within an output row, which is the scope `per row`.
+    """
+    moments = inputs_of(evidence, matrix)
+    norms = (moments.variance() + moments.mean.square()).sqrt()
+    return view(evidence.model, matrix).abs().float() * norms.float()
+
+
+def fisher(evidence: Evidence, matrix: Matrix) -> Tensor:
+    """W²·E[Σ_z (∂z/∂W)²]: what taking the weight out does to the outputs, squared, to first order: (rows, columns).
+
+    The optimal brain damage of LeCun et al. (1989) with an empirical Fisher information in place of the Hessian's diagonal,
+    and the outputs in place of the loss, so that no label is needed (`vp_core.measuring.gradients`).
+    """
+    return view(evidence.model, matrix).float().square() * evidence.weight_effects()[matrix.name]
+
+
+def brain_surgeon(evidence: Evidence, matrix: Matrix) -> Tensor:
+    """W_ij²/[H⁻¹]_jj: the error of the output when the weight goes and its row is solved again (Hassibi and Stork 1993).
+
+    H is the covariance of the inputs, since a bias takes up their mean, with λ on its diagonal as in `replacing.by_mask`.
+    (rows, columns); SparseGPT (Frantar and Alistarh 2023, section 3.3) chooses by the same.
+    """
+    diagonal = inverse_diagonal(damped(inputs_of(evidence, matrix)))
+    return (view(evidence.model, matrix).double().square() / diagonal).float()
+
+
+def inputs_of(evidence: Evidence, matrix: Matrix) -> CoMoments:
+    """The moments of what a matrix reads; VPError for word embeddings, which read no coordinates."""
+    p = matrix.projection
+    if p is None:
+        raise VPError(f"{matrix.name} read no coordinates that could be measured: take magnitude, or leave them out.")
+    return evidence.inputs()[p.name]
+
+
 _SCORERS: Mapping[str, Criterion] = {
     "magnitude": magnitude,
     "random": random,
     "coreset": coreset,
+    "wanda": wanda,
+    "fisher": fisher,
+    "surgeon": brain_surgeon,
 }
 
 
-_NEEDS: Mapping[str, Callable[[Evidence], object]] = {}
+_NEEDS: Mapping[str, Callable[[Evidence], object]] = {
+    "wanda": lambda evidence: evidence.inputs(),
+    "fisher": lambda evidence: evidence.weight_effects(),
+    "surgeon": lambda evidence: evidence.inputs(),
+}
 """What a criterion reads off texts, by its name."""
 
 

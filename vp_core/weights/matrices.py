@@ -94,6 +94,14 @@ def view(model: nn.Module, matrix: Matrix) -> Tensor:
     return as_rows(module, weight.detach())[matrix.start : matrix.start + matrix.rows]
 
 
+def bias_of(model: nn.Module, matrix: Matrix) -> Tensor:
+    """The bias (rows,) float64 of a matrix, zeros where it has none."""
+    bias = getattr(model.get_submodule(matrix.path), "bias", None)
+    if bias is None:
+        return torch.zeros(matrix.rows, dtype=torch.float64)
+    return bias.detach().double()[matrix.start : matrix.start + matrix.rows]
+
+
 def tied_with(model: PreTrainedModel, matrix: Matrix) -> tuple[str, ...]:
     """The other modules whose weight is the same tensor: what goes from one goes from all of them."""
     weight = model.get_submodule(matrix.path).weight

@@ -1,6 +1,6 @@
 """How a recipe of single weights is carried out on a measured model: rank once, mask for any sparsity, put in place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -8,12 +8,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.ground.kept import Kept
+from vp_core.ground.parallel import in_parallel
+from vp_core.ground.work import say
 from vp_core.measuring.measured import Measured
 from vp_core.recipes import Recipe
+from vp_core.replacing.by_mask import replaced
 from vp_core.weights.coreset import priorities, weighted
 from vp_core.weights.criteria import prepare, score_weights
 from vp_core.weights.masks import Masks
-from vp_core.weights.matrices import Matrix, find_matrices, tied_with, view
+from vp_core.weights.matrices import Matrix, bias_of, find_matrices, tied_with, view
 from vp_core.weights.order import WeightRanking, sort_scores
 from vp_core.weights.prune import Replaced, masked
 
@@ -28,6 +31,7 @@ class WeightStage:
         self.measured = measured
         # a ranking is as large as the model, masks are a thirty-second of it
         self._kept, self._rankings, self._sorted, self._masks = Kept(), Kept(most=4), Kept(most=4), Kept(most=8)
+        self._models = Kept(most=4, cancellable=True)
 
     def matrices(self, recipe: Recipe) -> tuple[Matrix, ...]:
         """The matrices that the recipe chooses weights from."""
@@ -55,20 +59,46 @@ class WeightStage:
         return self._masks.once((recipe.ordering, sparsity), lambda: self.ranking(recipe).masks(sparsity))
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
-        """A new model without the weights that go, and with what takes their place."""
+        """A new model without the weights that go, and with what takes their place; the last few that were solved are kept."""
+        if recipe.replacement in ("zero", "inverse probability"):
+            return self._made(recipe, sparsity)
+        return self._models.once((recipe, sparsity), lambda: self._made(recipe, sparsity))
+
+    def _made(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         masks = self.masks(recipe, sparsity)
         return masked(self.measured.model, self.matrices(recipe), masks, self._replaced(recipe, masks))
 
     def _replaced(self, recipe: Recipe, masks: Masks) -> Replaced:
-        """What takes the place of each matrix."""
-        if recipe.replacement != "inverse probability":
+        """What takes the place of each matrix, on all cores."""
+        if recipe.replacement == "zero":
             return {}
-        model = self.measured.model
-        weights = {matrix.name: view(model, matrix) for matrix in self.matrices(recipe)}
-        return {
-            name: (weighted(weight, masks.keep(name)[0], priorities(weight, name, recipe.seed), name), None)
-            for name, weight in weights.items()
-        }
+        matrices, done = self.matrices(recipe), 0
+        solve = self._drawn(recipe, masks) if recipe.replacement == "inverse probability" else self._solved(recipe, masks)
+        found: dict[str, tuple[Tensor, Tensor | None]] = {}
+        for matrix, new in zip(matrices, in_parallel(solve, matrices), strict=True):
+            found[matrix.name], done = new, done + 1
+            if recipe.replacement == "least squares":
+                say(f"solving what stays: {done} of {len(matrices)} matrices")
+        return found
+
+    def _drawn(self, recipe: Recipe, masks: Masks) -> Callable[[Matrix], tuple[Tensor, Tensor | None]]:
+        def weighed(matrix: Matrix) -> tuple[Tensor, Tensor | None]:
+            weight, keep = view(self.measured.model, matrix), masks.keep(matrix.name)[0]
+            return weighted(weight, keep, priorities(weight, matrix.name, recipe.seed), matrix.name), None
+
+        return weighed
+
+    def _solved(self, recipe: Recipe, masks: Masks) -> Callable[[Matrix], tuple[Tensor, Tensor | None]]:
+        model, inputs = self.measured.model, self.measured.inputs()
+
+        def solved(matrix: Matrix) -> tuple[Tensor, Tensor | None]:
+            p = matrix.projection
+            assert p  # a recipe with word embeddings has no such replacement
+            weight, bias = view(model, matrix).double(), bias_of(model, matrix)
+            held_out = (inputs.fitted(p.name), inputs.held_out[p.name]) if p.name in inputs.held_out else None
+            return replaced(recipe.replacement, weight, bias, masks.keep(matrix.name), inputs[p.name], held_out)
+
+        return solved
 
     def notes(self, recipe: Recipe) -> tuple[str, ...]:
         """What a user should know of these units: matrices that are tied, and blocks that do not divide a matrix."""

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from vp_core.ground.errors import VPError
 from vp_core.model.projections import find_projections, weight_of
+from vp_core.recipes import RECIPES as RECIPES_BY_NAME
 from vp_core.recipes import Recipe
 from vp_core.squeezing import folder as module
 from vp_core.squeezing.folder import FORMAT, FORMAT_SPARSE, load_pruned, save_pruned
@@ -217,6 +218,7 @@ RECIPES = {
     "weights": Recipe("magnitude", scope="per matrix", replacement="zero", units=("weights",)),
     "columns": Recipe("magnitude", scope="per matrix", replacement="zero", units=("columns",)),
     "blocks": Recipe("magnitude", scope="global", replacement="zero", units=("blocks 8xall",)),
+    "coreset": RECIPES_BY_NAME["coreset"],
 }
 
 

@@ -10,6 +10,7 @@ import torch
 
 from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import TYPES, WORD_EMBEDDINGS
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_projections, weight_of
 from vp_core.model.scatter import SCATTER_COST
@@ -18,7 +19,7 @@ from vp_core.replacing.ladder import weight_and_bias
 from vp_core.replacing.prune import prune
 from vp_core.squeezing.blocks_off import masked_without, without
 from vp_core.squeezing.folder import load_pruned, save_pruned
-from vp_core.squeezing.squeeze import squeeze
+from vp_core.squeezing.squeeze import squeeze, squeeze_masked
 from vp_core.study import Study
 from vp_core.training import held
 from vp_core.training.finetune import fine_tune, lessons_of, study_of
@@ -28,6 +29,9 @@ from vp_core.training.loop import Lessons, Schedule, train
 from vp_core.training.run_folder import Checkpoint
 from vp_core.training.snip import Material, SnipSettings, run_snip
 from vp_core.training.spectral import fold, normalise
+from vp_core.weights.masks import Masks
+from vp_core.weights.matrices import find_matrices
+from vp_core.weights.prune import masked as masked_weights
 
 QUICK = Schedule(epochs=2, batch=12, lr=3e-3, weight_decay=0.3, precision="float32")
 FAMILIES = ["bert", "gpt2", "bart", "llama", "albert"]
@@ -236,3 +240,25 @@ def test_snip_keeps_the_masks_of_a_masked_model(quick_study, tmp_path, sn):
 def test_said():
     assert said(6220, 0) == "6,220 rows that were zero stay zero"
     assert said(1, 1) == "1 row that was zero stays zero, and 1 column"
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_single_weights_that_are_gone_stay_gone(family, tmp_path):
+    """Masks of single weights, of embeddings too, where rows have left: what is trained is saved as small as before."""
+    dense, draw = bench_models.stage(family, 12).measured.model, torch.Generator().manual_seed(0)
+    matrices = find_matrices(dense, (*TYPES, WORD_EMBEDDINGS))
+    keep = {m.name: torch.rand(m.shape, generator=draw) < 0.4 for m in matrices}
+    for matrix in matrices:
+        keep[matrix.name][: 3 * (matrix.layer is not None)] = False
+    masks = Masks.of(keep)
+    small = copy.deepcopy(squeeze_masked(masked_weights(dense, matrices, masks), masks)).float().requires_grad_(True)
+    before = {name: p.detach().clone() for name, p in small.named_parameters() if p.dim() == 2}
+    train(small, Lessons(bench_models.texts(family, 36), torch.arange(36) % 3, False), QUICK)
+    moved = 0
+    for name, p in small.named_parameters():
+        if p.dim() == 2:
+            assert not p[before[name] == 0].any(), name
+            moved += int((p != before[name]).sum())
+    assert moved > 1000
+    size = (save_pruned(small, tmp_path / "small") / "pruned.safetensors").stat().st_size
+    assert size < 0.6 * sum(4 * p.numel() for p in small.parameters()) + 30_000
