@@ -30,6 +30,8 @@ def mask_panel(study: Study) -> None:
         _wait(study, job, "heat-map", theme.map_height(study.loaded.layers))
         return
     found, pattern = job.items[0], settings.recipe.pattern
+    if pattern and pattern.of:
+        components.poller("heat-poll", "", _POLL_MS, settings.position)
     if pattern and pattern.sparsity and settings.sparsity and abs(settings.sparsity - pattern.sparsity) > 0.005:
         said = f"{pattern.name} removes {pattern.sparsity:.1%} of the weights of every matrix, or none."
         components.figure("heat-map", components.still(theme.placeholder("", said, 160)), "heat-map", 0)

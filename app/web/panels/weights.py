@@ -86,6 +86,7 @@ def _summary(masks: Masks | Plan) -> str:
 def pattern_panel(study: Study) -> None:
     """The pattern of one matrix alone, as the page Explore shows it."""
     settings = visitor().settings
+    components.poller("pattern-poll", "", _POLL_MS, settings.position)
     job = _masks(study, settings, "masks", study, settings.recipe)
     if job.items and isinstance(job.items[0], Masks):
         st.markdown("##### The pattern of a matrix", help=TERMS["pattern"])
@@ -165,6 +166,7 @@ def overlay_panel(study: Study) -> None:
     """Two masks over each other, at the same sparsity: another criterion, another recipe, or another model."""
     settings = visitor().settings
     st.markdown("##### Two masks over each other", help=TERMS["overlay"])
+    components.poller("overlay-poll", "", _POLL_MS, settings.position)
     another = bool(settings.over_model.strip())
     choices = over_choices(settings.recipe, another)
     over = settings.over if settings.over in choices else over_first(settings.recipe, another)
