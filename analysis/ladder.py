@@ -6,10 +6,22 @@ from dataclasses import replace
 import pandas as pd
 
 from vp_core.curves import COLUMNS, CurveRow
+from vp_core.ground.chosen import replacements_for
 from vp_core.ground.names import PAPER_CRITERIA
-from vp_core.recipes import Recipe
+from vp_core.recipes import Recipe, with_criterion
 
 RUNGS = ("zero", "mean", "least squares", "refit")
+_WEIGHT_CRITERIA = ("magnitude", "random", "wanda")
+"""What a chart of single weights compares, beside the recipe's own criterion."""
+
+
+def rungs(recipe: Recipe) -> tuple[str, ...]:
+    """What can take the place of what the recipe removes, from the least informed on.
+
+    >>> rungs(Recipe()), rungs(Recipe("magnitude", "per matrix", "zero", units=("weights",)))
+    (('zero', 'mean', 'least squares', 'refit'), ('zero', 'mean', 'least squares'))
+    """
+    return replacements_for(recipe.units, recipe.criterion) if recipe.pattern else RUNGS
 
 
 def lines(recipe: Recipe, by: str) -> dict[str, list[Recipe]]:
@@ -19,15 +31,16 @@ def lines(recipe: Recipe, by: str) -> dict[str, list[Recipe]]:
     (['variance', 'random', 'magnitude', 'fisher'], ['zero', 'mean', 'least squares', 'refit', 'random'])
     """
     if by == "criteria":
-        return {name: [replace(recipe, criterion=name)] for name in dict.fromkeys((*PAPER_CRITERIA, recipe.criterion))}
-    ladder = {rung: [replace(recipe, replacement=rung)] for rung in RUNGS}
+        compared = _WEIGHT_CRITERIA if recipe.pattern else PAPER_CRITERIA
+        return {name: [with_criterion(recipe, name)] for name in dict.fromkeys((*compared, recipe.criterion))}
+    ladder = {rung: [replace(recipe, replacement=rung)] for rung in rungs(recipe)}
     return ladder if recipe.criterion == "random" else ladder | {"random": [_random(recipe)]}
 
 
 def _random(recipe: Recipe) -> Recipe:
     """Random units with the same budget, cheaply: nothing is measured or refitted for them."""
     scope = "per type" if recipe.scope == "measured" else recipe.scope
-    rung = "least squares" if recipe.replacement == "refit" else recipe.replacement
+    rung = {"refit": "least squares", "inverse probability": "zero"}.get(recipe.replacement, recipe.replacement)
     return replace(recipe, criterion="random", scope=scope, replacement=rung)
 
 

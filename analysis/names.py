@@ -4,7 +4,9 @@ import numpy as np
 
 from vp_core.asking.metrics import CLASSIFICATION
 from vp_core.asking.tasks import Task
+from vp_core.ground.names import WORD_EMBEDDINGS
 from vp_core.model.blocks import Block
+from vp_core.recipes import Recipe
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -23,6 +25,8 @@ TYPE_LABELS = {
     "attention_output": "attention<br>output",
     "ffn_in": "ffn in",
     "ffn_out": "ffn out",
+    "ffn_in.gate": "ffn gate",
+    WORD_EMBEDDINGS: "word<br>embeddings",
 }
 """Projection types under a column of a figure."""
 KIND_NAMES = {"head": "heads", "attention": "attention blocks", "ffn": "FFNs"}
@@ -37,6 +41,52 @@ def split_name(name: str) -> tuple[int, str]:
     """
     layer, column = name.split(".", 1)
     return int(layer), column
+
+
+def split_matrix(name: str) -> tuple[int | None, str]:
+    """Layer and type of a weight matrix, a gate's with its ending; word embeddings have no layer.
+
+    >>> split_matrix("3.ffn_in"), split_matrix("0.ffn_in.gate"), split_matrix("word_embeddings")
+    ((3, 'ffn_in'), (0, 'ffn_in.gate'), (None, 'word_embeddings'))
+    """
+    return (None, name) if name == WORD_EMBEDDINGS else split_name(name)
+
+
+def matrix_title(name: str) -> str:
+    """What a weight matrix is called in a title.
+
+    >>> matrix_title("3.attention_output"), matrix_title("word_embeddings")
+    ('layer 3, attention output', 'word embeddings')
+    """
+    layer, type_ = split_matrix(name)
+    called = TYPE_LABELS.get(type_, type_).replace("<br>", " ")
+    return called if layer is None else f"layer {layer}, {called}"
+
+
+def counted(recipe: Recipe) -> str:
+    """What a recipe's sparsity is a share of, in a word or two.
+
+    >>> counted(Recipe()), counted(Recipe(units=("heads",), budget="parameters"))
+    ('rows', 'linear parameters')
+    >>> counted(Recipe("magnitude", "per matrix", "zero", units=("blocks 16x16",)))
+    'blocks of 16 × 16'
+    """
+    if recipe.pattern is None:
+        names = {"units": "rows" if recipe.single_rows else "units", "flops": "FLOPs", "latency": "time"}
+        return names.get(recipe.budget, "linear parameters")
+    kind, _, sides = recipe.pattern.name.partition(" ")
+    return f"blocks of {sides.replace('x', ' × ')}" if sides else kind if kind in ("weights", "columns") else "weights"
+
+
+def removed(recipe: Recipe) -> str:
+    """The same as the title of an axis.
+
+    >>> removed(Recipe()), removed(Recipe(units=("heads",), budget="flops"))
+    ('share of rows removed (%)', 'share of the FLOPs removed (%)')
+    """
+    what = counted(recipe)
+    of = {"linear parameters": "the encoder's linear parameters", "FLOPs": "the FLOPs", "time": "the time"}
+    return f"share of {of.get(what, what)} removed (%)"
 
 
 def block_name(block: Block) -> str:

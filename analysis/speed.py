@@ -101,7 +101,7 @@ def no_limit() -> pd.DataFrame:
 
 
 def draw_time(
-    measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None, removed: str = theme.SHARE_NAMES["units"]
+    measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None, removed: str = "share of rows removed (%)"
 ) -> LiveFigure:
     """Milliseconds a text takes against sparsity, with the quartiles of the repeats.
 
@@ -122,7 +122,7 @@ def draw_time(
 
 
 def draw_speedup(
-    measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None, removed: str = theme.SHARE_NAMES["units"]
+    measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None, removed: str = "share of rows removed (%)"
 ) -> LiveFigure:
     """How many times as fast as dense each form is, beside the FLOP limit; the dense model in the same rounds counts 1."""
     figure = theme.figure("Speed-up, beside what FLOPs promise", removed, "times as fast as dense")

@@ -33,12 +33,10 @@ LAYER_SCALE = "Viridis"
 TEXT_UP_TO = 12
 """Layers up to which the cells of a map carry their number."""
 
-SHARE_NAMES = {
-    "units": "share of rows removed (%)",
-    "parameters": "share of the encoder's linear parameters removed (%)",
-    "flops": "share of the FLOPs removed (%)",
-}
-"""What a sparsity is a share of, by the budget of a recipe: the axis title."""
+KEPT, GONE = "#0072B2", "#D3D3D3"
+"""What survives and what goes, where a mask itself is drawn: far apart in lightness, on light and on dark pages."""
+OVERLAID = {"both": "#0072B2", "one": "#E69F00", "other": "#CC79A7", "neither": "#D3D3D3"}
+"""What two masks keep."""
 
 
 def layer_colours(layers: int) -> list[str]:
@@ -96,6 +94,16 @@ def figure(title: str, x: str, y: str, height: int = 380) -> go.Figure:
 def map_height(layers: int) -> int:
     """The height in pixels of a map with a row for each layer."""
     return max(300, 110 + 22 * layers)
+
+
+def step_scale(position: int, last: int) -> list[list[object]]:
+    """The colours of values 0..`last` at a position of the slider: what is at most the position is gone, the rest is kept.
+
+    >>> step_scale(1, 4)
+    [[0.0, '#D3D3D3'], [0.375, '#D3D3D3'], [0.375, '#0072B2'], [1.0, '#0072B2']]
+    """
+    cut = (position + 0.5) / last
+    return [[0.0, GONE], [cut, GONE], [cut, KEPT], [1.0, KEPT]]
 
 
 def follow(

@@ -193,6 +193,16 @@ def recipe_name(recipe: Recipe) -> str | None:
     return next((name for name, one in RECIPES.items() if one == recipe), None)
 
 
+def with_criterion(recipe: Recipe, criterion: str) -> Recipe:
+    """The recipe by another criterion; with zeros where what took the place of weights goes with the old one only.
+
+    >>> with_criterion(RECIPES["coreset"], "magnitude").replacement
+    'zero'
+    """
+    fits = recipe.replacement in replacements_for(recipe.units, criterion)
+    return replace(recipe, criterion=criterion, replacement=recipe.replacement if fits else "zero")
+
+
 def changed(recipe: Recipe) -> dict[str, object]:
     """What differs from the paper's recipe: field → value."""
     return {f.name: getattr(recipe, f.name) for f in fields(Recipe) if getattr(recipe, f.name) != f.default}

@@ -1,5 +1,6 @@
 """The Streamlit app: `main` leads to a file of `views` a page, which calls the `panels`. It computes nothing itself.
 
+offered          what is offered of a recipe's parts, and what goes with units
 settings_fields  the kinds of settings: which values, how one stands in the address
 settings         what a visitor can choose, each choice declared once
 address          all choices in the address of the page, and back
@@ -11,6 +12,7 @@ choices          the widgets of the settings
 sidebar          those on the left
 waiting          the jobs that a visitor follows
 measuring        speed, one measurement at a time
+weighing         the tables of the page Weights
 order            what goes first, for the panels beside the score
 beside           function norms of the model in hand, and of what is drawn beside it
 caching          what visitors share: the only place

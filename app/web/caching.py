@@ -7,6 +7,7 @@ live score of a visitor live in the visitor's own session and nowhere else (`app
 import gc
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +15,13 @@ import streamlit as st
 
 from analysis import compare, ladder
 from analysis.speed import limit
+from analysis.weights.tables import sparsities_of
 from app.web.beside import Norms, norms_beside, norms_of
 from app.web.jobs import Item, Job, Said
 from app.web.measuring import Measurements
 from app.web.order import Order, order_of
 from app.web.settings import Settings
+from app.web.weighing import Tables, tables_of_answers, tables_of_two, tables_of_weights
 from vp_core.asking.evaluate import Score
 from vp_core.check import Capability, capabilities
 from vp_core.curves import CurveRow, CurveStore, known_point, score_of
@@ -39,6 +42,12 @@ def study_of(settings: Settings) -> Study:
         settings.model, settings.task, settings.data, settings.columns, settings.label, settings.classes, settings.separator,
         settings.max_length, settings.calibration,
     )  # fmt: skip
+
+
+def study_over(settings: Settings) -> Study | None:
+    """The study of the model whose mask is laid over, if another is named; VPError where it cannot be had."""
+    model = settings.over_model.strip()
+    return study_of(replace(settings, model=model, task=settings.over_task.strip() or settings.task)) if model else None
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model and its data …")
@@ -103,9 +112,14 @@ def _jobs() -> Kept:
     return Kept(most=256)  # the points of those that are forgotten are in the store
 
 
-def _shared(key: str, make: Callable[[], Job], watcher: str, again: bool) -> Job:
+@st.cache_resource(show_spinner=False)
+def _orders_of_weights() -> Kept:
+    return Kept(most=4)  # each is as large as its model
+
+
+def _shared(key: str, make: Callable[[], Job], watcher: str, again: bool, kept_in: Kept | None = None) -> Job:
     """The job of that name; visitors who ask the same share one. One that has ended is made anew if `again`."""
-    job = _jobs().once(key, lambda: make().start(watcher), lambda kept: again and kept.done)
+    job = (kept_in or _jobs()).once(key, lambda: make().start(watcher), lambda kept: again and kept.done)
     job.look(watcher)
     return job
 
@@ -118,7 +132,8 @@ def _for_everybody(study: Study, make: Callable[[], Iterator[Item]], total: int 
 def order_job(study: Study, recipe: Recipe, watcher: str) -> Job[Order]:
     """The order in which a recipe removes units. What went wrong is kept, as what was found is."""
     key = f"order {study.key(recipe, 2.0)}"
-    return _shared(key, lambda: _for_everybody(study, lambda: order_of(study, recipe), total=1), watcher, again=False)
+    kept_in = _orders_of_weights() if recipe.pattern else None
+    return _shared(key, lambda: _for_everybody(study, lambda: order_of(study, recipe), total=1), watcher, False, kept_in)
 
 
 def curve_job(study: Study, recipe: Recipe, by: str, precision: str, watcher: str) -> Job[CurveRow]:
@@ -150,6 +165,28 @@ def compare_job(study: Study, lines: compare.Lines, precision: str, watcher: str
         return job
 
     return _shared(f"lines {lines_key(study, lines, precision)}", make, watcher, again=True)
+
+
+def weights_job(study: Study, recipe: Recipe, watcher: str) -> Job[Tables]:
+    """What the weights alone say of a recipe of single weights."""
+    key = f"weights {study.key(recipe, 2.0)}"
+    return _shared(key, lambda: _for_everybody(study, lambda: tables_of_weights(study, recipe)), watcher, again=False)
+
+
+def weights_answers_job(study: Study, recipe: Recipe, watcher: str) -> Job[Tables]:
+    """Features and losses as weights go: the model is run at every sparsity, after whatever a visitor waits for."""
+
+    def make() -> Job[Tables]:
+        total = len(sparsities_of(study.ranking(recipe)))
+        return Job(lambda: tables_of_answers(study, recipe), total, said=said(study), turn=Turn.LAST)
+
+    return _shared(f"answers {study.key(recipe, 2.0)}", make, watcher, again=True)
+
+
+def weights_beside_job(study: Study, other: Study, recipe: Recipe, watcher: str) -> Job[Tables]:
+    """Two models over each other: how far their masks differ, and how far weights moved in the order of magnitudes."""
+    key = f"moved {study.loaded.fingerprint} {other.key(recipe, 2.0)} {study.key(recipe, 2.0)}"
+    return _shared(key, lambda: _for_everybody(study, lambda: tables_of_two(study, other, recipe)), watcher, again=False)
 
 
 @st.cache_resource(show_spinner=False)

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec
 
 import streamlit as st
 
+from analysis.names import counted
 from app.web import components
 from app.web import settings_fields as kind
 from app.web.settings import FIELDS, Settings
@@ -16,12 +17,6 @@ from app.web.visitor import keep, remember, visitor
 from vp_core.ground.errors import VPError
 
 Drawn = ParamSpec("Drawn")
-_SHARES = {
-    "units": "Sparsity: share of rows removed",
-    "parameters": "Sparsity: share of linear parameters removed",
-    "flops": "Sparsity: share of FLOPs removed",
-}
-"""What a sparsity is a share of, by the budget of the recipe."""
 _IN_PANEL: ContextVar[bool] = ContextVar("in_panel", default=False)
 
 
@@ -53,7 +48,9 @@ def page_behind() -> None:
 def sparsity_slider(poll: str = "", after_ms: int = 0) -> None:
     """The slider of the sparsity: the figures follow its thumb in the browser, Python hears where it is released."""
     settings = visitor().settings
-    components.slider("slider", _SHARES[settings.recipe.budget], settings.position, _released, poll, after_ms)
+    components.slider(
+        "slider", f"Sparsity: share of {counted(settings.recipe)} removed", settings.position, _released, poll, after_ms
+    )
 
 
 def _released() -> None:
@@ -163,4 +160,5 @@ def _chosen(settings: Settings, name: str, shown: Any) -> Settings:
     text = ",".join(shown) if isinstance(shown, list) else shown
     # A number box and a switch hold their value, and keep to its bounds themselves.
     value = declared.parse(name, text) if isinstance(text, str) else text
-    return settings.with_units(value) if name == "units" else replace(settings, **{name: value})
+    fit = {"units": settings.with_units, "criterion": settings.with_criterion}
+    return fit[name](value) if name in fit else replace(settings, **{name: value})

@@ -15,6 +15,20 @@ TERMS = {
     "feed-forward matrix takes a part of its partner matrix along. Shares are of all six projections of all layers; "
     "embeddings and the products of attention are not counted. The page Speed measures it.",
     "heat": "How many percent of each cell's rows or units go at this sparsity (fig. 3 of the paper).",
+    "row masks": "Every row of every matrix is one bar: a neuron of the projection. Of single weights, its shade is the share "
+    "of the row's weights that goes. Drag to zoom in, double-click to see all of it again.",
+    "pattern": "Every weight of the matrix where it stands: a row puts out one coordinate, a column reads one. Lines part "
+    "heads. A matrix with more than 400 rows or columns is drawn by the share that survives in each cell. Beside it, how large "
+    "the weights are.",
+    "overlay": "Both masks at the slider's sparsity. By chance: what two masks that take as many of each matrix would have in "
+    "common if one knew nothing of the other.",
+    "weights alone": "As weights go, how much of the sum of all magnitudes goes with them, and how unevenly heads are hit; the "
+    "spread of every matrix, and how far it is from a normal distribution (figures 4, 5, 7 and table 3 of *Compressing BERT*). "
+    "With another model above: how far the two masks differ, and how far weights moved in the order of magnitudes (3 and 6).",
+    "answers": "How alike each layer's features stay to the dense model's, and score against loss, as weights go (figure 2 of "
+    "*Compressing BERT*).",
+    "no time": "A product with zeros in a matrix takes as long as without: only rows and columns that are wholly gone can "
+    "leave it. What is saved is room on disk, a bit for each weight and the weights that stay. The page Speed measures both.",
     "sorted": "Each line is a layer, its neurons sorted by score. Grey neurons are removed at the slider's sparsity.",
     "distribution": "How the scores of a layer's neurons are spread. What lies left of the line is removed; where layers do "
     "not compete by these scores, each has a line of its own.",

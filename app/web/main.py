@@ -11,6 +11,7 @@ st.set_page_config("Variance Pruning explorer", str(Path(__file__).parent / "ico
 PAGES = [
     st.Page("views/explore.py", title="Explore", icon=":material/tune:"),
     st.Page("views/compare.py", title="Compare", icon=":material/stacked_line_chart:"),
+    st.Page("views/weights.py", title="Weights", icon=":material/grid_on:"),
     st.Page("views/sublayers.py", title="Sub-layers", icon=":material/layers:"),
     st.Page("views/speed.py", title="Speed", icon=":material/speed:"),
 ]

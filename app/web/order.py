@@ -9,13 +9,14 @@ from analysis.live import STEPS
 from vp_core.ranking.plan import Ranking
 from vp_core.recipes import Recipe
 from vp_core.study import Study
+from vp_core.weights.order import WeightRanking
 
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """The order of removal, the scores to show, and the share of units that goes at each position of the slider."""
+    """The order of removal, the scores to show (none of single weights), and the share of units at each slider position."""
 
-    ranking: Ranking
+    ranking: Ranking | WeightRanking
     scores: Mapping[str, Tensor]
     shares: Sequence[float]
 
@@ -26,6 +27,9 @@ class Order:
 
 def order_of(study: Study, recipe: Recipe) -> Iterator[Order]:
     """The one item of a job. What it measures is kept, whoever looks."""
+    if recipe.pattern:
+        yield Order(study.ranking(recipe), {}, STEPS)
+        return
     # Random scores say nothing: what they were dealt out from is shown.
     shown = replace(recipe, criterion="variance") if recipe.criterion == "random" else recipe
     yield Order(study.ranking(recipe), study.scores(shown), study.unit_shares(recipe, STEPS))

@@ -5,10 +5,25 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from app.web import settings_fields as kind
+from app.web.offered import (
+    BUDGETS,
+    LINES,
+    MATRICES,
+    OVER,
+    RECIPE_CHOICES,
+    RECIPE_NAMES,
+    TYPE_CHOICES,
+    TYPE_NAMES,
+    UNIT_CHOICES,
+    UNIT_NAMES,
+    budget_of,
+    check_recipes,
+    fitting,
+    types_of_weights,
+)
 from app.web.settings_fields import Setting, setting
 from vp_core.asking.outputs import parse_labels
-from vp_core.ground.chosen import check_epsilon, check_theta, check_types, check_units
-from vp_core.ground.errors import one_of
+from vp_core.ground.chosen import check_epsilon, check_theta, check_units, replacements_for
 from vp_core.ground.names import (
     ALL_CRITERIA,
     ALL_REPLACEMENTS,
@@ -23,18 +38,6 @@ from vp_core.ground.names import (
 )
 from vp_core.recipes import RANDOM, RECIPES, Recipe, recipe_name
 
-UNIT_CHOICES = (
-    "rows", "ffn neurons,values,pairs", "ffn neurons", "heads", "ffn neurons,heads", "heads,feed-forward", "sublayers",
-    "attention", "feed-forward", "layers",
-)  # fmt: skip
-BUDGETS = ("units", "parameters", "flops")
-"""Latency is left to the command line: it is measured anew for every sparsity."""
-LINES = ("criteria", "replacement")
-OWN = "my recipe"
-"""The recipe of the sidebar among those that the page Compare compares."""
-RECIPE_CHOICES = (*sorted(RECIPES, key=lambda name: {"paper": 0, "best": 1}.get(name, 2)), RANDOM, OWN)
-"""The paper's and the best first."""
-RECIPE_NAMES = {"paper": "Paper", "best": ":material/star: Best"}
 BESIDE = ("twin", "nothing", "rescaled")
 """What the page Sub-layers draws beside the model in hand. An empty setting is the first of them that there is."""
 _SHOWN = (*TYPES, "ffn neurons", "values", "pairs", "heads", "attention", "feed-forward", "layer")
@@ -45,10 +48,6 @@ _MODE_NAMES = {
     "ffn": "FFNs", "joint": "heads and FFNs", "attention": "whole attention", "layers": "whole layers",
     "separate": "attention and FFNs",
 }  # fmt: skip
-
-
-def _check_recipes(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(one_of("recipe", name, RECIPE_CHOICES) for name in names)
 
 
 @dataclass(frozen=True)
@@ -89,25 +88,29 @@ class Settings:
         "variance takes. **weighted variance**: variance times the weights that read it. **conditional variance**: what the "
         "others cannot predict. **surgeon**: the error that going adds when the rest is solved again. **wanda**: weights times "
         "inputs. **function norm**: how large what a whole block adds is, at its largest coordinate. **fisher**: the effect on "
-        "the model's outputs, to first order.",
+        "the model's outputs, to first order. Of single weights **magnitude** is |W|, **wanda** |W| times the norm of its "
+        "input, and **coreset** draws whole columns without looking at data.",
     ))
     scope: str = setting(kind.OneOf(
         "per type", ALL_SCOPES, folded=True, label="Allocation",
         help="Who competes with whom. **per type**: all layers of one type or kind (the paper). **per layer**: each layer by "
         "itself, so all are cut alike. **global**: all by their scores. **scaled**: all, each layer's scores divided by their "
-        "sum. **measured**: all, by what each layer really loses, which takes a moment to measure.",
+        "sum. **measured**: all, by what each layer really loses, which takes a moment to measure. Of single weights also "
+        "**per matrix**: each by itself, and **per row**: each row of a matrix by itself (Wanda).",
     ))
     replacement: str = setting(kind.OneOf(
         "mean", ALL_REPLACEMENTS, folded=True, label="Replacement",
         help="What takes the place of what goes, each better informed. **zero**: nothing. **mean**: its mean output, as "
         "a constant in the bias (the paper). **least squares**: the matrix that read it is solved again. **refit**: every "
-        "matrix is solved again against the dense model, from the bottom up; seconds for every sparsity. No labels, no "
+        "matrix is solved again against the dense model, from the bottom up; seconds for every sparsity. Of single weights, "
+        "**least squares** moves those that stay (surgeon), **inverse probability** weighs drawn columns. No labels, no "
         "gradient steps.",
     ))
     types: tuple[str, ...] = setting(kind.SomeOf(
-        TYPES, TYPES, check=check_types, none="Choose at least one projection type", label="Projection types",
+        TYPES, TYPE_CHOICES, check=types_of_weights, none="Choose at least one projection type", label="Projection types",
+        names=TYPE_NAMES,
         help="The six linear projections of a layer: query, key, value and output of the attention, and the two of the "
-        "feed-forward network.",
+        "feed-forward network; of single weights also the word embeddings.",
     ))
     precision: str = setting(kind.OneOf(
         "float32", PRECISIONS, label="Precision",
@@ -116,10 +119,11 @@ class Settings:
     ))
     sparsity: float = setting(kind.Share(0.2))
     units: tuple[str, ...] = setting(kind.Combination(
-        ("rows",), UNIT_CHOICES, check=check_units, label="Units", names={"rows": "single rows (the paper)"},
+        ("rows",), UNIT_CHOICES, check=check_units, label="Units", names=UNIT_NAMES,
         help="What goes as one. **single rows** of any of the six matrices, as in the paper; or rows together with the columns "
         "that read them, so that a matrix shrinks on both sides: **ffn neurons**, **values** (a value's coordinate), **pairs** "
-        "(a coordinate of query and key), **heads**, **sublayers**, **layers**.",
+        "(a coordinate of query and key), **heads**, **sublayers**, **layers**. Or weights of a matrix, which stays as large "
+        "as it is: **single weights**, **blocks** of them, **columns**, or all but N of every M neighbours (**2:4**).",
     ))
     basis: str = setting(kind.OneOf(
         "neurons", BASES, label="Basis",
@@ -158,7 +162,7 @@ class Settings:
         help="At these sparsities speed is measured, and at the slider's.",
     ))
     recipes: tuple[str, ...] = setting(kind.SomeOf(
-        ("paper", "units mean", "units least squares", "best", RANDOM), RECIPE_CHOICES, check=_check_recipes,
+        ("paper", "units mean", "units least squares", "best", RANDOM), RECIPE_CHOICES, check=check_recipes,
         names=RECIPE_NAMES, label="Recipes",
         help="Which recipes to compare. *my recipe* is the one set on the left; *random units* is the mean of three seeds.",
     ))
@@ -201,6 +205,24 @@ class Settings:
     run_shown: str = setting(kind.Text(
         "", label="Map of", help="Each row is an iteration, from the top down; what is blank has left the model.",
     ))
+    layer: int = setting(kind.Whole(0, least=0, label="Layer", help="Whose matrix is shown."))
+    matrix: str = setting(kind.OneOf(
+        "query", MATRICES, folded=True, label="Matrix", names=TYPE_NAMES | {"ffn_in.gate": "gate of ffn_in"},
+        help="Which of its matrices; word embeddings are of no layer.",
+    ))
+    over: str = setting(kind.OneOf(
+        "", ("", *OVER), folded=True, label="Laid over it",
+        help="The mask that is laid over the one of the recipe on the left, at the same sparsity: the same recipe **by** "
+        "another criterion, or a named recipe.",
+    ))
+    over_model: str = setting(kind.Text(
+        "", label="Of another model", placeholder="empty: the same model",
+        help="A model of the same shape, such as one fine-tuned on another task: a folder or an id of the Hub, as on the left.",
+    ))
+    over_task: str = setting(kind.Text(
+        "", label="Its task", placeholder="empty: the same task",
+        help="The task of that model; its data are in the same folder as those on the left.",
+    ))
     # fmt: on
 
     @property
@@ -223,7 +245,7 @@ class Settings:
             types=self.types,
             units=self.units,
             basis=self.basis,
-            budget=self.budget or _budget_of(self.units),
+            budget=self.budget or budget_of(self.units),
             steps=self.steps,
         )
 
@@ -235,12 +257,22 @@ class Settings:
     def with_recipe(self, name: str) -> "Settings":
         """All fields of a named recipe."""
         recipe = RECIPES[name]
-        same = {one: getattr(recipe, one) for one in ("criterion", "scope", "replacement", "types", "units", "basis", "steps")}
-        return replace(self, **same, budget="" if recipe.budget == _budget_of(recipe.units) else recipe.budget)
+        same: dict[str, Any] = {
+            one: getattr(recipe, one) for one in ("criterion", "scope", "replacement", "types", "units", "basis", "steps")
+        }
+        pattern = recipe.pattern
+        if pattern and pattern.sparsity:
+            same["sparsity"] = round(pattern.sparsity, 2)  # N:M has no other
+        return replace(self, **same, budget="" if recipe.budget == budget_of(recipe.units) else recipe.budget)
 
     def with_units(self, units: tuple[str, ...]) -> "Settings":
-        """Other units, with the budget that goes with them; single rows have no other basis than their neurons."""
-        return replace(self, units=units, budget="", basis="neurons" if units == ("rows",) else self.basis)
+        """Other units, with what goes with them of criterion, allocation, replacement, types, basis, budget and sparsity."""
+        return replace(self, units=units, **fitting(units, self.__dict__))
+
+    def with_criterion(self, criterion: str) -> "Settings":
+        """Another criterion, and zeros if what takes the place of what goes does not go with it."""
+        fits = self.replacement in replacements_for(self.units, criterion)
+        return replace(self, criterion=criterion, replacement=self.replacement if fits else "zero")
 
     @property
     def curve_lines(self) -> str:
@@ -260,8 +292,3 @@ class Settings:
 
 FIELDS: Mapping[str, Setting[Any]] = {field.name: field.metadata["setting"] for field in fields(Settings)}
 """What is declared of each setting, by its name."""
-
-
-def _budget_of(units: tuple[str, ...]) -> str:
-    """Rows are counted, as in the paper; other units by the linear parameters that go with them."""
-    return "units" if "rows" in units else "parameters"

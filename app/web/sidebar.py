@@ -4,13 +4,15 @@ from typing import Any
 
 import streamlit as st
 
-from analysis.ladder import RUNGS
+from analysis.ladder import rungs
 from app.web.choices import draw, offer, page_behind, typed, typed_number
 from app.web.glossary import TERMS
-from app.web.settings import FIELDS, RECIPE_CHOICES, RECIPE_NAMES, Settings
+from app.web.offered import RECIPE_CHOICES, RECIPE_NAMES, TYPE_CHOICES
+from app.web.settings import FIELDS, Settings
 from app.web.visitor import remember, visitor
 from vp_core.asking.tasks import TASKS
-from vp_core.ground.chosen import criteria_for
+from vp_core.ground.chosen import criteria_for, scopes_for
+from vp_core.ground.names import TYPES
 from vp_core.recipes import RECIPES
 
 
@@ -54,10 +56,13 @@ def _how() -> None:
         format_func=lambda name: RECIPE_NAMES.get(name, name),
     )  # fmt: skip
     offer("units")
-    offer("types" if recipe.single_rows else "basis")
+    if recipe.pattern or recipe.single_rows:
+        offer("types", TYPE_CHOICES if recipe.pattern else TYPES)
+    else:
+        offer("basis")
     offer("criterion", tuple(dict.fromkeys((*criteria_for(recipe.units), settings.criterion))))
-    offer("scope")
-    offer("replacement", RUNGS)
+    offer("scope", scopes_for(recipe.units))
+    offer("replacement", rungs(recipe))
     offer("calibration")
     offer("precision")
     if visitor().refused:

@@ -12,10 +12,12 @@ from app.web.jobs import Job
 from vp_core.asking.evaluate import Score
 from vp_core.curves import known_point, point, score_of
 from vp_core.ground.work import TURNS
+from vp_core.ranking.plan import Plan
 from vp_core.recipes import Recipe
 from vp_core.study import Study
 from vp_core.training.threshold import Threshold, running_scores
 from vp_core.training.threshold import key as threshold_key
+from vp_core.weights.masks import Masks
 
 Answers = dict[str, tuple[np.ndarray, bool]]
 """By model, what `Study.predict` says of a text."""
@@ -38,6 +40,15 @@ def score_job(study: Study, recipe: Recipe, sparsity: float, precision: str, wat
             yield from _dense_too(study, last, precision)
 
     return Job(scores, said=said(study)).start(watcher)
+
+
+def masks_job(study: Study, recipe: Recipe, sparsity: float, watcher: str) -> Job[Masks | Plan]:
+    """Which weights survive at a position of the slider, or of a recipe of rows which rows."""
+
+    def found() -> Iterator[Masks | Plan]:
+        yield study.masks(recipe, sparsity) if recipe.pattern else study.plan(recipe, sparsity)
+
+    return Job(found, total=1, said=said(study)).start(watcher)
 
 
 def _dense_too(study: Study, last: Score | None, precision: str) -> Iterator[Score]:

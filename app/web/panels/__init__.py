@@ -2,6 +2,8 @@
 
 score_view     how a score is shown, on whatever page
 explore        the page Explore: score, curve, sentences
+weights        the page Weights: masks, one matrix, two masks
+weight_figures its figures of weights
 units          its panels that wait for the order of removal
 compare        the page Compare
 speed_tables   the two tables of the page Speed

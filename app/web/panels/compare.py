@@ -10,7 +10,8 @@ from app.web import caching, components
 from app.web.choices import offer, panel
 from app.web.glossary import TERMS
 from app.web.jobs import Job
-from app.web.settings import OWN, Settings
+from app.web.offered import OWN
+from app.web.settings import Settings
 from app.web.visitor import visitor
 from app.web.waiting import begin, following, leave, progress_line
 from vp_core.curves import CurveRow

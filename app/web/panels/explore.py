@@ -3,19 +3,21 @@
 import pandas as pd
 import streamlit as st
 
-from analysis import curves, ladder, theme
-from analysis.names import METRIC_NAMES, answer_text
+from analysis import curves, ladder
+from analysis.names import METRIC_NAMES, answer_text, removed
 from app.web import caching, components, visitor_jobs
 from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
 from app.web.jobs import Job
+from app.web.offered import LINES
 from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
-from app.web.settings import LINES, Settings
+from app.web.settings import Settings
 from app.web.visitor import Followed, visitor
 from app.web.waiting import follow, forget, leave, progress_line
 from vp_core.asking.evaluate import Score
 from vp_core.curves import CurveRow
 from vp_core.ground.errors import VPError
+from vp_core.squeezing.cost import Cost
 from vp_core.study import Study
 
 SENTENCE_LOOK = 1.0
@@ -64,6 +66,9 @@ def _show_cost(study: Study, settings: Settings) -> None:
         cost = study.cost(settings.recipe, settings.sparsity)
     except VPError:  # more than these units hold: the score says so
         return
+    if settings.recipe.pattern:
+        _show_weights(study, settings, cost)
+        return
     million = 1e6
     dense, left = cost.flops_per_token(), cost.flops_per_token_left()
     lines = {
@@ -73,6 +78,23 @@ def _show_cost(study: Study, settings: Settings) -> None:
     }
     table = "\n".join(f"| {name} | **{share:.1%}** | {of} |" for name, (share, of) in lines.items())
     st.markdown(f"| would go | share | count |\n|:--|--:|:--|\n{table}", help=TERMS["would go"])
+
+
+def _show_weights(study: Study, settings: Settings, cost: Cost) -> None:
+    """What goes of single weights, what that saves on disk, and what is wholly gone."""
+    masks = study.masks(settings.recipe, settings.sparsity)
+    dense = 4 * masks.weights
+    left = sum(-(-masks.size(name) // 8) + 4 * masks.kept(name) for name in masks.bits)
+    left = min(left, dense)
+    gone, rows = masks.weights_removed, cost.rows_removed
+    lines = {
+        "weights": (gone / masks.weights, f"{gone / 1e6:.2f} of {masks.weights / 1e6:.2f} M"),
+        "bytes of these matrices": (1 - left / dense, f"{(dense - left) / 1e6:.1f} of {dense / 1e6:.1f} MB"),
+        "rows, wholly": (rows / cost.rows, f"{rows:,} of {cost.rows:,}"),
+    }
+    table = "\n".join(f"| {name} | **{share:.1%}** | {of} |" for name, (share, of) in lines.items())
+    st.markdown(f"| would go | share | count |\n|:--|--:|:--|\n{table}")
+    st.caption("Single weights that are gone save no time by themselves.", help=TERMS["no time"])
 
 
 def _sentence(study: Study, settings: Settings) -> None:
@@ -116,10 +138,9 @@ def curve_panel(study: Study) -> None:
         forget("curve")
         return
     job, rows = curve.job, list(curve.job.items)
-    removed = theme.SHARE_NAMES[settings.recipe.budget]
     drawn = curves.draw(
         ladder.table(rows), study.question.task.metric, settings.position / 100, ladder.own_line(settings.recipe, by), "line",
-        removed,
+        removed(settings.recipe),
     )  # fmt: skip
     components.figure("curve", drawn, "score-against-sparsity", settings.position, components.ticket(job), _CURVE_POLL_MS)
     progress, button = st.columns([5, 1.2], vertical_alignment="center")

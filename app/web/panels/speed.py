@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis import precision, speed, theme
+from analysis import names, precision, speed
 from app.web import caching, components, downloads
 from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
@@ -52,7 +52,7 @@ def speed_panel(study: Study) -> None:
     # The limit wants the order of removal, which may have to be measured first.
     limits = caching.limits(study, wanted.recipe, wanted.length) if ready.items else speed.no_limit()
     going_on = going_on or components.ticket(ready)
-    removed = theme.SHARE_NAMES[wanted.recipe.budget]
+    removed = names.removed(wanted.recipe)
     left, right = st.columns(2, gap="large")
     with left:
         drawn = speed.draw_time(table, limits, wanted.here, removed)

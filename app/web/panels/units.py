@@ -22,12 +22,17 @@ def mask_panel(study: Study) -> None:
     """Heat map of sparsity by layer and projection type, or kind of unit."""
     me = visitor()
     settings = me.settings
-    st.markdown("##### Where rows go" if settings.recipe.single_rows else "##### Where units go", help=TERMS["heat"])
+    what = "weights" if settings.recipe.pattern else "rows" if settings.recipe.single_rows else "units"
+    st.markdown(f"##### Where {what} go", help=TERMS["heat"])
     job = _order(study, settings)
     if not job.items:
         _wait(study, job, "heat-map", theme.map_height(study.loaded.layers))
         return
-    found = job.items[0]
+    found, pattern = job.items[0], settings.recipe.pattern
+    if pattern and pattern.sparsity and settings.sparsity and abs(settings.sparsity - pattern.sparsity) > 0.005:
+        said = f"{pattern.name} removes {pattern.sparsity:.1%} of the weights of every matrix, or none."
+        components.figure("heat-map", components.still(theme.placeholder("", said, 160)), "heat-map", 0)
+        return
     drawn = masks.draw(found.ranking, settings.sparsity, found.shares)
     components.figure("heat-map", drawn, "sparsity-by-layer-and-type", settings.position)
 

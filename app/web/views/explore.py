@@ -3,11 +3,11 @@
 import streamlit as st
 
 from app.web.opening import open_page
-from app.web.panels import explore, units
+from app.web.panels import explore, units, weights
 
 
 def main() -> None:
-    study, _ = open_page("What does a Transformer lose when its least useful parts go?")
+    study, settings = open_page("What does a Transformer lose when its least useful parts go?")
     left, right = st.columns([5, 8], gap="large")
     with left:
         explore.score_panel(study)
@@ -15,7 +15,10 @@ def main() -> None:
         explore.curve_panel(study)
         explore.curve_csv()
     units.mask_panel(study)
-    units.neuron_panel(study)
+    if settings.recipe.pattern:
+        weights.pattern_panel(study)
+    else:
+        units.neuron_panel(study)
 
 
 main()

@@ -93,8 +93,9 @@ def test_a_named_recipe_sets_all_of_its_fields_and_is_recognised(name):
     before = Settings(units=("heads",), criterion="wanda", types=("query",), budget="flops", sparsity=0.4)
     chosen = before.with_recipe(name)
     assert chosen.recipe == RECIPES[name] and chosen.recipe_name == name
-    assert from_query(to_query(chosen)) == (chosen, []) and chosen.sparsity == 0.4
-    assert replace(chosen, criterion="magnitude").recipe_name is None
+    assert from_query(to_query(chosen)) == (chosen, [])
+    assert chosen.sparsity == (0.5 if name == "2:4" else 0.4)  # which has no other
+    assert chosen.with_criterion("random").recipe_name is None
 
 
 def test_the_budget_follows_the_units():

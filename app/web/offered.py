@@ -1,0 +1,102 @@
+"""What is offered of a recipe's parts, and what goes with units where others were chosen before."""
+
+from collections.abc import Mapping
+
+from vp_core.ground.chosen import check_types, criteria_for, of_weights, replacements_for, scopes_for
+from vp_core.ground.errors import one_of
+from vp_core.ground.names import CRITERIA, TYPES, WEIGHT_UNITS, WORD_EMBEDDINGS
+from vp_core.ground.patterns import find_pattern
+from vp_core.recipes import RANDOM, RECIPES, Recipe, with_criterion
+
+UNIT_CHOICES = (
+    "rows", "ffn neurons,values,pairs", "ffn neurons", "heads", "ffn neurons,heads", "heads,feed-forward", "sublayers",
+    "attention", "feed-forward", "layers", *(find_pattern(name).name for name in WEIGHT_UNITS),  # type: ignore[union-attr]
+)  # fmt: skip
+UNIT_NAMES = {
+    "rows": "single rows (the paper)", "weights": "single weights", "blocks 32x32": "blocks of 32 × 32 weights",
+    "2:4": "2 of every 4 weights stay (2:4)", "4:8": "4 of every 8 weights stay (4:8)",
+    "columns": "columns (what a matrix reads)",
+}  # fmt: skip
+TYPE_CHOICES = (*TYPES, WORD_EMBEDDINGS)
+TYPE_NAMES = {WORD_EMBEDDINGS: "word embeddings"}
+MATRICES = (*TYPES, "ffn_in.gate", WORD_EMBEDDINGS)
+"""Matrices of a layer whose pattern can be looked at, and the one that is of no layer."""
+BUDGETS = ("units", "parameters", "flops")
+"""Latency is left to the command line: it is measured anew for every sparsity."""
+LINES = ("criteria", "replacement")
+OWN = "my recipe"
+"""The recipe of the sidebar among those that the page Compare compares."""
+RECIPE_CHOICES = (*sorted(RECIPES, key=lambda name: {"paper": 0, "best": 1}.get(name, 2)), RANDOM, OWN)
+"""The paper's and the best first."""
+RECIPE_NAMES = {"paper": "Paper", "best": ":material/star: Best"}
+SAME, BY = "the same recipe", "by "
+OVER = (SAME, *(BY + name for name in CRITERIA), *RECIPES)
+"""What the page Weights lays over the mask in hand: the same recipe (of another model), the recipe by another criterion, or a
+named one."""
+
+
+def over_choices(recipe: Recipe, another_model: bool) -> tuple[str, ...]:
+    """What can be laid over a recipe's mask: its own of another model, other criteria, named recipes of the same kind of units.
+
+    >>> over_choices(Recipe(), False)[:2], over_choices(RECIPES["weights"], True)[:2]
+    (('by random', 'by magnitude'), ('the same recipe', 'by random'))
+    """
+    by = (BY + name for name in criteria_for(recipe.units) if name != recipe.criterion)
+    named = (name for name, one in RECIPES.items() if bool(one.pattern) == bool(recipe.pattern) and one != recipe)
+    return (*((SAME,) if another_model else ()), *by, *named)
+
+
+def over_first(recipe: Recipe, another_model: bool) -> str:
+    """What is laid over it unless the visitor chooses: magnitude, the baseline of both papers."""
+    if another_model:
+        return SAME
+    return BY + {"magnitude": "wanda" if recipe.pattern else "variance"}.get(recipe.criterion, "magnitude")
+
+
+def over_recipe(recipe: Recipe, over: str) -> Recipe:
+    """The recipe of a mask that is laid over another."""
+    if over == SAME:
+        return recipe
+    return with_criterion(recipe, over.removeprefix(BY)) if over.startswith(BY) else RECIPES[over]
+
+
+def types_of_weights(types: tuple[str, ...]) -> tuple[str, ...]:
+    """The chosen types, word embeddings among them where single weights go."""
+    return check_types(types, TYPE_CHOICES)
+
+
+def check_recipes(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The chosen recipes; VPError for an unknown one."""
+    return tuple(one_of("recipe", name, RECIPE_CHOICES) for name in names)
+
+
+def budget_of(units: tuple[str, ...]) -> str:
+    """Rows and single weights are counted, as in the papers; other units by the linear parameters that go with them."""
+    return "units" if "rows" in units or of_weights(units) else "parameters"
+
+
+def fitting(units: tuple[str, ...], before: Mapping[str, object]) -> dict[str, object]:
+    """Fields of settings that go with these units: those of `before` that can stay, else those of the recipe `weights` or the
+    paper's. N:M has one sparsity, its own."""
+    single = of_weights(units)
+    usual = RECIPES["weights"] if single else Recipe()
+    alike = single == of_weights(before["units"])  # type: ignore[arg-type]
+
+    def kept(name: str, can: tuple[str, ...]) -> str:
+        value = before[name]
+        return str(value) if alike and value in can else getattr(usual, name)
+
+    criterion = kept("criterion", criteria_for(units))
+    found: dict[str, object] = {
+        "criterion": criterion,
+        "scope": kept("scope", scopes_for(units)),
+        "replacement": kept("replacement", replacements_for(units, criterion)),
+        "basis": "neurons" if single or units == ("rows",) else before["basis"],
+        "steps": 1 if single else before["steps"],
+        "budget": "",
+    }
+    if not single:
+        types = tuple(name for name in before["types"] if name != WORD_EMBEDDINGS)  # type: ignore[attr-defined]
+        found["types"] = types or TYPES
+    pattern = find_pattern(units[0])
+    return found | ({"sparsity": round(pattern.sparsity, 2)} if pattern and pattern.sparsity else {})
