@@ -31,8 +31,9 @@ from vp_core.asking.evaluate import logits_by_batch
 from vp_core.asking.examples import open_examples
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import atomic
+from vp_core.opening import make_study, open_study
 from vp_core.recipes import RECIPES, Recipe
-from vp_core.study import Study, make_study, open_study
+from vp_core.study import Study
 
 ROWS = {"paper + refit, share of rows": Recipe(criterion="fisher", replacement="refit")}
 """The paper's own setting with the last rung: read with a share of rows."""

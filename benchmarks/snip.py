@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.identity import AT, summary
 from vp_core.ground.store import DEMO_DIR, atomic
-from vp_core.study import open_study
+from vp_core.opening import open_study
 from vp_core.training.finetune import lessons_of
 from vp_core.training.loop import Schedule
 from vp_core.training.run_folder import LOG, read_log

@@ -26,10 +26,11 @@ from benchmarks.weights_page import DENSITIES, LINES, ROWS, SEEDS, SPARSITIES, T
 from vp_core.curves import CurveStore, sweep
 from vp_core.ground.names import TYPES
 from vp_core.ground.store import atomic
+from vp_core.opening import open_study
 from vp_core.recipes import ATTENTION, RECIPES, Recipe
 from vp_core.squeezing.cost import parameters
 from vp_core.squeezing.timing import time_forward
-from vp_core.study import Study, open_study
+from vp_core.study import Study
 
 ROOT = Path(__file__).parent.parent
 JSON, PAGE = ROOT / "docs" / "weights_results.json", ROOT / "docs" / "weights_results.md"

@@ -16,9 +16,10 @@ from vp_core.ground.chosen import of_weights
 from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CALIBRATION, PRECISIONS
 from vp_core.ground.store import atomic
+from vp_core.opening import open_study
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, find_recipe
-from vp_core.study import Study, open_study
+from vp_core.study import Study
 
 
 def open_from(options: argparse.Namespace) -> Study:

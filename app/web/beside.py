@@ -13,7 +13,8 @@ from vp_core.asking.batches import make_batches
 from vp_core.demo import norms as kept_norms
 from vp_core.ground.work import say
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
-from vp_core.study import Study, open_study
+from vp_core.opening import open_study
+from vp_core.study import Study
 from vp_core.training.spectral import LAMBDA, rescaled
 
 TWINS = {"demo": "demo-sn", "demo-sn": "demo"}

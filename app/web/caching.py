@@ -29,8 +29,9 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
 from vp_core.ground.store import cache_dir
 from vp_core.ground.work import Turn
+from vp_core.opening import open_study
 from vp_core.recipes import Recipe
-from vp_core.study import Study, open_study
+from vp_core.study import Study
 
 HEAD_START = 0.5
 """Seconds by which the visitor's own question goes before the background curve, which then finds its answer done."""

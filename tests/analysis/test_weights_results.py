@@ -52,6 +52,10 @@ def test_coresets_are_a_band_over_the_seeds():
 def test_names_are_unique_and_recipes_single_weights_but_for_the_two_beside_coresets():
     assert len({line.name for line in LINES}) == len(LINES)
     assert all(line.recipe.pattern for line in LINES)
+    recipes = {line.name: line.recipe for line in LINES}
+    assert RECIPES["weights best"] in recipes.values() and recipes["wanda"] == RECIPES["wanda"]
+    assert recipes["surgeon + least squares"].scope == "per matrix" and recipes["surgeon + least squares"].pattern.single
+    assert recipes["2:4, surgeon + least squares"] == RECIPES["2:4"]
     assert {name for name, recipe in ROWS.items() if not recipe.pattern} == {"variance", "best"}
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from vp_core.opening import open_study
 from vp_core.recipes import RECIPES, Recipe
-from vp_core.study import open_study
 
 pytestmark = pytest.mark.slow
 SHARED = Path(os.environ.get("VP_SHARED") or Path(__file__).parents[3] / "shared")

@@ -18,10 +18,10 @@ import vp_core.study
 from vp_core.curves import COLUMNS, Curve, CurveStore, score_of, sweep
 from vp_core.loading.load import load_model
 from vp_core.measuring.statistics import Statistics
+from vp_core.opening import open_study
 from vp_core.ranking.plan import Plan
 from vp_core.recipes import RECIPES, STRUCTURED, Recipe
 from vp_core.squeezing.folder import load_pruned
-from vp_core.study import open_study
 from vp_core.training.finetune import lessons_of
 from vp_core.training.loop import Schedule
 from vp_core.training.run_folder import read_log

@@ -7,8 +7,8 @@ from commands import SHORT, printed
 
 from app.cli.main import main
 from vp_core.asking.batches import encode
+from vp_core.opening import open_study
 from vp_core.recipes import Recipe
-from vp_core.study import open_study
 
 
 @pytest.fixture(scope="module")

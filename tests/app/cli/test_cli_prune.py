@@ -7,10 +7,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from app.cli.main import main
+from vp_core.opening import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import load_pruned
 from vp_core.squeezing.timing import random_texts
-from vp_core.study import open_study
 
 
 def prune(capsys, *arguments, model="demo"):

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from app.cli.main import main
+from vp_core.opening import open_study
 from vp_core.recipes import RECIPES
-from vp_core.study import open_study
 
 
 @pytest.fixture(autouse=True)

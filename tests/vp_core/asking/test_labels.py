@@ -19,8 +19,8 @@ from vp_core.asking.metrics import wilson
 from vp_core.asking.outputs import parse_labels
 from vp_core.curves import point, score_of
 from vp_core.ground.errors import VPError
+from vp_core.opening import make_study, open_study
 from vp_core.recipes import Recipe
-from vp_core.study import make_study, open_study
 from vp_core.training.finetune import lessons_of
 
 TEXTS = tiny.sentences(80, 4)

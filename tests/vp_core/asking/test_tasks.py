@@ -12,8 +12,8 @@ from vp_core.asking.tasks import TASKS, find_task
 from vp_core.ground.errors import VPError
 from vp_core.loading.load import LoadedModel
 from vp_core.model.projections import find_projections
+from vp_core.opening import make_study
 from vp_core.recipes import Recipe
-from vp_core.study import make_study
 
 
 def test_table():

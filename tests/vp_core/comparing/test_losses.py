@@ -9,7 +9,7 @@ from vp_core.asking.batches import encode
 from vp_core.asking.evaluate import Question, score
 from vp_core.asking.tasks import Task
 from vp_core.comparing.losses import example_losses, loss_and_score
-from vp_core.study import open_study
+from vp_core.opening import open_study
 
 
 def log_softmax(rows):

@@ -105,7 +105,7 @@ import torch
 torch.set_num_threads(1)  # sums in one order, whatever else the machine does
 from vp_core.training.loop import Schedule
 from vp_core.training.snip import Material, SnipSettings, run_snip
-from vp_core.study import open_study
+from vp_core.opening import open_study
 from vp_core.training.finetune import lessons_of
 study = open_study(sys.argv[2], "sst2", sys.argv[3])
 lessons = lessons_of(study, "sst2", sys.argv[3])

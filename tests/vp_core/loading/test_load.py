@@ -16,8 +16,8 @@ from vp_core.ground.chosen import check_types
 from vp_core.ground.errors import VPError
 from vp_core.loading.load import EMBEDDED, load_model
 from vp_core.model.projections import weight_of
+from vp_core.opening import open_study
 from vp_core.recipes import Recipe
-from vp_core.study import open_study
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from vp_core.ground.errors import VPError
 from vp_core.model.projections import find_projections, weight_of
+from vp_core.opening import open_study
 from vp_core.recipes import RECIPES as RECIPES_BY_NAME
 from vp_core.recipes import Recipe
 from vp_core.squeezing import folder as module
 from vp_core.squeezing.folder import FORMAT, FORMAT_SPARSE, load_pruned, save_pruned
 from vp_core.squeezing.squeeze import squeeze_masked
-from vp_core.study import open_study
 from vp_core.weights.compressed import bytes_compressed, bytes_dense
 from vp_core.weights.masks import Masks
 from vp_core.weights.matrices import find_matrices

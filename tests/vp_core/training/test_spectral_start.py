@@ -16,8 +16,8 @@ from vp_core.ground.names import TYPES
 from vp_core.measuring.covariance import CoMoments, co_moments, moments_at
 from vp_core.model.projections import find_projections, linear_map, weight_of
 from vp_core.model.sites import Site
+from vp_core.opening import open_study
 from vp_core.replacing.ladder import weight_and_bias
-from vp_core.study import open_study
 from vp_core.training.spectral import rescaled
 from vp_core.training.spectral_start import nearest, with_norm
 

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
+import vp_core as vp
 from vp_core.demo import norms
 from vp_core.measuring.spectral_norms import spectral_norms
-from vp_core.study import open_study
 
 
 def write(name: str, path: Path | None = None) -> None:
     """Measure function norms, over the default calibration texts, and spectral norms; store them."""
-    study = open_study(name)
+    study = vp.open_study(name)
     norms.write(name, study.measured().norms(), spectral_norms(study.model), path)
 
 
