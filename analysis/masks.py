@@ -65,8 +65,8 @@ def frames(ranking: Ranking | WeightRanking, shares: Sequence[float] = STEPS) ->
     for name, values in gone.items():
         layer, column = split_matrix(name)
         cells[:, layers.index(-1 if layer is None else layer), names.index(column)] = values
-    if isinstance(ranking, WeightRanking) and ranking.pattern.of:  # there are two sparsities, 0 and its own
-        own = ranking.pattern.sparsity
+    own = ranking.pattern.sparsity if isinstance(ranking, WeightRanking) else None
+    if own is not None:  # there are two sparsities, 0 and its own
         cells[[share > 0 and abs(share - own) > 0.005 for share in shares]] = np.nan
     return cells
 

@@ -108,8 +108,9 @@ def _totals(made: pd.DataFrame) -> dict[str, Any]:
     spread = float((n * n * p * q * (1 - p) * (1 - q) / (n - 1).clip(lower=1)).sum()) ** 0.5
     above = sums["both"] - sums["expected"]
     p_value = float(norm.sf(above / spread)) if spread else 1.0
-    counts = (int(sums[name]) for name in ("n", "one", "other", "both"))
-    return {"layer": ALL, "type": ALL, **_shares(*counts, float(sums["expected"])), "p_value": p_value}
+    n_all, one, other, both = (int(sums[name]) for name in ("n", "one", "other", "both"))
+    shares = _shares(n_all, one, other, both, float(sums["expected"]))
+    return {"layer": ALL, "type": ALL, **shares, "p_value": p_value}
 
 
 def draw(table: pd.DataFrame, one: str, other: str, what: str = "rows") -> go.Figure:

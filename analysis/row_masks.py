@@ -65,7 +65,7 @@ def table(rows: Rows, position: int | None = None) -> pd.DataFrame:
     parts = []
     for name, values in rows.items():
         layer, type_ = split_matrix(name)
-        about = {"layer": layer, "type": type_, "row": np.arange(len(values))}
+        about: dict[str, Any] = {"layer": layer, "type": type_, "row": np.arange(len(values))}
         if position is None:
             about |= {"share_gone": values / 100}
         else:

@@ -13,6 +13,8 @@ values that changes nothing it is given, and each a folder here, in this order; 
     measuring  what its neurons do on texts           collect, collect_norms, spectral_norms
     ranking    which rows go, exactly                 score_neurons, rank, Ranking.plan, Plan
     replacing  what takes their place                 constants, prune
+    weights    single weights instead of rows         prune_weights, Masks
+    comparing  two models beside each other           movements, similarity
     squeezing  the rows leave the matrices            squeeze, cost, save_pruned, load_pruned, time_forward
 
 `ground` carries them all (names, files, cores), `demo` is the model that comes along, `loading` reads those that people
@@ -28,7 +30,19 @@ from typing import Any
 
 _PUBLIC = {
     "ground.errors": ("VPError",),
-    "ground.names": ("TYPES", "UNITS", "CRITERIA", "SCOPES", "BUDGETS", "REPLACEMENTS", "BASES"),
+    "ground.names": (
+        "TYPES",
+        "UNITS",
+        "CRITERIA",
+        "SCOPES",
+        "BUDGETS",
+        "REPLACEMENTS",
+        "BASES",
+        "WEIGHT_UNITS",
+        "WEIGHT_CRITERIA",
+        "WEIGHT_SCOPES",
+        "WEIGHT_REPLACEMENTS",
+    ),
     "recipes": ("Recipe", "RECIPES", "find_recipe"),
     "model.projections": ("Projection", "Layer", "find_projections", "find_layers"),
     "model.blocks": ("Block", "find_blocks"),
@@ -44,13 +58,22 @@ _PUBLIC = {
     "ranking.plan": ("Plan", "Ranking", "rank"),
     "replacing.ladder": ("constants",),
     "replacing.prune": ("prune",),
-    "squeezing.squeeze": ("squeeze",),
+    "weights.matrices": ("Matrix", "find_matrices"),
+    "weights.masks": ("Masks", "overlap"),
+    "weights.order": ("WeightRanking",),
+    "weights.stage": ("prune_weights",),
+    "comparing.movement": ("movements",),
+    "comparing.features": ("similarity",),
+    "comparing.losses": ("loss_and_score",),
+    "comparing.masked_lm": ("masked_lm_loss",),
+    "squeezing.squeeze": ("squeeze", "squeeze_masked"),
     "squeezing.cost": ("Cost", "cost", "parameters", "flops_per_token"),
     "squeezing.blocks_off": ("without",),
     "squeezing.folder": ("save_pruned", "load_pruned"),
     "squeezing.dense_form": ("export_transformers",),
     "squeezing.timing": ("time_forward",),
     "loading.load": ("LoadedModel", "load_model"),
+    "loading.weights": ("load_weights",),
     "study": ("Study", "open_study", "make_study"),
     "curves": ("Curve", "CurveStore", "sweep", "curve", "score_of"),
     "training.loop": ("Lessons", "Schedule"),

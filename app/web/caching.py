@@ -177,7 +177,7 @@ def weights_answers_job(study: Study, recipe: Recipe, watcher: str) -> Job[Table
     """Features and losses as weights go: the model is run at every sparsity, after whatever a visitor waits for."""
 
     def make() -> Job[Tables]:
-        total = len(sparsities_of(study.ranking(recipe)))
+        total = len(sparsities_of(study.weights().ranking(recipe)))
         return Job(lambda: tables_of_answers(study, recipe), total, said=said(study), turn=Turn.LAST)
 
     return _shared(f"answers {study.key(recipe, 2.0)}", make, watcher, again=True)

@@ -160,5 +160,6 @@ def _chosen(settings: Settings, name: str, shown: Any) -> Settings:
     text = ",".join(shown) if isinstance(shown, list) else shown
     # A number box and a switch hold their value, and keep to its bounds themselves.
     value = declared.parse(name, text) if isinstance(text, str) else text
-    fit = {"units": settings.with_units, "criterion": settings.with_criterion}
-    return fit[name](value) if name in fit else replace(settings, **{name: value})
+    if name == "units":
+        return settings.with_units(value)
+    return settings.with_criterion(value) if name == "criterion" else replace(settings, **{name: value})

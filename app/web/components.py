@@ -51,9 +51,12 @@ def ticket(*jobs: Job) -> str:
     return "" if all(job.done for job in jobs) else str(time.monotonic_ns())
 
 
-def poller(key: str, poll: str, after_ms: int) -> None:
-    """Nothing to see: runs the fragment it is in again after a moment while `poll` is not empty."""
-    data = {"poll": poll, "after_ms": after_ms}
+def poller(key: str, poll: str, after_ms: int, position: int | None = None) -> None:
+    """Nothing to see: runs the fragment it is in again after a moment while `poll` is not empty.
+
+    Where a fragment shows one `position` of a slider that is elsewhere on the page, also when it is released at another.
+    """
+    data = {"poll": poll, "after_ms": after_ms, "position": position}
     _component("poll", "<span></span>")(key=key, data=data, height=1, on_poll_change=lambda: None)
 
 

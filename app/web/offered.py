@@ -1,6 +1,7 @@
 """What is offered of a recipe's parts, and what goes with units where others were chosen before."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from vp_core.ground.chosen import check_types, criteria_for, of_weights, replacements_for, scopes_for
 from vp_core.ground.errors import one_of
@@ -75,19 +76,19 @@ def budget_of(units: tuple[str, ...]) -> str:
     return "units" if "rows" in units or of_weights(units) else "parameters"
 
 
-def fitting(units: tuple[str, ...], before: Mapping[str, object]) -> dict[str, object]:
+def fitting(units: tuple[str, ...], before: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of settings that go with these units: those of `before` that can stay, else those of the recipe `weights` or the
     paper's. N:M has one sparsity, its own."""
     single = of_weights(units)
     usual = RECIPES["weights"] if single else Recipe()
-    alike = single == of_weights(before["units"])  # type: ignore[arg-type]
+    alike = single == of_weights(before["units"])
 
     def kept(name: str, can: tuple[str, ...]) -> str:
         value = before[name]
         return str(value) if alike and value in can else getattr(usual, name)
 
     criterion = kept("criterion", criteria_for(units))
-    found: dict[str, object] = {
+    found: dict[str, Any] = {
         "criterion": criterion,
         "scope": kept("scope", scopes_for(units)),
         "replacement": kept("replacement", replacements_for(units, criterion)),
@@ -96,7 +97,7 @@ def fitting(units: tuple[str, ...], before: Mapping[str, object]) -> dict[str, o
         "budget": "",
     }
     if not single:
-        types = tuple(name for name in before["types"] if name != WORD_EMBEDDINGS)  # type: ignore[attr-defined]
+        types = tuple(name for name in before["types"] if name != WORD_EMBEDDINGS)
         found["types"] = types or TYPES
     pattern = find_pattern(units[0])
     return found | ({"sparsity": round(pattern.sparsity, 2)} if pattern and pattern.sparsity else {})

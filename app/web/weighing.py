@@ -1,7 +1,7 @@
 """The tables of the page Weights: each is the work of a job, whose last item has all that were made by then."""
 
 from collections.abc import Iterator
-from typing import cast
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ def recipe_of_weights(recipe: Recipe) -> Recipe:
 
 def tables_of_weights(study: Study, recipe: Recipe) -> Iterator[Tables]:
     """What weights alone say: their spread, Σ|w| that goes, shares of heads, and the map of the word embeddings."""
-    ranking = cast(WeightRanking, study.ranking(recipe))
+    ranking = study.weights().ranking(recipe)
     weights = _weights(study, ranking)
     say("looking at the weights of each matrix")
     made: Tables = {"spread": spread.table(ranking.matrices, weights)}
@@ -55,20 +55,20 @@ def tables_of_answers(study: Study, recipe: Recipe) -> Iterator[Tables]:
     """Features and losses at one sparsity after the other."""
     batches = make_batches(study.calibration, np.arange(len(study.calibration)))
     made: Tables = {}
-    for sparsity in sparsities_of(cast(WeightRanking, study.ranking(recipe))):
+    for sparsity in sparsities_of(study.weights().ranking(recipe)):
         say(f"asking the model at {sparsity:.0%}")
-        pruned = study.pruned(recipe, sparsity)
+        at = partial(study.pruned, recipe)
         new = {
-            "features": features.table(study.model, lambda _, pruned=pruned: pruned, batches, (sparsity,)),
-            "losses": losses.table(lambda _, pruned=pruned: pruned, study.question, (sparsity,)),
-        }  # fmt: skip
+            "features": features.table(study.model, at, batches, (sparsity,)),
+            "losses": losses.table(at, study.question, (sparsity,)),
+        }
         made = {name: pd.concat([made[name], part], ignore_index=True) if made else part for name, part in new.items()}
         yield made
 
 
 def tables_of_two(study: Study, other: Study, recipe: Recipe) -> Iterator[Tables]:
     """How far the masks of two models differ, and how far weights moved from the other's to this one's."""
-    one, beside = (cast(WeightRanking, each.ranking(recipe)) for each in (study, other))
+    one, beside = (each.weights().ranking(recipe) for each in (study, other))
     say("laying the masks over each other")
     made: Tables = {"difference": movement.difference_table(one, beside)}
     yield dict(made)

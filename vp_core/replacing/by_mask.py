@@ -22,7 +22,7 @@ _SAMPLE = 64
 _SMALL = 128
 """Up to so many inputs rows are solved in float64, to the end; beyond in float32, to 0.02 % of the least error (measured)."""
 _SMALL_ENOUGH = {torch.float64: 1e-13, torch.float32: 1e-3}
-"""Residual, as a share of the first one, at which rows are solved."""
+"""Residual of a row, as a share of its first one, at which it is solved."""
 _MOST_STEPS = 400
 
 
@@ -50,9 +50,9 @@ def solve_rows(h: Tensor, weight: Tensor, keep: Tensor) -> Tensor:
     residual = ((weight - new) @ h) * mask
     towards = scaled = residual * scale
     length = (residual * scaled).sum(dim=1)
-    enough = length.sum() * _SMALL_ENOUGH[dtype] ** 2
+    enough = length * _SMALL_ENOUGH[dtype] ** 2
     for _ in range(_MOST_STEPS):
-        if length.sum() <= enough:
+        if (length <= enough).all():
             break
         turned = (towards @ h) * mask
         step = (length / (towards * turned).sum(dim=1).clamp(min=1e-300 if dtype == torch.float64 else 1e-30))[:, None]

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from vp_core.asking.batches import Encoded
+from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
 from vp_core.ground.parallel import in_parallel
 from vp_core.ground.work import say
@@ -138,3 +140,17 @@ class WeightStage:
         key = recipe.criterion, recipe.facts()["seed"], recipe.units, recipe.types, by_row
         ordered = self._sorted.once(key, lambda: sort_scores(matrices, pattern, score, by_row, recipe.criterion))
         return WeightRanking(matrices, pattern, score, ordered, recipe.criterion, recipe.scope, self.measured.model_id, like)
+
+
+def prune_weights(model: PreTrainedModel, recipe: Recipe, sparsity: float) -> tuple[PreTrainedModel, Masks]:
+    """(a new model without these single weights, its masks), by a recipe that looks at no text: so for any model, also of
+    pictures.
+
+    A `Study` does it for every recipe. Raises VPError for one that needs texts, and for units other than single weights.
+    """
+    if not recipe.pattern or not recipe.plain:
+        raise VPError(
+            f"The recipe {recipe.describe()} needs texts to measure: ask a study, or take magnitude, random or coreset."
+        )
+    stage = WeightStage(Measured(model, Encoded([], None, 0, 0, 1), "", ""))
+    return stage.pruned(recipe, sparsity), stage.masks(recipe, sparsity)

@@ -1,5 +1,6 @@
 // The sparsity slider. While the thumb moves it tells the figures on this page (slider_position event) and nobody else;
-// on release it tells Python. While Python has more to say soon (data.poll), it asks again.
+// on release it tells Python, and
+// the parts that are of one position only (slider_released event). While Python has more to say soon (data.poll), it asks again.
 export default function (component) {
   const { data, parentElement, setStateValue, setTriggerValue } = component
   const root = parentElement.querySelector(".vp-slider")
@@ -29,6 +30,7 @@ export default function (component) {
     root.dataset.told = input.value
     const position = Number(input.value) // now: the thumb may have moved on when the turn comes
     inTurn(() => setStateValue("position", position))
+    document.dispatchEvent(new CustomEvent("vp_slider_released", { detail: position }))
   }
   return poll(root, data, setTriggerValue)
 }

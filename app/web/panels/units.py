@@ -12,6 +12,7 @@ from app.web.order import Order
 from app.web.panels.score_view import FIRST_LOOK, under_way
 from app.web.settings import Settings
 from app.web.visitor import visitor
+from vp_core.ranking.plan import Ranking
 from vp_core.study import Study
 
 _POLL_MS = 2000
@@ -29,6 +30,8 @@ def mask_panel(study: Study) -> None:
         _wait(study, job, "heat-map", theme.map_height(study.loaded.layers))
         return
     found, pattern = job.items[0], settings.recipe.pattern
+    if pattern and pattern.of:
+        components.poller("heat-poll", "", _POLL_MS, settings.position)
     if pattern and pattern.sparsity and settings.sparsity and abs(settings.sparsity - pattern.sparsity) > 0.005:
         said = f"{pattern.name} removes {pattern.sparsity:.1%} of the weights of every matrix, or none."
         components.figure("heat-map", components.still(theme.placeholder("", said, 160)), "heat-map", 0)
@@ -60,19 +63,21 @@ def neuron_panel(study: Study) -> None:
 
 
 def _show_units(settings: Settings, found: Order) -> None:
-    there = list(dict.fromkeys(split_name(name)[1] for name in found.ranking.place))
+    ranking = found.ranking
+    assert isinstance(ranking, Ranking)  # single weights have a panel of their own
+    there = list(dict.fromkeys(split_name(name)[1] for name in ranking.place))
     shown = settings.show if settings.show in there else there[0]
     if len(there) > 1:
         offer("show", there, shown)
     criterion, sparsity = settings.criterion, settings.sparsity
-    table = variance.neuron_table(found.scores, found.ranking, shown, found.shares)
+    table = variance.neuron_table(found.scores, ranking, shown, found.shares)
     left, right = st.columns(2, gap="large")
     with left:
         live = variance.draw_sorted(table, criterion, shown, sparsity)
         components.figure("sorted", live, f"{shown}-sorted", settings.position)
         components.csv_button(f"{shown}-neurons", lambda: table)
     with right:
-        live = variance.draw_distribution(table, found.scores, found.ranking, criterion, shown, sparsity, found.shares)
+        live = variance.draw_distribution(table, found.scores, ranking, criterion, shown, sparsity, found.shares)
         components.figure("distribution", live, f"{shown}-distribution", settings.position)
         components.csv_button(f"{shown}-distribution", lambda: table[["layer", "neuron", "score"]])
 

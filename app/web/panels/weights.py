@@ -23,7 +23,7 @@ from app.web.weighing import recipe_of_weights
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import WORD_EMBEDDINGS
 from vp_core.model.projections import Layer, find_layers
-from vp_core.ranking.plan import Plan
+from vp_core.ranking.plan import Plan, Ranking
 from vp_core.recipes import Recipe
 from vp_core.study import Study
 from vp_core.weights.masks import Masks
@@ -62,6 +62,7 @@ def _rows(study: Study, settings: Settings, plan: Plan) -> None:
     order.wait(0, FIRST_LOOK)
     found = order.items[0] if order.items and settings.steps == 1 else None
     if found:
+        assert isinstance(found.ranking, Ranking)  # of rows
         rows = row_masks.gone_at(found.ranking, study.projections(), found.shares)
         rows = row_masks.exact_at(rows, plan, settings.position)
     else:
@@ -85,6 +86,7 @@ def _summary(masks: Masks | Plan) -> str:
 def pattern_panel(study: Study) -> None:
     """The pattern of one matrix alone, as the page Explore shows it."""
     settings = visitor().settings
+    components.poller("pattern-poll", "", _POLL_MS, settings.position)
     job = _masks(study, settings, "masks", study, settings.recipe)
     if job.items and isinstance(job.items[0], Masks):
         st.markdown("##### The pattern of a matrix", help=TERMS["pattern"])
@@ -164,6 +166,7 @@ def overlay_panel(study: Study) -> None:
     """Two masks over each other, at the same sparsity: another criterion, another recipe, or another model."""
     settings = visitor().settings
     st.markdown("##### Two masks over each other", help=TERMS["overlay"])
+    components.poller("overlay-poll", "", _POLL_MS, settings.position)
     another = bool(settings.over_model.strip())
     choices = over_choices(settings.recipe, another)
     over = settings.over if settings.over in choices else over_first(settings.recipe, another)

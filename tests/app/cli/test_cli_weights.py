@@ -47,7 +47,7 @@ def test_what_the_options_mean():
     assert (recipe, sparsity) == (Recipe(**RECIPES["coreset"].facts() | {"seed": 3}), 0.3)
     recipe, _ = recipe_of("--units", "columns", "--criterion", "coreset")
     assert (recipe.replacement, recipe.types, recipe.scope) == ("inverse probability", TYPES, "per matrix")
-    assert recipe_of("--recipe", "weights best", "--replacement", "zero")[0].criterion == "surgeon"
+    assert recipe_of("--recipe", "weights best", "--replacement", "zero")[0].criterion == "fisher"
     assert recipe_of("--density", "0.6") == (Recipe(), 0.4)  # rows, too
 
 

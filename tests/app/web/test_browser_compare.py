@@ -44,3 +44,10 @@ def test_lines_grow_stop_and_stay(own_app, short_demo):
         assert float(table[1]["area"]) > float(table[0]["area"])  # units lose less than rows do
         page.reload()
         page.get_by_text("All 20 points are known").wait_for()
+
+
+def test_masks_of_weights_are_drawn(app):
+    with browser_page(f"{app}/weights?units=weights&sparsity=0.5&over=by+random", height=2600) as page:
+        page.wait_for_function("() => document.querySelectorAll('.vp-figure[data-ready]').length >= 6", timeout=240_000)
+        assert "5,308,416 of 10,616,832 weights are gone" in page.locator("body").inner_text()
+        assert page.get_by_text("KeyError").count() == 0

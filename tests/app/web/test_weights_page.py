@@ -82,7 +82,7 @@ def test_units_bring_what_goes_with_them(tiny_bert):
 
 def test_explore_shows_what_goes_of_the_weights(tiny_bert):
     query = {"units": "weights", "criterion": "magnitude", "scope": "per matrix", "replacement": "zero", "sparsity": "0.5"}
-    at = until(open_page("explore", **tiny_bert, **query), lambda at: at.metric[0].value != "…" and "rows, wholly" in said(at))
+    at = until(open_page("explore", **tiny_bert, **query), lambda at: at.metric[0].delta and "rows, wholly" in said(at))
     assert not at.warning
     study = open_study(**tiny_bert)
     assert at.metric[0].value == f"{100 * study.score(RECIPES['weights'], 0.5).value:.1f} %"

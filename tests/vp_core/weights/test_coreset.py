@@ -10,10 +10,10 @@ from bench_models import classifier, texts
 
 from vp_core.ground.errors import VPError
 from vp_core.measuring.measured import Measured
-from vp_core.recipes import ATTENTION, RECIPES
+from vp_core.recipes import ATTENTION, RECIPES, Recipe
 from vp_core.weights.coreset import priorities, weighted
 from vp_core.weights.matrices import view
-from vp_core.weights.stage import WeightStage
+from vp_core.weights.stage import WeightStage, prune_weights
 
 CORESET = RECIPES["coreset"]
 
@@ -86,9 +86,14 @@ def test_nothing_left_is_one_sentence():
 
 
 def test_a_model_without_text():
-    one = WeightStage(Measured(tiny.transformer("vit"), None, "m", "d"))
-    pruned, given = one.pruned(CORESET, 0.3), tiny.inputs("vit")
-    assert tiny.distance(tiny.logits(pruned, given), tiny.logits(one.measured.model, given)) > 1e-6
+    model, given = tiny.transformer("vit"), tiny.inputs("vit")
+    for name in ("coreset", "coreset top norm", "weights"):
+        pruned, masks = prune_weights(model, RECIPES[name], 0.3)
+        assert masks.weights_removed == pytest.approx(0.3 * masks.weights, rel=0.03)
+        assert tiny.distance(tiny.logits(pruned, given), tiny.logits(model, given)) > 1e-6
+    for recipe in (RECIPES["wanda"], Recipe()):
+        with pytest.raises(VPError, match="needs texts to measure: ask a study"):
+            prune_weights(model, recipe, 0.3)
 
 
 def test_other_scopes_are_refused():
