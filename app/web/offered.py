@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vp_core.ground.chosen import check_types, criteria_for, of_weights, replacements_for, scopes_for
-from vp_core.ground.errors import one_of
+from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import CRITERIA, TYPES, WEIGHT_UNITS, WORD_EMBEDDINGS
 from vp_core.ground.patterns import find_pattern
 from vp_core.recipes import RANDOM, RECIPES, Recipe, with_criterion
@@ -54,11 +54,17 @@ def over_first(recipe: Recipe, another_model: bool) -> str:
     return BY + {"magnitude": "wanda" if recipe.pattern else "variance"}.get(recipe.criterion, "magnitude")
 
 
-def over_recipe(recipe: Recipe, over: str) -> Recipe:
-    """The recipe of a mask that is laid over another."""
-    if over == SAME:
-        return recipe
-    return with_criterion(recipe, over.removeprefix(BY)) if over.startswith(BY) else RECIPES[over]
+def over_recipe(recipe: Recipe, over: str, another_model: bool = False) -> Recipe:
+    """The recipe of a mask that is laid over another; VPError where rows of one are not those of the other.
+
+    In the principal basis the coordinates of heads are turned, in each model by other angles.
+    """
+    found = recipe if over == SAME else RECIPES.get(over) or with_criterion(recipe, over.removeprefix(BY))
+    if found.basis != recipe.basis or (another_model and recipe.basis != "neurons"):
+        raise VPError(
+            "In the principal basis heads are turned, so their rows are none of the other mask's: choose the basis neurons."
+        )
+    return found
 
 
 def types_of_weights(types: tuple[str, ...]) -> tuple[str, ...]:

@@ -181,7 +181,7 @@ def overlay_panel(study: Study) -> None:
             draw(st.text_input, name, getattr(settings, name), **how)
     try:
         beside = caching.study_over(settings) or study
-        recipe = over_recipe(settings.recipe, over)
+        recipe = over_recipe(settings.recipe, over, another)
     except VPError as error:
         st.error(str(error), icon=":material/error:")
         return

@@ -7,7 +7,9 @@ import pytest
 
 from app.web.address import from_query, to_query
 from app.web.downloads import how_to_load
+from app.web.offered import over_recipe
 from app.web.settings import FIELDS, Settings
+from vp_core.ground.errors import VPError
 from vp_core.recipes import RECIPES
 
 
@@ -126,3 +128,12 @@ def test_the_command_that_opens_a_download_reads_the_file_as_the_page_does():
     command = how_to_load(study, settings)[1]
     assert command == "vp eval own-squeezed --task 'a b.csv' --text words --label label --separator ';' --max-length 256"
     assert how_to_load(study, Settings())[1] == "vp eval own-squeezed --task demo"
+
+
+def test_masks_in_turned_coordinates_are_not_laid_over_others():
+    paper, best = RECIPES["paper"], RECIPES["best"]
+    assert over_recipe(best, "by magnitude") == replace(best, criterion="magnitude")  # the same model turns alike
+    assert over_recipe(paper, "the same recipe", another_model=True) == paper
+    for recipe, over, another in ((paper, "best", False), (best, "paper", False), (best, "the same recipe", True)):
+        with pytest.raises(VPError, match="choose the basis neurons"):
+            over_recipe(recipe, over, another)
