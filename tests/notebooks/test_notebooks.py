@@ -90,7 +90,7 @@ PRODUCES = {
         "by-hand": ["176,947 of 589,824 weights go"],
         "accuracy": ["30% of the weights gone"],
         "torch": ["equal but for ties", "as bits"],
-        "slider": ["widget-view", "of the sum of |w|"],
+        "slider": ["widget-view"],
         "removed": ["30 % of all weights hold"],
         "scopes": ["global, 50 %"],
         "heads": ["the most pruned"],
