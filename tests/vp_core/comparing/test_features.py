@@ -33,7 +33,7 @@ def batches(loaded):
 def states(model, tok, text):
     """Hidden states after each layer (tokens, d), of the encoder alone, as transformers hands them out."""
     with torch.no_grad():
-        out = model(**tok(*text, return_tensors="pt", truncation=True, max_length=20), output_hidden_states=True)
+        out = share(model)(**tok(*text, return_tensors="pt", truncation=True, max_length=20), output_hidden_states=True)
     return [h[0].double().numpy() for h in out.hidden_states[1:]]
 
 
