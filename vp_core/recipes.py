@@ -65,6 +65,8 @@ class Recipe:
             raise VPError(
                 "Single rows are pruned as they are: the principal basis needs units such as ffn neurons,values,pairs."
             )
+        if self.seed < 0:
+            raise VPError(f"The seed {self.seed} is below 0: take 0 or any larger whole number.")
         if not 1 <= self.steps <= MOST_STEPS:
             raise VPError(f"Pruning in {self.steps} steps is not possible: choose 1 to {MOST_STEPS}.")
         normal = {"types": types, "units": units, "estimator": self.estimator if "rows" in units else "exact"}

@@ -77,6 +77,7 @@ _WEIGHTS = {"criterion": "magnitude", "scope": "per matrix", "replacement": "zer
         (_WEIGHTS | {"steps": 2}, "The steps 2 does not go with weights: choose 1"),
         (_WEIGHTS | {"types": ("noses",)}, "Unknown projection type 'noses'"),
         ({"types": ("word_embeddings",)}, "Unknown projection type 'word_embeddings'"),
+        ({"seed": -1}, "The seed -1 is below 0"),
         ({"steps": 0}, "Pruning in 0 steps is not possible"),
         ({"steps": MOST_STEPS + 1}, "Pruning in 65 steps is not possible"),
     ],
