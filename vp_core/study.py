@@ -165,7 +165,8 @@ class Study:
     def warnings(self, recipe: Recipe) -> tuple[str, ...]:
         """What a user should know: too few calibration tokens for what the recipe solves, units that do not fit evenly."""
         notes = self.weights().notes(recipe) if recipe.pattern else ()
-        if recipe.plain:
+        solves = recipe.criterion == "surgeon" or recipe.replacement == "least squares"
+        if recipe.plain or (recipe.pattern and not solves):
             return notes
         tokens, width = sum(len(ids) for ids in self.calibration.ids), max(p.d_in for p in self.projections())
         if tokens > width:

@@ -153,11 +153,11 @@ def test_at_the_first_consumer_each_rung_is_better_on_the_calibration_tokens(fam
 
 def test_few_tokens_are_said_and_leave_finite_numbers(folders, data):
     few, many = (open_study(str(folders["bert"]), "sst2", data, calibration=n) for n in (2, 40))
-    for name in ("paper", "rows refit", "units refit", "best"):
+    for name in ("paper", "rows refit", "units refit", "best", "weights", "wanda", "weights best", "2:4"):
         recipe = RECIPES[name]
         told = few.warnings(recipe)
         assert many.warnings(recipe) == ()
-        assert bool(told) == (name != "paper")
+        assert bool(told) == (name not in ("paper", "weights", "wanda"))
         if told:
             tokens = sum(len(ids) for ids in few.calibration.ids)
             assert told[0].startswith(f"{tokens} calibration tokens cannot tell 56 inputs of a matrix apart") and len(told) == 1
