@@ -40,8 +40,8 @@ LINES = (
     Line("blocks 32 × 32, magnitude, global", replace(_BLOCKS, scope="global")),
     Line("wanda", RECIPES["wanda"]),
     Line("2:4, surgeon + least squares", RECIPES["2:4"], slow=True),
-    Line("surgeon + least squares", replace(RECIPES["2:4"], units=("weights",)), slow=True),
     Line("weights best: fisher, global, least squares", RECIPES["weights best"], slow=True),
+    Line("surgeon + least squares", replace(RECIPES["2:4"], units=("weights",)), slow=True),
     Line("4:8, surgeon + least squares", replace(RECIPES["2:4"], units=("4:8",)), slow=True),
     Line("fisher", replace(_MAGNITUDE, criterion="fisher"), slow=True),
 )
