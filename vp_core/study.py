@@ -113,7 +113,7 @@ class Study:
         return self.weights().masks(recipe, sparsity)
 
     def plan(self, recipe: Recipe, sparsity: float) -> Plan:
-        """The rows that survive, of single weights those with any left; at sparsity 0 all, and nothing has to be measured."""
+        """The rows that survive, of single weights those that still have an effect; at sparsity 0 all, nothing measured."""
         if recipe.pattern:
             return dead_rows(self.weights().measured.layers, self.masks(recipe, sparsity))
         if sparsity == 0:

@@ -54,6 +54,8 @@ def load_bare(name: str) -> PreTrainedModel:
 
 def load_tokeniser(name: str) -> PreTrainedTokenizerBase:
     """The tokeniser of a checkpoint of which the weights are looked at; VPError if there is none, or not a safe one."""
+    if name in EMBEDDED:
+        return load_model(name).tokenizer
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
         check_tokeniser_files(name, Path(name) if is_folder else on_the_hub(name))

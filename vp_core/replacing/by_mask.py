@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from vp_core.ground.errors import one_of
-from vp_core.ground.names import WEIGHT_REPLACEMENTS
 from vp_core.measuring.covariance import CoMoments
 from vp_core.replacing.solve import DEFAULT_RIDGE, RIDGES, best_ridge, cholesky, output_error
 
+_RUNGS = ("zero", "mean", "least squares")
 _SAMPLE = 64
 """Rows of a matrix that λ is chosen on."""
 _SMALL = 128
@@ -45,6 +45,7 @@ def solve_rows(h: Tensor, weight: Tensor, keep: Tensor) -> Tensor:
     """
     dtype = torch.float64 if len(h) <= _SMALL else torch.float32
     h, weight, mask = h.to(dtype), weight.to(dtype), keep.to(dtype)
+    least = 1e-300 if dtype == torch.float64 else 1e-30  # a row that is solved already divides by no zero
     scale = mask / h.diagonal()  # the preconditioner, which also keeps every step within the mask
     new = weight * mask
     residual = ((weight - new) @ h) * mask
@@ -55,11 +56,11 @@ def solve_rows(h: Tensor, weight: Tensor, keep: Tensor) -> Tensor:
         if (length <= enough).all():
             break
         turned = (towards @ h) * mask
-        step = (length / (towards * turned).sum(dim=1).clamp(min=1e-300 if dtype == torch.float64 else 1e-30))[:, None]
+        step = (length / (towards * turned).sum(dim=1).clamp(min=least))[:, None]
         new, residual = new + step * towards, residual - step * turned
         scaled = residual * scale
         before, length = length, (residual * scaled).sum(dim=1)
-        towards = scaled + (length / before.clamp(min=1e-30))[:, None] * towards
+        towards = scaled + (length / before.clamp(min=least))[:, None] * towards
     return new.double()
 
 
@@ -75,7 +76,7 @@ def replaced(
     `weight` (d, n) and `bias` (d,) are float64; `moments` are those of the inputs over all texts, `held_out` chooses λ (None:
     DEFAULT_RIDGE). Raises VPError for an unknown replacement.
     """
-    one_of("replacement", replacement, WEIGHT_REPLACEMENTS)
+    one_of("replacement", replacement, _RUNGS)
     new = weight * keep
     if replacement == "zero":
         return new, bias

@@ -26,7 +26,7 @@ def compress(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
     found: dict[str, Tensor] = {}
     shapes: dict[str, Shape] = {}
     for name, tensor in tensors.items():
-        there = _there(tensor) if tensor.dim() == 2 and tensor.is_floating_point() else None
+        there = _there(tensor) if tensor.dim() == 2 and tensor.is_floating_point() and tensor.element_size() > 1 else None
         if there is None or compressed_bytes(tensor, int(there.sum())) >= tensor.numel() * tensor.element_size():
             found[name] = tensor
             continue

@@ -40,9 +40,10 @@ def coreset(evidence: Evidence, matrix: Matrix) -> Tensor:
 
 
 def wanda(evidence: Evidence, matrix: Matrix) -> Tensor:
-    """|W_ij|·‖x_j‖₂, the norm over all tokens of the input (Wanda, Sun et al. 2023, equation 1): (rows, columns).
+    """|W_ij|·√E[x_j²] over all tokens (Wanda, Sun et al. 2023, equation 1): (rows, columns).
 
-    The paper compares within an output row, which is the scope `per row`.
+    The paper has ‖x_j‖₂, which is larger by the root of the number of tokens, the same for all of a matrix, and compares within
+    an output row: the scope `per row`.
     """
     moments = inputs_of(evidence, matrix)
     norms = (moments.variance() + moments.mean.square()).sqrt()

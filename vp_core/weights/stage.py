@@ -13,6 +13,7 @@ from vp_core.ground.kept import Kept
 from vp_core.ground.parallel import in_parallel
 from vp_core.ground.work import say
 from vp_core.measuring.measured import Measured
+from vp_core.model.sharing import share
 from vp_core.recipes import Recipe
 from vp_core.replacing.by_mask import replaced
 from vp_core.weights.coreset import priorities, weighted
@@ -64,7 +65,7 @@ class WeightStage:
         """A new model without the weights that go, and with what takes their place; the last few that were solved are kept."""
         if recipe.replacement in ("zero", "inverse probability"):
             return self._made(recipe, sparsity)
-        return self._models.once((recipe, sparsity), lambda: self._made(recipe, sparsity))
+        return share(self._models.once((recipe, sparsity), lambda: self._made(recipe, sparsity)))
 
     def _made(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         masks = self.masks(recipe, sparsity)
@@ -133,7 +134,7 @@ class WeightStage:
 
         def score(matrix: Matrix) -> Tensor:
             scores = score_weights(recipe.criterion, evidence, matrix)
-            # the magnitude of several weights is their L2 norm, as a row's
+            # units of several weights go by their mean square, blocks of one size so by their L2 norm, as rows do
             return scores.square() if recipe.criterion == "magnitude" and not pattern.single else scores
 
         by_row = recipe.scope == "per row"
@@ -148,7 +149,9 @@ def prune_weights(model: PreTrainedModel, recipe: Recipe, sparsity: float) -> tu
 
     A `Study` does it for every recipe. Raises VPError for one that needs texts, and for units other than single weights.
     """
-    if not recipe.pattern or not recipe.plain:
+    if not recipe.pattern:
+        raise VPError(f"The recipe {recipe.describe()} is not of single weights: use prune with a plan, or ask a study.")
+    if not recipe.plain:
         raise VPError(
             f"The recipe {recipe.describe()} needs texts to measure: ask a study, or take magnitude, random or coreset."
         )

@@ -91,8 +91,8 @@ def test_a_model_without_text():
         pruned, masks = prune_weights(model, RECIPES[name], 0.3)
         assert masks.weights_removed == pytest.approx(0.3 * masks.weights, rel=0.03)
         assert tiny.distance(tiny.logits(pruned, given), tiny.logits(model, given)) > 1e-6
-    for recipe in (RECIPES["wanda"], Recipe()):
-        with pytest.raises(VPError, match="needs texts to measure: ask a study"):
+    for recipe, says in ((RECIPES["wanda"], "needs texts to measure: ask a study"), (Recipe(), "is not of single weights")):
+        with pytest.raises(VPError, match=says):
             prune_weights(model, recipe, 0.3)
 
 

@@ -122,6 +122,9 @@ def test_embeddings_read_nothing_that_could_be_measured():
         score_weights("wanda", one.measured, matrix)
 
 
-def test_what_was_solved_is_kept():
+def test_what_was_solved_is_kept_and_nobody_gets_the_same_model():
     one = WeightStage(Measured(classifier("bert"), texts("bert", 12), "m", "d"))
-    assert one.pruned(RECIPES["weights best"], 0.3) is one.pruned(RECIPES["weights best"], 0.3)
+    first, second = one.pruned(RECIPES["weights best"], 0.3), one.pruned(RECIPES["weights best"], 0.3)
+    path = one.matrices(RECIPES["weights best"])[0].path
+    assert first.get_submodule(path) is not second.get_submodule(path)  # a hook on one is none on the other
+    assert first.get_submodule(path).weight is second.get_submodule(path).weight
