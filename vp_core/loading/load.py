@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -142,7 +144,21 @@ def _squeezed(name: str) -> PreTrainedModel:
 
 
 def _dense(name: str, folder: Path, is_folder: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """(model, notes): the configuration and the headers are checked before there are weights."""
+    """(model, notes) of a classifier."""
+    model, info = read_checked(name, folder, is_folder, AutoModelForSequenceClassification, check_classifier)
+    found = check_weights(name, model, info)
+    own_weights(model)
+    return model, found
+
+
+def read_checked(
+    name: str, folder: Path, is_folder: bool, made_by: type, check_type: Callable[[str, str], object]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """(the float32 model that transformers' auto class `made_by` makes, what it says of keys missing or left over).
+
+    The configuration and the headers are checked before there are weights. `check_type(name, model type)` raises VPError for
+    one that is not wanted.
+    """
     if is_folder:
         check_folder(folder)
     raw, weights = read_json(folder / CONFIG), read_weights(folder)
@@ -150,24 +166,18 @@ def _dense(name: str, folder: Path, is_folder: bool) -> tuple[PreTrainedModel, t
     check_numbers(name, weights)
     if weights:  # none are in the folder of an id whose weights transformers finds elsewhere
         check_sizes(name, raw, weights.values())
-    check_classifier(name, str(raw["model_type"]))
-    options = {"local_files_only": is_folder, "trust_remote_code": False}
+    check_type(name, str(raw["model_type"]))
+    options: dict[str, Any] = {"local_files_only": is_folder, "trust_remote_code": False}
+    auto: Any = made_by
     with as_one_sentence(name, is_folder, of_config=True):
         config = AutoConfig.from_pretrained(name, **options)
         check_dropped(name, raw, config)
         mend(config)
         if weights:
             with torch.device("meta"):
-                check_amount(name, AutoModelForSequenceClassification.from_config(config), weights)
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        name,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-        **options,
-    )
-    found = check_weights(name, model, info)
-    own_weights(model)
-    return model, found
+                check_amount(name, auto.from_config(config), weights)
+    model, info = auto.from_pretrained(
+        name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True,
+        ignore_mismatched_sizes=True, **options,
+    )  # fmt: skip
+    return model, info

@@ -8,18 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.ground.bounded import check_sizes, read_json
 from vp_core.ground.errors import VPError
 from vp_core.ground.hub import quiet_transformers
 from vp_core.ground.names import TYPES, WORD_EMBEDDINGS
-from vp_core.loading.checkpoint import check_amount, check_left_over, check_numbers, check_prefix, own_weights
-from vp_core.loading.config import check_config, check_dropped, mend
-from vp_core.loading.folder import CONFIG, check_folder, check_tokeniser_files, read_weights
-from vp_core.loading.load import EMBEDDED, load_model, on_the_hub, read_tokeniser
+from vp_core.loading.checkpoint import check_left_over, check_prefix, own_weights
+from vp_core.loading.folder import check_tokeniser_files
+from vp_core.loading.load import EMBEDDED, load_model, on_the_hub, read_checked, read_tokeniser
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.model.families import family_of
 from vp_core.squeezing.folder import is_pruned
@@ -70,26 +67,7 @@ def types_of(model: PreTrainedModel, types: Sequence[str]) -> tuple[str, ...]:
 
 
 def _load(name: str, folder: Path, is_folder: bool) -> PreTrainedModel:
-    if is_folder:
-        check_folder(folder)
-    raw, weights = read_json(folder / CONFIG), read_weights(folder)
-    check_config(name, raw)
-    check_numbers(name, weights)
-    if weights:  # none are in the folder of an id whose weights transformers finds elsewhere
-        check_sizes(name, raw, weights.values())
-    family_of(str(raw["model_type"]))
-    options: dict[str, Any] = {"local_files_only": is_folder, "trust_remote_code": False}
-    with as_one_sentence(name, is_folder, of_config=True):
-        config = AutoConfig.from_pretrained(name, **options)
-        check_dropped(name, raw, config)
-        mend(config)
-        if weights:
-            with torch.device("meta"):
-                check_amount(name, AutoModel.from_config(config), weights)
-    model, info = AutoModel.from_pretrained(
-        name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True,
-        ignore_mismatched_sizes=True, **options,
-    )  # fmt: skip
+    model, info = read_checked(name, folder, is_folder, AutoModel, lambda _, model_type: family_of(model_type))
     _check_matrices(name, model, info)
     own_weights(model)
     return model.eval().requires_grad_(False)
