@@ -7,7 +7,7 @@ al. 2022 sum over a sentence first). Σ_z Σ_i g_ti² says how much token t matt
 tokens for `replacing.refit`. In the last layer of a classifier that reads the first token only, all others have weight 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -140,18 +140,12 @@ def _of_batch(model: PreTrainedModel, batch: Batch, watched: Mapping[str, Coordi
     seen: list[tuple[Coordinates, Tensor]] = []  # a layer that runs several times (ALBERT) is seen as often
 
     def see(site: Site, values: Tensor) -> None:
-        if not values.requires_grad:  # no weight asks for gradients, so the first outputs do: a graph is built from them on
-            values.requires_grad_(True)
-        seen.append((watched[site.name], values))
+        seen.append((watched[site.name], _asking(values)))
 
     with torch.enable_grad(), observed(model, [c.site for c in watched.values()], see):
         outputs = forward(model, batch).logits
     found: dict[str, _Sums] = {}
-    for number in range(outputs.shape[1]):
-        last = number + 1 == outputs.shape[1]
-        gradients = torch.autograd.grad(
-            outputs[:, number].sum(), [values for _, values in seen], retain_graph=not last, allow_unused=True
-        )
+    for gradients in _by_output(outputs, [values for _, values in seen]):
         for (coordinates, values), gradient in zip(seen, gradients, strict=True):
             site = coordinates.site
             g = torch.zeros_like(site.part(values)) if gradient is None else site.part(gradient)
@@ -161,6 +155,18 @@ def _of_batch(model: PreTrainedModel, batch: Batch, watched: Mapping[str, Coordi
             else:
                 found[site.name] = new
     return found
+
+
+def _asking(values: Tensor) -> Tensor:
+    """The values, asking for gradients: no weight does, so the first that are seen begin the graph."""
+    return values if values.requires_grad else values.requires_grad_(True)
+
+
+def _by_output(outputs: Tensor, values: Sequence[Tensor]) -> Iterator[tuple[Tensor | None, ...]]:
+    """For each column of `outputs` (examples, outputs) its gradients by `values`, None where it does not depend on them."""
+    for number in range(outputs.shape[1]):
+        last = number + 1 == outputs.shape[1]
+        yield torch.autograd.grad(outputs[:, number].sum(), values, retain_graph=not last, allow_unused=True)
 
 
 def _of_coordinates(coordinates: Coordinates, gradient: Tensor, values: Tensor) -> _Sums:
@@ -208,18 +214,12 @@ def _squares(model: PreTrainedModel, batch: Batch, sites: Mapping[str, tuple[Sit
         if site.inputs:
             read[site.path].append(values.detach())
             return
-        if not values.requires_grad:
-            values.requires_grad_(True)
-        put_out.append((site.path, values))
+        put_out.append((site.path, _asking(values)))
 
     with torch.enable_grad(), observed(model, [site for pair in sites.values() for site in pair], see):
         outputs = forward(model, batch).logits
     found: dict[str, Tensor] = {}
-    for number in range(outputs.shape[1]):
-        last = number + 1 == outputs.shape[1]
-        gradients = torch.autograd.grad(
-            outputs[:, number].sum(), [values for _, values in put_out], retain_graph=not last, allow_unused=True
-        )
+    for gradients in _by_output(outputs, [values for _, values in put_out]):
         uses: dict[str, list[tuple[Tensor, Tensor]]] = {}  # a layer that runs several times (ALBERT) adds up its uses
         for (path, _), gradient in zip(put_out, gradients, strict=True):
             if gradient is not None:
