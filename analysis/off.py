@@ -11,12 +11,12 @@ from transformers import PreTrainedModel
 from analysis import theme
 from analysis.names import block_name
 from vp_core.ground.names import MODES
+from vp_core.identity.threshold import Threshold
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block
 from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without
 from vp_core.squeezing.cost import Cost, cost
-from vp_core.training.threshold import Threshold
 
 POSITIONS = 101
 """Values of ε that a slider offers."""

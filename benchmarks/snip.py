@@ -17,11 +17,11 @@ import pandas as pd
 
 from analysis.identity import AT, summary
 from vp_core.ground.store import DEMO_DIR, atomic
+from vp_core.identity.snip import Material, SnipSettings, run_snip
 from vp_core.opening import open_study
-from vp_core.training.finetune import lessons_of
-from vp_core.training.loop import Schedule
+from vp_core.running.finetune import lessons_of
 from vp_core.training.run_folder import LOG, read_log
-from vp_core.training.snip import Material, SnipSettings, run_snip
+from vp_core.training.schedule import Schedule
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "identity_results.md"

@@ -24,12 +24,12 @@ from vp_core.ground.names import WORD_EMBEDDINGS  # noqa: E402
 from vp_core.model.families import FAMILIES  # noqa: E402
 from vp_core.opening import open_study  # noqa: E402
 from vp_core.recipes import RECIPES, Recipe  # noqa: E402
+from vp_core.running.finetune import fine_tune, lessons_of, study_of  # noqa: E402
 from vp_core.squeezing.dense_form import export_transformers  # noqa: E402
 from vp_core.squeezing.folder import load_pruned, save_pruned  # noqa: E402
 from vp_core.squeezing.onnx import export_onnx  # noqa: E402
 from vp_core.study import Study  # noqa: E402
-from vp_core.training.finetune import fine_tune, lessons_of, study_of  # noqa: E402
-from vp_core.training.loop import Schedule  # noqa: E402
+from vp_core.training.schedule import Schedule  # noqa: E402
 
 PAGE = ROOT / "docs" / "support.md"
 CLOSE = 1e-4

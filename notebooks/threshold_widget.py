@@ -16,10 +16,10 @@ from vp_core.asking.evaluate import Score
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import MODES, THETA
 from vp_core.ground.work import TURNS, Cancelled, work
+from vp_core.identity.threshold import Threshold, key, running_scores
 from vp_core.model.blocks import Block
 from vp_core.recipes import Recipe
 from vp_core.study import Study
-from vp_core.training.threshold import Threshold, key, running_scores
 
 
 def threshold_explorer(study: Study, mode: str = "joint", theta: float = THETA) -> "ThresholdExplorer":

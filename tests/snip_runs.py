@@ -14,14 +14,14 @@ from transformers.pytorch_utils import Conv1D
 from vp_core.asking.evaluate import Question, score
 from vp_core.asking.tasks import TASKS
 from vp_core.ground.names import TYPES
+from vp_core.identity.snip import Material, SnipSettings
 from vp_core.model.blocks import Block
 from vp_core.model.projections import find_projections
 from vp_core.model.scatter import ScatterLinear
 from vp_core.squeezing.blocks_off import masked_without
 from vp_core.squeezing.folder import load_pruned
-from vp_core.training.loop import Lessons, Schedule
 from vp_core.training.run_folder import Checkpoint, read_log
-from vp_core.training.snip import Material, SnipSettings
+from vp_core.training.schedule import Lessons, Schedule
 
 QUICK = Schedule(examples=24, batch=12, lr=3e-4, precision="float32")
 FAMILIES = bench_models.CLASSIFIERS

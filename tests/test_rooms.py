@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STATIONS = (
     "ground", "recipes", "model", "asking", "measuring", "ranking", "replacing", "weights", "comparing", "squeezing",
-    "demo", "loading", "carry_out", "study", "opening", "curves", "speed", "training", "check",
+    "demo", "loading", "carry_out", "study", "opening", "curves", "speed", "training", "identity", "gradual", "movement",
+    "running", "check",
 )  # fmt: skip
 """Rooms and single files of vp_core in the order of the way of the data: each imports from its own and earlier ones only."""
 BUILDERS = "vp_core.demo.making"

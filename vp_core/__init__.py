@@ -77,9 +77,9 @@ _PUBLIC = {
     "study": ("Study",),
     "opening": ("open_study", "make_study"),
     "curves": ("Curve", "CurveStore", "sweep", "curve", "score_of"),
-    "training.loop": ("Lessons", "Schedule"),
-    "training.finetune": ("lessons_of", "fine_tune"),
-    "training.snip": ("Material", "SnipSettings", "run_snip"),
+    "training.schedule": ("Lessons", "Schedule"),
+    "running.finetune": ("lessons_of", "fine_tune"),
+    "identity.snip": ("Material", "SnipSettings", "run_snip"),
     "check": ("Capability", "capabilities"),
 }
 """Module → its public names, in the order of the rooms: the one place that says what is public."""

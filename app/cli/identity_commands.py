@@ -16,17 +16,17 @@ from vp_core.asking.evaluate import score
 from vp_core.asking.outputs import parse_labels
 from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import VPError
+from vp_core.identity import snip
+from vp_core.identity.spectral import LAMBDA, check_lambda, rescaled
+from vp_core.identity.threshold import Threshold, model_under
 from vp_core.loading.load import EMBEDDED
 from vp_core.measuring.function_norms import FunctionNorms
+from vp_core.running.finetune import Tuned, about_training, check_normalisable, fine_tune, lessons_of, study_of
 from vp_core.squeezing.folder import about_of, check_new_folder, keep_labels, new_folder, save_pruned, task_of
 from vp_core.study import Study
-from vp_core.training import snip
-from vp_core.training.finetune import Tuned, about_training, check_normalisable, fine_tune, lessons_of, study_of
 from vp_core.training.held import check_whole
-from vp_core.training.loop import Lessons, Schedule
 from vp_core.training.run_folder import check_run_folder, read_log
-from vp_core.training.spectral import LAMBDA, check_lambda, rescaled
-from vp_core.training.threshold import Threshold, model_under
+from vp_core.training.schedule import Lessons, Schedule
 
 TRAINING = "training.json"
 """What a fine-tuned folder keeps of its training."""

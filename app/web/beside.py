@@ -12,10 +12,10 @@ from app.web.settings import BESIDE, Settings
 from vp_core.asking.batches import make_batches
 from vp_core.demo import norms as kept_norms
 from vp_core.ground.work import say
+from vp_core.identity.spectral import LAMBDA, rescaled
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.opening import open_study
 from vp_core.study import Study
-from vp_core.training.spectral import LAMBDA, rescaled
 
 TWINS = {"demo": "demo-sn", "demo-sn": "demo"}
 """The demo, and what was trained under spectral normalisation towards its hidden states and outputs (and so has its norms)."""

@@ -208,7 +208,7 @@ def _limits(_study: Study, _recipe: Recipe, length: int, key: str) -> pd.DataFra
 
 @st.cache_resource(show_spinner=False)
 def threshold_scores() -> Kept:
-    """Scores of settings of ε and θ, by `vp_core.training.threshold.key`."""
+    """Scores of settings of ε and θ, by `vp_core.identity.threshold.key`."""
     return Kept()
 
 

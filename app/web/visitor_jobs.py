@@ -12,11 +12,11 @@ from app.web.jobs import Job
 from vp_core.asking.evaluate import Score
 from vp_core.curves import known_point, point, score_of
 from vp_core.ground.work import TURNS
+from vp_core.identity.threshold import Threshold, running_scores
+from vp_core.identity.threshold import key as threshold_key
 from vp_core.ranking.plan import Plan
 from vp_core.recipes import Recipe
 from vp_core.study import Study
-from vp_core.training.threshold import Threshold, running_scores
-from vp_core.training.threshold import key as threshold_key
 from vp_core.weights.masks import Masks
 
 Answers = dict[str, tuple[np.ndarray, bool]]

@@ -6,10 +6,10 @@ import pytest
 from analysis import off
 from analysis.names import block_name
 from vp_core.ground.names import MODES
+from vp_core.identity.threshold import Threshold
 from vp_core.measuring.function_norms import MINI_BATCH
 from vp_core.model.blocks import Block, find_blocks
 from vp_core.squeezing.blocks_off import without
-from vp_core.training.threshold import Threshold
 
 
 @pytest.fixture(scope="module")

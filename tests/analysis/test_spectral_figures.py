@@ -7,8 +7,8 @@ import torch
 from analysis import spectral
 from analysis.names import TYPE_LABELS
 from vp_core.ground.names import TYPES
+from vp_core.identity.spectral import rescaled
 from vp_core.model.projections import find_projections, weight_of
-from vp_core.training.spectral import rescaled
 
 
 def exact(model):

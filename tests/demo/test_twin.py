@@ -10,8 +10,8 @@ from vp_core.demo.making.build import LIMIT, folder_bytes
 from vp_core.demo.making.grammar import write_reviews
 from vp_core.demo.making.train import accuracy
 from vp_core.demo.making.twin import start, with_strange_words
+from vp_core.identity.spectral import LAMBDA, fold, is_normalised
 from vp_core.model.projections import find_projections, weight_of
-from vp_core.training.spectral import LAMBDA, fold, is_normalised
 
 
 @pytest.mark.slow

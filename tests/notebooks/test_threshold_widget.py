@@ -12,10 +12,10 @@ from notebooks.threshold_widget import threshold_explorer
 from notebooks.widgets import score_html
 from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
+from vp_core.identity.threshold import Threshold
 from vp_core.model.blocks import Block
 from vp_core.recipes import Recipe
 from vp_core.squeezing.blocks_off import masked_without
-from vp_core.training.threshold import Threshold
 
 
 def crosses(explorer):

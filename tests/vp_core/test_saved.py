@@ -16,16 +16,16 @@ import torch
 
 import vp_core.study
 from vp_core.curves import COLUMNS, Curve, CurveStore, score_of, sweep
+from vp_core.identity.snip import Material, SnipSettings, run_snip
 from vp_core.loading.load import load_model
 from vp_core.measuring.statistics import Statistics
 from vp_core.opening import open_study
 from vp_core.ranking.plan import Plan
 from vp_core.recipes import RECIPES, STRUCTURED, Recipe
+from vp_core.running.finetune import lessons_of
 from vp_core.squeezing.folder import load_pruned
-from vp_core.training.finetune import lessons_of
-from vp_core.training.loop import Schedule
 from vp_core.training.run_folder import read_log
-from vp_core.training.snip import Material, SnipSettings, run_snip
+from vp_core.training.schedule import Schedule
 
 OLD = Path(__file__).parents[1] / "saved" / "0.4.0"
 UNITS = Recipe(criterion="weighted variance", units=STRUCTURED, budget="parameters")

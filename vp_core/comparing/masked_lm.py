@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.asking.batches import Batch, encode, make_batches
+from vp_core.asking.batches import Batch, Encoded, encode, make_batches
 from vp_core.asking.forward import forward
 from vp_core.ground.errors import VPError
 from vp_core.measuring.tally import each_batch
@@ -75,18 +75,34 @@ def mask_words(
     Of each text's tokens that are not special round(share·n) are chosen, one at least; 80 % of the chosen become the mask,
     10 % another token at random, 10 % stay. Raises VPError for a tokeniser without a mask, and if there is no word to mask.
     """
-    if tokenizer.mask_token_id is None:
-        raise VPError("This tokeniser has no mask token: take that of the masked language model.")
-    if not 0 < share <= 1:
-        raise VPError(f"The share of words to mask must be above 0 and at most 1, not {share:g}: BERT's is {SHARE:g}.")
+    check_share(tokenizer, share)
     data = encode(tokenizer, [(text,) for text in texts], max_length) if texts else None
     special = set(tokenizer.all_special_ids)
     chosen = {} if data is None else {i: _choose(ids, special, share, [seed, i]) for i, ids in enumerate(data.ids)}
     there = [i for i, places in chosen.items() if len(places)]
     if data is None or not there:
         raise VPError("There are no words to mask in these texts: give texts with words.")
-    others = np.setdiff1d(np.arange(len(tokenizer)), list(special))
-    return [_masked(batch, chosen, tokenizer.mask_token_id, others, seed) for batch in make_batches(data, there)]
+    return [_masked(tokenizer, batch, chosen, (seed,)) for batch in make_batches(data, there)]
+
+
+def check_share(tokenizer: PreTrainedTokenizerBase, share: float) -> None:
+    """VPError for a tokeniser without a mask, and a share of words that is none."""
+    if tokenizer.mask_token_id is None:
+        raise VPError("This tokeniser has no mask token: take that of the masked language model.")
+    if not 0 < share <= 1:
+        raise VPError(f"The share of words to mask must be above 0 and at most 1, not {share:g}: BERT's is {SHARE:g}.")
+
+
+def mask_batch(tokenizer: PreTrainedTokenizerBase, data: Encoded, batch: Batch, share: float, seed: Sequence[int]) -> Masked:
+    """A batch of `data` masked as `mask_words` does; what is masked depends on the seed's numbers and the text alone.
+
+    Raises VPError if no text of it has a word.
+    """
+    special = set(tokenizer.all_special_ids)
+    chosen = {int(i): _choose(data.ids[int(i)], special, share, [*seed, int(i)]) for i in batch.examples}
+    if not any(len(places) for places in chosen.values()):
+        raise VPError("There are no words to mask in these texts: give texts with words.")
+    return _masked(tokenizer, batch, chosen, seed)
 
 
 def _choose(ids: Sequence[int], special: set[int], share: float, seed: list[int]) -> np.ndarray:
@@ -97,19 +113,20 @@ def _choose(ids: Sequence[int], special: set[int], share: float, seed: list[int]
     return np.sort(np.random.default_rng(seed).choice(words, max(1, round(share * len(words))), replace=False))
 
 
-def _masked(batch: Batch, chosen: dict[int, np.ndarray], mask: int, others: np.ndarray, seed: int) -> Masked:
+def _masked(tokenizer: PreTrainedTokenizerBase, batch: Batch, chosen: dict[int, np.ndarray], seed: Sequence[int]) -> Masked:
+    others = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
     ids = batch.inputs["input_ids"].clone()
     rows = np.concatenate([np.full(len(chosen[int(i)]), row) for row, i in enumerate(batch.examples)])
     columns = np.concatenate([chosen[int(i)] for i in batch.examples])
     # drawn text by text, so that it does not matter which texts share a batch
-    rngs = [np.random.default_rng([seed, int(i), 1]) for i in batch.examples]
+    rngs = [np.random.default_rng([*seed, int(i), 1]) for i in batch.examples]
     draws = [
         (rng.random(len(chosen[int(i)])), rng.choice(others, len(chosen[int(i)])))
         for rng, i in zip(rngs, batch.examples, strict=True)
     ]
     kind, word = (np.concatenate(part) for part in zip(*draws, strict=True))
     there = ids[rows, columns].clone()
-    new = np.where(kind < _MASKED, mask, np.where(kind < _MASKED + _RANDOM, word, there.numpy()))
+    new = np.where(kind < _MASKED, tokenizer.mask_token_id, np.where(kind < _MASKED + _RANDOM, word, there.numpy()))
     ids[rows, columns] = torch.from_numpy(new)
     inputs = batch.inputs | {"input_ids": ids}
     return Masked(Batch(inputs, batch.examples, batch.texts), torch.from_numpy(rows), torch.from_numpy(columns), there)

@@ -71,7 +71,7 @@ MODES: Mapping[str, tuple[str, ...]] = MappingProxyType({
 THETA, L1 = 0.95, 0.01
 """SNIP's threshold of identity and factor of the L1 term (sections 4.1 and A.2)."""
 ITERATIONS = 10
-"""So often blocks may leave, unless asked otherwise (`vp_core.training.snip`)."""
+"""So often blocks may leave, unless asked otherwise (`vp_core.identity.snip`)."""
 BATCH, LEARNING_RATE = 32, 5e-5
 """Texts in a mini-batch as in the paper's fine-tuning (table 3), and half of its learning rate (`vp_core.training.loop`)."""
 MOST_STEPS = 64

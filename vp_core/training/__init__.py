@@ -1,13 +1,12 @@
-"""Training goes on from here: fine-tuning, and pruning of whole blocks towards the identity (SNIP).
+"""Training goes on from here: one loop, open at the right places.
 
-gate            shut where no coordinate of a block exceeds ε
-held            what was pruned stays pruned
-loop            one training loop for all
-spectral        weights of a given spectral norm
-spectral_start  where to begin with it
-finetune        a study's model on its training set, from data to scores
-leaving         which blocks leave in an iteration
-run_folder      what a run keeps on disk
-snip            the iterations, as a run that can be stopped
-threshold       what ε and θ take out, nothing trained
+schedule    how to train, and on what
+teacher     a model whose answers another one learns
+objectives  what is minimised: the task, with a teacher, masked words
+groups      which parameters are trained how
+held        what was pruned stays pruned
+callbacks   what may act on a model while it trains
+checkpoint  stopped and gone on with, to the bit
+loop        every step
+run_folder  what a run keeps on disk
 """

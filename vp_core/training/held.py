@@ -21,7 +21,6 @@ from vp_core.ground.errors import VPError
 from vp_core.measuring.covariance import READ_AT
 from vp_core.model.projections import as_rows, find_projections, layer_paths, weight_of
 from vp_core.model.scatter import ScatterLinear
-from vp_core.training.gate import Gated
 
 
 class Held:
@@ -62,7 +61,7 @@ def _maps(model: PreTrainedModel) -> Iterator[tuple[nn.Module, bool]]:
         read = {name: type_ in READ_AT for type_, name in stack.modules.items()}
         for name, is_read in (read | ({stack.gate: False} if stack.gate else {})).items():
             module = model.get_submodule(f"{path}.{name}")
-            while isinstance(module, Gated):
+            while hasattr(module, "inner"):  # a gate (`vp_core.identity.gate`)
                 module = module.inner
             found = module.linear if isinstance(module, ScatterLinear) else module
             if found is not None:

@@ -1,110 +1,37 @@
-"""Fine-tuning: one loop for dense, gated, squeezed and spectrally normalised models, on one process or several.
+"""Training: one loop for dense, gated, squeezed, masked and spectrally normalised models, on one process or several.
 
 Everything random comes from the seed, and a run begins with a fresh optimiser: the same call on the same weights gives the
-same weights, which is what lets `vp_core.training.snip` go on after it was killed.
+same weights, whether it was stopped between (`vp_core.training.checkpoint`) or not.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from torch import Tensor
 from torch.nn.utils import parametrize
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.asking.forward import told
-from vp_core.asking.tasks import Task
-from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import AUTO, BATCH, LEARNING_RATE, TRAINING_PRECISIONS
-from vp_core.model.precision import fast_precision
-from vp_core.training.gate import penalty
+from vp_core.ground.errors import VPError
+from vp_core.ground.work import checkpoint
+from vp_core.training.callbacks import Callback, Run
+from vp_core.training.checkpoint import Saved, restore
+from vp_core.training.groups import parameter_groups
 from vp_core.training.held import Held
+from vp_core.training.objectives import Objective, TaskLoss
+from vp_core.training.schedule import Lessons, Schedule, mini_batches
 
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16}
 """The dtype of products by precision; None: that of the weights."""
-_POOL = 16
-"""Mini-batches sorted by length together, so that little of one is padding."""
 Result = TypeVar("Result")
 Watch = Callable[[int, int, float], None]
 """Called after each step with (steps done, steps in all, loss)."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How to train: `examples` of the training set drawn anew for each phase (None: all), AdamW, linear warm-up and decay.
-
-    The defaults are those of the paper's fine-tuning (table 3) but for the learning rate, which is half of it, and the
-    precision, for which see `settled`. What cannot be is refused with a VPError of one sentence.
-    """
-
-    epochs: int = 1
-    examples: int | None = None
-    batch: int = BATCH
-    lr: float = LEARNING_RATE
-    weight_decay: float = 0.01
-    warm_up: float = 0.1
-    precision: str = AUTO
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        one_of("precision", self.precision, TRAINING_PRECISIONS)
-        numbers = {"epochs": self.epochs, "batch": self.batch, "examples": 1 if self.examples is None else self.examples}
-        for name, value in numbers.items():
-            if value < 1:
-                raise VPError(f"Training needs at least 1 for {name}, not {value}.")
-        if not 0 < self.lr < 1:
-            raise VPError(f"The learning rate {self.lr!r} is not between 0 and 1: the default is 5e-5.")
-        for name, share in (("weight decay", self.weight_decay), ("warm-up", self.warm_up)):
-            if not 0 <= share <= 1:
-                raise VPError(f"The {name} {share!r} is not between 0 and 1: the paper's settings are the defaults.")
-
-    def settled(self, begun: str | None = None) -> "Schedule":
-        """With a precision in place of `auto`: the one in which a run was `begun`, for a new one this machine's fast one."""
-        return replace(self, precision=begun or fast_precision()) if self.precision == AUTO else self
-
-
-@dataclass(frozen=True, eq=False)
-class Lessons:
-    """What a model is trained on: encoded texts and `targets` (n,), the number of the right output, or values.
-
-    `multi_label`: targets are (n, outputs), 0 and 1 of each output by itself.
-    """
-
-    data: Encoded
-    targets: Tensor
-    regression: bool
-    multi_label: bool = False
-
-    @classmethod
-    def make(cls, data: Encoded, labels: np.ndarray, task: Task, order: Sequence[int]) -> "Lessons":
-        """From labels (n,); `order[j]` is the class of the model's output j. Raises VPError for fewer than two rows."""
-        if len(data) < 2:
-            raise VPError("The training data has a single row: give at least two, of different labels.")
-        if task.regression:
-            return cls(data, torch.tensor(labels, dtype=torch.float32), True)
-        if task.multi_label:
-            return cls(data, torch.tensor(labels[:, list(order)], dtype=torch.float32), False, True)
-        return cls(data, torch.tensor(np.argsort(order))[torch.tensor(labels)], False)
-
-    def mini_batches(self, schedule: Schedule, seed: int) -> list[np.ndarray]:
-        """Positions (examples,) for every step, the same for the same seed: texts of like length together, in random order."""
-        rng, found = np.random.default_rng([schedule.seed, seed]), []
-        for _ in range(schedule.epochs):
-            order = rng.permutation(len(self.data))[: schedule.examples]
-            pools = np.split(order, range(_POOL * schedule.batch, len(order), _POOL * schedule.batch))
-            batches = []
-            for pool in pools:
-                by_length = pool[np.argsort([len(self.data.ids[i]) for i in pool], kind="stable")]
-                batches += np.split(by_length, range(schedule.batch, len(pool), schedule.batch))
-            found += [batches[i] for i in rng.permutation(len(batches))]
-        return found
 
 
 def new_accelerator() -> Accelerator:
@@ -126,57 +53,159 @@ def on_all(accelerator: Accelerator, compute: Callable[[], Result]) -> Result:
 
 def train(
     model: PreTrainedModel,
-    lessons: Lessons,
+    objective: Objective | Lessons,
     schedule: Schedule,
     *,
     seed: int = 0,
-    l1: float = 0.0,
+    callbacks: Sequence[Callback] = (),
     watch: Watch = lambda step, steps, loss: None,
+    tell: Callable[[str], None] = lambda news: None,
     accelerator: Accelerator | None = None,
+    saved: Saved | None = None,
 ) -> float:
-    """Train `model` in place; returns the mean loss. It is in evaluation mode afterwards, and rows that were zero still are.
+    """Train `model` in place to the end; returns the mean loss. See `training`, which does it step by step."""
+    run = None
+    for run in training(
+        model, objective, schedule, seed=seed, callbacks=callbacks, tell=tell, accelerator=accelerator, saved=saved
+    ):
+        watch(run.step, run.steps, run.loss)
+    assert run is not None
+    return run.total / run.steps
 
-    `l1` weighs `penalty`, for a gated model. Under several processes each takes its part of every mini-batch
-    and all end with equal weights. Raises VPError when the loss is no longer finite.
+
+def training(
+    model: PreTrainedModel,
+    objective: Objective | Lessons,
+    schedule: Schedule,
+    *,
+    seed: int = 0,
+    callbacks: Sequence[Callback] = (),
+    tell: Callable[[str], None] = lambda news: None,
+    accelerator: Accelerator | None = None,
+    saved: Saved | None = None,
+) -> Iterator[Run]:
+    """Train `model` in place, yielding after each step; at the end it is in evaluation mode, and rows that were zero still are.
+
+    `objective` is what is minimised, for `Lessons` the task's own loss. Each of `callbacks` acts in its turn. With `saved` the
+    state is kept while it goes on, and when it is left or fails between two steps; a training found there is gone on with, to
+    the same bits on one thread. Under several processes each takes its part of every mini-batch and all end with equal
+    weights. Raises VPError when the loss is no longer finite, before that step is taken, and Cancelled between two steps if
+    the work was cancelled.
     """
     accelerator = accelerator or Accelerator()
     schedule = on_all(accelerator, schedule.settled)
-    steps = lessons.mini_batches(schedule, seed)
+    objective = TaskLoss(objective) if isinstance(objective, Lessons) else objective
+    steps = mini_batches(objective.data, schedule, seed)
     torch.manual_seed(int(np.random.default_rng([schedule.seed, seed, 1]).integers(2**31)) + accelerator.process_index)
-    wrapped, optimiser = accelerator.prepare(model, _optimiser(model, schedule))
-    warm_up = get_linear_schedule_with_warmup(optimiser, int(schedule.warm_up * len(steps)), len(steps))
-    held = Held(model)  # where the model is by now
-    model.train()
-    total = 0.0
-    for number, examples in enumerate(steps, 1):
-        batches = _mine(lessons.data, examples, accelerator)
-        texts = sum(len(batch.examples) for batch in batches)
-        parts = [_loss(wrapped, model, batch, lessons, schedule, l1, accelerator.device) for batch in batches]
-        loss = sum((part * (len(b.examples) / texts) for part, b in zip(parts, batches, strict=True)), start=torch.zeros(()))
-        optimiser.zero_grad()
-        accelerator.backward(loss)
-        held.hold()
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        warm_up.step()
-        value = loss.item()
-        if not np.isfinite(value):
-            raise VPError("The loss is NaN or infinite: choose a smaller learning rate, or the precision float32.")
-        total += value
-        watch(number, len(steps), value)
+    job = _Job(model, objective, schedule, Run(model, len(steps), accelerator, tell=tell), callbacks, saved)
+    job.begin()
+    run = job.run
+    try:
+        for examples in steps[run.step :]:
+            checkpoint()
+            job.step(examples)
+            if saved is not None and saved.due(run):
+                saved.now(run, callbacks)
+            yield run
+    except BaseException:
+        # a step is taken whole or not at all: what was reached is worth keeping, whatever stopped it
+        alone = accelerator.num_processes == 1  # others may be in another step
+        if saved is not None and alone and run.step > saved.written and not job.within_step:
+            saved.now(run, callbacks)
+        raise
+    for callback in callbacks:
+        callback.end(run)
     accelerator.free_memory()  # it holds on to every model and optimiser that it has prepared
     model.eval()
-    return total / len(steps)
 
 
-def _optimiser(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    """Matrices decay, vectors do not."""
-    tuned = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in tuned if p.ndim > 1], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in tuned if p.ndim == 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=schedule.lr, fused=True)
+class _Job:
+    """A training between two of its steps."""
+
+    def __init__(
+        self, model: PreTrainedModel, objective: Objective, schedule: Schedule, run: Run, callbacks: Sequence[Callback],
+        saved: Saved | None,
+    ) -> None:  # fmt: skip
+        self.model, self.objective, self.schedule, self.run = model, objective, schedule, run
+        self.callbacks, self.saved = callbacks, saved
+        self.within_step = False
+
+    def begin(self) -> None:
+        """Everything is where it begins, or where it was when the state was kept."""
+        run, accelerator = self.run, self.run.accelerator
+        self.model.to(accelerator.device)  # type: ignore[arg-type]
+        self.held = Held(self.model)
+        for callback in self.callbacks:
+            callback.prepare(self.model, run.steps)
+        groups = [*parameter_groups(self.model, self.schedule), *(g for one in self.callbacks for g in one.groups())]
+        fused = all(p.is_floating_point() for group in groups for p in group["params"])
+        run.optimiser = torch.optim.AdamW(groups, lr=self.schedule.lr, eps=self.schedule.epsilon, fused=fused)
+        for group in run.optimiser.param_groups:
+            group["initial_lr"] = group["lr"]
+        run.rewrap = self._wrap
+        self._wrap()
+        self.model.train()
+        found = None if self.saved is None else self.saved.read()
+        if found is not None:
+            assert self.saved is not None
+            restore(run, self.callbacks, *found)
+            self.saved.written = run.step
+            return
+        for callback in self.callbacks:
+            callback.begin(run)
+
+    def _wrap(self) -> None:
+        self.wrapped = self.run.accelerator.prepare_model(self.model)
+
+    def step(self, examples: np.ndarray) -> None:
+        """One step, whole or not at all."""
+        run, accelerator = self.run, self.run.accelerator
+        self.within_step = True
+        for callback in self.callbacks:
+            callback.before_step(run)
+        for group in run.optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * self.schedule.factor(run.step, run.steps)
+        batches = _mine(self.objective.data, examples, accelerator)
+        texts = sum(len(batch.examples) for batch in batches)
+        run.optimiser.zero_grad()
+        loss = sum((self._loss(batch) * (len(batch.examples) / texts) for batch in batches), start=torch.zeros(()))
+        value = loss.item()
+        if not np.isfinite(value):
+            self.within_step = False
+            raise VPError(
+                f"The loss is NaN or infinite at step {run.step + 1}: choose a smaller learning rate, or the precision float32."
+            )
+        accelerator.backward(loss)
+        self.held.hold()
+        for callback in self.callbacks:
+            callback.after_backward(run)
+        accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+        run.optimiser.step()
+        run.step, run.loss, run.total = run.step + 1, value, run.total + value
+        for callback in self.callbacks:
+            callback.after_step(run)
+        self.within_step = False
+
+    def _loss(self, batch: Batch) -> Tensor:
+        device, dtype = self.run.accelerator.device, _AUTOCAST[self.schedule.precision]
+        last: Mapping[str, Tensor] = {}
+
+        def ask(inputs: Mapping[str, Tensor], **more: Any) -> Any:
+            nonlocal last
+            last = {name: value.to(device) for name, value in inputs.items()}
+            with ExitStack() as open_:
+                for callback in self.callbacks:
+                    open_.enter_context(callback.watching(self.run, last))
+                open_.enter_context(told(self.model, batch))
+                open_.enter_context(parametrize.cached())
+                open_.enter_context(torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None))
+                return self.wrapped(**last, **more)
+
+        loss = self.objective.loss(self.model, batch, ask, self.run.step)
+        for callback in self.callbacks:
+            more = callback.penalty(self.run, last)
+            loss = loss if more is None else loss + more
+        return loss
 
 
 def _mine(data: Encoded, examples: np.ndarray, accelerator: Accelerator) -> list[Batch]:
@@ -188,29 +217,3 @@ def _mine(data: Encoded, examples: np.ndarray, accelerator: Accelerator) -> list
         part = those[accelerator.process_index :: accelerator.num_processes]
         found += make_batches(data, part if len(part) else those, max_tokens=10**9)
     return found
-
-
-def _of_answers(logits: Tensor, targets: Tensor, lessons: Lessons) -> Tensor:
-    """The loss of logits (examples, outputs), as transformers has it for each kind of problem."""
-    if lessons.regression:
-        return mse_loss(logits[:, 0], targets)
-    return (binary_cross_entropy_with_logits if lessons.multi_label else cross_entropy)(logits, targets)
-
-
-def _loss(
-    wrapped: nn.Module, model: nn.Module, batch: Batch, lessons: Lessons, schedule: Schedule, l1: float, device: torch.device
-) -> Tensor:
-    inputs = {name: value.to(device) for name, value in batch.inputs.items()}
-    targets = lessons.targets[torch.from_numpy(batch.examples)].to(device)
-    dtype = _AUTOCAST[schedule.precision]
-    with (
-        told(model, batch),
-        parametrize.cached(),
-        torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None),
-    ):
-        logits = wrapped(**inputs).logits
-    loss = _of_answers(logits.float(), targets, lessons)
-    if not l1:
-        return loss
-    mask = inputs.get("attention_mask")
-    return loss + l1 * penalty(model, None if mask is None else mask.flatten().float())

@@ -17,11 +17,11 @@ from app.web.settings import Settings
 from app.web.visitor import visitor
 from app.web.waiting import follow
 from vp_core.ground.names import MODES, THETA
+from vp_core.identity.threshold import Threshold
+from vp_core.identity.threshold import key as threshold_key
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block
 from vp_core.study import Study
-from vp_core.training.threshold import Threshold
-from vp_core.training.threshold import key as threshold_key
 
 _SCORE_POLL_MS, _POLL_MS = 80, 700
 

@@ -42,7 +42,7 @@ def test_training_takes_the_same_options(capsys, reviews, tmp_path, monkeypatch)
     model, path, options = reviews
     lessons = []
     make = "app.cli.identity_commands.fine_tune"
-    from vp_core.training.finetune import fine_tune
+    from vp_core.running.finetune import fine_tune
 
     monkeypatch.setattr(make, lambda study, taught, *rest: lessons.append(taught) or fine_tune(study, taught, *rest))
     found = printed(capsys, "finetune", model, "--task", path, *options, *SHORT, "--out", tmp_path / "tuned")

@@ -11,9 +11,9 @@ from app.cli.options import recipe_from
 from vp_core.asking.tasks import TASKS
 from vp_core.ground import names
 from vp_core.ground.names import CALIBRATION
+from vp_core.identity.snip import SnipSettings
 from vp_core.recipes import RECIPES, Recipe
-from vp_core.training.loop import Schedule
-from vp_core.training.snip import SnipSettings
+from vp_core.training.schedule import Schedule
 
 ANSWERS = {
     "task": TASKS, "recipe": RECIPES, "units": names.UNITS, "scope": names.SCOPES, "replacement": names.REPLACEMENTS,

@@ -15,6 +15,8 @@ from analysis.function_norms import norm_table
 from analysis.names import KIND_NAMES
 from app.cli.main import main
 from vp_core.asking.batches import make_batches
+from vp_core.identity.spectral import rescaled
+from vp_core.identity.threshold import Threshold, running_scores
 from vp_core.loading.load import load_model
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.measuring.spectral_norms import spectral_norms
@@ -22,8 +24,6 @@ from vp_core.model.precision import fast_precision
 from vp_core.opening import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import about_of, load_pruned
-from vp_core.training.spectral import rescaled
-from vp_core.training.threshold import Threshold, running_scores
 
 
 def same(found, norms):

@@ -65,8 +65,8 @@ def test_one_sentence_for_what_is_wrong(capsys, monkeypatch, places, what):
     def too_late(*_, **__):
         raise AssertionError("training has begun")
 
-    monkeypatch.setattr("vp_core.training.snip.train", too_late)
-    monkeypatch.setattr("vp_core.training.finetune.train", too_late)
+    monkeypatch.setattr("vp_core.identity.snip.train", too_late)
+    monkeypatch.setattr("vp_core.running.finetune.train", too_late)
     before = sorted(str(path) for path in places["here"].rglob("*"))
     command, says = WRONG[what]
     assert main([part.format(**places) for part in command]) == 2

@@ -12,12 +12,12 @@ from app.web import beside, visitor_jobs
 from app.web.address import from_query
 from app.web.panels import sublayer_runs
 from app.web.settings import Settings
+from vp_core.identity import threshold
+from vp_core.identity.threshold import Threshold
 from vp_core.opening import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import save_pruned
-from vp_core.training import threshold
 from vp_core.training.run_folder import FORMAT
-from vp_core.training.threshold import Threshold
 
 pytestmark = pytest.mark.usefixtures("fresh_app")
 FEW = {"calibration": "64"}

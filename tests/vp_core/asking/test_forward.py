@@ -19,7 +19,8 @@ from vp_core.measuring.function_norms import collect_norms
 from vp_core.measuring.measured import Measured
 from vp_core.measuring.statistics import collect
 from vp_core.squeezing.timing import time_forward
-from vp_core.training.loop import Lessons, Schedule, train
+from vp_core.training.loop import train
+from vp_core.training.schedule import Lessons, Schedule
 
 TEXTS = [
     ("a film",),

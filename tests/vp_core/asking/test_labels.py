@@ -21,7 +21,7 @@ from vp_core.curves import point, score_of
 from vp_core.ground.errors import VPError
 from vp_core.opening import make_study, open_study
 from vp_core.recipes import Recipe
-from vp_core.training.finetune import lessons_of
+from vp_core.running.finetune import lessons_of
 
 TEXTS = tiny.sentences(80, 4)
 

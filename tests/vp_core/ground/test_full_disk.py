@@ -103,10 +103,10 @@ def test_a_run_keeps_what_it_had(python, tmp_path, folders, data):
     code = """
 import torch
 torch.set_num_threads(1)  # sums in one order, whatever else the machine does
-from vp_core.training.loop import Schedule
-from vp_core.training.snip import Material, SnipSettings, run_snip
+from vp_core.training.schedule import Schedule
+from vp_core.identity.snip import Material, SnipSettings, run_snip
 from vp_core.opening import open_study
-from vp_core.training.finetune import lessons_of
+from vp_core.running.finetune import lessons_of
 study = open_study(sys.argv[2], "sst2", sys.argv[3])
 lessons = lessons_of(study, "sst2", sys.argv[3])
 material = Material(study.model, lessons, study.calibration, study.question, "m", study.loaded.tokenizer)

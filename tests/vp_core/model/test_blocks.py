@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import KINDS, MODES
+from vp_core.identity.leaving import leaving_together
 from vp_core.model.blocks import Block, find_blocks, find_sublayers
 from vp_core.model.projections import as_rows, find_layers
 from vp_core.model.scatter import ScatterLinear
 from vp_core.squeezing.blocks_off import masked_without, plan_without, without
 from vp_core.squeezing.cost import parameters
 from vp_core.squeezing.folder import load_pruned, save_pruned
-from vp_core.training.leaving import leaving_together
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 DTYPES = [(torch.float64, 1e-10), (torch.float32, 1e-4)]

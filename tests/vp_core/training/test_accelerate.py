@@ -12,10 +12,10 @@ import snip_runs
 import tiny
 import torch
 
+from vp_core.identity.snip import run_snip as run
 from vp_core.model.blocks import Block
 from vp_core.squeezing.folder import load_pruned
 from vp_core.training.run_folder import Checkpoint, read_log
-from vp_core.training.snip import run_snip as run
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
@@ -27,7 +27,8 @@ import torch
 torch.set_num_threads(1)
 import snip_runs as t
 import tiny
-from vp_core.training import run_folder, snip
+from vp_core.identity import snip
+from vp_core.training import run_folder
 from vp_core.ground import store
 
 writes, real = [], store.atomic
@@ -61,7 +62,8 @@ import tiny
 from vp_core.recipes import Recipe
 from vp_core.squeezing.squeeze import squeeze
 from vp_core.training.held import count_zero
-from vp_core.training.loop import Lessons, Schedule, new_accelerator, train
+from vp_core.training.loop import new_accelerator, train
+from vp_core.training.schedule import Lessons, Schedule
 
 one, accelerator = bench_models.stage("bert", 12), new_accelerator()
 masked = one.pruned(Recipe(), 0.3)

@@ -11,24 +11,25 @@ import torch
 from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES, WORD_EMBEDDINGS
+from vp_core.identity.gate import TowardsIdentity, gated, ungate
+from vp_core.identity.snip import Material, SnipSettings, run_snip
+from vp_core.identity.spectral import fold, normalise
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_projections, weight_of
 from vp_core.model.scatter import SCATTER_COST
 from vp_core.recipes import STRUCTURED, Recipe
 from vp_core.replacing.ladder import weight_and_bias
 from vp_core.replacing.prune import prune
+from vp_core.running.finetune import fine_tune, lessons_of, study_of
 from vp_core.squeezing.blocks_off import masked_without, without
 from vp_core.squeezing.folder import load_pruned, save_pruned
 from vp_core.squeezing.squeeze import squeeze, squeeze_masked
 from vp_core.study import Study
 from vp_core.training import held
-from vp_core.training.finetune import fine_tune, lessons_of, study_of
-from vp_core.training.gate import gated, ungate
 from vp_core.training.held import check_whole, count_zero, said
-from vp_core.training.loop import Lessons, Schedule, train
+from vp_core.training.loop import train
 from vp_core.training.run_folder import Checkpoint
-from vp_core.training.snip import Material, SnipSettings, run_snip
-from vp_core.training.spectral import fold, normalise
+from vp_core.training.schedule import Lessons, Schedule
 from vp_core.weights.masks import Masks
 from vp_core.weights.matrices import find_matrices
 from vp_core.weights.prune import masked as masked_weights
@@ -122,7 +123,7 @@ def test_gated_and_normalised_models_hold_too():
     ):
         model, plan = masked("bert")
         model = change(model)
-        train(model, lessons("bert"), QUICK, l1=0.01)
+        train(model, lessons("bert"), QUICK, callbacks=[TowardsIdentity(0.01)])
         ungate(model)
         fold(model)
         assert all(found[~plan.keep[name]].all() for name, found in zeros(model).items())

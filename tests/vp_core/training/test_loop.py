@@ -16,11 +16,12 @@ from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.tasks import TASKS, Task
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import AUTO
+from vp_core.identity.gate import TowardsIdentity, gated
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.squeezing.blocks_off import without
 from vp_core.training import loop
-from vp_core.training.gate import gated
-from vp_core.training.loop import Lessons, Schedule, train
+from vp_core.training.loop import train
+from vp_core.training.schedule import Lessons, Schedule
 
 SST2, STSB = TASKS["sst2"], TASKS["stsb"]
 THREE = Task("three", ("t",), "y", ("a", "b", "c"), ("accuracy",))
@@ -180,7 +181,7 @@ def test_a_squeezed_and_gated_model():
     for l1 in (0.0, 0.1):
         small = gated(copy.deepcopy(without(model, gone)), left, {"head": 1e-6, "ffn": 1e-6})
         losses = []
-        train(small, lessons, QUICK, l1=l1, watch=lambda *news, losses=losses: losses.append(news[2]))
+        train(small, lessons, QUICK, callbacks=[TowardsIdentity(l1)], watch=lambda *news, losses=losses: losses.append(news[2]))
         assert right(small, *toy(seed=9)) > 0.9
         norms.append(small.get_submodule(left[0].ffn).inner.weight.norm().item())
     assert norms[1] < norms[0]

@@ -31,8 +31,8 @@ from vp_core.asking.batches import make_batches
 from vp_core.demo.load import TWIN, load_demo
 from vp_core.demo.making.build import begin, measure_demo, store
 from vp_core.demo.making.train import Rows, TrainSettings, descend, encode
-from vp_core.training.spectral import LAMBDA, fold, normalise
-from vp_core.training.spectral_start import nearest
+from vp_core.identity.spectral import LAMBDA, fold, normalise
+from vp_core.identity.spectral_start import nearest
 
 STRANGE_WORDS = 0.3
 """Mean share of words that are drawn at random, between none and twice as many in a review."""

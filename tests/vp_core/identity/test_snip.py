@@ -14,15 +14,15 @@ from transformers.pytorch_utils import Conv1D
 from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import MODES
+from vp_core.identity import snip
+from vp_core.identity.snip import run_snip as run
 from vp_core.model.blocks import Block, find_blocks, find_sublayers
 from vp_core.model.projections import find_projections
 from vp_core.squeezing.blocks_off import masked_without, plan_without, without
 from vp_core.squeezing.cost import parameters
 from vp_core.squeezing.folder import load_pruned
 from vp_core.squeezing.write_back import freeze_new_biases, write_back
-from vp_core.training import snip
-from vp_core.training.loop import Schedule
-from vp_core.training.snip import run_snip as run
+from vp_core.training.schedule import Schedule
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 gc.freeze()  # what is there now need not be looked at after each training

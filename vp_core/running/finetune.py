@@ -7,7 +7,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
+from vp_core.identity.spectral import SpectralNorm, check_lambda, fold, normalise
+from vp_core.identity.spectral_start import nearest
 from vp_core.loading.load import fingerprint
 from vp_core.measuring.spectral_norms import SpectralNorms
 from vp_core.study import Study
 from vp_core.training.held import count_zero, said
-from vp_core.training.loop import Lessons, Schedule, Watch, new_accelerator, on_all, train
-from vp_core.training.spectral import SpectralNorm, check_lambda, fold, normalise
-from vp_core.training.spectral_start import nearest
+from vp_core.training.loop import Watch, new_accelerator, on_all, train
+from vp_core.training.schedule import Lessons, Schedule
 
 POINTS = 20
 """How often in a training the spectral norms are measured, besides at its start."""
@@ -155,4 +156,4 @@ def about_training(study: Study, lessons: Lessons, sn: float | None, tuned: Tune
     """Facts that are saved beside a fine-tuned model, JSON-able; VPError for λ ≤ 0."""
     about: dict[str, Any] = {"format": FORMAT, "model": study.loaded.name, "fingerprint": study.loaded.fingerprint}
     about |= {"task": study.question.task.name, "sn": None if sn is None else check_lambda(sn), "rows": len(lessons.data)}
-    return about | {"schedule": asdict(tuned.schedule)} | tuned.as_json()
+    return about | {"schedule": tuned.schedule.as_json()} | tuned.as_json()

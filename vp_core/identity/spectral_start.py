@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import Batch
 from vp_core.ground.chosen import check_types
 from vp_core.ground.names import TYPES
+from vp_core.identity.spectral import LAMBDA, check_lambda
 from vp_core.measuring.covariance import CoMoments, moments_at
 from vp_core.model.projections import find_projections, linear_map
 from vp_core.model.sites import input_site
 from vp_core.replacing.ladder import weight_and_bias
 from vp_core.replacing.prune import Solved, rewritten
-from vp_core.training.spectral import LAMBDA, check_lambda
 
 
 def nearest(

@@ -11,10 +11,10 @@ import torch
 from vp_core.asking.batches import Batch
 from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import VPError
+from vp_core.identity.gate import Gated, HeadNorms, gate, gated, penalty, ungate
 from vp_core.measuring.function_norms import collect_norms
 from vp_core.model.blocks import Block, find_blocks, find_sublayers
 from vp_core.squeezing.blocks_off import masked_without, without
-from vp_core.training.gate import Gated, HeadNorms, gate, gated, penalty, ungate
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 L = 1e5

@@ -15,12 +15,12 @@ from transformers.pytorch_utils import Conv1D
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
+from vp_core.identity.spectral import fold, is_normalised, normalise, normalise_left, put_norm, rescaled
 from vp_core.model.blocks import Block
 from vp_core.model.projections import find_projections, linear_map, weight_of
 from vp_core.model.scatter import ScatterLinear
 from vp_core.model.sharing import share
 from vp_core.squeezing.blocks_off import without
-from vp_core.training.spectral import fold, is_normalised, normalise, normalise_left, put_norm, rescaled
 
 model_of = cache(tiny.transformer)
 LAMBDA = 5.0

@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vp_core.ground.errors import VPError
+from vp_core.identity import spectral
 from vp_core.measuring.spectral_norms import SpectralNorms, spectral_norm, spectral_norms
 from vp_core.model.projections import find_projections, weight_of
-from vp_core.training import spectral
 
 model_of = cache(tiny.transformer)
 

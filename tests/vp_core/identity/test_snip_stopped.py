@@ -9,11 +9,11 @@ from snip_runs import QUICK, dense_of, material, plain_rows, settings
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import AUTO
+from vp_core.identity.snip import run_snip as run
 from vp_core.squeezing.folder import load_pruned
 from vp_core.training import loop, run_folder
-from vp_core.training.loop import Schedule
 from vp_core.training.run_folder import WEIGHTS, read_log
-from vp_core.training.snip import run_snip as run
+from vp_core.training.schedule import Schedule
 
 pytestmark = pytest.mark.slow
 KILLED = """
@@ -22,7 +22,7 @@ sys.path[:0] = ["tests"]
 import torch
 torch.set_num_threads(1)
 import snip_runs as t
-from vp_core.training.snip import run_snip as run
+from vp_core.identity.snip import run_snip as run
 tell, watch = t.killed_at(sys.argv[2], 2)
 for row in run(t.material(sys.argv[3]), t.settings(**json.loads(sys.argv[4])), sys.argv[1], tell, watch):
     pass

@@ -26,19 +26,20 @@ from vp_core.asking.evaluate import Question, Score, score
 from vp_core.ground.chosen import check_theta
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import ITERATIONS, L1, MODES, THETA
+from vp_core.identity.gate import TowardsIdentity, gated, ungate
+from vp_core.identity.leaving import blocks_that_leave, estimate, leaving_together
+from vp_core.identity.spectral import check_lambda, fold, normalise_left
+from vp_core.identity.spectral_start import nearest
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without, without
 from vp_core.squeezing.cost import cost
 from vp_core.squeezing.write_back import freeze_new_biases, write_back
-from vp_core.training.gate import gated, ungate
 from vp_core.training.held import check_whole, count_zero, said
-from vp_core.training.leaving import blocks_that_leave, estimate, leaving_together
-from vp_core.training.loop import Lessons, Schedule, Watch, new_accelerator, on_all, train
+from vp_core.training.loop import Watch, new_accelerator, on_all, train
 from vp_core.training.run_folder import Checkpoint, Log, begun_in
-from vp_core.training.spectral import check_lambda, fold, normalise_left
-from vp_core.training.spectral_start import nearest
+from vp_core.training.schedule import Lessons, Schedule
 
 Tell = Callable[[str], None]
 
@@ -84,7 +85,8 @@ class SnipSettings:
 
     def as_json(self) -> dict[str, Any]:
         """Everything the weights depend on; more iterations of the same run are the same run."""
-        return {key: value for key, value in asdict(self).items() if key != "iterations"} | {"k": list(self.k)}
+        schedules = {"schedule": self.schedule.as_json(), "begin": self.begin and self.begin.as_json()}
+        return {key: value for key, value in asdict(self).items() if key != "iterations"} | {"k": list(self.k)} | schedules
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,8 +231,8 @@ class _Run:
             normalise_left(small, self.dense, settings.sn)
         trained = gated(small, self._left(), epsilon) if epsilon else small
         train(
-            trained, self.material.lessons, schedule or settings.schedule, seed=seed, l1=settings.l1 if epsilon else 0.0,
-            watch=self.watch, accelerator=self.accelerator,
+            trained, self.material.lessons, schedule or settings.schedule, seed=seed,
+            callbacks=[TowardsIdentity(settings.l1)] if epsilon else (), watch=self.watch, accelerator=self.accelerator,
         )  # fmt: skip
         trained = trained.cpu()
         ungate(trained)

@@ -10,12 +10,12 @@ from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import MODES, THETA
 from vp_core.ground.store import digest
+from vp_core.identity.gate import gated
+from vp_core.identity.leaving import blocks_that_leave
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.squeezing.blocks_off import masked_without
 from vp_core.study import Study
-from vp_core.training.gate import gated
-from vp_core.training.leaving import blocks_that_leave
 
 
 @dataclass(frozen=True)

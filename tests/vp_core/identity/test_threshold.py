@@ -10,11 +10,11 @@ import torch
 from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import MODES
+from vp_core.identity.gate import Gated
+from vp_core.identity.threshold import Threshold, key, model_under, running_scores
 from vp_core.measuring.function_norms import MINI_BATCH
 from vp_core.model.blocks import Block, find_blocks
 from vp_core.squeezing.blocks_off import masked_without
-from vp_core.training.gate import Gated
-from vp_core.training.threshold import Threshold, key, model_under, running_scores
 
 FAMILIES = ("bert", "distilbert", "gpt2", "albert", "bart")
 

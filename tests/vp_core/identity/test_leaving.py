@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from vp_core.identity.leaving import blocks_that_leave, estimate
 from vp_core.measuring.function_norms import MINI_BATCH, FunctionNorms
 from vp_core.measuring.histogram import Histogram
 from vp_core.model.blocks import Block
-from vp_core.training.leaving import blocks_that_leave, estimate
 
 
 def made(**values):

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from vp_core.asking.batches import make_batches
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
+from vp_core.identity.spectral import rescaled
+from vp_core.identity.spectral_start import nearest, with_norm
 from vp_core.measuring.covariance import CoMoments, co_moments, moments_at
 from vp_core.model.projections import find_projections, linear_map, weight_of
 from vp_core.model.sites import Site
 from vp_core.opening import open_study
 from vp_core.replacing.ladder import weight_and_bias
-from vp_core.training.spectral import rescaled
-from vp_core.training.spectral_start import nearest, with_norm
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 FAMILIES = [*tiny.TRANSFORMERS]

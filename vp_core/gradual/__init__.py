@@ -1,0 +1,4 @@
+"""Pruning little by little while a model trains.
+
+cuts      when how much goes
+"""

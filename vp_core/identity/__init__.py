@@ -1,0 +1,9 @@
+"""Whole blocks pruned towards the identity (SNIP), with spectral normalisation.
+
+gate            shut where no coordinate of a block exceeds ε
+spectral        weights of a given spectral norm
+spectral_start  where to begin with it
+leaving         which blocks leave in an iteration
+snip            the iterations, as a run that can be stopped
+threshold       what ε and θ take out, nothing trained
+"""

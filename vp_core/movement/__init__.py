@@ -1,0 +1,2 @@
+"""Masks learned with the weights: movement and block pruning.
+"""
