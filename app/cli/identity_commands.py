@@ -22,7 +22,8 @@ from vp_core.identity.threshold import Threshold, model_under
 from vp_core.loading.load import EMBEDDED
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.running.finetune import Tuned, about_training, check_normalisable, fine_tune, lessons_of, study_of
-from vp_core.squeezing.folder import about_of, check_new_folder, keep_labels, new_folder, save_pruned, task_of
+from vp_core.running.keeping import write_plain
+from vp_core.squeezing.folder import about_of, check_new_folder, new_folder, save_pruned, task_of
 from vp_core.study import Study
 from vp_core.training.held import check_whole
 from vp_core.training.run_folder import check_run_folder, read_log
@@ -35,7 +36,7 @@ TWIN = "trained with SN towards the demo's hidden states and outputs"
 
 
 def _norms(options: argparse.Namespace) -> None:
-    scale, schedule = _scale(options), _schedule(options)
+    scale, schedule = _scale(options), schedule_from(options)
     if options.rescaled and scale is None:
         raise VPError("Rescaling needs to know the spectral norm to rescale to: add --sn 5, or leave --rescaled out.")
     threshold = _threshold(options)
@@ -83,7 +84,7 @@ def _norms(options: argparse.Namespace) -> None:
 def _normalised(study: Study, options: argparse.Namespace, schedule: Schedule, scale: float) -> Study:
     """The study of the model after fine-tuning under spectral normalisation."""
     progress = Progress()
-    lessons = _lessons(study, options)
+    lessons = lessons_from(study, options)
     tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch)
     say(f"{tuned.after.metric} {tuned.before.value:.4f} before, {tuned.after.value:.4f} under spectral normalisation")
     return study_of(study, tuned.model, study.loaded.name)
@@ -113,14 +114,14 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    scale, schedule, folder = _scale(options), _schedule(options), Path(options.out)
+    scale, schedule, folder = _scale(options), schedule_from(options), Path(options.out)
     check_new_folder(folder)
     check_new_file(options.plot)
     study, progress = open_from(options), Progress()
     check_normalisable(study.model, scale)
     if options.plot and hasattr(study.model, "squeezed"):
         raise VPError("A squeezed model has no whole matrices whose spectral norms could be drawn: leave --plot out.")
-    lessons = _lessons(study, options)
+    lessons = lessons_from(study, options)
     tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch)
     about = about_training(study, lessons, scale, tuned)
     if not main_process():
@@ -146,9 +147,7 @@ def _save(study: Study, tuned: Tuned, about: Mapping[str, Any], place: Path) -> 
         trained = {name: about[name] for name in ("task", "rows", "schedule", "before", "after")}
         save_pruned(tuned.model, place, study.loaded.tokenizer, about_of(study.loaded.name) | {"trained": trained})
         return
-    tuned.model.save_pretrained(place)
-    keep_labels(tuned.model, place)
-    study.loaded.tokenizer.save_pretrained(place)
+    write_plain(tuned.model, place, study.loaded.tokenizer)
 
 
 def _snip(options: argparse.Namespace) -> None:
@@ -158,7 +157,7 @@ def _snip(options: argparse.Namespace) -> None:
     study, progress = open_from(options), Progress()
     check_whole(study.model)
     material = snip.Material(
-        study.model, _lessons(study, options), study.calibration, study.question, study.loaded.fingerprint,
+        study.model, lessons_from(study, options), study.calibration, study.question, study.loaded.fingerprint,
         study.loaded.tokenizer,
     )  # fmt: skip
     for row in snip.run_snip(material, settings, folder, progress.tell, progress.watch):
@@ -193,7 +192,7 @@ def _settings(options: argparse.Namespace) -> snip.SnipSettings:
     ranks = [count("rank k", part) for part in listed(options.k)]
     if len(ranks) not in (1, 2):
         raise VPError(f"The ranks {options.k!r} are not understood: give one k, or two as in 1,1.")
-    schedule, said = _schedule(options), dict[str, Any]()
+    schedule, said = schedule_from(options), dict[str, Any]()
     if options.begin_epochs is not None:
         said["epochs"] = count("number of epochs", options.begin_epochs)
     if options.begin_examples is not None:
@@ -212,16 +211,22 @@ def _scale(options: argparse.Namespace) -> float | None:
     return None if options.sn is None else check_lambda(options.sn)
 
 
-def _schedule(options: argparse.Namespace) -> Schedule:
+def schedule_from(options: argparse.Namespace) -> Schedule:
+    """How to train, as the options say."""
+    steps = getattr(options, "steps", None)
     return Schedule(
         epochs=count("number of epochs", options.epochs), batch=count("batch", options.batch),
         examples=None if options.examples is None else count("number of examples", options.examples),
         lr=number("learning rate", options.lr), precision=options.precision, seed=whole("seed", options.seed),
+        steps=None if steps is None else count("number of steps", steps),
     )  # fmt: skip
 
 
-def _lessons(study: Study, options: argparse.Namespace) -> Lessons:
-    task = options.task or ("demo" if options.model in EMBEDDED else task_of(options.model))
+def lessons_from(study: Study, options: argparse.Namespace) -> Lessons:
+    """The training set of the task that the options name."""
+    task = options.task or (
+        "demo" if options.model in EMBEDDED else task_of_run(options.model) or task_of(result_of(options.model))
+    )
     if task is None:
         raise VPError("Which task? Name one with training data (--task sst2 --data DIR).")
     return lessons_of(
