@@ -20,6 +20,11 @@ from vp_core.squeezing.folder import task_of
 from vp_core.study import Study
 
 
+def task_of_model(model: str) -> str | None:
+    """The task that goes with a model without being named, as the demo's does with all that was made of it; None for others."""
+    return "demo" if model in EMBEDDED else task_of_run(model) or task_of(model)
+
+
 def open_study(
     model: str = "demo",
     task: str | None = None,
@@ -44,9 +49,7 @@ def open_study(
     a quick look; the calibration sentences are the same as without, and `notes` say so. Raises VPError with one sentence for
     whatever is wrong.
     """
-    task = task or ("demo" if model in EMBEDDED else task_of_run(model))
-    model = result_of(model)
-    task = task or task_of(model)
+    task, model = task or task_of_model(model), result_of(model)
     if task is None:
         raise VPError(
             "Which task? Name one (--task sst2 --data DIR), or a file (--task FILE.tsv --text COLUMN --label COLUMN)."

@@ -19,11 +19,11 @@ from vp_core.ground.errors import VPError
 from vp_core.identity import snip
 from vp_core.identity.spectral import LAMBDA, check_lambda, rescaled
 from vp_core.identity.threshold import Threshold, model_under
-from vp_core.loading.load import EMBEDDED
 from vp_core.measuring.function_norms import FunctionNorms
+from vp_core.opening import task_of_model
 from vp_core.running.finetune import Tuned, about_training, check_normalisable, fine_tune, lessons_of, study_of
 from vp_core.running.keeping import write_plain
-from vp_core.squeezing.folder import about_of, check_new_folder, new_folder, save_pruned, task_of
+from vp_core.squeezing.folder import about_of, check_new_folder, new_folder, save_pruned
 from vp_core.study import Study
 from vp_core.training.held import check_whole
 from vp_core.training.run_folder import check_run_folder, read_log
@@ -224,9 +224,7 @@ def schedule_from(options: argparse.Namespace) -> Schedule:
 
 def lessons_from(study: Study, options: argparse.Namespace) -> Lessons:
     """The training set of the task that the options name."""
-    task = options.task or (
-        "demo" if options.model in EMBEDDED else task_of_run(options.model) or task_of(result_of(options.model))
-    )
+    task = options.task or task_of_model(options.model)
     if task is None:
         raise VPError("Which task? Name one with training data (--task sst2 --data DIR).")
     return lessons_of(

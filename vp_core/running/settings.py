@@ -26,10 +26,10 @@ class TrainSettings:
 
     Of rows and single weights that is a share of these, which go in cuts: after step `first`, then `every` so many steps
     `share` more (None: five cuts, spread over the first half of the training); `ramp` as in `Cuts`, None for linear cuts of
-    rows and cubic ones of single weights. Of learned scores it is a share of the encoder's linear parameters. `squeeze` goes on in
-    the smaller model once the last rows are gone; `embeddings` lets weights of the word embeddings go too. `alpha`,
-    `temperature` and `hidden` are for a teacher (`vp_core.training.objectives.Distillation`). `scores`: how often the model is
-    scored on the way. What cannot be is refused with a VPError of one sentence.
+    rows and cubic ones of single weights. Of learned scores it is a share of the encoder's linear parameters.
+    `squeeze` goes on in the smaller model once the last rows are gone; `embeddings` lets weights of the word embeddings go
+    too. `alpha`, `temperature` and `hidden` are for a teacher (`vp_core.training.objectives.Distillation`). `scores`: how
+    often the model is scored on the way. What cannot be is refused with a VPError of one sentence.
     """
 
     method: str = "variance"

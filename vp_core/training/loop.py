@@ -4,7 +4,7 @@ Everything random comes from the seed, and a run begins with a fresh optimiser: 
 same weights, whether it was stopped between (`vp_core.training.checkpoint`) or not.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -83,7 +83,7 @@ def training(
     tell: Callable[[str], None] = lambda news: None,
     accelerator: Accelerator | None = None,
     saved: Saved | None = None,
-) -> Iterator[Run]:
+) -> Generator[Run, None, None]:
     """Train `model` in place, yielding after each step; at the end it is in evaluation mode, and rows that were zero still are.
 
     `objective` is what is minimised, for `Lessons` the task's own loss. Each of `callbacks` acts in its turn. With `saved` the
@@ -133,11 +133,11 @@ class _Job:
     def begin(self) -> None:
         """Everything is where it begins, or where it was when the state was kept."""
         run, accelerator = self.run, self.run.accelerator
-        self.model.to(accelerator.device)  # type: ignore[arg-type]
+        self.model.to(accelerator.device)
         self.held = Held(self.model)
         for callback in self.callbacks:
             callback.prepare(self.model, run.steps)
-        groups = [*parameter_groups(self.model, self.schedule), *(g for one in self.callbacks for g in one.groups())]
+        groups = [*parameter_groups(self.model, self.schedule), *(dict(g) for one in self.callbacks for g in one.groups())]
         fused = all(p.is_floating_point() for group in groups for p in group["params"])
         run.optimiser = torch.optim.AdamW(groups, lr=self.schedule.lr, eps=self.schedule.epsilon, fused=fused)
         for group in run.optimiser.param_groups:

@@ -116,7 +116,8 @@ class Lessons:
 
 def mini_batches(data: Encoded, schedule: Schedule, seed: int) -> list[np.ndarray]:
     """Positions (examples,) for every step, the same for the same seed: texts of like length together, in random order."""
-    rng, found = np.random.default_rng([schedule.seed, seed]), []
+    rng = np.random.default_rng([schedule.seed, seed])
+    found: list[np.ndarray] = []
     steps = schedule.number(len(data))
     while len(found) < steps:
         order = rng.permutation(len(data))[: schedule.examples]
