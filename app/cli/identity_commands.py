@@ -13,21 +13,19 @@ from analysis import function_norms, identity, spectral
 from app.cli.options import check_new_file, count, listed, main_process, number, open_from, print_json, say, whole, write_chart
 from app.cli.progress import Progress
 from vp_core.asking.evaluate import score
-from vp_core.asking.outputs import parse_labels
 from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import VPError
 from vp_core.identity import snip
 from vp_core.identity.spectral import LAMBDA, check_lambda, rescaled
 from vp_core.identity.threshold import Threshold, model_under
 from vp_core.measuring.function_norms import FunctionNorms
-from vp_core.opening import task_of_model
-from vp_core.running.finetune import Tuned, about_training, check_normalisable, fine_tune, lessons_of, study_of
+from vp_core.running.finetune import Tuned, about_training, check_normalisable, fine_tune, study_of
 from vp_core.running.keeping import write_plain
 from vp_core.squeezing.folder import about_of, check_new_folder, new_folder, save_pruned
 from vp_core.study import Study
 from vp_core.training.held import check_whole
 from vp_core.training.run_folder import check_run_folder, read_log
-from vp_core.training.schedule import Lessons, Schedule
+from vp_core.training.schedule import Schedule
 
 TRAINING = "training.json"
 """What a fine-tuned folder keeps of its training."""
@@ -209,27 +207,6 @@ def _settings(options: argparse.Namespace) -> snip.SnipSettings:
 
 def _scale(options: argparse.Namespace) -> float | None:
     return None if options.sn is None else check_lambda(options.sn)
-
-
-def schedule_from(options: argparse.Namespace) -> Schedule:
-    """How to train, as the options say."""
-    steps = getattr(options, "steps", None)
-    return Schedule(
-        epochs=count("number of epochs", options.epochs), batch=count("batch", options.batch),
-        examples=None if options.examples is None else count("number of examples", options.examples),
-        lr=number("learning rate", options.lr), precision=options.precision, seed=whole("seed", options.seed),
-        steps=None if steps is None else count("number of steps", steps),
-    )  # fmt: skip
-
-
-def lessons_from(study: Study, options: argparse.Namespace) -> Lessons:
-    """The training set of the task that the options name."""
-    task = options.task or task_of_model(options.model)
-    if task is None:
-        raise VPError("Which task? Name one with training data (--task sst2 --data DIR).")
-    return lessons_of(
-        study, task, options.data, listed(options.text), options.label, parse_labels(options.labels), options.separator
-    )
 
 
 IDENTITY_COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.cli.identity_commands import lessons_from, schedule_from
 from app.cli.options import check_new_file, count, main_process, number, open_from, print_json, say, whole, write_chart
 from app.cli.progress import Progress
 from vp_core.ground.errors import VPError
@@ -17,7 +16,7 @@ from vp_core.loading.load import load_model
 from vp_core.running.run import Row, TrainingMaterial, run_training
 from vp_core.running.settings import TrainSettings
 from vp_core.study import Study
-from vp_core.training.run_folder import LOG, check_run_folder, read_log
+from vp_core.training.run_folder import LOG, begun_in, check_run_folder, read_log
 from vp_core.training.teacher import Teacher
 
 
@@ -25,7 +24,9 @@ def train(options: argparse.Namespace) -> None:
     """`vp train`: a run from its options to its model, or on from where it was stopped."""
     settings, folder = settings_from(options), Path(options.out)
     _check_place(folder, options.resume)
-    check_run_folder(folder, settings.settled(folder).as_json())  # before the model: a bad place should be told at once
+    check_run_folder(
+        folder, settings.settled(begun_in(folder, "schedule")).as_json()
+    )  # before the model: a bad place should be told at once
     check_new_file(options.plot)
     study = open_from(options)
     material = TrainingMaterial(study, lessons_from(study, options), teacher_from(options, study), options.teacher or "")

@@ -89,5 +89,7 @@ METHODS: Mapping[str, str] = MappingProxyType({
 """How a training prunes (`vp_core.running.settings`)."""
 ALPHA, TEMPERATURE = 0.5, 2.0
 """Weight of the task's loss beside a teacher's, and the temperature (`vp_core.training.objectives`)."""
+RUN, RESULT = "run.json", "model"
+"""A run's record in its folder, and the folder of the model that came of it (`vp_core.training.run_folder`)."""
 MOST_STEPS = 64
 """In so many steps at most is a model pruned and measured again."""

@@ -8,12 +8,11 @@ from transformers.utils import cached_file
 
 from vp_core.ground.bounded import TOKENISER_LIMIT, Weight, check_file, read_header, read_json
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import RESULT, RUN
 from vp_core.squeezing.folder import WEIGHTS as PRUNED
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 CONFIG, WHOLE, INDEX, ADAPTER = "config.json", "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
-RUN, RESULT = "run.json", "model"
-"""A run's record in its folder, and the folder of the model that came of it."""
 _ELSEWHERE = {"*.h5": "TensorFlow's", "*.msgpack": "Flax's", "*.gguf": "GGUF", "*.onnx": "ONNX"}
 
 

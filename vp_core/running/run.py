@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.evaluate import Score, score
 from vp_core.ground.errors import VPError
-from vp_core.loading.folder import RESULT
+from vp_core.ground.names import RESULT
 from vp_core.running.keeping import save_trained
 from vp_core.running.methods import pruner_of
 from vp_core.running.settings import TrainSettings
@@ -21,7 +21,7 @@ from vp_core.training.callbacks import Callback, Run
 from vp_core.training.checkpoint import Saved
 from vp_core.training.loop import new_accelerator, on_all, training
 from vp_core.training.objectives import with_teacher
-from vp_core.training.run_folder import Log
+from vp_core.training.run_folder import Log, begun_in
 from vp_core.training.schedule import Lessons
 from vp_core.training.teacher import Teacher
 
@@ -75,7 +75,7 @@ class _Job:
     ) -> None:  # fmt: skip
         self.accelerator = new_accelerator()
         self.material, self.folder, self.tell, self.others = material, folder, tell, callbacks
-        self.settings = on_all(self.accelerator, lambda: settings.settled(folder))
+        self.settings = on_all(self.accelerator, lambda: settings.settled(begun_in(folder, "schedule")))
         study, lessons = material.study, material.lessons
         self.steps = self.settings.schedule.number(len(lessons.data))
         self.pruner = pruner_of(self.settings, self.steps, study)

@@ -1,13 +1,11 @@
 """How a training prunes, in one value."""
 
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from vp_core.gradual.cuts import Cuts
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import ALPHA, METHODS, TEMPERATURE
-from vp_core.training.run_folder import begun_in
 from vp_core.training.schedule import Schedule
 
 ROWS = ("variance", "random")
@@ -70,9 +68,9 @@ class TrainSettings:
         found.check(steps)
         return found
 
-    def settled(self, folder: Path) -> "TrainSettings":
-        """With a precision in place of `auto`: that of the run in `folder`, for a new one this machine's fast one."""
-        return replace(self, schedule=self.schedule.settled(begun_in(folder, "schedule")))
+    def settled(self, begun: str | None = None) -> "TrainSettings":
+        """With a precision in place of `auto`: the one in which a run was `begun`, for a new one this machine's fast one."""
+        return replace(self, schedule=self.schedule.settled(begun))
 
     def as_json(self) -> dict[str, Any]:
         """Everything that the weights depend on."""
