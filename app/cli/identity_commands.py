@@ -10,7 +10,20 @@ from typing import Any
 import pandas as pd
 
 from analysis import function_norms, identity, spectral
-from app.cli.options import check_new_file, count, listed, main_process, number, open_from, print_json, say, whole, write_chart
+from app.cli.options import (
+    check_new_file,
+    count,
+    lessons_from,
+    listed,
+    main_process,
+    number,
+    open_from,
+    print_json,
+    say,
+    schedule_from,
+    whole,
+    write_chart,
+)  # fmt: skip
 from app.cli.progress import Progress
 from vp_core.asking.evaluate import score
 from vp_core.ground.chosen import check_epsilon, check_theta

@@ -19,6 +19,7 @@ from vp_core.ground.store import atomic
 from vp_core.opening import open_study, task_of_model
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, find_recipe
+from vp_core.running.finetune import lessons_of
 from vp_core.study import Study
 from vp_core.training.schedule import Lessons, Schedule
 

@@ -78,7 +78,7 @@ class _Job:
         self.settings = on_all(self.accelerator, lambda: settings.settled(begun_in(folder, "schedule")))
         study, lessons = material.study, material.lessons
         self.steps = self.settings.schedule.number(len(lessons.data))
-        self.pruner = pruner_of(self.settings, self.steps, study)
+        self.pruner = pruner_of(self.settings, self.steps, study.model)
         about = self.settings.as_json() | {
             "model": study.loaded.name, "fingerprint": study.loaded.fingerprint, "task": study.question.task.name,
             "texts": len(lessons.data), "teacher": material.teacher_name,
