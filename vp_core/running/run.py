@@ -21,7 +21,7 @@ from vp_core.training.callbacks import Callback, Run
 from vp_core.training.checkpoint import Saved
 from vp_core.training.loop import new_accelerator, on_all, training
 from vp_core.training.objectives import with_teacher
-from vp_core.training.run_folder import Log, begun_in
+from vp_core.training.run_folder import Log, begun_in, check_run_folder
 from vp_core.training.schedule import Lessons
 from vp_core.training.teacher import Teacher
 
@@ -78,11 +78,12 @@ class _Job:
         self.settings = on_all(self.accelerator, lambda: settings.settled(begun_in(folder, "schedule")))
         study, lessons = material.study, material.lessons
         self.steps = self.settings.schedule.number(len(lessons.data))
-        self.pruner = pruner_of(self.settings, self.steps, study.model)
         about = self.settings.as_json() | {
             "model": study.loaded.name, "fingerprint": study.loaded.fingerprint, "task": study.question.task.name,
             "texts": len(lessons.data), "teacher": material.teacher_name,
         }  # fmt: skip
+        check_run_folder(folder, about)  # before anything is made
+        self.pruner = pruner_of(self.settings, self.steps, study.model)
         self.saved = Saved(folder, {"run": about})
         self.log = Log(folder, about, write=self.accelerator.is_main_process)
         self.done = bool(self.log.rows) and self.log.rows[-1].get("done", False)
