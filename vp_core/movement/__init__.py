@@ -1,2 +1,1 @@
-"""Masks learned with the weights: movement and block pruning.
-"""
+"""Masks learned with the weights: movement and block pruning."""

@@ -84,6 +84,9 @@ class Distillation:
             raise VPError(f"The weight α {self.alpha!r} of the task's loss is not between 0 and 1: 0.5 takes both halves.")
         if not self.temperature > 0 or not self.hidden >= 0:
             raise VPError("The temperature must be above 0, the weight of hidden states at least 0: 2 and 0 are the defaults.")
+        if not max(self.temperature, self.hidden) < float("inf"):
+            raise VPError("The temperature and the weight of hidden states must be finite: 2 and 0 are the defaults.")
+        self.teacher.answers(self.lessons.data)
 
     @property
     def data(self) -> Encoded:
