@@ -19,7 +19,7 @@ from vp_core.ground.errors import VPError
 from vp_core.identity import snip
 from vp_core.identity.spectral import LAMBDA, check_lambda, rescaled
 from vp_core.identity.threshold import Threshold, model_under
-from vp_core.loading.load import EMBEDDED
+from vp_core.loading.load import EMBEDDED, load_model
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.running.finetune import Tuned, about_training, check_normalisable, fine_tune, lessons_of, study_of
 from vp_core.squeezing.folder import about_of, check_new_folder, keep_labels, new_folder, save_pruned, task_of
@@ -116,12 +116,14 @@ def _finetune(options: argparse.Namespace) -> None:
     scale, schedule, folder = _scale(options), _schedule(options), Path(options.out)
     check_new_folder(folder)
     check_new_file(options.plot)
+    taught = _taught(options)
     study, progress = open_from(options), Progress()
     check_normalisable(study.model, scale)
     if options.plot and hasattr(study.model, "squeezed"):
         raise VPError("A squeezed model has no whole matrices whose spectral norms could be drawn: leave --plot out.")
+    teacher = load_model(options.teacher) if options.teacher else None
     lessons = _lessons(study, options)
-    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch)
+    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch, teacher, **taught)
     about = about_training(study, lessons, scale, tuned)
     if not main_process():
         return
@@ -140,10 +142,20 @@ def _finetune(options: argparse.Namespace) -> None:
         )
 
 
+def _taught(options: argparse.Namespace) -> dict[str, float]:
+    """What is said of how a teacher teaches; VPError where there is none."""
+    names = {"alpha": "weight α", "temperature": "temperature", "hidden": "weight of hidden states"}
+    said = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    found = {name: number(names[name], value) for name, value in said.items()}
+    if found and not options.teacher:
+        raise VPError(f"--{next(iter(found))} says how to learn from a teacher: name one with --teacher, or leave it out.")
+    return found
+
+
 def _save(study: Study, tuned: Tuned, about: Mapping[str, Any], place: Path) -> None:
     """As `save_pretrained` does, a squeezed model in its own form, with what is known of where it comes from."""
     if hasattr(tuned.model, "squeezed"):
-        trained = {name: about[name] for name in ("task", "rows", "schedule", "before", "after")}
+        trained = {name: about[name] for name in ("task", "rows", "schedule", "before", "after", "teacher") if name in about}
         save_pruned(tuned.model, place, study.loaded.tokenizer, about_of(study.loaded.name) | {"trained": trained})
         return
     tuned.model.save_pretrained(place)

@@ -2,7 +2,18 @@
 
 import argparse
 
-from vp_core.ground.names import AUTO, BATCH, ITERATIONS, L1, LEARNING_RATE, MODES, THETA, TRAINING_PRECISIONS
+from vp_core.ground.names import (
+    ALPHA,
+    AUTO,
+    BATCH,
+    ITERATIONS,
+    L1,
+    LEARNING_RATE,
+    MODES,
+    TEMPERATURE,
+    THETA,
+    TRAINING_PRECISIONS,
+)
 
 _SN = "λ of spectral normalisation, 5 in the paper"
 
@@ -25,6 +36,7 @@ def _norms(parser: argparse.ArgumentParser) -> None:
 
 def _finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sn", metavar="λ", help=f"{_SN}: fine-tune under it (default: without)")
+    _teacher(parser)
     _training(parser)
     parser.add_argument("--out", required=True, help="folder to write, a new one, as save_pretrained does")
     parser.add_argument("--plot", help="HTML file for the largest singular values over the training steps")
@@ -47,6 +59,15 @@ def _snip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--begin-lr", help="learning rate of that fine-tuning (default: as --lr)")
     parser.add_argument("--out", required=True, help="folder of the run; a run that was stopped there goes on")
     parser.add_argument("--plot", help="HTML file for the score against the share pruned; it needs no network")
+
+
+def _teacher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--teacher", metavar="MODEL", help="a model of the same task to learn from besides: folder, Hub id or demo"
+    )
+    parser.add_argument("--alpha", help=f"weight of the task's own loss, the rest is the teacher's (default: {ALPHA:g})")
+    parser.add_argument("--temperature", help=f"by which both models' outputs are softened (default: {TEMPERATURE:g})")
+    parser.add_argument("--hidden", help="weight of the squared error of hidden states; both models of one shape (default: 0)")
 
 
 def _training(parser: argparse.ArgumentParser, examples: str | None = None) -> None:

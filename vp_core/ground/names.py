@@ -74,5 +74,7 @@ ITERATIONS = 10
 """So often blocks may leave, unless asked otherwise (`vp_core.identity.snip`)."""
 BATCH, LEARNING_RATE = 32, 5e-5
 """Texts in a mini-batch as in the paper's fine-tuning (table 3), and half of its learning rate (`vp_core.training.loop`)."""
+ALPHA, TEMPERATURE = 0.5, 2.0
+"""Of distillation: the weight of the task's own loss, and by what outputs are softened (`vp_core.training.objectives`)."""
 MOST_STEPS = 64
 """In so many steps at most is a model pruned and measured again."""

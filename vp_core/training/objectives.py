@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.asking.batches import Batch, Encoded
 from vp_core.comparing.masked_lm import SHARE, check_masked_lm, mask_batch
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.model.sites import Site, observed
 from vp_core.training.schedule import Lessons
 from vp_core.training.teacher import Teacher
@@ -74,8 +75,8 @@ class Distillation:
 
     lessons: Lessons
     teacher: Teacher
-    alpha: float = 0.5
-    temperature: float = 2.0
+    alpha: float = ALPHA
+    temperature: float = TEMPERATURE
     hidden: float = 0.0
 
     def __post_init__(self) -> None:
