@@ -161,8 +161,12 @@ class _Job:
         """One step, whole or not at all."""
         run, accelerator = self.run, self.run.accelerator
         self.within_step = True
-        for callback in self.callbacks:
-            callback.before_step(run)
+        try:
+            for callback in self.callbacks:
+                callback.before_step(run)
+        except VPError:  # refused before anything was changed
+            self.within_step = False
+            raise
         for group in run.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * self.schedule.factor(run.step, run.steps)
         batches = _mine(self.objective.data, examples, accelerator)
