@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.while_training_page import ALPHA, LINES, TASKS, Line, page
+from benchmarks.while_training_page import ALPHA, LEARNED, LINES, TASKS, Line, page
 from vp_core.asking.evaluate import score
 from vp_core.ground.store import atomic
 from vp_core.loading.load import load_model
