@@ -64,7 +64,7 @@ class Callback:
         """All is ready, no step is done; not called again when a run is resumed, `restore` is instead."""
 
     def before_step(self, run: Run) -> None:
-        """Before the forward passes of step `run.step + 1`."""
+        """Before the forward passes of step `run.step + 1`. May refuse it with a VPError, having changed nothing."""
 
     def watching(self, run: Run, inputs: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """What is open around each forward pass with these inputs (examples, tokens)."""

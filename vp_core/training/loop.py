@@ -4,7 +4,7 @@ Everything random comes from the seed, and a run begins with a fresh optimiser: 
 same weights, whether it was stopped between (`vp_core.training.checkpoint`) or not.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -64,13 +64,15 @@ def train(
     saved: Saved | None = None,
 ) -> float:
     """Train `model` in place to the end; returns the mean loss. See `training`, which does it step by step."""
-    run = None
-    for run in training(
+    steps = training(
         model, objective, schedule, seed=seed, callbacks=callbacks, tell=tell, accelerator=accelerator, saved=saved
-    ):
+    )
+    while True:
+        try:
+            run = next(steps)
+        except StopIteration as end:
+            return float(end.value)
         watch(run.step, run.steps, run.loss)
-    assert run is not None
-    return run.total / run.steps
 
 
 def training(
@@ -83,7 +85,7 @@ def training(
     tell: Callable[[str], None] = lambda news: None,
     accelerator: Accelerator | None = None,
     saved: Saved | None = None,
-) -> Iterator[Run]:
+) -> Generator[Run, None, None]:
     """Train `model` in place, yielding after each step; at the end it is in evaluation mode, and rows that were zero still are.
 
     `objective` is what is minimised, for `Lessons` the task's own loss. Each of `callbacks` acts in its turn. With `saved` the
@@ -100,8 +102,6 @@ def training(
     job = _Job(model, objective, schedule, Run(model, len(steps), accelerator, tell=tell), callbacks, saved)
     job.begin()
     run = job.run
-    if run.step == run.steps:  # it was stopped when nothing but its end was left
-        yield run
     try:
         for examples in steps[run.step :]:
             checkpoint()
@@ -115,6 +115,7 @@ def training(
         callback.end(run)
     accelerator.free_memory()  # it holds on to every model and optimiser that it has prepared
     model.eval()
+    return run.total / run.steps
 
 
 class _Job:
@@ -132,11 +133,11 @@ class _Job:
     def begin(self) -> None:
         """Everything is where it begins, or where it was when the state was kept."""
         run, accelerator = self.run, self.run.accelerator
-        self.model.to(accelerator.device)  # type: ignore[arg-type]
+        self.model.to(accelerator.device)
         self.held = Held(self.model)
         for callback in self.callbacks:
             callback.prepare(self.model, run.steps)
-        groups = [*parameter_groups(self.model, self.schedule), *(g for one in self.callbacks for g in one.groups())]
+        groups = [*parameter_groups(self.model, self.schedule), *(dict(g) for one in self.callbacks for g in one.groups())]
         fused = all(p.is_floating_point() for group in groups for p in group["params"])
         run.optimiser = torch.optim.AdamW(groups, lr=self.schedule.lr, eps=self.schedule.epsilon, fused=fused)
         for group in run.optimiser.param_groups:
@@ -160,8 +161,12 @@ class _Job:
         """One step, whole or not at all."""
         run, accelerator = self.run, self.run.accelerator
         self.whole, random = False, _random_state(accelerator.device)
-        for callback in self.callbacks:
-            callback.before_step(run)
+        try:
+            for callback in self.callbacks:
+                callback.before_step(run)
+        except VPError:  # refused before anything was changed
+            self.whole = True
+            raise
         for group in run.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * self.schedule.factor(run.step, run.steps)
         batches = _mine(self.objective.data, examples, accelerator)

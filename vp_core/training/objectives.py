@@ -146,8 +146,8 @@ def towards(logits: Tensor, teacher: Tensor, temperature: float, lessons: Lesson
         return mse_loss(logits, teacher)
     student, teacher = logits / temperature, teacher / temperature
     if lessons.multi_label:
-        both = [torch.stack([logsigmoid(z), logsigmoid(-z)], dim=-1) for z in (student, teacher)]
-        return temperature**2 * kl_div(*both, reduction="none", log_target=True).sum(dim=-1).mean()
+        mine, theirs = (torch.stack([logsigmoid(z), logsigmoid(-z)], dim=-1) for z in (student, teacher))
+        return temperature**2 * kl_div(mine, theirs, reduction="none", log_target=True).sum(dim=-1).mean()
     found = kl_div(log_softmax(student, dim=1), log_softmax(teacher, dim=1), reduction="batchmean", log_target=True)
     return temperature**2 * found
 

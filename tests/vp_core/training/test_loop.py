@@ -20,8 +20,7 @@ from vp_core.ground.names import AUTO
 from vp_core.identity.gate import TowardsIdentity, gated
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.squeezing.blocks_off import without
-from vp_core.training import loop
-from vp_core.training import schedule as schedules
+from vp_core.training import loop, schedule
 from vp_core.training.loop import train
 from vp_core.training.schedule import Lessons, Schedule
 
@@ -207,7 +206,7 @@ def test_the_precision_that_is_taken(monkeypatch):
     """The fast one here, or the one a run was begun with, unless one was named; it trains as if it had been named."""
     assert Schedule().precision == AUTO
     for fast, other in (("bfloat16", "float32"), ("float32", "bfloat16")):
-        monkeypatch.setattr(schedules, "fast_precision", lambda fast=fast: fast)
+        monkeypatch.setattr(schedule, "fast_precision", lambda fast=fast: fast)
         assert Schedule(lr=1e-3).settled() == Schedule(lr=1e-3, precision=fast)
         assert Schedule().settled(other).precision == Schedule(precision=other).settled().precision == other
         assert Schedule(precision=other).settled(fast).precision == other
