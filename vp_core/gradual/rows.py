@@ -15,7 +15,7 @@ from vp_core.gradual.meters import Meters
 from vp_core.gradual.narrow import is_narrow, narrow, widen
 from vp_core.ground.errors import VPError, one_of
 from vp_core.measuring.statistics import ALPHA
-from vp_core.model.projections import Projection, as_rows, find_projections, linear_map
+from vp_core.model.projections import Projection, as_rows, linear_map
 from vp_core.ranking.plan import Plan, rank
 from vp_core.squeezing.squeeze import squeeze
 from vp_core.training.callbacks import Pruner, Run, State
@@ -152,7 +152,7 @@ class GradualRows(Pruner):
 
     def _narrow(self, run: Run) -> None:
         """Removed rows leave their matrices, if it is time."""
-        if self.squeezed == "each" and self._cuts or self.squeezed == "last" and run.step >= self.schedule.last:
+        if (self.squeezed == "each" and self._cuts) or (self.squeezed == "last" and run.step >= self.schedule.last):
             narrow(run, self._by_module)
             run.rewrap()
 
