@@ -10,7 +10,7 @@ LEARNED = ("block", "hybrid", "hybrid filled", "struct")
 
 @dataclass(frozen=True)
 class About:
-    """A task: its name on the page, its passes, texts a pass (None: all), learning rate, and dense score (as in docs/results.md)."""
+    """A task: its name on the page, its passes, texts of a pass (None: all) and learning rate."""
 
     title: str
     epochs: int
@@ -42,7 +42,9 @@ class Line:
 
 
 BEST = tuple(
-    Line("none", share, teacher, "best", lr) for share, lr in ((0.9, 2e-4), (0.75, 1e-4), (0.5, 5e-5)) for teacher in (True, False)
+    Line("none", share, teacher, "best", lr)
+    for share, lr in ((0.9, 2e-4), (0.75, 1e-4), (0.5, 5e-5))
+    for teacher in (True, False)
 )
 OTHERS = tuple(
     Line(method, share, teacher)

@@ -46,7 +46,7 @@ def weights(folder):
 def test_rows_say_what_happens(material, tmp_path):
     rows = list(run_training(material, settings("variance"), tmp_path / "run"))
     assert rows == read_log(tmp_path / "run")["rows"]
-    assert [row["step"] for row in rows][0] == 0 and rows[-1]["step"] == STEPS and rows[-1]["done"]
+    assert rows[0]["step"] == 0 and rows[-1]["step"] == STEPS and rows[-1]["done"]
     assert rows[0]["value"] == score(material.study.model, material.study.question).value
     cuts = [row for row in rows if "sparsity" in row]
     assert [row["sparsity"] for row in cuts] == [0.1, 0.2, 0.3, 0.4, 0.5] and cuts[0]["removed"].keys() == {
