@@ -126,12 +126,13 @@ def _free(units: Units) -> Tensor:
     return score if units.protected is None else score.masked_fill(units.protected, inf)
 
 
-def check_left(units: Sequence[Units], gone: Sequence[Tensor], step: int, rule: Rule, done: float) -> None:
-    """VPError if nothing is left of attention, or of the feed-forward networks, in all layers together."""
+def nothing_left(units: Sequence[Units], gone: Sequence[Tensor], step: int, rule: Rule, done: float) -> str:
+    """A sentence if nothing would be left of attention, or of the feed-forward networks, in all layers; else empty."""
     for part in PARTS:
         mine = [one for unit, one in zip(units, gone, strict=True) if unit.group.part == part]
         if mine and all(bool(one.all()) for one in mine):
-            raise VPError(f"At step {step:,} nothing would be left of {_CALLED[part]} {rule.advice(done)}")
+            return f"At step {step:,} nothing would be left of {_CALLED[part]} {rule.advice(done)}"
+    return ""
 
 
 def penalty_factors(units: Sequence[Units], strength: float, ratio: float | None, decoder: float) -> list[float]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError, one_of
 from vp_core.model.projections import Layer, find_layers
-from vp_core.movement.choose import SCOPES, ByShare, ByThreshold, Rule, check_left, logit, penalty, penalty_factors
+from vp_core.movement.choose import SCOPES, ByShare, ByThreshold, Rule, logit, nothing_left, penalty, penalty_factors
 from vp_core.movement.fill import FILLS, fill_in, freed, heads_left, to_draw, weights_of
 from vp_core.movement.ramp import Ramp
 from vp_core.movement.scores import Scores
@@ -70,7 +70,7 @@ class MovementPruning(Pruner):
         self.until, self.threshold, self.ratio, self.decoder = until, threshold, ratio, decoder
         self.strength = (0.0 if threshold is None else LAMBDA) if strength is None else strength
         self.lr, self.start, self.fill, self.protect, self.seed = lr, start, fill, protect, seed
-        self.fixed = False
+        self.fixed, self._refused = False, ""
         self._rows: list[dict[str, Any]] = []
         self._check()
 
@@ -135,15 +135,29 @@ class MovementPruning(Pruner):
         """All scores, with their own rate and no weight decay."""
         return [{"params": [one.score for one in self.scores.units], "lr": self.lr, "weight_decay": 0.0}]
 
-    def before_step(self, run: Run) -> None:
-        """New masks from the scores; at the end of the ramp they are fixed, and filled.
+    def begin(self, run: Run) -> None:
+        """Without a warm-up the ramp begins here, where nothing goes yet."""
+        self._act(run)
 
-        Raises VPError, with nothing changed, if nothing would be left of attention or of the feed-forward networks.
-        """
-        if self.fixed:
+    def before_step(self, run: Run) -> None:
+        """VPError if nothing is left of attention, or of the feed-forward networks; the state before it is whole."""
+        if self._refused:
+            raise VPError(self._refused)
+
+    def after_step(self, run: Run) -> None:
+        """New masks from the scores; at the end of the ramp they are fixed, and filled."""
+        self._act(run)
+
+    def _act(self, run: Run) -> None:
+        if self.fixed or run.step < self.ramp.first(run.steps):
             return
-        if run.step >= self.ramp.first(run.steps):
-            self._renew(run.step, run.steps)
+        done = self.ramp.at(run.step, run.steps)
+        gone = self.rule.gone(self.scores.units, done)
+        self._refused = nothing_left(self.scores.units, gone, run.step, self.rule, done)
+        if self._refused:
+            return
+        for one, goes in zip(self.scores.units, gone, strict=True):
+            one.keep.copy_(~goes)
         if run.step >= self.ramp.last(run.steps):
             self._fix(run)
         elif self._noted(run.step):
@@ -157,10 +171,8 @@ class MovementPruning(Pruner):
         return penalty(self.scores.units, [factor * done for factor in self._factors])
 
     def end(self, run: Run) -> None:
-        """What is masked becomes zero in plain weights."""
-        if not self.fixed:
-            self._renew(run.steps, run.steps)
-            self._fix(run)
+        """What is masked becomes zero in plain weights. Raises VPError as `before_step` does."""
+        self.before_step(run)
         self.scores.take_off(run.model)
 
     def state(self) -> State:
@@ -169,7 +181,7 @@ class MovementPruning(Pruner):
         for name, place in self.scores.places.items():
             if place.mask is not None:
                 tensors[f"mask {name}"] = pack(place.kept())
-        return tensors, {"fixed": self.fixed, "rows": self._rows}
+        return tensors, {"fixed": self.fixed, "rows": self._rows, "refused": self._refused}
 
     def restore(self, run: Run, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Go on from there; VPError if it was made with other shapes."""
@@ -180,7 +192,7 @@ class MovementPruning(Pruner):
         for name, place in self.scores.places.items():
             if f"mask {name}" in tensors:
                 place.mask = unpack(tensors[f"mask {name}"], place.matrix.shape).to(place.units.keep)
-        self._rows = list(facts["rows"])
+        self._rows, self._refused = list(facts["rows"]), facts["refused"]
         self._set_fixed(facts["fixed"])
 
     # what came of it
@@ -217,15 +229,6 @@ class MovementPruning(Pruner):
             return ByShare(self.until, self.scope, self.weights, self.scores.units)
         assert self.threshold is not None
         return ByThreshold(self.threshold, self.strength)
-
-    @torch.no_grad()
-    def _renew(self, step: int, steps: int) -> None:
-        """New masks of units, all or (with a VPError) none of them."""
-        done = self.ramp.at(step, steps)
-        gone = self.rule.gone(self.scores.units, done)
-        check_left(self.scores.units, gone, step, self.rule, done)
-        for one, goes in zip(self.scores.units, gone, strict=True):
-            one.keep.copy_(~goes)
 
     def _fix(self, run: Run) -> None:
         self._set_fixed(True)

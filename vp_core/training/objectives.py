@@ -83,6 +83,7 @@ class Distillation:
     def __post_init__(self) -> None:
         """Check every number."""
         check_teaching(self.alpha, self.temperature, self.hidden)
+        self.teacher.answers(self.lessons.data)
 
     @property
     def data(self) -> Encoded:
