@@ -13,10 +13,16 @@ from vp_core.asking.reading.tables import kind_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import digest
+from vp_core.loading.folder import result_of, task_of_run
 from vp_core.loading.load import EMBEDDED, LoadedModel, load_model
 from vp_core.loading.texts import check_numbers, check_texts
 from vp_core.squeezing.folder import task_of
 from vp_core.study import Study
+
+
+def task_of_model(model: str) -> str | None:
+    """The task that goes with a model without being named, as the demo's does with all that was made of it; None for others."""
+    return "demo" if model in EMBEDDED else task_of_run(model) or task_of(model)
 
 
 def open_study(
@@ -43,7 +49,7 @@ def open_study(
     a quick look; the calibration sentences are the same as without, and `notes` say so. Raises VPError with one sentence for
     whatever is wrong.
     """
-    task = task or ("demo" if model in EMBEDDED else task_of(model))
+    task, model = task or task_of_model(model), result_of(model)
     if task is None:
         raise VPError(
             "Which task? Name one (--task sst2 --data DIR), or a file (--task FILE.tsv --text COLUMN --label COLUMN)."

@@ -219,7 +219,15 @@ def _identity(options: argparse.Namespace) -> None:
     IDENTITY_COMMANDS[options.command](options)
 
 
+def _train(options: argparse.Namespace) -> None:
+    """`vp train`."""
+    from app.cli.train_command import train
+
+    train(options)
+
+
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "check": _check, "stats": _stats, "eval": _eval, "curve": _curve, "prune": _prune, "speed": _speed,
     "norms": _identity, "finetune": _identity, "snip": _identity, "weights": _weights,
+    "train": _train,
 }  # fmt: skip

@@ -10,23 +10,37 @@ from typing import Any
 import pandas as pd
 
 from analysis import function_norms, identity, spectral
-from app.cli.options import check_new_file, count, listed, main_process, number, open_from, print_json, say, whole, write_chart
+from app.cli.options import (
+    check_new_file,
+    count,
+    lessons_from,
+    listed,
+    main_process,
+    number,
+    open_from,
+    print_json,
+    say,
+    schedule_from,
+    whole,
+    write_chart,
+)  # fmt: skip
 from app.cli.progress import Progress
 from vp_core.asking.evaluate import score
-from vp_core.asking.outputs import parse_labels
 from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.identity import snip
 from vp_core.identity.spectral import LAMBDA, check_lambda, rescaled
 from vp_core.identity.threshold import Threshold, model_under
-from vp_core.loading.load import EMBEDDED
+from vp_core.loading.load import load_model
 from vp_core.measuring.function_norms import FunctionNorms
-from vp_core.running.finetune import Tuned, about_training, check_normalisable, fine_tune, lessons_of, study_of
-from vp_core.squeezing.folder import about_of, check_new_folder, keep_labels, new_folder, save_pruned, task_of
+from vp_core.running.finetune import Tuned, about_training, check_normalisable, fine_tune, study_of
+from vp_core.running.keeping import write_plain
+from vp_core.squeezing.folder import about_of, check_new_folder, new_folder, save_pruned
 from vp_core.study import Study
 from vp_core.training.held import check_whole
 from vp_core.training.run_folder import check_run_folder, read_log
-from vp_core.training.schedule import Lessons, Schedule
+from vp_core.training.schedule import Schedule
 
 TRAINING = "training.json"
 """What a fine-tuned folder keeps of its training."""
@@ -35,7 +49,7 @@ TWIN = "trained with SN towards the demo's hidden states and outputs"
 
 
 def _norms(options: argparse.Namespace) -> None:
-    scale, schedule = _scale(options), _schedule(options)
+    scale, schedule = _scale(options), schedule_from(options)
     if options.rescaled and scale is None:
         raise VPError("Rescaling needs to know the spectral norm to rescale to: add --sn 5, or leave --rescaled out.")
     threshold = _threshold(options)
@@ -83,7 +97,7 @@ def _norms(options: argparse.Namespace) -> None:
 def _normalised(study: Study, options: argparse.Namespace, schedule: Schedule, scale: float) -> Study:
     """The study of the model after fine-tuning under spectral normalisation."""
     progress = Progress()
-    lessons = _lessons(study, options)
+    lessons = lessons_from(study, options)
     tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch)
     say(f"{tuned.after.metric} {tuned.before.value:.4f} before, {tuned.after.value:.4f} under spectral normalisation")
     return study_of(study, tuned.model, study.loaded.name)
@@ -113,15 +127,17 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    scale, schedule, folder = _scale(options), _schedule(options), Path(options.out)
+    scale, schedule, folder = _scale(options), schedule_from(options), Path(options.out)
     check_new_folder(folder)
     check_new_file(options.plot)
+    taught = _taught(options)
     study, progress = open_from(options), Progress()
     check_normalisable(study.model, scale)
     if options.plot and hasattr(study.model, "squeezed"):
         raise VPError("A squeezed model has no whole matrices whose spectral norms could be drawn: leave --plot out.")
-    lessons = _lessons(study, options)
-    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch)
+    teacher = load_model(options.teacher) if options.teacher else None
+    lessons = lessons_from(study, options)
+    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch, teacher, **taught)
     about = about_training(study, lessons, scale, tuned)
     if not main_process():
         return
@@ -140,15 +156,27 @@ def _finetune(options: argparse.Namespace) -> None:
         )
 
 
+def _taught(options: argparse.Namespace) -> dict[str, float]:
+    """What is said of how a teacher teaches; VPError where there is none."""
+    known = {
+        "alpha": ("weight α", ALPHA),
+        "temperature": ("temperature", TEMPERATURE),
+        "hidden": ("weight of hidden states", 0.0),
+    }
+    found = {name: number(what, getattr(options, name)) for name, (what, _) in known.items()}
+    said = [name for name, (_, usual) in known.items() if found[name] != usual]
+    if said and not options.teacher:
+        raise VPError(f"--{said[0]} says how to learn from a teacher: name one with --teacher, or leave it out.")
+    return found
+
+
 def _save(study: Study, tuned: Tuned, about: Mapping[str, Any], place: Path) -> None:
     """As `save_pretrained` does, a squeezed model in its own form, with what is known of where it comes from."""
     if hasattr(tuned.model, "squeezed"):
-        trained = {name: about[name] for name in ("task", "rows", "schedule", "before", "after")}
+        trained = {name: about[name] for name in ("task", "rows", "schedule", "before", "after", "teacher") if name in about}
         save_pruned(tuned.model, place, study.loaded.tokenizer, about_of(study.loaded.name) | {"trained": trained})
         return
-    tuned.model.save_pretrained(place)
-    keep_labels(tuned.model, place)
-    study.loaded.tokenizer.save_pretrained(place)
+    write_plain(tuned.model, place, study.loaded.tokenizer)
 
 
 def _snip(options: argparse.Namespace) -> None:
@@ -158,7 +186,7 @@ def _snip(options: argparse.Namespace) -> None:
     study, progress = open_from(options), Progress()
     check_whole(study.model)
     material = snip.Material(
-        study.model, _lessons(study, options), study.calibration, study.question, study.loaded.fingerprint,
+        study.model, lessons_from(study, options), study.calibration, study.question, study.loaded.fingerprint,
         study.loaded.tokenizer,
     )  # fmt: skip
     for row in snip.run_snip(material, settings, folder, progress.tell, progress.watch):
@@ -193,7 +221,7 @@ def _settings(options: argparse.Namespace) -> snip.SnipSettings:
     ranks = [count("rank k", part) for part in listed(options.k)]
     if len(ranks) not in (1, 2):
         raise VPError(f"The ranks {options.k!r} are not understood: give one k, or two as in 1,1.")
-    schedule, said = _schedule(options), dict[str, Any]()
+    schedule, said = schedule_from(options), dict[str, Any]()
     if options.begin_epochs is not None:
         said["epochs"] = count("number of epochs", options.begin_epochs)
     if options.begin_examples is not None:
@@ -210,23 +238,6 @@ def _settings(options: argparse.Namespace) -> snip.SnipSettings:
 
 def _scale(options: argparse.Namespace) -> float | None:
     return None if options.sn is None else check_lambda(options.sn)
-
-
-def _schedule(options: argparse.Namespace) -> Schedule:
-    return Schedule(
-        epochs=count("number of epochs", options.epochs), batch=count("batch", options.batch),
-        examples=None if options.examples is None else count("number of examples", options.examples),
-        lr=number("learning rate", options.lr), precision=options.precision, seed=whole("seed", options.seed),
-    )  # fmt: skip
-
-
-def _lessons(study: Study, options: argparse.Namespace) -> Lessons:
-    task = options.task or ("demo" if options.model in EMBEDDED else task_of(options.model))
-    if task is None:
-        raise VPError("Which task? Name one with training data (--task sst2 --data DIR).")
-    return lessons_of(
-        study, task, options.data, listed(options.text), options.label, parse_labels(options.labels), options.separator
-    )
 
 
 IDENTITY_COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {

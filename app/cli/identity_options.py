@@ -2,7 +2,8 @@
 
 import argparse
 
-from vp_core.ground.names import AUTO, BATCH, ITERATIONS, L1, LEARNING_RATE, MODES, THETA, TRAINING_PRECISIONS
+from app.cli.train_options import add_teacher, add_training
+from vp_core.ground.names import ITERATIONS, L1, MODES, THETA
 
 _SN = "λ of spectral normalisation, 5 in the paper"
 
@@ -18,14 +19,15 @@ def _norms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--theta", default=str(THETA), help=f"share θ of mini-batches from which a block is off (default: {THETA})"
     )
-    _training(parser, examples="4096")
+    add_training(parser, examples="4096")
     parser.add_argument("--out", help="safetensors file for the norms' histograms")
     parser.add_argument("--plot", help="HTML file to write the distributions to; it needs no network")
 
 
 def _finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sn", metavar="λ", help=f"{_SN}: fine-tune under it (default: without)")
-    _training(parser)
+    add_teacher(parser)
+    add_training(parser)
     parser.add_argument("--out", required=True, help="folder to write, a new one, as save_pretrained does")
     parser.add_argument("--plot", help="HTML file for the largest singular values over the training steps")
 
@@ -41,26 +43,12 @@ def _snip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--l1", default=str(L1), help=f"factor of the L1 term on the norms (default: {L1})")
     parser.add_argument("--at-least", default="0", help="blocks that leave in each iteration, θ or not (default: 0)")
     parser.add_argument("--least-share", default="0", help="share of the weights that leaves in each iteration (default: 0)")
-    _training(parser)
+    add_training(parser)
     parser.add_argument("--begin-epochs", help="passes of the fine-tuning before blocks leave; with --sn more help")
     parser.add_argument("--begin-examples", help="training examples of each of these passes (default: as --examples)")
     parser.add_argument("--begin-lr", help="learning rate of that fine-tuning (default: as --lr)")
     parser.add_argument("--out", required=True, help="folder of the run; a run that was stopped there goes on")
     parser.add_argument("--plot", help="HTML file for the score against the share pruned; it needs no network")
-
-
-def _training(parser: argparse.ArgumentParser, examples: str | None = None) -> None:
-    shown = f"{examples} examples" if examples else "all"
-    parser.add_argument("--epochs", default="1", help="passes of each training (default: 1)")
-    parser.add_argument("--examples", default=examples, help=f"training examples of each pass (default: {shown})")
-    parser.add_argument("--batch", default=str(BATCH), help=f"texts in a mini-batch (default: {BATCH})")
-    parser.add_argument("--lr", default=str(LEARNING_RATE), help=f"learning rate of AdamW (default: {LEARNING_RATE:g})")
-    parser.add_argument(
-        "--precision", default=AUTO,
-        help=f"of products: {', '.join(TRAINING_PRECISIONS)}; auto is what this machine is fast in, or a run was begun with "
-        f"(default: {AUTO})",
-    )  # fmt: skip
-    parser.add_argument("--seed", default="0", help="seed of order and dropout (default: 0)")
 
 
 COMMANDS = (

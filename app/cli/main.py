@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.cli import identity_options, weight_options
+from app.cli import identity_options, train_options, weight_options
 from vp_core.asking.tasks import TASKS
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import (
@@ -38,7 +38,7 @@ _PAPER = Recipe()
 _SHARE = "share to remove, 0 to 1: of rows by the paper's recipe, of single weights, else of the encoder's linear parameters"
 _FORMATS = dict(zip(FORMATS, ("squeezed: load_pruned, vp eval", "same shapes: from_pretrained", "squeezed"), strict=True))
 _CRITERION = f"{', '.join(CRITERIA)} (default: the recipe's, the paper's is {_PAPER.criterion})"
-_COMMANDS = "app | check | stats | curve | eval | prune | speed | norms | finetune | snip | weights"
+_COMMANDS = "app | check | stats | curve | eval | prune | speed | train | norms | finetune | snip | weights"
 
 _MODEL_HELP = "'demo', a folder written by save_pretrained, or a Hub id"
 _TASK_HELP = f"{', '.join(TASKS)}, or a TSV, CSV, JSON, JSONL or Parquet file (with --text and --label)"
@@ -59,10 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return 2
     except KeyboardInterrupt:
-        kept = (
-            f" What is finished is kept in {options.out!r}: the same command goes on from there." if _goes_on(options) else ""
-        )
-        _complain(f"Interrupted.{kept}")
+        _complain(f"Interrupted.{_kept(options)}")
         return 2
     except BrokenPipeError:  # the reader of stdout has gone, as in `vp … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,9 +83,12 @@ def _complain(sentence: str) -> None:
         print(f"vp: {sentence}", file=sys.stderr)
 
 
-def _goes_on(options: argparse.Namespace) -> bool:
-    """Whether what an interrupted command has finished is on disk, and found there by the same command."""
-    return options.command == "snip" or (options.command == "curve" and bool(options.out))
+def _kept(options: argparse.Namespace) -> str:
+    """A sentence if what an interrupted command has finished is on disk, and found there by the same command."""
+    if options.command not in ("snip", "train") and not (options.command == "curve" and options.out):
+        return ""
+    how = " with --resume" if options.command == "train" else ""
+    return f" What is finished is kept in {options.out!r}: the same command{how} goes on from there."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,6 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     _question(looked_at, asks=True)
     _how(looked_at, precision=False)
     weight_options.add_command(looked_at)
+    trained = _command(commands, *train_options.ABOUT)
+    _question(trained, asks=True)
+    train_options.add_command(trained)
     for name, about, example, add_options in identity_options.COMMANDS:
         made = _command(commands, name, about, example)
         _question(made, asks=True)

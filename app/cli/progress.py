@@ -6,6 +6,7 @@ from typing import Any
 from tqdm import tqdm
 
 from app.cli.options import main_process, say
+from vp_core.ground.errors import harmless
 
 
 class Progress:
@@ -31,6 +32,13 @@ class Progress:
         self._bar.update(step - self._bar.n)
         if step == steps:
             self.close()
+
+    def line(self, text: str) -> None:
+        """Say something without taking the bar away."""
+        if self._bar is None:
+            say(text)
+        else:
+            self._bar.write(harmless(text), file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away, if there is one."""

@@ -74,5 +74,22 @@ ITERATIONS = 10
 """So often blocks may leave, unless asked otherwise (`vp_core.identity.snip`)."""
 BATCH, LEARNING_RATE = 32, 5e-5
 """Texts in a mini-batch as in the paper's fine-tuning (table 3), and half of its learning rate (`vp_core.training.loop`)."""
+METHODS: Mapping[str, str] = MappingProxyType({
+    "variance": "rows that hardly vary, cut by cut (Variance Pruning)",
+    "random": "as many rows in each matrix, drawn at random",
+    "magnitude": "single weights, the smallest first, cut by cut (Compressing BERT)",
+    "deletion": "the same, but what was set to zero may move again (information deletion)",
+    "movement": "single weights by learned scores (movement pruning)",
+    "block": "square blocks by learned scores (Block)",
+    "hybrid": "blocks of attention and FFN neurons by learned scores (Hybrid)",
+    "hybrid filled": "Hybrid, then what is empty in heads that stay is filled and trained on",
+    "struct": "whole heads and FFN neurons by learned scores (Struct)",
+    "none": "nothing is pruned; what was pruned stays so",
+})  # fmt: skip
+"""How a training prunes (`vp_core.running.settings`)."""
+ALPHA, TEMPERATURE = 0.5, 2.0
+"""Weight of the task's loss beside a teacher's, and the temperature (`vp_core.training.objectives`)."""
+RUN, RESULT = "run.json", "model"
+"""A run's record in its folder, and the folder of the model that came of it (`vp_core.training.run_folder`)."""
 MOST_STEPS = 64
 """In so many steps at most is a model pruned and measured again."""

@@ -8,11 +8,33 @@ from transformers.utils import cached_file
 
 from vp_core.ground.bounded import TOKENISER_LIMIT, Weight, check_file, read_header, read_json
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import RESULT, RUN
 from vp_core.squeezing.folder import WEIGHTS as PRUNED
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 CONFIG, WHOLE, INDEX, ADAPTER = "config.json", "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
 _ELSEWHERE = {"*.h5": "TensorFlow's", "*.msgpack": "Flax's", "*.gguf": "GGUF", "*.onnx": "ONNX"}
+
+
+def result_of(name: str) -> str:
+    """The folder of a run's model for that of a run (`vp train`, `vp snip`), any other name as it is.
+
+    Raises VPError for a run that has no model yet.
+    """
+    if not name or not os.path.isfile(Path(name) / RUN):  # noqa: PTH113 (a Path would raise for names no file can have)
+        return name
+    if not (Path(name) / RESULT).is_dir():
+        raise VPError(f"The run in {name!r} has no model yet: go on with it (vp train … --out {name} --resume), then open it.")
+    return str(Path(name) / RESULT)
+
+
+def task_of_run(name: str) -> str | None:
+    """The task a run was begun for, if it is one with data of its own (the demo's); None for another folder."""
+    try:
+        settings = read_json(Path(name) / RUN)["settings"] if name else {}
+    except (OSError, ValueError, KeyError, TypeError):  # whoever opens the model says what is wrong
+        return None
+    return "demo" if isinstance(settings, dict) and settings.get("task") == "demo" else None
 
 
 def check_hub_id(name: str) -> None:

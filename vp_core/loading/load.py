@@ -23,7 +23,7 @@ from vp_core.ground.errors import one_line
 from vp_core.ground.hub import quiet_transformers, require_hub
 from vp_core.loading.checkpoint import check_amount, check_classifier, check_finite, check_numbers, check_weights, own_weights
 from vp_core.loading.config import check_config, check_dropped, mend
-from vp_core.loading.folder import CONFIG, check_folder, check_hub_id, check_tokeniser_files, fetch, read_weights
+from vp_core.loading.folder import CONFIG, check_folder, check_hub_id, check_tokeniser_files, fetch, read_weights, result_of
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.loading.tokeniser import check_file, check_tokeniser, incomplete
 from vp_core.model.families import longest_input
@@ -71,6 +71,7 @@ def load_model(name: str) -> LoadedModel:
     missing, left over inside the model, of other sizes, NaN or infinite, and for a tokeniser that is missing or another's.
     """
     notes = _NO_NOTES
+    name = result_of(name)
     if name in EMBEDDED:
         from vp_core.demo.load import load_demo, load_twin
 

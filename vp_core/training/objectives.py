@@ -6,6 +6,7 @@ model that is being trained, with all that watches it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.asking.batches import Batch, Encoded
 from vp_core.comparing.masked_lm import SHARE, check_masked_lm, mask_batch
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.model.sites import Site, observed
 from vp_core.training.schedule import Lessons
 from vp_core.training.teacher import Teacher
@@ -74,16 +76,14 @@ class Distillation:
 
     lessons: Lessons
     teacher: Teacher
-    alpha: float = 0.5
-    temperature: float = 2.0
+    alpha: float = ALPHA
+    temperature: float = TEMPERATURE
     hidden: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every number."""
-        if not 0 <= self.alpha <= 1:
-            raise VPError(f"The weight α {self.alpha!r} of the task's loss is not between 0 and 1: 0.5 takes both halves.")
-        if not self.temperature > 0 or not self.hidden >= 0:
-            raise VPError("The temperature must be above 0, the weight of hidden states at least 0: 2 and 0 are the defaults.")
+        check_teaching(self.alpha, self.temperature, self.hidden)
+        self.teacher.answers(self.lessons.data)
 
     @property
     def data(self) -> Encoded:
@@ -129,6 +129,14 @@ class MaskedWords:
         return cross_entropy(logits.float(), masked.ids.to(logits.device))
 
 
+def check_teaching(alpha: float, temperature: float, hidden: float) -> None:
+    """VPError for weights and a temperature that a teacher cannot have."""
+    if not 0 <= alpha <= 1:
+        raise VPError(f"The weight α {alpha!r} of the task's loss is not between 0 and 1: 0.5 takes both halves.")
+    if not (0 < temperature < inf and 0 <= hidden < inf):
+        raise VPError("The temperature must be above 0, the weight of hidden states at least 0: 2 and 0 are the defaults.")
+
+
 def of_answers(logits: Tensor, targets: Tensor, lessons: Lessons) -> Tensor:
     """The loss of logits (examples, outputs), as transformers has it for each kind of problem."""
     if lessons.regression:
@@ -142,8 +150,8 @@ def towards(logits: Tensor, teacher: Tensor, temperature: float, lessons: Lesson
         return mse_loss(logits, teacher)
     student, teacher = logits / temperature, teacher / temperature
     if lessons.multi_label:
-        both = [torch.stack([logsigmoid(z), logsigmoid(-z)], dim=-1) for z in (student, teacher)]
-        return temperature**2 * kl_div(*both, reduction="none", log_target=True).sum(dim=-1).mean()
+        mine, theirs = (torch.stack([logsigmoid(z), logsigmoid(-z)], dim=-1) for z in (student, teacher))
+        return temperature**2 * kl_div(mine, theirs, reduction="none", log_target=True).sum(dim=-1).mean()
     found = kl_div(log_softmax(student, dim=1), log_softmax(teacher, dim=1), reduction="batchmean", log_target=True)
     return temperature**2 * found
 

@@ -10,11 +10,12 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import RUN as LOG
 from vp_core.ground.store import atomic, load_tensors, save_tensors
 from vp_core.squeezing.folder import save_pruned
 
 FORMAT = "variance-pruning run 1"
-LOG, WEIGHTS = "run.json", "checkpoint.safetensors"
+WEIGHTS = "checkpoint.safetensors"
 
 
 class Log:

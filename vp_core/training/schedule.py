@@ -20,8 +20,9 @@ _POOL = 16
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train: `examples` of the training set drawn anew for each phase (None: all), AdamW, linear warm-up and decay.
+    """How to train: `examples` of the training set drawn anew for each pass (None: all), AdamW, linear warm-up and decay.
 
+    With `steps` there are so many steps, whatever number of passes that takes, and `epochs` does not count.
     `layer_decay` is the factor by which the learning rate shrinks from each layer to the one below, embeddings last (1: one
     rate for all; SNIP's table 3 has 0.8); `epsilon` is AdamW's. The defaults are those of SNIP's fine-tuning (table 3) but for
     the learning rate, which is half of it, these two, and the precision, for which see `settled`. What cannot be is refused
@@ -38,11 +39,13 @@ class Schedule:
     seed: int = 0
     layer_decay: float = 1.0
     epsilon: float = 1e-8
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
         one_of("precision", self.precision, TRAINING_PRECISIONS)
         numbers = {"epochs": self.epochs, "batch": self.batch, "examples": 1 if self.examples is None else self.examples}
+        numbers["steps"] = 1 if self.steps is None else self.steps
         for name, value in numbers.items():
             if value < 1:
                 raise VPError(f"Training needs at least 1 for {name}, not {value}.")
@@ -71,7 +74,16 @@ class Schedule:
 
     def as_json(self) -> dict[str, Any]:
         """What a run's folder says of it. Fields that came later are left out at their defaults, so that older runs go on."""
-        return {k: v for k, v in asdict(self).items() if (k, v) not in (("layer_decay", 1.0), ("epsilon", 1e-8))}
+        later = {"layer_decay": 1.0, "epsilon": 1e-8, "steps": None}
+        return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
+
+    def number(self, texts: int) -> int:
+        """How many steps a training on so many texts takes.
+
+        >>> Schedule(epochs=2, batch=32).number(100), Schedule(examples=64).number(100), Schedule(steps=9).number(100)
+        (8, 2, 9)
+        """
+        return self.steps or self.epochs * -(-min(texts, self.examples or texts) // self.batch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +116,10 @@ class Lessons:
 
 def mini_batches(data: Encoded, schedule: Schedule, seed: int) -> list[np.ndarray]:
     """Positions (examples,) for every step, the same for the same seed: texts of like length together, in random order."""
-    rng, found = np.random.default_rng([schedule.seed, seed]), []
-    for _ in range(schedule.epochs):
+    rng = np.random.default_rng([schedule.seed, seed])
+    found: list[np.ndarray] = []
+    steps = schedule.number(len(data))
+    while len(found) < steps:
         order = rng.permutation(len(data))[: schedule.examples]
         pools = np.split(order, range(_POOL * schedule.batch, len(order), _POOL * schedule.batch))
         batches = []
@@ -113,4 +127,4 @@ def mini_batches(data: Encoded, schedule: Schedule, seed: int) -> list[np.ndarra
             by_length = pool[np.argsort([len(data.ids[i]) for i in pool], kind="stable")]
             batches += np.split(by_length, range(schedule.batch, len(pool), schedule.batch))
         found += [batches[i] for i in rng.permutation(len(batches))]
-    return found
+    return found[:steps]

@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from accelerate import Accelerator
+from trainings import model_of, toy
 
 from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.tasks import TASKS, Task
@@ -19,7 +20,7 @@ from vp_core.ground.names import AUTO
 from vp_core.identity.gate import TowardsIdentity, gated
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.squeezing.blocks_off import without
-from vp_core.training import loop
+from vp_core.training import loop, schedule
 from vp_core.training.loop import train
 from vp_core.training.schedule import Lessons, Schedule
 
@@ -27,21 +28,6 @@ SST2, STSB = TASKS["sst2"], TASKS["stsb"]
 THREE = Task("three", ("t",), "y", ("a", "b", "c"), ("accuracy",))
 gc.freeze()  # what is there now need not be looked at after each training
 QUICK = Schedule(epochs=6, batch=8, lr=3e-3, precision="float32")
-
-
-def toy(n=64, classes=2, seed=0):
-    """(texts, labels): the class is the word that comes first, 5, 6 or 7."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(classes, size=n)
-    ids = [[5 + int(y), *rng.integers(10, 40, rng.integers(3, 9)).tolist()] for y in labels]
-    return Encoded(ids, None, 0, 0, 12), labels
-
-
-def model_of(family="bert", outputs=2, **settings):
-    """Small weights, dropout on."""
-    torch.manual_seed(0)
-    sizes = tiny.sizes(family, 32, 40, 2) | {"vocab_size": 60, "num_labels": outputs, "pad_token_id": 0} | settings
-    return tiny.build(family, "ForSequenceClassification", **sizes)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
@@ -220,7 +206,7 @@ def test_the_precision_that_is_taken(monkeypatch):
     """The fast one here, or the one a run was begun with, unless one was named; it trains as if it had been named."""
     assert Schedule().precision == AUTO
     for fast, other in (("bfloat16", "float32"), ("float32", "bfloat16")):
-        monkeypatch.setattr(loop, "fast_precision", lambda fast=fast: fast)
+        monkeypatch.setattr(schedule, "fast_precision", lambda fast=fast: fast)
         assert Schedule(lr=1e-3).settled() == Schedule(lr=1e-3, precision=fast)
         assert Schedule().settled(other).precision == Schedule(precision=other).settled().precision == other
         assert Schedule(precision=other).settled(fast).precision == other
