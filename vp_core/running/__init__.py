@@ -5,4 +5,5 @@ settings  how a training prunes, in one value
 methods   from a method's name to what prunes
 keeping   how a trained model is written
 run       a whole training that can be stopped
+pretrain  on a text, by masked words, and a classifier of it
 """
