@@ -111,12 +111,9 @@ def widen(run: Run) -> None:
             return full.T.contiguous() if module.transposed else full
 
         weight = nn.Parameter(whole(None if module.weight is None else module.weight.detach()))
-        new: nn.Module
+        new: Any = Conv1D(module.width, 1) if module.transposed else nn.Linear(module.columns, module.width, device="meta")
         if module.transposed:
-            new = Conv1D(module.width, 1)
             new.nx = module.columns
-        else:
-            new = nn.Linear(module.columns, module.width, device="meta")
         new.weight, new.bias = weight, module.bias
         _install(run, path, new, module.weight, weight, whole)
 
