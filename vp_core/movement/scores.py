@@ -173,14 +173,24 @@ class Scores:
         setattr(model, OWN, nn.ParameterDict(named))
         return made
 
+    @torch.no_grad()
     def take_off(self, model: PreTrainedModel) -> None:
-        """Make W' the plain weight, in place: what is masked is zero. The masks are still known here."""
+        """Make W' the plain weight, in place: what is masked is zero. The masks are still known here.
+
+        Not by torch's own function, which would take the weights of copies of this model away as well: they share its class.
+        """
         for module in list(model.modules()):
             lists = getattr(module, "parametrizations", {})
             if "weight" in lists and isinstance(lists["weight"][0], Masked):
-                with torch.no_grad():
-                    parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-                    module.weight.add_(0.0)  # type: ignore[operator]  # −0 becomes 0
+                original = lists["weight"].original
+                original.copy_(lists["weight"][0].masked(original) + 0.0)  # −0 becomes 0
+                del module.parametrizations
+                module.__class__ = type(module).__bases__[0]
+                others = dict(module.named_parameters(recurse=False))
+                for name in others:
+                    delattr(module, name)
+                for name, parameter in {"weight": original, **others}.items():  # in the order they had
+                    module.register_parameter(name, parameter)
         delattr(model, OWN)
         for one in self.units:
             one.score.grad = None
