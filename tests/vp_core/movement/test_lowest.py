@@ -38,7 +38,10 @@ def test_many_units_are_not_all_sorted(monkeypatch, share, ties):
     monkeypatch.setattr(module, "_SORTED", 100)
     monkeypatch.setattr(module, "_SAMPLE", 1 << 10)
     rng = np.random.default_rng(1)
-    scores = [np.zeros(9000, np.float32) if ties else rng.normal(size=9000).astype(np.float32), rng.normal(size=500).astype(np.float32)]
+    scores = [
+        np.zeros(9000, np.float32) if ties else rng.normal(size=9000).astype(np.float32),
+        rng.normal(size=500).astype(np.float32),
+    ]
     sizes = [np.ones(9000, np.int64), rng.integers(1, 40, 500)]
     budget = round(share * sum(int(one.sum()) for one in sizes))
     as_number = torch.ones(1, dtype=torch.int64).expand(9000)

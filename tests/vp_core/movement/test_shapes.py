@@ -18,7 +18,9 @@ def groups_of(family, *shapes, **settings):
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "modernbert", "albert", "bart", "t5"])
-@pytest.mark.parametrize("shapes", [("weights", "weights"), ("blocks", "dim"), ("heads", "dim"), ("blocks 5x7", "blocks 9xall")])
+@pytest.mark.parametrize(
+    "shapes", [("weights", "weights"), ("blocks", "dim"), ("heads", "dim"), ("blocks 5x7", "blocks 9xall")]
+)
 def test_every_weight_belongs_to_one_unit(family, shapes):
     groups, matrices = groups_of(family, *shapes)
     assert sum(int(one.sizes.sum()) for one in groups) == sum(matrix.size for matrix in matrices)
