@@ -113,13 +113,16 @@ class MovementPruning(Pruner):
 
     # what a training asks
 
+    def check(self, steps: int) -> None:
+        """VPError for steps that are too few for warm-up, ramp and cool-down."""
+        self.ramp.check(steps)
+
     def prepare(self, model: PreTrainedModel, steps: int) -> None:
         """Put scores on the model; VPError for steps that are too few, and for a share that these shapes cannot reach."""
-        self.ramp.check(steps)
+        self.check(steps)
         self.layers: Sequence[Layer] = find_layers(model)
         self.matrices: Sequence[Matrix] = find_matrices(model, layers=self.layers)
         self.weights = sum(matrix.size for matrix in self.matrices)
-        self._steps = steps
         self.scores = Scores.put_on(model, find_groups(self.layers, self.matrices, self.shapes), self.start)
         units, protected = self.scores.units, self._protected()
         for one in units:
@@ -160,7 +163,7 @@ class MovementPruning(Pruner):
             one.keep.copy_(~goes)
         if run.step >= self.ramp.last(run.steps):
             self._fix(run)
-        elif self._noted(run.step):
+        elif self._noted(run):
             self._note(run.step)
 
     def penalty(self, run: Run, inputs: Mapping[str, Tensor]) -> Tensor | None:
@@ -265,9 +268,9 @@ class MovementPruning(Pruner):
         gone = 1 - place.units.keep.double().cpu()
         return float((gone * unit_sizes(matrix, place.pattern)).sum() / matrix.size)
 
-    def _noted(self, step: int) -> bool:
-        first, last = self.ramp.first(self._steps), self.ramp.last(self._steps)
-        return step > first and (step - first) % max(1, (last - first) // _ROWS) == 0
+    def _noted(self, run: Run) -> bool:
+        first, last = self.ramp.first(run.steps), self.ramp.last(run.steps)
+        return run.step > first and (run.step - first) % max(1, (last - first) // _ROWS) == 0
 
     def _note(self, step: int) -> None:
         removed = self.removed()
