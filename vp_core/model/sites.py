@@ -90,7 +90,9 @@ def observed(model: nn.Module, sites: Iterable[Site], see: Callable[[Site, Any],
 
 @contextmanager
 def around(
-    model: nn.Module, open_: Callable[[dict[str, Any]], AbstractContextManager[Any]], change: Callable[[dict[str, Any], Any], Any]
+    model: nn.Module,
+    open_: Callable[[dict[str, Any]], AbstractContextManager[Any]],
+    change: Callable[[dict[str, Any], Any], Any],
 ) -> Iterator[None]:
     """While open, every pass through the whole `model` is inside of `open_(inputs)`, its inputs by name.
 
@@ -107,6 +109,8 @@ def around(
         inside.append((context, inputs))
 
     def after(_module: nn.Module, _args: Any, output: Any) -> Any:
+        if not inside:  # opening it has failed
+            return None
         context, inputs = inside.pop()
         context.__exit__(None, None, None)
         return None if output is None else change(inputs, output)  # None: the pass failed
