@@ -60,7 +60,7 @@ def arguments(folder, schedule=SHORT, accumulate=1, processes=1, **others):
         "gradient_accumulation_steps": accumulate, "learning_rate": schedule.lr, "weight_decay": schedule.weight_decay,
         "warmup_steps": int(schedule.warm_up * steps), "lr_scheduler_type": "linear", "save_strategy": "no", "use_cpu": True,
         "report_to": [], "disable_tqdm": True, "logging_strategy": "no", "optim": "adamw_torch", "eval_strategy": "no",
-        "dataloader_pin_memory": False,
+        "dataloader_pin_memory": False, "average_tokens_across_devices": False,
     }  # fmt: skip
     return TrainingArguments(**usual | others)
 
