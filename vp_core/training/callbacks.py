@@ -47,7 +47,11 @@ class Run:
 
 
 class Callback:
-    """Does nothing; what acts overrides what it needs. One instance belongs to one training."""
+    """Does nothing; what acts overrides what it needs. One instance belongs to one training.
+
+    A step whose loss or gradient is no number is not taken, and `after_step` not called: what `state` says should change there
+    only, or it is kept as it was in the middle of that step.
+    """
 
     def prepare(self, model: PreTrainedModel, steps: int) -> None:
         """Before there is an optimiser, on the device of the training: the place to put parameters on the model."""
@@ -60,7 +64,7 @@ class Callback:
         """All is ready, no step is done; not called again when a run is resumed, `restore` is instead."""
 
     def before_step(self, run: Run) -> None:
-        """Before the forward passes of step `run.step + 1`."""
+        """Before the forward passes of step `run.step + 1`. May refuse it with a VPError, having changed nothing."""
 
     def watching(self, run: Run, inputs: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """What is open around each forward pass with these inputs (examples, tokens)."""

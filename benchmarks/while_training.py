@@ -1,0 +1,135 @@
+"""`python -m benchmarks.while_training`: what is kept by training on, by method, into docs/training_results.json and .md.
+
+    --only sst2          one task or several (mrpc, stsb)
+    --lines "best 0.9"   only lines whose name contains one of these, with commas between them
+    --lines ""           nothing: the page is only written anew from the JSON file
+
+A line is a run of `vp_core.running.run.run_training`: its folder is results/training/LINE (not committed), so that one that was
+interrupted goes on, and one that is done is not done again. `best` begins from the model that the recipe `best` leaves without
+training, all others from the dense one. Speed is that of the run's model against the dense one, rounds in turn. `VP_SHARED`
+says where models and data are.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from benchmarks.while_training_page import ALPHA, LINES, TASKS, Line, page
+from vp_core.asking.evaluate import score
+from vp_core.ground.store import atomic
+from vp_core.loading.load import load_model
+from vp_core.opening import open_study
+from vp_core.recipes import RECIPES
+from vp_core.running.finetune import lessons_of, study_of
+from vp_core.running.run import TrainingMaterial, run_training
+from vp_core.running.settings import TrainSettings
+from vp_core.squeezing.timing import time_forward
+from vp_core.study import Study
+from vp_core.training.schedule import Schedule
+from vp_core.training.teacher import Teacher
+
+ROOT = Path(__file__).parent.parent
+JSON, PAGE = ROOT / "docs" / "training_results.json", ROOT / "docs" / "training_results.md"
+RUNS = ROOT / "results" / "training"
+BATCH, LENGTH, ROUNDS = 8, 64, 15
+
+
+def main(arguments: list[str]) -> int:
+    """Measure what is asked and not there yet; the number of lines that failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.while_training")
+    parser.add_argument("--only", default=",".join(TASKS), help="tasks, with commas between them")
+    parser.add_argument("--lines", help="parts of the names of lines, with commas between them (default: all)")
+    asked = parser.parse_args(arguments)
+    parts = None if asked.lines is None else [part.strip() for part in asked.lines.split(",") if part.strip()]
+    found = json.loads(JSON.read_text()) if JSON.exists() else {}
+    failed = 0
+    for task in asked.only.split(","):
+        for line in LINES:
+            key = f"{task} {line.name}"
+            if key in found or (parts is not None and not any(part in line.name for part in parts)):
+                continue
+            try:
+                found[key] = measure(task, line)
+                print(f"{key}: {found[key]}", flush=True)
+                _write(found)
+            except Exception as error:  # whatever it is: the lines behind it are still to be measured
+                print(f"{key} failed: {error!r}", file=sys.stderr, flush=True)
+                failed += 1
+    _write(found)
+    return failed
+
+
+def _write(found: dict) -> None:
+    for path, text in ((JSON, json.dumps(found, indent=1) + "\n"), (PAGE, page(found))):
+        with atomic(path) as temporary:
+            temporary.write_text(text)
+
+
+@cache
+def _study(task: str) -> Study:
+    shared = Path(os.environ.get("VP_SHARED", "../shared"))
+    return open_study(str(shared / "models" / f"minilm-{task}"), task, shared / "data")
+
+
+@cache
+def _lessons(task: str):  # noqa: ANN202 (Lessons)
+    return lessons_of(_study(task), task, Path(os.environ.get("VP_SHARED", "../shared")) / "data")
+
+
+@cache
+def _teacher(task: str) -> Teacher:
+    """The dense model itself: what it says of a text is computed once for all lines."""
+    loaded = load_model(_study(task).loaded.name)
+    return Teacher.make(loaded.model, loaded.tokenizer, loaded.model, loaded.tokenizer)
+
+
+def settings_of(task: str, line: Line) -> TrainSettings:
+    """The settings of a line: the same rate and number of passes for all methods of a task, but for learned scores' rate."""
+    about = TASKS[task]
+    schedule = Schedule(epochs=about.epochs, examples=about.examples if line.method != "none" else None, lr=line.lr or about.lr)
+    if line.method == "none":
+        schedule = replace(schedule, epochs=1 if task == "sst2" else about.epochs)
+    return TrainSettings(line.method, schedule, until=line.share, alpha=ALPHA if line.teacher else 0.5, scores=0)
+
+
+def measure(task: str, line: Line) -> dict:
+    """A line's numbers."""
+    dense = _study(task)
+    study, start = dense, None
+    if line.recipe:
+        small = dense.squeezed(RECIPES[line.recipe], line.share)
+        study, start = study_of(dense, small, f"{line.recipe} {line.share:g}"), score(small, dense.question)
+    teacher = _teacher(task) if line.teacher else None
+    material = TrainingMaterial(study, _lessons(task), teacher, "the dense model" if teacher else "")
+    RUNS.mkdir(parents=True, exist_ok=True)
+    folder = RUNS / f"{task} {line.name}".replace(" ", "-")
+    rows = list(_said(run_training(material, settings_of(task, line), folder), f"{task} {line.name}"))
+    model = load_model(str(folder)).model
+    last = rows[-1]
+    *_, timings = time_forward({"dense": dense.model, "line": model}, BATCH, LENGTH, ROUNDS)
+    return {
+        "value": last["value"], "low": last["low"], "high": last["high"], "n": last["n"], "metric": last["metric"],
+        "gone": round(last.get("share_pruned", 0.0), 4), "seconds": last["seconds"], "steps": last["steps"],
+        "speed": round(timings["dense"].median / timings["line"].median, 3), "machine": platform.machine(),
+        **({"before": start.value} if start else {}),
+    }  # fmt: skip
+
+
+def _said(rows: Iterator[dict], name: str) -> Iterator[dict]:
+    for row in rows:
+        if "sparsity" in row or "value" in row:
+            print(name, {k: v for k, v in row.items() if k in ("step", "loss", "sparsity", "value", "seconds")}, flush=True)
+        yield row
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    sys.exit(min(main(sys.argv[1:]), 1))
