@@ -83,7 +83,9 @@ def _add_run(figure: go.Figure, name: str, points: pd.DataFrame, colour: str) ->
     losses = points[points["loss"].notna()]
     smooth = losses["loss"].rolling(_SMOOTH, min_periods=1, center=True).mean()
     faint = {"size": 4, "color": theme.translucent(colour, 0.35)}
-    figure.add_scatter(x=losses["step"], y=losses["loss"], mode="markers", marker=faint, hoverinfo="skip", **about, row=1, col=1)
+    figure.add_scatter(
+        x=losses["step"], y=losses["loss"], mode="markers", marker=faint, hoverinfo="skip", **about, row=1, col=1
+    )
     hover = "step %{x}: loss %{y:.4f}"
     line = {"color": colour, "width": 2}
     figure.add_scatter(
@@ -137,15 +139,13 @@ def draw_film(film: pd.DataFrame, what: str = "rows", now: int | None = None) ->
     moves = [{"label": f"{step:,}", "method": "animate", "args": [[str(step)], show]} for step in steps]
     slider = {"active": at, "steps": moves, "currentvalue": {"prefix": "after step ", "font": {"size": 13}}}
     button = {"label": "▶", "method": "animate", "args": [None, play]}
+    place = {"x": 0, "xanchor": "left", "y": 0, "yanchor": "top", "pad": {"t": 66, "l": -46}}
     figure.update_layout(
         height=theme.map_height(len(layers)) + _SLIDER,
         margin={"b": 56 + _SLIDER},
         sliders=[slider | {"x": 0.08, "len": 0.92, "y": 0, "pad": {"t": 58, "b": 0}}],
-        updatemenus=[
-            {"type": "buttons", "showactive": False, "buttons": [button], "x": 0, "xanchor": "left", "y": 0, "yanchor": "top",
-             "pad": {"t": 66, "l": -46}}
-        ],
-    )  # fmt: skip
+        updatemenus=[{"type": "buttons", "showactive": False, "bgcolor": "rgba(0,0,0,0)", "buttons": [button], **place}],
+    )
     return figure
 
 
