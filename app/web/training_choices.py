@@ -50,12 +50,12 @@ class TrainingChoices:
         help="In so many cuts; five, as in the paper. With 1 everything goes at once. Learned scores make no cuts.",
     ))
     first: int | None = setting(kind.OpenWhole(
-        None, least=0, label="First cut after step", placeholder="spread",
-        help="500 in the paper. Empty: cuts are spread over the first half of the training.",
+        None, least=0, label="First cut", placeholder="spread",
+        help="After so many steps, 500 in the paper. Empty: cuts are spread over the first half of the training.",
     ))
     every: int | None = setting(kind.OpenWhole(
-        None, least=1, label="Steps between cuts", placeholder="spread",
-        help="500 in the paper. Empty: cuts are spread over the first half of the training.",
+        None, least=1, label="Every", placeholder="spread",
+        help="So many steps between two cuts, 500 in the paper. Empty: they are spread over the first half of the training.",
     ))
     squeeze: bool = setting(kind.Switch(
         False, label="Squeeze at once",
@@ -65,8 +65,9 @@ class TrainingChoices:
         False, label="Teacher", help="Half of what is learned are the answers of a teacher, softened at temperature 2.",
     ))
     teacher_model: str = setting(kind.Text(
-        "", label="Teacher's model", placeholder="empty: the model as it is now",
-        help="A model of the same task, labels and tokeniser: `demo`, a folder, or an id of the Hub.",
+        "", label="Teacher's model", placeholder="empty: itself, as it is",
+        help="Empty: the model in hand, as it is now. Or "
+        "another of the same task, labels and tokeniser: `demo`, a folder, or an id of the Hub.",
     ))
     train_steps: int = setting(kind.Whole(200, least=1, label="Steps", help="So many steps of the optimiser, AdamW."))
     examples: int | None = setting(kind.OpenWhole(

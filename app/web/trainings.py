@@ -69,7 +69,7 @@ def words_of(wanted: TrainSettings) -> str:
     cuts = wanted.cuts(steps)
     at = [step for step in range(cuts.first, cuts.last + 1, cuts.every)]
     shown = at if len(at) <= 6 else [*at[:3], *at[-1:]]
-    listed = ", ".join(f"{step:,}: {cuts.at(step):.0%}" for step in shown)
+    listed = ", ".join(f"{step:,}: {100 * (cuts.at(step) or 0):.3g} %" for step in shown)
     return f"Gone after step {listed if shown is at else listed.replace(f', {at[-1]:,}:', f' … {at[-1]:,}:')}"
 
 
@@ -126,7 +126,9 @@ def new_name(settings: Settings) -> str:
     """A name that no run has: the model, the method, the share, and whether there was a teacher."""
     share = "" if settings.method == "none" else f" {100 * settings.until:g}"
     teacher = " taught" if settings.teacher else ""
-    words = f"{Path(settings.model).name or 'model'} {settings.method}{share}{teacher}"
+    model = Path(settings.model)
+    called = model.parent.name if model.name == RESULT else model.name
+    words = f"{called or 'model'} {settings.method}{share}{teacher}"
     name = base = re.sub(r"[^\w.-]+", "-", words).strip("-.")
     number = 1
     while (folder() / name).exists() or _address(name).exists():
@@ -161,6 +163,11 @@ class Trainings:
         last = self._last
         return last[0] if last and not last[1].done else ""
 
+    def failed(self) -> str:
+        """The name of the last run here if it came to an error before it had a record; empty otherwise."""
+        last = self._last
+        return last[0] if last and last[1].error and not (folder() / last[0] / LOG).is_file() else ""
+
     def stopping(self) -> bool:
         """Whether the run that is under way ends after the step it is in."""
         last = self._last
@@ -176,6 +183,8 @@ class Trainings:
         with self._lock:
             if self.running():
                 return False
+            if failed := self.failed():  # nobody can go on with it
+                _address(failed).unlink(missing_ok=True)
             with atomic(_address(name)) as file:
                 file.write_text(json.dumps(to_query(replace(settings, training="", compared=()))), encoding="utf-8")
             job = Job(make, said=said, turn=Turn.LAST, abandonable=False)
@@ -191,5 +200,7 @@ class Trainings:
         """Remove a run that is not under way, with its model."""
         with self._lock:
             if name != self.running():
+                if self._last and self._last[0] == name:
+                    self._last = None
                 shutil.rmtree(folder() / name, ignore_errors=True)
                 _address(name).unlink(missing_ok=True)

@@ -66,12 +66,12 @@ def runs_panel(study: Study) -> None:
 
 
 def logs_of(study: Study) -> dict[str, Log]:
-    """The records of the task's runs; of one that is just beginning, an empty one."""
-    task, running = study.question.task.name, caching.trainings().running()
-    found = trainings.logs(task)
-    begun = trainings.begun_with(running) if running and running not in found else None
+    """The records of the task's runs; of one that has none yet, or failed before it had, an empty one."""
+    task, here = study.question.task.name, caching.trainings()
+    found, name = trainings.logs(task), here.running() or here.failed()
+    begun = trainings.begun_with(name) if name and name not in found else None
     if begun is not None and begun.task == visitor().settings.task:
-        found[running] = {"settings": {"method": begun.method, "until": begun.until}, "rows": []}
+        found[name] = {"settings": {"method": begun.method, "until": begun.until}, "rows": []}
     return found
 
 
@@ -90,9 +90,8 @@ def rows_of(name: str, logs: dict[str, Log]) -> list[Row]:
 
 def _stop_or_go_on(name: str, rows: list[Row], job: Job[Row] | None) -> None:
     if job is not None and not job.done:
-        if st.button("Stop", width="stretch", disabled=caching.trainings().stopping()):
-            caching.trainings().stop(name)
-            st.rerun(scope="fragment")
+        here = caching.trainings()
+        st.button("Stop", width="stretch", disabled=here.stopping(), on_click=here.stop, args=(name,))
         return
     begun = trainings.begun_with(name)
     if (rows and rows[-1].get("done")) or begun is None:

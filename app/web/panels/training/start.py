@@ -61,7 +61,7 @@ def begin(name: str, settings: Settings) -> None:
 def _pruning() -> None:
     """How it prunes; what a method has no use for is not offered."""
     method = visitor().settings.method
-    named, share, cuts, first, every, squeeze = st.columns([2, 3, 1.2, 1.6, 1.6, 1.6], vertical_alignment="bottom")
+    named, share, cuts, first, every, squeeze = st.columns([2, 2.6, 1.2, 1.7, 1.7, 2.2], vertical_alignment="bottom")
     with named:
         offer("method")
     if method != "none":
@@ -78,20 +78,15 @@ def _pruning() -> None:
 
 def _training() -> None:
     """How it trains, and on what."""
-    steps, examples, batch, rate, seed, teacher = st.columns([1.2, 1.4, 1.2, 3, 1.2, 3], vertical_alignment="bottom")
+    steps, examples, batch, rate, seed, teacher, named = st.columns(
+        [1.3, 1.4, 1.3, 2.6, 1.2, 1.5, 2.2], vertical_alignment="bottom"
+    )
     places = {"train_steps": steps, "examples": examples, "mini_batch": batch, "lr": rate, "seed": seed}
     for name, place in places.items():
         with place:
             offer(name)
     with teacher:
-        switch, named = st.columns([1, 2], vertical_alignment="bottom")
-        with switch:
-            offer("teacher")
-        if visitor().settings.teacher:
-            with named:
-                _teacher()
-
-
-def _teacher() -> None:
-    """The teacher's model, taken up where it is typed."""
-    remember(teacher_model=typed("teacher_model").strip())
+        offer("teacher")
+    if visitor().settings.teacher:
+        with named:
+            remember(teacher_model=typed("teacher_model").strip())
