@@ -85,8 +85,10 @@ def training(
     tell: Callable[[str], None] = lambda news: None,
     accelerator: Accelerator | None = None,
     saved: Saved | None = None,
-) -> Generator[Run, None, None]:
-    """Train `model` in place, yielding after each step; at the end it is in evaluation mode, and rows that were zero still are.
+) -> Generator[Run, None, float]:
+    """Train `model` in place, yielding after each step, and return the mean loss.
+
+    At the end it is in evaluation mode, and rows that were zero still are.
 
     `objective` is what is minimised, for `Lessons` the task's own loss. Each of `callbacks` acts in its turn. With `saved` the
     state is kept while it goes on, and when it is left or fails between two steps; a training found there is gone on with, to

@@ -49,7 +49,7 @@ def test_a_run_that_was_interrupted_goes_on(capsys, tmp_path, task, vp):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
-    assert process.wait() == 2 and err.strip().endswith("the same command with --resume goes on from there.")
+    assert process.returncode == 2 and err.strip().endswith("the same command with --resume goes on from there.")
     reached = read_log(tmp_path / "run")["rows"][-1]["step"]
     assert 0 < reached < 400
     assert main(["train", *how, "--out", str(tmp_path / "run")]) == 2
