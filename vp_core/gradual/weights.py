@@ -66,10 +66,14 @@ class GradualWeights(Pruner):
         self._gone: dict[str, Tensor] = {}
         self._cuts: list[dict[str, Any]] = []
 
-    def prepare(self, model: PreTrainedModel, steps: int) -> None:
-        """Check that cuts, masks and model go together."""
+    def check(self, steps: int) -> None:
+        """VPError unless all cuts come before the last step."""
         if self.schedule is not None:
             self.schedule.check(steps)
+
+    def prepare(self, model: PreTrainedModel, steps: int) -> None:
+        """Check that cuts, masks and model go together."""
+        self.check(steps)
         check_plain(model)
         self.matrices = find_matrices(model, self.types)
         if self.start is not None:
