@@ -1,4 +1,4 @@
-"""`python -m benchmarks.while_training`: what is kept by training on, for every method, into docs/training_results.json and .md.
+"""`python -m benchmarks.while_training`: what is kept by training on, by method, into docs/training_results.json and .md.
 
     --only sst2          one task or several (mrpc, stsb)
     --lines "best 0.9"   only lines whose name contains one of these, with commas between them
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.while_training_page import ALPHA, LEARNED, LINES, TASKS, Line, page
+from benchmarks.while_training_page import ALPHA, LINES, TASKS, Line, page
 from vp_core.asking.evaluate import score
 from vp_core.ground.store import atomic
 from vp_core.loading.load import load_model

@@ -28,9 +28,11 @@ from app.cli.progress import Progress
 from vp_core.asking.evaluate import score
 from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import VPError
+from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.identity import snip
 from vp_core.identity.spectral import LAMBDA, check_lambda, rescaled
 from vp_core.identity.threshold import Threshold, model_under
+from vp_core.loading.load import load_model
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.running.finetune import Tuned, about_training, check_normalisable, fine_tune, study_of
 from vp_core.running.keeping import write_plain
@@ -128,12 +130,14 @@ def _finetune(options: argparse.Namespace) -> None:
     scale, schedule, folder = _scale(options), schedule_from(options), Path(options.out)
     check_new_folder(folder)
     check_new_file(options.plot)
+    taught = _taught(options)
     study, progress = open_from(options), Progress()
     check_normalisable(study.model, scale)
     if options.plot and hasattr(study.model, "squeezed"):
         raise VPError("A squeezed model has no whole matrices whose spectral norms could be drawn: leave --plot out.")
+    teacher = load_model(options.teacher) if options.teacher else None
     lessons = lessons_from(study, options)
-    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch)
+    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch, teacher, **taught)
     about = about_training(study, lessons, scale, tuned)
     if not main_process():
         return
@@ -152,10 +156,24 @@ def _finetune(options: argparse.Namespace) -> None:
         )
 
 
+def _taught(options: argparse.Namespace) -> dict[str, float]:
+    """What is said of how a teacher teaches; VPError where there is none."""
+    known = {
+        "alpha": ("weight α", ALPHA),
+        "temperature": ("temperature", TEMPERATURE),
+        "hidden": ("weight of hidden states", 0.0),
+    }
+    found = {name: number(what, getattr(options, name)) for name, (what, _) in known.items()}
+    said = [name for name, (_, usual) in known.items() if found[name] != usual]
+    if said and not options.teacher:
+        raise VPError(f"--{said[0]} says how to learn from a teacher: name one with --teacher, or leave it out.")
+    return found
+
+
 def _save(study: Study, tuned: Tuned, about: Mapping[str, Any], place: Path) -> None:
     """As `save_pretrained` does, a squeezed model in its own form, with what is known of where it comes from."""
     if hasattr(tuned.model, "squeezed"):
-        trained = {name: about[name] for name in ("task", "rows", "schedule", "before", "after")}
+        trained = {name: about[name] for name in ("task", "rows", "schedule", "before", "after", "teacher") if name in about}
         save_pruned(tuned.model, place, study.loaded.tokenizer, about_of(study.loaded.name) | {"trained": trained})
         return
     write_plain(tuned.model, place, study.loaded.tokenizer)

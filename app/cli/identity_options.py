@@ -2,7 +2,7 @@
 
 import argparse
 
-from app.cli.train_options import add_training
+from app.cli.train_options import add_teacher, add_training
 from vp_core.ground.names import ITERATIONS, L1, MODES, THETA
 
 _SN = "λ of spectral normalisation, 5 in the paper"
@@ -26,6 +26,7 @@ def _norms(parser: argparse.ArgumentParser) -> None:
 
 def _finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sn", metavar="λ", help=f"{_SN}: fine-tune under it (default: without)")
+    add_teacher(parser)
     add_training(parser)
     parser.add_argument("--out", required=True, help="folder to write, a new one, as save_pretrained does")
     parser.add_argument("--plot", help="HTML file for the largest singular values over the training steps")

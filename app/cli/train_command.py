@@ -4,7 +4,7 @@ import argparse
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,11 @@ def train(options: argparse.Namespace) -> None:
     study = open_from(options)
     material = TrainingMaterial(study, lessons_from(study, options), teacher_from(options, study), options.teacher or "")
     progress = Progress()
-    with _stopped_between_steps():
-        for row in run_training(material, settings, folder, progress.tell):
+    with closing(progress), _stopped_between_steps():
+        for row in run_training(material, settings, folder, progress.line):
             if "loss" in row:
                 progress.watch(row["step"], row["steps"], row["loss"])
-            if "value" in row or "sparsity" in row:
+            if "value" in row:
                 progress.line(_line(row))
     if not main_process():
         return

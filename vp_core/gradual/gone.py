@@ -46,6 +46,8 @@ def rows_by_module(projections: Iterable[Projection], keep: Mapping[str, Tensor]
 
 
 def check_plain(model: nn.Module) -> None:
-    """VPError for a model under spectral normalisation, whose weights are made anew in every pass."""
+    """VPError for a squeezed model, and for one under spectral normalisation, whose weights are made anew in every pass."""
+    if hasattr(model, "squeezed"):
+        raise VPError("This model is squeezed already: prune the model that it was made from.")
     if any(hasattr(module, "parametrizations") for module in model.modules()):
         raise VPError("Spectral normalisation makes the weights anew in every step: prune while training without it (--sn).")

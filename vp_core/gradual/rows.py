@@ -15,7 +15,7 @@ from vp_core.gradual.meters import Meters
 from vp_core.gradual.narrow import is_narrow, narrow, widen
 from vp_core.ground.errors import VPError, one_of
 from vp_core.measuring.statistics import ALPHA
-from vp_core.model.projections import Projection, as_rows, find_projections, linear_map
+from vp_core.model.projections import Projection, as_rows, linear_map
 from vp_core.ranking.plan import Plan, rank
 from vp_core.squeezing.squeeze import squeeze
 from vp_core.training.callbacks import Pruner, Run, State
@@ -53,11 +53,15 @@ class GradualRows(Pruner):
         self._by_module: dict[str, Tensor] = {}
         self._held: dict[str, Tensor] = {}
 
-    def prepare(self, model: PreTrainedModel, steps: int) -> None:
-        """Check that cuts and model go together, and give biases to maps that will need one."""
+    def check(self, steps: int) -> None:
+        """VPError unless all cuts come between the first step and the last."""
         self.schedule.check(steps)
         if self.schedule.first < 1:
             raise VPError("Before the first step there is no variance to cut by: let the first cut be at step 1 or later.")
+
+    def prepare(self, model: PreTrainedModel, steps: int) -> None:
+        """Check that cuts and model go together, and give biases to maps that will need one."""
+        self.check(steps)
         check_plain(model)
         self.meters.prepare(model, steps)
         if self.squeezed != "end" and any(count_zero(model)):
@@ -152,7 +156,7 @@ class GradualRows(Pruner):
 
     def _narrow(self, run: Run) -> None:
         """Removed rows leave their matrices, if it is time."""
-        if self.squeezed == "each" and self._cuts or self.squeezed == "last" and run.step >= self.schedule.last:
+        if (self.squeezed == "each" and self._cuts) or (self.squeezed == "last" and run.step >= self.schedule.last):
             narrow(run, self._by_module)
             run.rewrap()
 

@@ -115,9 +115,13 @@ class MovementPruning(Pruner):
 
     # what a training asks
 
+    def check(self, steps: int) -> None:
+        """VPError for steps that are too few for warm-up, ramp and cool-down."""
+        self.ramp.check(steps)
+
     def prepare(self, model: PreTrainedModel, steps: int) -> None:
         """Put scores on the model; VPError for steps that are too few, and for a share that these shapes cannot reach."""
-        self.ramp.check(steps)
+        self.check(steps)
         if hasattr(model, "squeezed"):
             raise VPError("This model is squeezed already: prune the model that it was made from.")
         self.layers: Sequence[Layer] = find_layers(model)

@@ -1,4 +1,5 @@
-"""Fine-tuning the model of a study on its task's training set, with or without spectral normalisation, from data to scores.
+"""Fine-tuning the model of a study on its task's training set, from data to scores: with or without a teacher, with or
+without spectral normalisation.
 
 A pruned model goes on as it is: squeezed, its constants frozen, or masked, with what is zero staying zero.
 """
@@ -22,14 +23,18 @@ from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
+from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.identity.spectral import SpectralNorm, check_lambda, fold, normalise
 from vp_core.identity.spectral_start import nearest
-from vp_core.loading.load import fingerprint
+from vp_core.loading.load import LoadedModel, fingerprint
 from vp_core.measuring.spectral_norms import SpectralNorms
+from vp_core.model.families import longest_input
 from vp_core.study import Study
-from vp_core.training.held import count_zero, said
+from vp_core.training.held import count_single, count_zero, said
 from vp_core.training.loop import Watch, new_accelerator, on_all, train
+from vp_core.training.objectives import Distillation, Objective, TaskLoss
 from vp_core.training.schedule import Lessons, Schedule
+from vp_core.training.teacher import Teacher
 
 POINTS = 20
 """How often in a training the spectral norms are measured, besides at its start."""
@@ -42,7 +47,7 @@ Sigmas = tuple[tuple[int, dict[str, float]], ...]
 class Tuned:
     """A plain or squeezed model on the CPU in evaluation mode, and how it came about: mean `loss`, exact scores, spectral norms
     (of a squeezed model none), the `schedule` with the precision that was taken, and how many rows and columns were `zero` in
-    its projections and stayed so."""
+    its projections and stayed so, and how many `zero_weights` besides, in embeddings too; `teacher` says who taught."""
 
     model: PreTrainedModel
     loss: float
@@ -52,12 +57,15 @@ class Tuned:
     seconds: float
     schedule: Schedule
     zero: tuple[int, int] = (0, 0)
+    zero_weights: int = 0
+    teacher: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What was found: everything but the model and the schedule, JSON-able."""
         told = {name: found.as_json() for name, found in (("before", self.before), ("after", self.after))}
         sigmas = [{"step": step, "sigma": found} for step, found in self.sigmas]
-        kept = {"zero_rows": self.zero[0], "zero_columns": self.zero[1]}
+        kept = {"zero_rows": self.zero[0], "zero_columns": self.zero[1], "zero_weights": self.zero_weights}
+        told |= {} if self.teacher is None else {"teacher": self.teacher}
         return {"loss": self.loss, **told, "seconds": round(self.seconds, 1), **kept, "sigmas": sigmas}
 
 
@@ -81,19 +89,26 @@ def fine_tune(
     sn: float | None = None,
     tell: Callable[[str], None] = lambda news: None,
     watch: Watch = lambda step, steps, loss: None,
+    teacher: LoadedModel | None = None,
+    alpha: float = ALPHA,
+    temperature: float = TEMPERATURE,
+    hidden: float = 0.0,
 ) -> Tuned:
     """Train a copy of the study's model; with `sn`, λ, under spectral normalisation from the nearest weights that have it.
 
-    The study's own model is not changed. Under several processes all end with equal weights. A squeezed model stays squeezed,
-    ready for `save_pruned`, and rows of a masked model that are zero stay zero. Raises VPError for settings that cannot be, a
-    squeezed model with `sn`, and a loss that is no longer finite.
+    With a `teacher` the loss is α·task + (1 − α)·T²·KL(teacher ‖ model) at the `temperature` T, and `hidden` weighs the squared
+    error of all hidden states besides (`vp_core.training.objectives.Distillation`). The study's own model is not changed. Under
+    several processes all end with equal weights. A squeezed model stays squeezed, ready for `save_pruned`, and what is zero in
+    a masked one stays zero, single weights too. Raises VPError for settings that cannot be, a squeezed model with `sn`, a
+    teacher of another task or with another tokeniser, and a loss that is no longer finite.
     """
     started, named = time.perf_counter(), schedule or Schedule()
     check_normalisable(study.model, sn)
+    objective = objective_of(study, lessons, teacher, alpha, temperature, hidden, tell)
     squeezed = hasattr(study.model, "squeezed")
-    zero = (0, 0) if squeezed else count_zero(study.model)
-    if any(zero):
-        tell(said(*zero))
+    zero, weights = (0, 0) if squeezed else count_zero(study.model), count_single(study.model)
+    if any(zero) or weights:
+        tell(said(*zero, weights))
     accelerator = new_accelerator()
     schedule = on_all(accelerator, named.settled)
     if named != schedule:
@@ -116,11 +131,39 @@ def fine_tune(
 
     step_done(0, 1, 0.0)
     tell("fine-tuning" if sn is None else f"fine-tuning with spectral normalisation, λ = {sn:g}")
-    loss = train(model, lessons, schedule, watch=step_done, accelerator=accelerator)
+    loss = train(model, objective, schedule, watch=step_done, accelerator=accelerator)
     fold(model)
     model = model.cpu().eval().requires_grad_(False)
     before, after = on_all(accelerator, lambda: (score(study.model, study.question), score(model, study.question)))
-    return Tuned(model, loss, before, after, tuple(sigmas), time.perf_counter() - started, schedule, zero)
+    seconds, taught = time.perf_counter() - started, about_teacher(teacher, alpha, temperature, hidden)
+    return Tuned(model, loss, before, after, tuple(sigmas), seconds, schedule, zero, weights, taught)
+
+
+def objective_of(
+    study: Study, lessons: Lessons, teacher: LoadedModel | None, alpha: float, temperature: float, hidden: float,
+    tell: Callable[[str], None] = lambda news: None,
+) -> Objective:  # fmt: skip
+    """The task's loss, or that of a teacher beside it; VPError for a teacher that is none for this model and these texts."""
+    if teacher is None:
+        return TaskLoss(lessons)
+    made = Teacher.make(teacher.model, teacher.tokenizer, study.model, study.loaded.tokenizer)
+    longest = max(map(len, lessons.data.ids))
+    if longest > longest_input(teacher.model.config):
+        raise VPError(
+            f"The teacher {teacher.name!r} takes at most {longest_input(teacher.model.config):,} tokens, and a text here has "
+            f"{longest:,}: cut texts to what it takes (--max-length)."
+        )
+    if len(made.order) > 1 and (outputs_of(teacher.model).numbered or outputs_of(study.model).numbered):
+        tell("the teacher's outputs are taken in their order: the labels of one of the two are only numbers")
+    return Distillation(lessons, made, alpha, temperature, hidden)
+
+
+def about_teacher(teacher: LoadedModel | None, alpha: float, temperature: float, hidden: float) -> dict[str, Any] | None:
+    """Who taught, and how: JSON-able, None without a teacher."""
+    if teacher is None:
+        return None
+    by = {"model": teacher.name, "fingerprint": teacher.fingerprint}
+    return by | {"alpha": alpha, "temperature": temperature, "hidden": hidden}
 
 
 def check_normalisable(model: PreTrainedModel, sn: float | None) -> None:

@@ -83,7 +83,7 @@ class _Job:
             "texts": len(lessons.data), "teacher": material.teacher_name,
         }  # fmt: skip
         check_run_folder(folder, about)  # before anything is made
-        self.pruner = pruner_of(self.settings, self.steps, study.model)
+        self.pruner = pruner_of(self.settings, self.steps)
         self.saved = Saved(folder, {"run": about})
         self.log = Log(folder, about, write=self.accelerator.is_main_process)
         self.done = bool(self.log.rows) and self.log.rows[-1].get("done", False)
@@ -91,7 +91,7 @@ class _Job:
             reached = self._reached()
             self.log.rows = [row for row in self.log.rows if row["step"] <= reached]
         self._losses: list[float] = []
-        self._cuts = 0
+        self._cuts = sum("sparsity" in row for row in self.log.rows)
         self._before = self.log.rows[-1]["seconds"] if self.log.rows else 0.0
         self._started = time.perf_counter()
 
@@ -127,7 +127,7 @@ class _Job:
         self._losses.append(run.loss)
         facts: Row = {}
         cuts = self.pruner.cuts() if self.pruner else []
-        new = cuts and cuts[-1]["step"] == run.step
+        new, self._cuts = len(cuts) > self._cuts, len(cuts)
         last = run.step == run.steps
         if new or last or run.step % max(1, run.steps // ROWS) == 0:
             facts["loss"], self._losses = sum(self._losses) / len(self._losses), []

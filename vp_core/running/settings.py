@@ -6,6 +6,7 @@ from typing import Any
 from vp_core.gradual.cuts import Cuts
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import ALPHA, METHODS, TEMPERATURE
+from vp_core.training.objectives import check_teaching
 from vp_core.training.schedule import Schedule
 
 ROWS = ("variance", "random")
@@ -55,6 +56,7 @@ class TrainSettings:
             raise VPError(f"Rows are squeezed out while a model trains ({', '.join(ROWS)}), not what {self.method!r} removes.")
         if self.embeddings and self.method not in WEIGHTS:
             raise VPError(f"Word embeddings lose single weights ({', '.join(WEIGHTS)}), not what {self.method!r} removes.")
+        check_teaching(self.alpha, self.temperature, self.hidden)
         if self.scores < 0:
             raise VPError(f"A model cannot be scored {self.scores} times on the way: 0 scores it at both ends only.")
 

@@ -47,7 +47,14 @@ class Run:
 
 
 class Callback:
-    """Does nothing; what acts overrides what it needs. One instance belongs to one training."""
+    """Does nothing; what acts overrides what it needs. One instance belongs to one training.
+
+    A step whose loss or gradient is no number is not taken, and `after_step` not called: what `state` says should change there
+    only, or it is kept as it was in the middle of that step.
+    """
+
+    def check(self, steps: int) -> None:
+        """VPError unless this fits a training of so many steps; `prepare` asks it, and whoever knows the number later only."""
 
     def prepare(self, model: PreTrainedModel, steps: int) -> None:
         """Before there is an optimiser, on the device of the training: the place to put parameters on the model."""

@@ -50,9 +50,13 @@ class Saved:
         if not self.path.is_file():
             return None
         tensors, about = load_tensors(self.path, kind=KIND)
-        facts = json.loads(about["state"])
+        try:
+            facts = json.loads(about["state"])
+            there, _ = facts["settings"], [facts[key] for key in ("step", "steps", "total", "callbacks")]
+        except (KeyError, ValueError, TypeError) as error:
+            raise VPError(f"{str(self.path)!r} is broken ({error}): choose a new folder (--out).") from error
         for key, value in self.settings.items():
-            if facts["settings"].get(key) != value:
+            if there.get(key) != value:
                 raise VPError(f"{str(self.path)!r} belongs to a training with another {key}: choose a new folder (--out).")
         return tensors, facts
 
@@ -85,8 +89,7 @@ def restore(run: Run, callbacks: Sequence[Callback], tensors: Mapping[str, Tenso
 
     Raises VPError for the state of another training.
     """
-    if [type(callback).__name__ for callback in callbacks] != [about["class"] for about in facts["callbacks"]]:
-        raise VPError("The checkpoint was made by other methods than these: choose a new folder (--out).")
+    _check(run, callbacks, tensors, facts)
     run.step, run.total = facts["step"], float(facts["total"])
     for number, callback in enumerate(callbacks):
         start = f"callback|{number}|"
@@ -94,7 +97,7 @@ def restore(run: Run, callbacks: Sequence[Callback], tensors: Mapping[str, Tenso
         callback.restore(run, own, facts["callbacks"][number])
     there = {name.removeprefix("model|"): tensor for name, tensor in tensors.items() if name.startswith("model|")}
     mine = dict(_named(run.model))
-    if {name: tensor.shape for name, tensor in mine.items()} != {name: tensor.shape for name, tensor in there.items()}:
+    if _kinds(mine) != _kinds(there):
         raise VPError("The checkpoint belongs to another model: choose a new folder (--out).")
     with torch.no_grad():
         for name, tensor in mine.items():
@@ -110,6 +113,29 @@ def restore(run: Run, callbacks: Sequence[Callback], tensors: Mapping[str, Tenso
     torch.set_rng_state(tensors["random"][run.accelerator.process_index])
     if "random of the device" in tensors and run.accelerator.device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random of the device"][run.accelerator.process_index], run.accelerator.device)
+
+
+def _check(run: Run, callbacks: Sequence[Callback], tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """VPError for a state of other callbacks, of a longer or shorter training, of more or fewer processes."""
+    if [type(callback).__name__ for callback in callbacks] != [about["class"] for about in facts["callbacks"]]:
+        raise VPError("The checkpoint was made by other methods than these: choose a new folder (--out).")
+    if facts["steps"] != run.steps or not 0 <= facts["step"] <= run.steps:
+        raise VPError(
+            f"The checkpoint is of a training of {facts['steps']:,} steps, not of {run.steps:,}: choose a new folder (--out)."
+        )
+    processes = len(tensors["random"]) if "random" in tensors else 0
+    if processes != run.accelerator.num_processes:
+        raise VPError(
+            f"The checkpoint was made by {processes} processes, not by {run.accelerator.num_processes}: start as many, or "
+            "choose a new folder (--out)."
+        )
+    known = {name.split("|")[1] for name in tensors if name.startswith("model|")}
+    if any(name.split("|")[1] not in known for name in tensors if name.startswith("optimiser|")):
+        raise VPError("The checkpoint belongs to another model: choose a new folder (--out).")
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 def _named(model: PreTrainedModel) -> list[tuple[str, Tensor]]:

@@ -1,14 +1,15 @@
-"""What was pruned stays pruned in training: rows that are zero when it begins get no gradient.
+"""What was pruned stays pruned in training: what is zero when it begins gets no gradient.
 
-A masked model of the old shape (`vp prune --format transformers`) says which neurons are gone by nothing but zeros: a row of
-zeros and, of a whole unit, a column of zeros in the matrix that reads it. Any step of an optimiser would fill them. Their
-gradients are therefore zeroed before they are clipped, so that AdamW has neither momentum nor decay to move them by.
+A masked model of the old shape (`vp prune --format transformers`) says what is gone by nothing but zeros: a row of zeros and,
+of a whole unit, a column of zeros in the matrix that reads it, or single weights. Any step of an optimiser would fill them.
+Their gradients are therefore zeroed before they are clipped, so that AdamW has neither momentum nor decay to move them by.
 
 The bias of such a row is held as well: it is the constant that was put in the neuron's place, and what a squeezed model has
 in its stead is frozen too, so that both forms of a pruned model train alike, and a block that was taken out stays silent.
 Nothing is lost by it: whatever another constant could do, the bias of the matrix or the layer norm that reads it can.
 
-Of a model whose single weights are gone (`vp_core.squeezing.squeeze.squeeze_masked`, its folder) every zero is held.
+Of a matrix whose single weights are gone every zero is held, word embeddings' as well. Training leaves no weight at exactly 0,
+so a zero is one that was put there; where one is not, to hold it changes nothing to speak of.
 """
 
 from collections.abc import Iterator
@@ -24,21 +25,26 @@ from vp_core.model.scatter import ScatterLinear
 
 
 class Held:
-    """The rows and columns of a model's projections that are zero now, gated, normalised and squeezed models included.
-
-    Of a model whose single weights are gone, every zero of every matrix, word embeddings among them.
-    """
+    """The rows, columns and single weights of a model's projections and word embeddings that are zero now, gated, normalised
+    and squeezed models included."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        sparse = getattr(getattr(model, "squeezed", None), "sparse", False)
-        self._zeros = [(p, p.detach() == 0) for p in model.parameters() if p.dim() == 2] if sparse else []
+        self._zeros = [(p, p.detach() == 0) for p in _sparse(model)]
         self._parts: list[tuple[nn.Module, Tensor, Tensor]] = []
         for module, read in _maps(model):
-            weight = as_rows(module, _parameter(module, "weight").detach())
-            rows = ~weight.any(dim=1)
-            columns = ~weight.any(dim=0) if read else torch.zeros_like(weight[0], dtype=torch.bool)
+            rows, columns, _ = _zero_in(module, read)
             if rows.any() or columns.any():
                 self._parts.append((module, rows.nonzero().squeeze(1), columns.nonzero().squeeze(1)))
+
+    def count(self) -> tuple[int, int, int]:
+        """(rows, columns, entries of matrices without single weights) that are held."""
+        rows, columns = (sum(len(part[i]) for part in self._parts) for i in (1, 2))
+        return rows, columns, sum(int(zero.sum()) for _, zero in self._zeros)
+
+    def none(self) -> "Held":
+        """The same, holding nothing."""
+        self._zeros, self._parts = [], []
+        return self
 
     def hold(self) -> None:
         """Zero their gradients, in place: between the backward pass and the clipping."""
@@ -68,6 +74,27 @@ def _maps(model: PreTrainedModel) -> Iterator[tuple[nn.Module, bool]]:
                 yield found, is_read
 
 
+def _zero_in(module: nn.Module, read: bool) -> tuple[Tensor, Tensor, int]:
+    """Which rows of a map are zero, which columns if units are `read` there, and how many weights are outside of these."""
+    weight = as_rows(module, _parameter(module, "weight").detach())
+    rows = ~weight.any(dim=1)
+    columns = ~weight.any(dim=0) if read else torch.zeros_like(weight[0], dtype=torch.bool)
+    whole = weight.numel() - int((~rows).sum()) * int((~columns).sum())
+    return rows, columns, weight.numel() - int(weight.count_nonzero()) - whole
+
+
+def _sparse(model: PreTrainedModel) -> list[Tensor]:
+    """The matrices that single weights are gone from, as an optimiser has them."""
+    if getattr(getattr(model, "squeezed", None), "sparse", False):
+        return [p for p in model.parameters() if p.dim() == 2]
+    found = [_parameter(module, "weight") for module, read in _maps(model) if _zero_in(module, read)[2]]
+    embeddings = getattr(model.get_input_embeddings(), "weight", None)
+    if isinstance(embeddings, Tensor) and embeddings.dim() == 2:
+        used = embeddings.detach()[embeddings.detach().any(dim=1)]  # the row of padding is zero from the beginning
+        found += [embeddings] if used.count_nonzero() < used.numel() else []
+    return found
+
+
 def _parameter(module: nn.Module, name: str) -> Tensor:
     """What an optimiser moves: under spectral normalisation the weight before it."""
     lists = getattr(module, "parametrizations", {})
@@ -87,14 +114,32 @@ def count_zero(model: PreTrainedModel) -> tuple[int, int]:
     return rows, columns
 
 
-def said(rows: int, columns: int) -> str:
+def count_single(model: PreTrainedModel) -> int:
+    """Single weights of projections and word embeddings that are zero, outside of rows and columns that are; what is held.
+
+    Of a squeezed model every zero of its matrices.
+    """
+    matrices = _sparse(model)
+    if hasattr(model, "squeezed"):
+        return sum(p.numel() - int(p.detach().count_nonzero()) for p in matrices)
+    kept, embeddings = {id(p) for p in matrices}, model.get_input_embeddings()
+    own = getattr(embeddings, "weight", None)
+    single = sum(_zero_in(module, read)[2] for module, read in _maps(model))
+    return single + (own.numel() - int(own.detach().count_nonzero()) if isinstance(own, Tensor) and id(own) in kept else 0)
+
+
+def said(rows: int, columns: int, weights: int = 0) -> str:
     """What a user is told of so many.
 
     >>> said(6220, 0), said(1, 12)
     ('6,220 rows that were zero stay zero', '1 row that was zero stays zero, and 12 columns')
+    >>> said(0, 0, 5000)
+    '5,000 weights that were zero stay zero'
     """
-    told = "1 row that was zero stays zero" if rows == 1 else f"{rows:,} rows that were zero stay zero"
-    return told + (f", and {columns:,} column{'s' if columns > 1 else ''}" if columns else "")
+    parts = [(rows, "row"), (columns, "column"), (weights, "weight")]
+    (first, what), *others = [(number, name) for number, name in parts if number]
+    told = f"1 {what} that was zero stays zero" if first == 1 else f"{first:,} {what}s that were zero stay zero"
+    return told + "".join(f", and {number:,} {name}{'s' if number > 1 else ''}" for number, name in others)
 
 
 def check_whole(model: PreTrainedModel) -> None:

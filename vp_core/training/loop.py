@@ -64,13 +64,15 @@ def train(
     saved: Saved | None = None,
 ) -> float:
     """Train `model` in place to the end; returns the mean loss. See `training`, which does it step by step."""
-    run = None
-    for run in training(
+    steps = training(
         model, objective, schedule, seed=seed, callbacks=callbacks, tell=tell, accelerator=accelerator, saved=saved
-    ):
+    )
+    while True:
+        try:
+            run = next(steps)
+        except StopIteration as end:
+            return float(end.value)
         watch(run.step, run.steps, run.loss)
-    assert run is not None
-    return run.total / run.steps
 
 
 def training(
@@ -83,14 +85,16 @@ def training(
     tell: Callable[[str], None] = lambda news: None,
     accelerator: Accelerator | None = None,
     saved: Saved | None = None,
-) -> Generator[Run, None, None]:
-    """Train `model` in place, yielding after each step; at the end it is in evaluation mode, and rows that were zero still are.
+) -> Generator[Run, None, float]:
+    """Train `model` in place, yielding after each step, and return the mean loss.
+
+    At the end it is in evaluation mode, and rows that were zero still are.
 
     `objective` is what is minimised, for `Lessons` the task's own loss. Each of `callbacks` acts in its turn. With `saved` the
     state is kept while it goes on, and when it is left or fails between two steps; a training found there is gone on with, to
     the same bits on one thread. Under several processes each takes its part of every mini-batch and all end with equal
-    weights. Raises VPError when the loss is no longer finite, before that step is taken, and Cancelled between two steps if
-    the work was cancelled.
+    weights. Raises VPError when the loss or its gradient is no longer finite, before that step is taken, and Cancelled between
+    two steps if the work was cancelled.
     """
     accelerator = accelerator or Accelerator()
     schedule = on_all(accelerator, schedule.settled)
@@ -104,19 +108,16 @@ def training(
         for examples in steps[run.step :]:
             checkpoint()
             job.step(examples)
-            if saved is not None and saved.due(run):
-                saved.now(run, callbacks)
+            job.keep()
             yield run
     except BaseException:
-        # a step is taken whole or not at all: what was reached is worth keeping, whatever stopped it
-        alone = accelerator.num_processes == 1  # others may be in another step
-        if saved is not None and alone and run.step > saved.written and not job.within_step:
-            saved.now(run, callbacks)
+        job.stopped()
         raise
     for callback in callbacks:
         callback.end(run)
     accelerator.free_memory()  # it holds on to every model and optimiser that it has prepared
     model.eval()
+    return run.total / run.steps
 
 
 class _Job:
@@ -128,7 +129,8 @@ class _Job:
     ) -> None:  # fmt: skip
         self.model, self.objective, self.schedule, self.run = model, objective, schedule, run
         self.callbacks, self.saved = callbacks, saved
-        self.within_step = False
+        self.whole = True
+        """Whether all is as it is between two steps, and nothing is being written."""
 
     def begin(self) -> None:
         """Everything is where it begins, or where it was when the state was kept."""
@@ -160,12 +162,12 @@ class _Job:
     def step(self, examples: np.ndarray) -> None:
         """One step, whole or not at all."""
         run, accelerator = self.run, self.run.accelerator
-        self.within_step = True
+        self.whole, random = False, _random_state(accelerator.device)
         try:
             for callback in self.callbacks:
                 callback.before_step(run)
         except VPError:  # refused before anything was changed
-            self.within_step = False
+            self.whole = True
             raise
         for group in run.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * self.schedule.factor(run.step, run.steps)
@@ -173,22 +175,50 @@ class _Job:
         texts = sum(len(batch.examples) for batch in batches)
         run.optimiser.zero_grad()
         loss = sum((self._loss(batch) * (len(batch.examples) / texts) for batch in batches), start=torch.zeros(()))
-        value = loss.item()
-        if not np.isfinite(value):
-            self.within_step = False
-            raise VPError(
-                f"The loss is NaN or infinite at step {run.step + 1}: choose a smaller learning rate, or the precision float32."
-            )
+        value = run.gather(loss.detach()).mean().item()
+        self._check_finite("loss", value, random)
         accelerator.backward(loss)
         self.held.hold()
         for callback in self.callbacks:
             callback.after_backward(run)
-        accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._check_finite(
+            "gradient", float(norm), random
+        )  # it would be the weights that are no numbers, and the loss too late
         run.optimiser.step()
         run.step, run.loss, run.total = run.step + 1, value, run.total + value
         for callback in self.callbacks:
             callback.after_step(run)
-        self.within_step = False
+        self.whole = True
+
+    def _check_finite(self, what: str, value: float, random: list[Tensor]) -> None:
+        """VPError for a value that is none; weights, optimiser and random state are those before the step."""
+        if np.isfinite(value):
+            return
+        self.run.optimiser.zero_grad()
+        _set_random_state(random, self.run.accelerator.device)
+        self.whole = True
+        raise VPError(
+            f"The {what} is NaN or infinite at step {self.run.step + 1:,}: choose a smaller learning rate, or the precision "
+            "float32."
+        )
+
+    def keep(self) -> None:
+        """Write the state where it is time to."""
+        if self.saved is not None and self.saved.due(self.run):
+            self.whole = False
+            self.saved.now(self.run, self.callbacks)
+            self.whole = True
+
+    def stopped(self) -> None:
+        """Write the state that was reached, whatever stopped it: a step is taken whole or not at all."""
+        alone = self.run.accelerator.num_processes == 1  # others may be in another step
+        if self.saved is None or not alone or not self.whole or self.run.step <= self.saved.written:
+            return
+        try:
+            self.saved.now(self.run, self.callbacks)
+        except VPError as error:  # what stopped it is what its caller hears
+            self.run.tell(str(error))
 
     def _loss(self, batch: Batch) -> Tensor:
         device, dtype = self.run.accelerator.device, _AUTOCAST[self.schedule.precision]
@@ -210,6 +240,17 @@ class _Job:
             more = callback.penalty(self.run, last)
             loss = loss if more is None else loss + more
         return loss
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    """Of the processor, and of a device of its own."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _set_random_state(states: list[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state, device)
 
 
 def _mine(data: Encoded, examples: np.ndarray, accelerator: Accelerator) -> list[Batch]:

@@ -6,6 +6,7 @@ model that is being trained, with all that watches it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Protocol
 
 import torch
@@ -81,10 +82,8 @@ class Distillation:
 
     def __post_init__(self) -> None:
         """Check every number."""
-        if not 0 <= self.alpha <= 1:
-            raise VPError(f"The weight α {self.alpha!r} of the task's loss is not between 0 and 1: 0.5 takes both halves.")
-        if not self.temperature > 0 or not self.hidden >= 0:
-            raise VPError("The temperature must be above 0, the weight of hidden states at least 0: 2 and 0 are the defaults.")
+        check_teaching(self.alpha, self.temperature, self.hidden)
+        self.teacher.answers(self.lessons.data)
 
     @property
     def data(self) -> Encoded:
@@ -128,6 +127,14 @@ class MaskedWords:
         with observed(model, [Site("head", path, inputs=True)], only_masked):
             logits = ask(masked.batch.inputs).logits
         return cross_entropy(logits.float(), masked.ids.to(logits.device))
+
+
+def check_teaching(alpha: float, temperature: float, hidden: float) -> None:
+    """VPError for weights and a temperature that a teacher cannot have."""
+    if not 0 <= alpha <= 1:
+        raise VPError(f"The weight α {alpha!r} of the task's loss is not between 0 and 1: 0.5 takes both halves.")
+    if not (0 < temperature < inf and 0 <= hidden < inf):
+        raise VPError("The temperature must be above 0, the weight of hidden states at least 0: 2 and 0 are the defaults.")
 
 
 def of_answers(logits: Tensor, targets: Tensor, lessons: Lessons) -> Tensor:

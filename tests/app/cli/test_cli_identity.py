@@ -175,3 +175,29 @@ def test_finetune_of_a_squeezed_model(capsys, tmp_path, task):
     assert {name: value for name, value in about.items() if name != "trained"} == about_of(small)
     printed(capsys, "finetune", tuned, *task[1:], *SHORT, "--out", tuned)  # once more, in its own place
     assert load_pruned(tuned).squeezed.as_json() == before.squeezed.as_json()
+
+
+@pytest.mark.parametrize("recipe", ["units mean", "2:4"])
+def test_finetune_with_a_teacher(capsys, tmp_path, task, study, recipe):
+    small, tuned = tmp_path / "small", tmp_path / "tuned"
+    printed(capsys, "prune", *task, "--recipe", recipe, "--sparsity", "0.5", "--out", small)
+    command = [small, *task[1:], *SHORT, "--teacher", task[0], "--alpha", "0.25", "--out", tuned]
+    said = printed(capsys, "finetune", *command)
+    expected = {"model": task[0], "fingerprint": study.loaded.fingerprint, "alpha": 0.25, "temperature": 2.0, "hidden": 0.0}
+    assert said["teacher"] == expected == json.loads((tuned / "training.json").read_text())["teacher"]
+    assert about_of(tuned)["trained"]["teacher"] == expected
+    assert printed(capsys, "eval", tuned, *task[1:])["value"] == said["after"]["value"]
+    before, after = load_pruned(small), dict(load_pruned(tuned).named_parameters())
+    assert all(not after[name][p == 0].any() for name, p in before.named_parameters() if p.dim() == 2)
+    alone = printed(capsys, "finetune", small, *task[1:], *SHORT, "--out", tmp_path / "alone")
+    assert "teacher" not in alone and alone["loss"] != said["loss"]
+
+
+def test_finetune_keeps_single_weights_of_the_old_shape(capsys, tmp_path, task):
+    masked, tuned = tmp_path / "masked", tmp_path / "tuned"
+    printed(capsys, "prune", *task, "--recipe", "weights", "--sparsity", "0.6", "--format", "transformers", "--out", masked)
+    assert main(["finetune", str(masked), *task[1:], *SHORT, "--lr", "0.01", "--out", str(tuned)]) == 0
+    assert "weights that were zero stay zero" in capsys.readouterr().err
+    before, after = (load_file(folder / "model.safetensors") for folder in (masked, tuned))
+    assert all(not after[name][tensor == 0].any() for name, tensor in before.items() if ".layer." in name and tensor.dim() == 2)
+    assert json.loads((tuned / "training.json").read_text())["zero_weights"] > 1000

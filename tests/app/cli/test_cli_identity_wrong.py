@@ -20,7 +20,7 @@ def places(tmp_path, folders, data):
     (tmp_path / "one" / "sst2" / "dev.tsv").write_bytes((data / "sst2" / "dev.tsv").read_bytes())
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a file").touch()
-    return {"here": tmp_path, "bert": folders["bert"], "data": data}
+    return {"here": tmp_path, "bert": folders["bert"], "roberta": folders["roberta"], "data": data}
 
 
 TASK = ["--task", "sst2", "--data", "{data}"]
@@ -47,6 +47,12 @@ WRONG = {
     "seed": (["finetune", "demo", "--seed=-1", *RUN], "The seed '-1' is no whole number"),
     "examples": (["finetune", "demo", "--examples", "few", *RUN], "The number of examples 'few' is no whole number"),
     "batch": (["snip", "demo", "--batch", "1.5", *RUN], "The batch '1.5' is no whole number above 0"),
+    "no teacher": (["finetune", "demo", "--alpha", "0.2", *RUN], "--alpha says how to learn from a teacher: name one"),
+    "α no number": (["finetune", "demo", "--teacher", "demo", "--alpha", "x", *RUN], "The weight α 'x' is no number"),
+    "α above 1": (["finetune", "demo", "--teacher", "demo", "--alpha", "2", *RUN], "The weight α 2.0 of the task's loss"),
+    "temperature": (["finetune", "demo", "--teacher", "demo", "--temperature", "0", *RUN], "The temperature must be above 0"),
+    "teacher's tokeniser": (["finetune", "{bert}", *TASK, "--teacher", "{roberta}", *RUN], "The teacher's tokeniser"),
+    "no such teacher": (["finetune", "{bert}", *TASK, "--teacher", "{here}/nobody", *RUN], "nobody"),
     "family": (["snip", "{here}/convbert", *TASK, *RUN], "The model type 'convbert' is not supported"),
     "one row": (["snip", "{bert}", "--task", "sst2", "--data", "{here}/one", *RUN], "train.tsv' has a single row"),
     "one row, fine-tuned": (["finetune", "{bert}", "--task", "sst2", "--data", "{here}/one", *RUN], "has a single row"),

@@ -29,10 +29,10 @@ def settings(method="none", **others):
 
 
 @pytest.fixture(scope="module")
-def material():
-    """The demo's encoder and question with a sample of its texts."""
-    study = open_study("demo", calibration=32, sentences=64)
-    return TrainingMaterial(study, lessons_of(study, "demo"))
+def material(studies, data):
+    """The tiny BERT, its question, and 40 texts to learn from."""
+    study = studies["bert"]
+    return TrainingMaterial(study, lessons_of(study, "sst2", data))
 
 
 def plain(rows):
@@ -46,7 +46,7 @@ def weights(folder):
 def test_rows_say_what_happens(material, tmp_path):
     rows = list(run_training(material, settings("variance"), tmp_path / "run"))
     assert rows == read_log(tmp_path / "run")["rows"]
-    assert [row["step"] for row in rows][0] == 0 and rows[-1]["step"] == STEPS and rows[-1]["done"]
+    assert rows[0]["step"] == 0 and rows[-1]["step"] == STEPS and rows[-1]["done"]
     assert rows[0]["value"] == score(material.study.model, material.study.question).value
     cuts = [row for row in rows if "sparsity" in row]
     assert [row["sparsity"] for row in cuts] == [0.1, 0.2, 0.3, 0.4, 0.5] and cuts[0]["removed"].keys() == {
@@ -60,11 +60,11 @@ def test_rows_say_what_happens(material, tmp_path):
 
 
 @pytest.mark.parametrize("method", PRUNING)
-def test_every_method_leaves_a_model_that_opens(method, material, tmp_path):
+def test_every_method_leaves_a_model_that_opens(method, material, data, tmp_path):
     """By the run's folder, as any other model, with the score that the run has written."""
     *_, last = run_training(material, settings(method), tmp_path / "run")
-    study = open_study(str(tmp_path / "run"), calibration=32, sentences=64)
-    assert study.question.task.name == "demo" and score(study.model, study.question).value == last["value"]
+    study = open_study(str(tmp_path / "run"), "sst2", data)
+    assert score(study.model, study.question).value == last["value"]
     assert 0 < last["share_pruned"] < 1 or method == "deletion"  # whose weights are free again
 
 
@@ -90,14 +90,22 @@ def iter_into(rows, run):
     return ()
 
 
+def test_a_run_of_the_demo_knows_its_task(tmp_path):
+    study = open_study("demo", calibration=8, sentences=16)
+    short = settings(schedule=replace(QUICK, steps=2), scores=0)
+    *_, last = run_training(TrainingMaterial(study, lessons_of(study, "demo")), short, tmp_path / "run")
+    again = open_study(str(tmp_path / "run"), calibration=8, sentences=16)
+    assert again.question.task.name == "demo" and score(again.model, again.question).value == last["value"]
+
+
 def test_a_teacher(material, tmp_path):
-    loaded = load_model("demo")
-    teacher = Teacher.make(loaded.model, loaded.tokenizer, material.study.model, material.study.loaded.tokenizer)
-    taught = replace(material, teacher=teacher, teacher_name="demo")
+    loaded = material.study.loaded
+    teacher = Teacher.make(loaded.model, loaded.tokenizer, loaded.model, loaded.tokenizer)
+    taught = replace(material, teacher=teacher, teacher_name="itself")
     rows = list(run_training(taught, settings(alpha=0.0), tmp_path / "run"))
     alone = list(run_training(material, settings(), tmp_path / "alone"))
     losses = [[row["loss"] for row in found if "loss" in row] for found in (rows, alone)]
-    assert losses[0][0] != losses[1][0] and read_log(tmp_path / "run")["settings"]["teacher"] == "demo"
+    assert losses[0][0] != losses[1][0] and read_log(tmp_path / "run")["settings"]["teacher"] == "itself"
     with pytest.raises(VPError, match="both or none"):
         replace(material, teacher=teacher)
 

@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from accelerate import Accelerator
+from trainings import model_of, toy
 
 from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.tasks import TASKS, Task
@@ -27,21 +28,6 @@ SST2, STSB = TASKS["sst2"], TASKS["stsb"]
 THREE = Task("three", ("t",), "y", ("a", "b", "c"), ("accuracy",))
 gc.freeze()  # what is there now need not be looked at after each training
 QUICK = Schedule(epochs=6, batch=8, lr=3e-3, precision="float32")
-
-
-def toy(n=64, classes=2, seed=0):
-    """(texts, labels): the class is the word that comes first, 5, 6 or 7."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(classes, size=n)
-    ids = [[5 + int(y), *rng.integers(10, 40, rng.integers(3, 9)).tolist()] for y in labels]
-    return Encoded(ids, None, 0, 0, 12), labels
-
-
-def model_of(family="bert", outputs=2, **settings):
-    """Small weights, dropout on."""
-    torch.manual_seed(0)
-    sizes = tiny.sizes(family, 32, 40, 2) | {"vocab_size": 60, "num_labels": outputs, "pad_token_id": 0} | settings
-    return tiny.build(family, "ForSequenceClassification", **sizes)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
