@@ -1,18 +1,24 @@
 """The pattern of one weight matrix: which of its weights survive, with its heads marked (block pruning's figure 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 from torch import Tensor
 
 from analysis import theme
 from analysis.names import TYPE_LABELS, split_matrix
+from vp_core.ground.errors import VPError
 from vp_core.model.projections import Layer, Projection
+from vp_core.weights.masks import Masks
 
 MOST = 400
 """Cells on a side at most: a larger matrix is drawn by the share of the weights that survive in each cell."""
+SMALL = 200
+"""The same where a figure holds all matrices of a layer."""
 _WIDE, _AROUND, _HEIGHTS = 640, 120, (200, 500)
 """Pixels: about the width of a drawing, what is around it, its height at least and at most."""
 
@@ -90,17 +96,59 @@ def draw(name: str, keep: Tensor, heads: tuple[str, int] | None = None) -> go.Fi
         colorbar={"title": {"text": "% kept", "side": "right"}, "thickness": 12}, showscale=not single,
     )  # fmt: skip
     if heads is not None:
-        _add_heads(figure, *heads, rows, columns)
+        figure.add_scatter(**_head_lines(*heads, rows, columns))
     figure.update_xaxes(range=[-0.5, columns - 0.5], showgrid=False, zeroline=False)
     figure.update_yaxes(range=[rows - 0.5, -0.5], showgrid=False, zeroline=False)
     return figure
 
 
-def _add_heads(figure: go.Figure, along: str, width: int, rows: int, columns: int) -> None:
+def draw_layer(methods: Mapping[str, Masks], layer: Layer) -> go.Figure:
+    """All matrices of one layer, a row of pictures for each method (name → masks): block pruning's figure 1.
+
+    Matrices are scaled to equal pictures, their first row at the top; lines part the heads. Over each stands what is kept.
+    """
+    names = {t: p.name for t, p in layer.projections.items() if any(p.name in masks.bits for masks in methods.values())}
+    if not names:
+        raise VPError("These masks are of other layers: choose a layer that they speak of.")
+    titles = [
+        f"{TYPE_LABELS.get(t, t).replace('<br>', ' ')}<br>{1 - masks.share_removed(name):.0%}" if name in masks.bits else ""
+        for masks in methods.values()
+        for t, name in names.items()
+    ]
+    figure = make_subplots(
+        len(methods), len(names), subplot_titles=titles, row_titles=list(methods), horizontal_spacing=0.02,
+        vertical_spacing=0.22 / len(methods),
+    )  # fmt: skip
+    number = next(iter(layer.projections.values())).layer
+    figure.update_layout(theme.figure(f"What is kept of layer {number}", "", "", _AROUND + 170 * len(methods)).layout)
+    for row, masks in enumerate(methods.values(), 1):
+        for column, (type_, name) in enumerate(names.items(), 1):
+            if name in masks.bits:
+                _add_small(figure, masks.keep(name), heads_of(layer, type_), {"row": row, "col": column})
+    figure.update_annotations(font_size=10)
+    return figure.update_layout(margin={"l": 10, "r": 40, "t": 80, "b": 10})
+
+
+def _add_small(figure: go.Figure, keep: Tensor, heads: tuple[str, int] | None, place: dict[str, int]) -> None:
+    cells, (height, width) = reduced(keep, SMALL)
+    rows, columns = keep.shape
+    figure.add_heatmap(
+        z=cells, x0=(width - 1) / 2, dx=width, y0=(height - 1) / 2, dy=height, zmin=0, zmax=100, showscale=False,
+        colorscale=[[0, theme.GONE], [1, theme.KEPT]], hovertemplate="row %{y}, column %{x}: %{z} % kept<extra></extra>",
+        **place,
+    )  # fmt: skip
+    if heads is not None:
+        figure.add_scatter(**_head_lines(*heads, rows, columns), **place)
+    hidden = {"showgrid": False, "zeroline": False, "showticklabels": False}
+    figure.update_xaxes(range=[-0.5, columns - 0.5], **hidden, **place)
+    figure.update_yaxes(range=[rows - 0.5, -0.5], **hidden, **place)
+
+
+def _head_lines(along: str, width: int, rows: int, columns: int) -> dict[str, Any]:
     """One trace of lines between the heads."""
     ends = [end - 0.5 for end in range(width, rows if along == "rows" else columns, width)]
     across: Sequence[float | None] = [v for _ in ends for v in (-0.5, (columns if along == "rows" else rows) - 0.5, None)]
     at = [v for end in ends for v in (end, end, None)]
     x, y = (across, at) if along == "rows" else (at, across)
     line = {"color": theme.ACCENT, "width": 1}
-    figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", name="heads", showlegend=False)
+    return {"x": x, "y": y, "mode": "lines", "line": line, "hoverinfo": "skip", "name": "heads", "showlegend": False}

@@ -18,14 +18,14 @@ from vp_core.movement.shapes import NONE, Group, Shapes, find_groups, find_prese
 from vp_core.squeezing.squeeze import squeeze_masked
 from vp_core.training.callbacks import Pruner, Run, State
 from vp_core.weights.masks import Masks, pack, unpack
-from vp_core.weights.matrices import Matrix, find_matrices
+from vp_core.weights.matrices import Matrix, find_matrices, view
 from vp_core.weights.patterns import by_block
 from vp_core.weights.prune import check_masks
 
 LR = 1e-2
 """The learning rate of scores (the paper's own code)."""
 LAMBDA = 10.0
-"""λ where a threshold says what goes and no other is given."""
+"""λ where a threshold says what goes and no other is given: it sets how much goes, and is there to be tuned."""
 _MANY, _EVERY = 1 << 20, 4
 """Masks of more units than this are renewed after every fourth step only, which else would cost a tenth of each."""
 _ROWS = 20
@@ -169,7 +169,7 @@ class MovementPruning(Pruner):
         for one, goes in zip(self.scores.units, gone, strict=True):
             torch.logical_not(goes, out=one.keep)
         if run.step >= last:
-            self._fix(run)
+            self._fix(run, done)
         elif run.step > first and (run.step - first) % (self._every * max(1, (last - first) // _ROWS // self._every)) == 0:
             self._note(run.step)
 
@@ -226,13 +226,18 @@ class MovementPruning(Pruner):
         for matrix in self.matrices:
             place = self.scores.places.get(matrix.name)
             keep[matrix.name] = torch.ones(matrix.shape, dtype=torch.bool) if place is None else place.kept()
-        return Masks.of(keep, criterion="movement", scope=self.scope, sparsity=self.sparsity, units=self.shapes.name)
+        return self._named(keep)
 
     def compact(self, model: PreTrainedModel) -> PreTrainedModel:
-        """After `end`, on the CPU: a new model with the same outputs, without what is wholly zero."""
-        return squeeze_masked(model, self.masks())
+        """After `end`, on the CPU: a new model with the same outputs, without what is wholly zero, masked here or before."""
+        masks = self.masks()
+        keep = {matrix.name: masks.keep(matrix.name) & (view(model, matrix) != 0) for matrix in self.matrices}
+        return squeeze_masked(model, self._named(keep))
 
     # how
+
+    def _named(self, keep: Mapping[str, Tensor]) -> Masks:
+        return Masks.of(keep, criterion="movement", scope=self.scope, sparsity=self.sparsity, units=self.shapes.name)
 
     def _rule(self) -> Rule:
         if self.until is not None:
@@ -240,16 +245,21 @@ class MovementPruning(Pruner):
         assert self.threshold is not None
         return ByThreshold(self.threshold, self.strength)
 
-    def _fix(self, run: Run) -> None:
+    def _fix(self, run: Run, done: float) -> None:
+        heads = torch.cat(list(heads_left(self.layers, self.masks()).values()))
+        if not heads.any():
+            self._refused = f"At step {run.step:,} no head would be left that is read {self.rule.advice(done)}"
+            return
         self._set_fixed(True)
         if self.fill is not None:
             self._fill(run)
         self._note(run.step)
-        heads = torch.cat(list(heads_left(self.layers, self.masks()).values()))
         run.tell(
             f"masks are fixed: {self.sparsity:.1%} of the encoder's linear parameters are gone, {int(heads.sum())} of "
             f"{len(heads)} heads are left"
         )
+        if self.threshold is not None and not self.sparsity:
+            run.tell("no score fell below the threshold: train longer, or with a larger strength λ or rate of the scores")
 
     def _set_fixed(self, fixed: bool) -> None:
         self.fixed = fixed

@@ -44,9 +44,18 @@ class Units:
     room: Tensor | None = field(default=None, repr=False)
 
     def take_room(self, like: Tensor) -> Tensor | None:
-        """Memory of the last gradient, for a new one of this shape and kind; nobody else knows it from here on."""
+        """Memory of the last gradient, for a new one of this shape and kind; nobody else knows it from here on.
+
+        None while that gradient is still there, to be added to.
+        """
         room, self.room = self.room, None
-        if room is None or room.numel() != like.numel() or room.dtype != like.dtype or not like.is_contiguous():
+        if (
+            room is None
+            or self.score.grad is not None
+            or room.numel() != like.numel()
+            or room.dtype != like.dtype
+            or not like.is_contiguous()
+        ):
             return None
         return room.view(like.shape)
 
@@ -157,7 +166,7 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         mask: Masked = ctx.mask
         found = []
@@ -167,7 +176,7 @@ class _StraightThrough(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, None, *found
         room, mask.gradient_room = mask.gradient_room, None
-        usable = room is not None and room.shape == gradient.shape and room.dtype == gradient.dtype
+        usable = room is not None and weight.grad is None and room.shape == gradient.shape and room.dtype == gradient.dtype
         return mask.masked(gradient, room if usable else None), None, *found
 
 
@@ -210,8 +219,8 @@ class Scores:
         for one in self.units:
             one.room = one.score.grad
         for path in dict.fromkeys(place.matrix.path for place in self.places.values()):
-            lists = linear_map(model, path).parametrizations["weight"]  # type: ignore[index]
-            lists[0].gradient_room = lists.original.grad
+            mask, original = _on(model, path)
+            mask.gradient_room = original.grad
 
     @torch.no_grad()
     def take_off(self, model: PreTrainedModel) -> None:
@@ -237,12 +246,21 @@ class Scores:
 
     def trained(self, model: PreTrainedModel, name: str) -> nn.Parameter:
         """The parameter W that is trained, of the module that holds this matrix."""
-        place = self.places[name]
-        found: nn.Parameter = linear_map(model, place.matrix.path).parametrizations["weight"].original  # type: ignore[index]
-        return found
+        return _on(model, self.places[name].matrix.path)[1]
 
     def view(self, model: PreTrainedModel, name: str, tensor: Tensor) -> Tensor:
         """A matrix (rows, columns) in a tensor of its module's shape, a view: in W, or in one of its moments."""
         place = self.places[name]
         transposed = isinstance(linear_map(model, place.matrix.path), Conv1D)
         return (tensor.T if transposed else tensor)[place.rows]
+
+
+def _on(model: PreTrainedModel, path: str) -> tuple[Masked, nn.Parameter]:
+    """(the mask on a module's weight, the parameter W that is trained)."""
+    lists = linear_map(model, path).parametrizations
+    assert isinstance(lists, nn.ModuleDict)
+    found = lists["weight"]
+    assert isinstance(found, parametrize.ParametrizationList)
+    mask, original = found[0], found.original
+    assert isinstance(mask, Masked) and isinstance(original, nn.Parameter)
+    return mask, original
