@@ -152,9 +152,9 @@ class _Job:
             assert self.saved is not None
             restore(run, self.callbacks, *found)
             self.saved.written = run.step
-            return
         for callback in self.callbacks:
-            callback.begin(run)
+            if found is None or callback.passive:
+                callback.begin(run)
 
     def _wrap(self) -> None:
         self.wrapped = self.run.accelerator.prepare_model(self.model)
