@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure, Restyle
@@ -11,6 +12,9 @@ from analysis.names import TYPE_LABELS, split_matrix
 from vp_core.ground.names import TYPES, WORD_EMBEDDINGS
 from vp_core.ranking.plan import Ranking
 from vp_core.weights.order import WeightRanking
+
+Cells = list[list[float | None]]
+"""Percent of each cell, layer by layer; None for what is not there."""
 
 
 def columns(ranking: Ranking | WeightRanking) -> tuple[str, ...]:
@@ -76,16 +80,27 @@ def draw(ranking: Ranking | WeightRanking, sparsity: float = 0.0, shares: Sequen
 
     `shares`: the share of units that goes at each position of the slider (`Study.unit_shares`), where it counts parameters.
     """
-    percent = np.round(frames(ranking, shares) * 100, 1)
-    lists = [[[None if np.isnan(v) else float(v) for v in row] for row in cells] for cells in percent]
+    lists = in_percent(frames(ranking, shares))
     layers, names, what = layers_of(ranking), columns(ranking), what_goes(ranking)
     kind = "kind of unit" if what == "units" else "projection type" if what == "rows" else "matrix"
-    figure = theme.figure(f"{what.capitalize()} removed, by layer and {kind}", kind, "layer", theme.map_height(len(layers)))
+    shown = lists[min(range(len(STEPS)), key=lambda i: abs(STEPS[i] - sparsity))]
+    figure = heat_map(f"{what.capitalize()} removed, by layer and {kind}", kind, layers, names, shown, what)
+    return LiveFigure(figure, (Restyle(0, "z", lists),))
+
+
+def in_percent(cells: np.ndarray) -> list[Cells]:
+    """Shares (frames, layers, columns) in percent as a heat map takes them: None for NaN, what is not there."""
+    return [[[None if np.isnan(v) else float(v) for v in row] for row in frame] for frame in np.round(cells * 100, 1)]
+
+
+def heat_map(title: str, kind: str, layers: Sequence[int], names: Sequence[str], cells: Cells, what: str) -> go.Figure:
+    """Percent of each cell that goes, layer × column; layer -1 is that of the word embeddings, `what` goes by name."""
+    figure = theme.figure(title, kind, "layer", theme.map_height(len(layers)))
     few = len(layers) <= theme.TEXT_UP_TO + 1
     figure.add_heatmap(
-        z=lists[min(range(len(STEPS)), key=lambda i: abs(STEPS[i] - sparsity))],
+        z=cells,
         x=[TYPE_LABELS.get(name, name) for name in names],
-        y=layers,
+        y=list(layers),
         zmin=0,
         zmax=100,
         colorscale=theme.SCALE,
@@ -100,4 +115,4 @@ def draw(ranking: Ranking | WeightRanking, sparsity: float = 0.0, shares: Sequen
         shown = [layer for layer in layers if few or layer < 0 or layer % 2 == 0]
         figure.update_yaxes(tickmode="array", tickvals=shown, ticktext=["embeddings", *map(str, shown[1:])])
     figure.update_xaxes(showgrid=False)
-    return LiveFigure(figure, (Restyle(0, "z", lists),))
+    return figure

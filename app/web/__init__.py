@@ -2,6 +2,7 @@
 
 offered          what is offered of a recipe's parts, and what goes with units
 settings_fields  the kinds of settings: which values, how one stands in the address
+training_choices choices of the page Training
 settings         what a visitor can choose, each choice declared once
 address          all choices in the address of the page, and back
 glossary         a sentence for every other term
@@ -14,6 +15,7 @@ waiting          the jobs that a visitor follows
 measuring        speed, one measurement at a time
 weighing         the tables of the page Weights
 order            what goes first, for the panels beside the score
+trainings        runs that prune while they train: the one under way, and those on disk
 beside           function norms of the model in hand, and of what is drawn beside it
 caching          what visitors share: the only place
 visitor_jobs     what is computed for one visitor alone

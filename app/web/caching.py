@@ -21,6 +21,7 @@ from app.web.jobs import Item, Job, Said
 from app.web.measuring import Measurements
 from app.web.order import Order, order_of
 from app.web.settings import Settings
+from app.web.trainings import Trainings, rows_of
 from app.web.weighing import Tables, tables_of_answers, tables_of_two, tables_of_weights
 from vp_core.asking.evaluate import Score
 from vp_core.check import Capability, capabilities
@@ -31,7 +32,9 @@ from vp_core.ground.store import cache_dir
 from vp_core.ground.work import Turn
 from vp_core.opening import open_study
 from vp_core.recipes import Recipe
+from vp_core.running.finetune import lessons_of
 from vp_core.study import Study
+from vp_core.training.schedule import Lessons
 
 HEAD_START = 0.5
 """Seconds by which the visitor's own question goes before the background curve, which then finds its answer done."""
@@ -60,7 +63,8 @@ def _opened(
         model, task, data or None, text=columns, label=label, labels=labels, separator=separator, max_length=max_length,
         calibration=calibration,
     )  # fmt: skip
-    opened.statistics()  # now, under the spinner, rather than at the first slide
+    if opened.loaded.projections:  # of a squeezed model there is nothing to measure
+        opened.statistics()  # now, under the spinner, rather than at the first slide
     # Streamlit collects garbage after every script run, which walks through all that torch and transformers ever made
     # and holds the interpreter for most of a second. What is alive by now stays: frozen, it is no longer walked through.
     gc.collect()
@@ -194,6 +198,29 @@ def weights_beside_job(study: Study, other: Study, recipe: Recipe, watcher: str)
 def measurements() -> Measurements:
     """What was measured on this machine since the app started, and what is being measured now."""
     return Measurements()
+
+
+@st.cache_resource(show_spinner=False)
+def trainings() -> Trainings:
+    """The training that runs."""
+    return Trainings()
+
+
+@st.cache_resource(show_spinner=False)
+def _lessons() -> Kept:
+    return Kept(most=4)
+
+
+def train(name: str, settings: Settings) -> bool:
+    """Begin the run of that name, or go on with it; False if another is under way. VPError where its model cannot be had."""
+    study, kept = study_of(settings), _lessons()
+    of = settings.task, settings.data, settings.columns, settings.label, settings.classes, settings.separator
+
+    def lessons() -> Lessons:
+        found: Lessons = kept.once((study.loaded.fingerprint, study.data_id, *of), lambda: lessons_of(study, *of))
+        return found
+
+    return trainings().start(name, settings, lambda: rows_of(study, settings, name, lessons), said(study))
 
 
 def limits(study: Study, recipe: Recipe, length: int) -> pd.DataFrame:

@@ -111,6 +111,9 @@ def _widget(declared: Setting[Any], options: Sequence[str], value: Any) -> tuple
             chosen = text.split(",") if text else []
             offered = sorted({*options, *chosen}, key=float)
             return st.pills, chosen, how | {"options": offered, "selection_mode": "multi"}
+        case kind.OpenWhole():
+            empty = {"min_value": declared.least, "step": 1, "placeholder": declared.placeholder}
+            return st.number_input, value, empty | {"value": None}
         case kind.Whole(choices=()):
             return st.number_input, value, {"min_value": declared.least, "max_value": declared.most}
         case kind.Whole():

@@ -74,7 +74,7 @@ def slider(key: str, label: str, position: int, moved: Callable[[], None], poll:
 def figure(key: str, live: LiveFigure, name: str, position: int, poll: str = "", after_ms: int = 1000) -> None:
     """A figure that follows the slider and can be saved as PNG or SVG (`name` is the file's)."""
     data: dict[str, Any] = {
-        "figure": live.figure.to_plotly_json() | {"frames": []},
+        "figure": live.figure.to_plotly_json(),
         "changes": live.changes_as_json(),
         "name": name,
         "position": position,

@@ -68,6 +68,15 @@ TERMS = {
     "are much the same by construction: they do not show what normalisation does to norms.",
     "sigma": "The largest singular value σ(W) of each projection's matrix: the most it can stretch its input. Spectral "
     "normalisation holds it at λ: in the demo's twin at 5.",
+    "training": "A copy of the model in hand is trained on the task's training set, and pruned meanwhile. It goes on when this "
+    "page is closed, and lets whatever a visitor waits for on another page go first. What is set here counts for the next run.",
+    "start": "One training at a time. Its record and its model are kept in the cache folder of this machine.",
+    "film": "The heat map of the paper's figure 3, after each cut. ▶ runs through it; the slider goes to any of them. Learned "
+    "scores make no cuts: there it is what they would remove at that step.",
+    "training runs": "All runs of this task on this machine. The score is measured on all evaluation texts, at the beginning, "
+    "now and then, and of the squeezed model at the end.",
+    "open result": "The smaller model becomes the model in hand, on every page that takes one.",
+    "remove": "Removes the run from the disk, with its model.",
     "runs": "One iteration: ε is estimated, the model is trained towards the identity with the gate and an L1 term, blocks "
     "that are the identity leave for good, what is left is trained again.",
     "pruned within a point": "The largest share of the linear parameters that had left when the score was at most one point "

@@ -49,12 +49,13 @@ class Job(Generic[Item]):
 
     `make()` makes the generator. Visitors who share a job say they are there by looking at it; when all of them have
     cancelled or gone it ends at its next checkpoint (`vp_core.ground.work`), unless it goes `to_the_end` because what it
-    finds is for everybody. `turn` says who goes first, `said` hears what it is at.
+    finds is for everybody. One that takes `abandonable` False goes on though nobody looks, until it is cancelled. `turn` says
+    who goes first, `said` hears what it is at.
     """
 
     def __init__(
         self, make: Callable[[], Iterator[Item]], total: int = 0, *, said: Said | None = None, turn: Turn = Turn.FIRST,
-        to_the_end: bool = False,
+        to_the_end: bool = False, abandonable: bool = True,
     ) -> None:  # fmt: skip
         self.items: list[Item] = []
         self.total = total
@@ -63,7 +64,7 @@ class Job(Generic[Item]):
         self.seconds: list[float] = []
         self.doing = ""
         self.started = time.monotonic()
-        self._said, self._turn, self._to_the_end = said or Said(), turn, to_the_end
+        self._said, self._turn, self._to_the_end, self._abandonable = said or Said(), turn, to_the_end, abandonable
         self._watchers: dict[str, float] = {}
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._run, args=(make,), daemon=True)
@@ -95,8 +96,8 @@ class Job(Generic[Item]):
 
     def stopped(self) -> bool:
         """Whether it is cancelled: all who watched it have cancelled it, or are gone."""
-        now = time.monotonic()
-        return not any(now - seen < ABANDONED_AFTER for seen in list(self._watchers.values()))
+        now, patience = time.monotonic(), ABANDONED_AFTER if self._abandonable else float("inf")
+        return not any(now - seen < patience for seen in list(self._watchers.values()))
 
     def _run(self, make: Callable[[], Iterator[Item]]) -> None:
         start, cancelled = time.monotonic(), None if self._to_the_end else self.stopped

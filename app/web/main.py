@@ -13,6 +13,7 @@ PAGES = [
     st.Page("views/compare.py", title="Compare", icon=":material/stacked_line_chart:"),
     st.Page("views/weights.py", title="Weights", icon=":material/grid_on:"),
     st.Page("views/sublayers.py", title="Sub-layers", icon=":material/layers:"),
+    st.Page("views/training.py", title="Training", icon=":material/model_training:"),
     st.Page("views/speed.py", title="Speed", icon=":material/speed:"),
 ]
 st.navigation(PAGES).run()

@@ -16,8 +16,9 @@ _OPTION = re.compile(r"--(task|data|text|label|labels|separator|max-length)\b(?!
 """An option of the command line, with its value where a shell would need quotes around it."""
 
 
-def open_page(title: str) -> tuple[Study, Settings]:
-    """The study that is chosen; the page ends here, with one sentence, if it cannot be had."""
+def open_page(title: str, squeezed: bool = False) -> tuple[Study, Settings]:
+    """The study that is chosen; the page ends here, with one sentence, if it cannot be had, or if its model is squeezed and the
+    page is for whole matrices."""
     settings = sidebar()
     components.load_plotly()
     st.markdown(f"#### {title}")
@@ -25,6 +26,8 @@ def open_page(title: str) -> tuple[Study, Settings]:
         st.warning(problem, icon=":material/link_off:")
     try:
         study = caching.study_of(settings)
+        if not squeezed:
+            study.projections()
     except VPError as error:
         st.error(in_app(str(error)), icon=":material/error:")
         st.stop()
@@ -64,9 +67,11 @@ def why_not(study: Study) -> str:
 def describe(study: Study) -> str:
     """What is being looked at, in one line."""
     config, task = study.model.config, study.question.task
-    what = f"**{study.loaded.name}** · {config.model_type}, {study.loaded.layers} layers · **{task.name}**"
-    asked = f"{len(study.question):,} evaluation texts · statistics over {study.statistics().tokens:,} tokens of "
-    asked += f"{len(study.calibration):,} training texts"
+    layers = f"{study.loaded.layers} layers" if study.loaded.projections else "squeezed"
+    what = f"**{study.loaded.name}** · {config.model_type}, {layers} · **{task.name}**"
+    asked = f"{len(study.question):,} evaluation texts"
+    if study.loaded.projections:
+        asked += f" · statistics over {study.statistics().tokens:,} tokens of {len(study.calibration):,} training texts"
     if task.name == "demo":
         asked += " · *demo sentences, written by a grammar of this project: good to learn with, no benchmark*"
     return f"{what} · {asked}"

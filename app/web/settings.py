@@ -22,6 +22,7 @@ from app.web.offered import (
     types_of_weights,
 )
 from app.web.settings_fields import Setting, setting
+from app.web.training_choices import TrainingChoices
 from vp_core.asking.outputs import parse_labels
 from vp_core.ground.chosen import check_epsilon, check_theta, check_units, replacements_for
 from vp_core.ground.names import (
@@ -51,7 +52,7 @@ _MODE_NAMES = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(TrainingChoices):
     """Every choice on the pages; each field is a parameter of the address if it differs from its default."""
 
     # fmt: off

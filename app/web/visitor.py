@@ -45,6 +45,8 @@ class Visitor:
     """Something was chosen outside the panels: the page is as it should be once all of it has run."""
     followed: dict[str, Followed[Any]] = field(default_factory=dict)
     """By name, the jobs that are waited for (`app.web.waiting`)."""
+    under_way: str = ""
+    """The training that was under way when its page was drawn last."""
     figures: Kept = field(default_factory=lambda: Kept(most=1))
     """A figure that is drawn once, as long as it is of the same models."""
 

@@ -106,6 +106,16 @@ PRODUCES = {
         "time": ["units"],
         "overlay": ["by chance", "heatmap"],
     },
+    "08_prune_while_training": {
+        "load": ["dense: accuracy 0.9", "6,000 training sentences, 120 steps"],
+        "meters": ["2.ffn_in: 1,536 neurons", "of 5 steps", "the same"],
+        "cut": ["step 5: 922 of 9,216 rows of ffn_in go", "still zero", "gone of layer 2 after each cut"],
+        "gradual": ["five cuts: accuracy", "one cut: accuracy", "Loss, score and share gone"],
+        "film": ["most:", "heatmap", "after step"],
+        "weights": ["magnitude", "movement", "60.0%"],
+        "lines": ["movement"],
+        "opened": ["as the run says", "dense: "],
+    },
 }
 """What must stand in the output of a cell, by notebook and by the cell's tag."""
 

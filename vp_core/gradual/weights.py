@@ -136,7 +136,7 @@ class GradualWeights(Pruner):
         ordered = sort_scores(self.matrices, self.pattern, score, self.scope == "per row", self.criterion)
         return WeightRanking(self.matrices, self.pattern, score, ordered, self.criterion, self.scope, like=like)
 
-    def _about(self, share: float) -> dict[str, str | float]:
+    def _about(self, share: float) -> dict[str, Any]:
         return {"criterion": self.criterion, "scope": self.scope, "units": self.pattern.name, "sparsity": share}
 
     def _set(self, run: Run, masks: Masks) -> None:

@@ -75,7 +75,7 @@ export default function (component) {
   const save = (format) => {
     // On paper there is no dark mode: what leaves the page is dark on white.
     const light = (axis) => ({ ...axis, tickfont: { color: "#222" }, gridcolor: "#ddd" })
-    const paper = { paper_bgcolor: "#fff", plot_bgcolor: "#fff", font: { color: "#222" } }
+    const paper = { paper_bgcolor: "#fff", plot_bgcolor: "#fff", font: { color: "#222" }, sliders: [], updatemenus: [] }
     const layout = { ...canvas.layout, ...axes(canvas.layout, light), ...paper }
     const size = { width: canvas.clientWidth, height: canvas.clientHeight, scale: format === "png" ? 2 : 1 }
     const content = { data: canvas.data, layout, config: {} }
@@ -85,7 +85,8 @@ export default function (component) {
   plotly().then(async (Plotly) => {
     if (gone) return
     const config = { responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: false }
-    await Plotly.react(canvas, figure.data, themed(figure.layout, root), config)
+    const frames = figure.frames ?? [] // pictures of a film, with a slider of its own
+    await Plotly.react(canvas, { data: figure.data, layout: themed(figure.layout, root), config, frames })
     if (gone) return
     await move(window.vpSliderPosition ?? data.position)
     root.dataset.ready = "yes"

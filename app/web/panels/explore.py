@@ -1,5 +1,8 @@
 """The parts of the page `Explore`, from top to bottom. Each lays out what others compute."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import pandas as pd
 import streamlit as st
 
@@ -17,6 +20,7 @@ from app.web.waiting import follow, forget, leave, progress_line
 from vp_core.asking.evaluate import Score
 from vp_core.curves import CurveRow
 from vp_core.ground.errors import VPError
+from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import Cost
 from vp_core.study import Study
 
@@ -50,6 +54,39 @@ def score_panel(study: Study) -> None:
         _show_cost(study, settings)
     if job.items and not job.error:
         _sentence(study, settings)
+
+
+@panel
+def as_it_is_panel(study: Study) -> None:
+    """A model that is squeezed already, such as a training leaves: its score, what went, and a sentence to try."""
+    me, as_it_is = visitor(), Recipe()
+    score = follow(
+        "score", study.key(as_it_is, 0.0, me.settings.precision),
+        lambda: visitor_jobs.score_job(study, as_it_is, 0.0, me.settings.precision, me.name),
+    )  # fmt: skip
+    score.wait(FIRST_LOOK)
+    with st.container(key="score"):
+        if score.job.error:
+            st.error(score.job.error, icon=":material/error:")
+        elif score.job.items:
+            show_score(score.job.items[-1], None, "as it is")
+        else:
+            st.caption(under_way(study, score.job))
+    asked = me.followed.get("sentence")
+    polled = [score.job, *([asked.job] if asked else [])]
+    components.poller("as-it-is", components.ticket(*polled), _PREPARING_POLL_MS)
+    cost = study.cost(as_it_is, 0.0)
+    st.markdown(
+        f"**Gone:** {cost.share_removed:.1%} of the encoder's linear parameters "
+        f"({cost.parameters_removed / 1e6:.2f} of {cost.parameters / 1e6:.2f} M)"
+    )
+    st.info(
+        "This model is squeezed already, so there is no sparsity to slide: open the model that it was made from for that. "
+        "The page Training shows what has gone where, and trains it on.",
+        icon=":material/compress:",
+    )
+    if score.job.items and not score.job.error:
+        _sentence(study, replace(me.settings, sparsity=0.0), {"dense": "It says"})
 
 
 def _score(study: Study, settings: Settings) -> Followed[Score]:
@@ -97,8 +134,9 @@ def _show_weights(study: Study, settings: Settings, cost: Cost) -> None:
     st.caption("Single weights that are gone save no time by themselves.", help=TERMS["no time"])
 
 
-def _sentence(study: Study, settings: Settings) -> None:
-    """Ask both models about the visitor's own text."""
+def _sentence(study: Study, settings: Settings, called: Mapping[str, str] | None = None) -> None:
+    """Ask both models about the visitor's own text; `called`: which answers are shown, and as whose."""
+    called = called or {"dense": "dense", "pruned": "pruned"}
     names = ["First text", "Second text"] if len(study.question.task.text) > 1 else ["Try a sentence"]
     default = "Not nearly as dull as I had feared." if study.question.task.name == "demo" else ""
     text = tuple(st.text_input(name, default, help=TERMS["sentence"]) for name in names)
@@ -109,9 +147,10 @@ def _sentence(study: Study, settings: Settings) -> None:
     if job.error:
         st.error(job.error)
     for name, (outputs, _) in (job.items[0] if job.items else {}).items():
-        st.markdown(f"**{name}**: {answer_text(study.question.task, outputs[0])}")
+        if name in called:
+            st.markdown(f"**{called[name]}**: {answer_text(study.question.task, outputs[0])}")
     if not job.done:
-        st.caption("Asking both models …")
+        st.caption("Asking …" if len(called) == 1 else "Asking both models …")
     if job.items and any(cut for _, cut in job.items[0].values()):
         st.info(f"Only the first {study.question.data.max_length} tokens of the text were read; the rest is cut off.")
 

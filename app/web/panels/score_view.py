@@ -20,13 +20,13 @@ def under_way(study: Study, job: Job) -> str:
     return f"{said[0].upper()}{said[1:]} …" if said else "Measuring …"
 
 
-def show_score(score: Score, dense: Score | None) -> None:
+def show_score(score: Score, dense: Score | None, how: str = "without fine-tuning") -> None:
     """A score with its interval, and once it is exact, the difference to the dense model's if that is known."""
     metric, delta = score.metric, None
     if dense is not None and score.final:
         delta = f"{difference_text(score.value - dense.value, metric)} against dense {score_text(dense.value, metric)}"
     value = score_text(score.value, metric)
-    st.metric(f"{METRIC_NAMES[metric]} without fine-tuning", value, delta, help=TERMS["score"])
+    st.metric(f"{METRIC_NAMES[metric]} {how}", value, delta, help=TERMS["score"])
     interval = f"95 % interval {score_text(score.low, metric)} to {score_text(score.high, metric)}"
     if dense is not None and score.right is not None and dense.right is not None and metric in SHARES:
         paired = paired_interval(score.right, dense.right)

@@ -7,7 +7,10 @@ from app.web.panels import explore, units, weights
 
 
 def main() -> None:
-    study, settings = open_page("What does a Transformer lose when its least useful parts go?")
+    study, settings = open_page("What does a Transformer lose when its least useful parts go?", squeezed=True)
+    if not study.loaded.projections:
+        explore.as_it_is_panel(study)
+        return
     left, right = st.columns([5, 8], gap="large")
     with left:
         explore.score_panel(study)

@@ -87,7 +87,7 @@ def test_what_the_model_cannot_take_is_said(tiny_bert):
     assert f"The model takes {tiny.POSITIONS} tokens at most, not 600" in message.value and measure(at).disabled
 
 
-@pytest.mark.parametrize("view", ["speed", "explore"])
+@pytest.mark.parametrize("view", ["speed", "compare", "weights"])
 def test_a_squeezed_model_is_one_sentence(view, tmp_path, studies):
     study = studies["bert"]
     save_pruned(study.squeezed(Recipe(), 0.3), tmp_path / "small", study.loaded.tokenizer)
