@@ -3,10 +3,12 @@
 import numpy as np
 import tiny
 import torch
+from accelerate import Accelerator
 
 from vp_core.asking.batches import Encoded
 from vp_core.asking.tasks import TASKS
 from vp_core.movement.prune import MovementPruning
+from vp_core.training.callbacks import Run
 from vp_core.training.loop import train
 from vp_core.training.schedule import Lessons, Schedule
 
@@ -14,12 +16,13 @@ QUICK = Schedule(epochs=1, batch=8, lr=1e-3, precision="float32")
 
 
 def lessons(family="bert", n=96, seed=0):
-    """Random texts (BART's and T5's end where they are read), labelled by whether their first word is the 5th or the 6th."""
+    """Random texts (BART's end where they are read), labelled by whether their first word is the 5th or the 6th."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(2, size=n)
-    end = {"bart": [2], "t5": [1]}.get(family, [])
-    ids = [[5 + int(y), *rng.integers(10, 40, rng.integers(3, 9)).tolist(), *end] for y in labels]
-    return Lessons.make(Encoded(ids, None, 0, {"bart": 1}.get(family, 0), 12), labels, TASKS["sst2"], (0, 1))
+    ids = [[5 + int(y), *rng.integers(10, 40, rng.integers(3, 9)).tolist()] for y in labels]
+    if family == "bart":
+        return Lessons.make(Encoded([[*row, 2] for row in ids], None, 1, 0, 12, end_id=2), labels, TASKS["sst2"], (0, 1))
+    return Lessons.make(Encoded(ids, None, 0, 0, 12), labels, TASKS["sst2"], (0, 1))
 
 
 def model_of(family="bert", hidden=32, ffn=40, layers=2, spread=0.1, **settings):
@@ -36,13 +39,30 @@ def model_of(family="bert", hidden=32, ffn=40, layers=2, spread=0.1, **settings)
     return tiny.draw_biases(model, 0.05)
 
 
-def trained(pruning, family="bert", schedule=QUICK, model=None, tell=lambda news: None, **settings):
-    """(the model, what it put out at the end) of a short training with this callback."""
-    model = model or model_of(family, **settings)
-    train(model, lessons(family), schedule, callbacks=[pruning], tell=tell)
+def pruning(shapes=None, **settings):
+    """With what short trainings need."""
+    return MovementPruning(shapes, **({} if "threshold" in settings else {"until": 0.5}) | {"lr": 0.1} | settings)
+
+
+def trained(callback, family="bert", schedule=QUICK, model=None, tell=lambda news: None, **settings):
+    """A model after a short training with this callback."""
+    model = model or model_of(family)
+    train(model, lessons(family), schedule, callbacks=[callback], tell=tell, **settings)
     return model
 
 
-def pruning(shapes, **settings):
-    """With what short trainings need."""
-    return MovementPruning(shapes, **({"until": 0.5, "lr": 0.1} | settings))
+def at_once(callback, model, seed=0, tell=lambda news: None):
+    """The `Run` of a training that is over as soon as it began: random scores, masks fixed, still on the model.
+
+    `callback.end` of it makes the weights plain.
+    """
+    run = Run(model, 10, Accelerator(), tell=tell)
+    run.optimiser = torch.optim.AdamW(model.parameters())
+    callback.prepare(model, run.steps)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for one in callback.scores.units:
+            one.score.copy_(torch.randn(one.score.shape, generator=draw))
+    run.step = run.steps
+    callback.after_step(run)
+    return run

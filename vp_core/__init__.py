@@ -19,7 +19,8 @@ values that changes nothing it is given, and each a folder here, in this order; 
 
 `ground` carries them all (names, files, cores), `demo` is the model that comes along, `loading` reads those that people
 bring, `recipes.py` says all choices in one value, `carry_out.py` is the whole method by such a value, `study.py` puts it
-together, `curves.py` and `speed.py` ask it many times, `training` goes on, and `check.py` says beforehand what can be done.
+together, `curves.py` and `speed.py` ask it many times. `training` goes on, `identity`, `gradual` and `movement` prune while it
+does, `running` has whole runs of it, and `check.py` says beforehand what can be done.
 
 What is public is named in `__all__`; docs/library.md has an example of each. A name is loaded when it is first used, so
 `import vp_core` costs nothing.
@@ -42,6 +43,7 @@ _PUBLIC = {
         "WEIGHT_CRITERIA",
         "WEIGHT_SCOPES",
         "WEIGHT_REPLACEMENTS",
+        "METHODS",
     ),
     "recipes": ("Recipe", "RECIPES", "find_recipe"),
     "model.projections": ("Projection", "Layer", "find_projections", "find_layers"),
@@ -78,7 +80,19 @@ _PUBLIC = {
     "opening": ("open_study", "make_study"),
     "curves": ("Curve", "CurveStore", "sweep", "curve", "score_of"),
     "training.schedule": ("Lessons", "Schedule"),
+    "training.teacher": ("Teacher",),
+    "training.objectives": ("Distillation", "MaskedWords"),
+    "training.callbacks": ("Callback",),
+    "training.loop": ("train",),
     "running.finetune": ("lessons_of", "fine_tune"),
+    "gradual.cuts": ("Cuts",),
+    "gradual.rows": ("GradualRows",),
+    "gradual.weights": ("GradualWeights",),
+    "movement.prune": ("LearnedMasks",),
+    "running.settings": ("TrainSettings",),
+    "running.run": ("TrainingMaterial", "run_training"),
+    "running.pretrain": ("windows", "open_masked_lm", "classifier_of"),
+    "running.trainer": ("VariancePruning", "MagnitudePruning", "MovementPruning"),
     "identity.snip": ("Material", "SnipSettings", "run_snip"),
     "check": ("Capability", "capabilities"),
 }

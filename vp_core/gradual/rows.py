@@ -53,11 +53,15 @@ class GradualRows(Pruner):
         self._by_module: dict[str, Tensor] = {}
         self._held: dict[str, Tensor] = {}
 
-    def prepare(self, model: PreTrainedModel, steps: int) -> None:
-        """Check that cuts and model go together, and give biases to maps that will need one."""
+    def check(self, steps: int) -> None:
+        """VPError unless all cuts come between the first step and the last."""
         self.schedule.check(steps)
         if self.schedule.first < 1:
             raise VPError("Before the first step there is no variance to cut by: let the first cut be at step 1 or later.")
+
+    def prepare(self, model: PreTrainedModel, steps: int) -> None:
+        """Check that cuts and model go together, and give biases to maps that will need one."""
+        self.check(steps)
         check_plain(model)
         self.meters.prepare(model, steps)
         if self.squeezed != "end" and any(count_zero(model)):

@@ -66,10 +66,14 @@ class GradualWeights(Pruner):
         self._gone: dict[str, Tensor] = {}
         self._cuts: list[dict[str, Any]] = []
 
-    def prepare(self, model: PreTrainedModel, steps: int) -> None:
-        """Check that cuts, masks and model go together."""
+    def check(self, steps: int) -> None:
+        """VPError unless all cuts come before the last step."""
         if self.schedule is not None:
             self.schedule.check(steps)
+
+    def prepare(self, model: PreTrainedModel, steps: int) -> None:
+        """Check that cuts, masks and model go together."""
+        self.check(steps)
         check_plain(model)
         self.matrices = find_matrices(model, self.types)
         if self.start is not None:
@@ -132,7 +136,7 @@ class GradualWeights(Pruner):
         ordered = sort_scores(self.matrices, self.pattern, score, self.scope == "per row", self.criterion)
         return WeightRanking(self.matrices, self.pattern, score, ordered, self.criterion, self.scope, like=like)
 
-    def _about(self, share: float) -> dict[str, str | float]:
+    def _about(self, share: float) -> dict[str, Any]:
         return {"criterion": self.criterion, "scope": self.scope, "units": self.pattern.name, "sparsity": share}
 
     def _set(self, run: Run, masks: Masks) -> None:

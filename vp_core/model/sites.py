@@ -8,9 +8,10 @@
 them, in whatever thread and for whatever purpose.
 """
 
+import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,43 @@ def observed(model: nn.Module, sites: Iterable[Site], see: Callable[[Site, Any],
             if tokens is not None and site.tokens_of:
                 handles.append(_remember(model.get_submodule(site.tokens_of), tokens))
             handles.append(_place(model.get_submodule(site.path), site, see, tokens))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def around(
+    model: nn.Module,
+    open_: Callable[[dict[str, Any]], AbstractContextManager[Any]],
+    change: Callable[[dict[str, Any], Any], Any],
+) -> Iterator[None]:
+    """While open, every pass through the whole `model` is inside of `open_(inputs)`, its inputs by name.
+
+    What `change(inputs, output)` returns goes on in its output's place. For whoever does not make the passes himself: a
+    transformers Trainer does. Not for several threads.
+    """
+    inside: list[tuple[AbstractContextManager[Any], dict[str, Any]]] = []
+    names = inspect.signature(model.forward)
+
+    def before(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        inputs = dict(names.bind_partial(*args).arguments) | named if args else dict(named)
+        context = open_(inputs)
+        context.__enter__()
+        inside.append((context, inputs))
+
+    def after(_module: nn.Module, _args: Any, output: Any) -> Any:
+        if not inside:  # opening it has failed
+            return None
+        context, inputs = inside.pop()
+        context.__exit__(None, None, None)
+        return None if output is None else change(inputs, output)  # None: the pass failed
+
+    handles = [
+        model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after, always_call=True)
+    ]  # fmt: skip
+    try:
         yield
     finally:
         for handle in handles:

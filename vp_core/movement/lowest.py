@@ -47,15 +47,27 @@ def _between(scores: Sequence[Tensor], sizes: Sequence[Tensor], budget: int, low
         return None
     values = torch.cat([one[where] for one, where in zip(scores, inside, strict=True)])
     weights = torch.cat([size[where] for size, where in zip(sizes, inside, strict=True)])
-    order = values.argsort(stable=True)
-    count = int(torch.searchsorted(weights[order].cumsum(0), budget - freed, right=True))
-    if count == len(order) and high < torch.inf:
+    going = _first(values, weights, budget - freed)
+    if high < torch.inf and bool(going.all()):
         return None
-    going = torch.zeros(len(order), dtype=torch.bool, device=order.device)
-    going[order[:count]] = True
     for below, where, part in zip(gone, inside, going.split([len(where) for where in inside]), strict=True):
         below[where[part]] = True
     return gone
+
+
+def _first(values: Tensor, weights: Tensor, budget: int) -> Tensor:
+    """(n,) bool: the lowest values, of equal ones the first, whose weights fit into the budget."""
+    if len(weights) and bool((weights == weights[0]).all()):  # so many of them; to find the last is less than to sort all
+        count = min(budget // int(weights[0]), len(values))
+        if count in (0, len(values)):
+            return torch.full_like(values, count > 0, dtype=torch.bool)
+        last = values.kthvalue(count).values
+        going = values < last
+        going[(values == last).nonzero().squeeze(1)[: count - int(going.sum())]] = True
+        return going
+    order = values.argsort(stable=True)
+    count = int(torch.searchsorted(weights[order].cumsum(0), budget, right=True))
+    return torch.zeros_like(values, dtype=torch.bool).index_fill(0, order[:count], True)
 
 
 def _weights(which: Tensor, size: Tensor) -> int:

@@ -26,6 +26,8 @@ LR = 1e-2
 """The learning rate of scores (the paper's own code)."""
 LAMBDA = 10.0
 """λ where a threshold says what goes and no other is given."""
+_MANY, _EVERY = 1 << 20, 4
+"""Masks of more units than this are renewed after every fourth step only, which else would cost a tenth of each."""
 _ROWS = 20
 """About how many rows of `MovementPruning.cuts` a training has."""
 
@@ -113,15 +115,21 @@ class MovementPruning(Pruner):
 
     # what a training asks
 
+    def check(self, steps: int) -> None:
+        """VPError for steps that are too few for warm-up, ramp and cool-down."""
+        self.ramp.check(steps)
+
     def prepare(self, model: PreTrainedModel, steps: int) -> None:
         """Put scores on the model; VPError for steps that are too few, and for a share that these shapes cannot reach."""
-        self.ramp.check(steps)
+        self.check(steps)
+        if hasattr(model, "squeezed"):
+            raise VPError("This model is squeezed already: prune the model that it was made from.")
         self.layers: Sequence[Layer] = find_layers(model)
         self.matrices: Sequence[Matrix] = find_matrices(model, layers=self.layers)
         self.weights = sum(matrix.size for matrix in self.matrices)
-        self._steps = steps
         self.scores = Scores.put_on(model, find_groups(self.layers, self.matrices, self.shapes), self.start)
         units, protected = self.scores.units, self._protected()
+        self._every = _EVERY if sum(one.group.units for one in units) > _MANY else 1
         for one in units:
             one.protected = _units_in(one.group, protected).to(one.score.device) if protected else None
         try:
@@ -143,13 +151,15 @@ class MovementPruning(Pruner):
         """VPError if nothing is left of attention, or of the feed-forward networks; the state before it is whole."""
         if self._refused:
             raise VPError(self._refused)
+        self.scores.keep_rooms(run.model)
 
     def after_step(self, run: Run) -> None:
         """New masks from the scores; at the end of the ramp they are fixed, and filled."""
         self._act(run)
 
     def _act(self, run: Run) -> None:
-        if self.fixed or run.step < self.ramp.first(run.steps):
+        first, last = self.ramp.first(run.steps), self.ramp.last(run.steps)
+        if self.fixed or run.step < first or (run.step < last and (run.step - first) % self._every):
             return
         done = self.ramp.at(run.step, run.steps)
         gone = self.rule.gone(self.scores.units, done)
@@ -157,10 +167,10 @@ class MovementPruning(Pruner):
         if self._refused:
             return
         for one, goes in zip(self.scores.units, gone, strict=True):
-            one.keep.copy_(~goes)
-        if run.step >= self.ramp.last(run.steps):
+            torch.logical_not(goes, out=one.keep)
+        if run.step >= last:
             self._fix(run)
-        elif self._noted(run.step):
+        elif run.step > first and (run.step - first) % (self._every * max(1, (last - first) // _ROWS // self._every)) == 0:
             self._note(run.step)
 
     def penalty(self, run: Run, inputs: Mapping[str, Tensor]) -> Tensor | None:
@@ -264,10 +274,6 @@ class MovementPruning(Pruner):
             return 1 - float(place.mask.mean(dtype=torch.float64))
         gone = 1 - place.units.keep.double().cpu()
         return float((gone * unit_sizes(matrix, place.pattern)).sum() / matrix.size)
-
-    def _noted(self, step: int) -> bool:
-        first, last = self.ramp.first(self._steps), self.ramp.last(self._steps)
-        return step > first and (step - first) % max(1, (last - first) // _ROWS) == 0
 
     def _note(self, step: int) -> None:
         removed = self.removed()

@@ -41,6 +41,14 @@ class Units:
     keep: Tensor
     learning: bool = True
     protected: Tensor | None = None
+    room: Tensor | None = field(default=None, repr=False)
+
+    def take_room(self, like: Tensor) -> Tensor | None:
+        """Memory of the last gradient, for a new one of this shape and kind; nobody else knows it from here on."""
+        room, self.room = self.room, None
+        if room is None or room.numel() != like.numel() or room.dtype != like.dtype or not like.is_contiguous():
+            return None
+        return room.view(like.shape)
 
 
 @dataclass(eq=False)
@@ -75,9 +83,12 @@ class Place:
         tall = keep.repeat_interleave(height, dim=0)[: self.matrix.rows]
         return tall.repeat_interleave(width, dim=1)[:, : self.matrix.columns]
 
-    def sums(self, product: Tensor) -> Tensor:
-        """(n,) float32: a product (rows, columns) summed over each unit."""
+    def sums(self, one: Tensor, other: Tensor) -> Tensor:
+        """(n,) float32: the product of two tensors (rows, columns), summed over each unit."""
         (height, width), (up, across) = self.pattern.block(self.matrix.shape), self.pattern.grid(self.matrix.shape)
+        if self.pattern.single:
+            return torch.mul(one, other, out=self.units.take_room(one)).flatten().float()
+        product = one * other
         missing = up * height - self.matrix.rows, across * width - self.matrix.columns
         if any(missing):
             product = F.pad(product, (0, missing[1], 0, missing[0]))
@@ -100,6 +111,8 @@ class Masked(nn.Module):
     def __init__(self, places: Sequence[Place], transposed: bool) -> None:
         super().__init__()
         self.places, self.transposed = tuple(places), transposed
+        self.room: Tensor | None = None
+        self.gradient_room: Tensor | None = None
 
     def forward(self, weight: Tensor) -> Tensor:
         """W' from `weight`, W: both (d_out, d_in), of a `Conv1D` both (d_in, d_out)."""
@@ -111,13 +124,28 @@ class Masked(nn.Module):
         """A view (d_out, d_in) of a weight."""
         return weight.T if self.transposed else weight
 
-    def masked(self, weight: Tensor) -> Tensor:
-        """`weight` ⊙ mask, its own shape."""
-        covered = sum(place.matrix.rows for place in self.places) == len(self.rows(weight))
-        new = torch.empty_like(weight) if covered else weight.clone()
+    def masked(self, weight: Tensor, into: Tensor | None = None) -> Tensor:
+        """`weight` ⊙ mask, of its own shape, written `into` a tensor or a new one."""
+        new = torch.empty_like(weight) if into is None else into
+        if sum(place.matrix.rows for place in self.places) < len(self.rows(weight)):
+            new.copy_(weight)
         for place in self.places:
             place.write_masked(self.rows(weight)[place.rows], self.rows(new)[place.rows])
         return new
+
+    def masked_again(self, weight: Tensor) -> Tensor:
+        """The same in the memory of the last time, whose pages need not be fetched anew in every step.
+
+        Passes before the next step of an optimiser write what stands there already; `data`, so that no pass takes this for a
+        change of what it has to remember.
+        """
+        if self.room is None or self.room.shape != weight.shape or self.room.dtype != weight.dtype:
+            self.room = torch.empty_like(weight)
+        return self.masked(weight, self.room.data).data
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has room of its own."""
+        return self.__dict__ | {"room": None, "gradient_room": None}
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -125,7 +153,7 @@ class _StraightThrough(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, mask: Masked, *scores: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.mask, ctx.learning = mask, [place for place in mask.places if place.units.learning]
-        return mask.masked(weight)
+        return mask.masked_again(weight) if mask.training and weight.requires_grad else mask.masked(weight)
 
     @staticmethod
     @once_differentiable
@@ -135,8 +163,12 @@ class _StraightThrough(torch.autograd.Function):
         found = []
         for place, wanted in zip(ctx.learning, ctx.needs_input_grad[2:], strict=True):
             part = mask.rows(gradient)[place.rows], mask.rows(weight)[place.rows]
-            found.append(place.sums(torch.mul(*part)) if wanted else None)
-        return mask.masked(gradient) if ctx.needs_input_grad[0] else None, None, *found
+            found.append(place.sums(*part) if wanted else None)
+        if not ctx.needs_input_grad[0]:
+            return None, None, *found
+        room, mask.gradient_room = mask.gradient_room, None
+        usable = room is not None and room.shape == gradient.shape and room.dtype == gradient.dtype
+        return mask.masked(gradient, room if usable else None), None, *found
 
 
 @dataclass(eq=False)
@@ -173,14 +205,32 @@ class Scores:
         setattr(model, OWN, nn.ParameterDict(named))
         return made
 
+    def keep_rooms(self, model: PreTrainedModel) -> None:
+        """Remember the gradients that are there: their memory serves for those of the next step, instead of new pages."""
+        for one in self.units:
+            one.room = one.score.grad
+        for path in dict.fromkeys(place.matrix.path for place in self.places.values()):
+            lists = linear_map(model, path).parametrizations["weight"]  # type: ignore[index]
+            lists[0].gradient_room = lists.original.grad
+
+    @torch.no_grad()
     def take_off(self, model: PreTrainedModel) -> None:
-        """Make W' the plain weight, in place: what is masked is zero. The masks are still known here."""
+        """Make W' the plain weight, in place: what is masked is zero. The masks are still known here.
+
+        Not by torch's own function, which would take the weights of copies of this model away as well: they share its class.
+        """
         for module in list(model.modules()):
             lists = getattr(module, "parametrizations", {})
             if "weight" in lists and isinstance(lists["weight"][0], Masked):
-                with torch.no_grad():
-                    parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-                    module.weight.add_(0.0)  # type: ignore[operator]  # −0 becomes 0
+                original = lists["weight"].original
+                original.copy_(lists["weight"][0].masked(original) + 0.0)  # −0 becomes 0
+                del module.parametrizations
+                module.__class__ = type(module).__bases__[0]
+                others = dict(module.named_parameters(recurse=False))
+                for name in others:
+                    delattr(module, name)
+                for name, parameter in {"weight": original, **others}.items():  # in the order they had
+                    module.register_parameter(name, parameter)
         delattr(model, OWN)
         for one in self.units:
             one.score.grad = None

@@ -53,6 +53,9 @@ class Callback:
     only, or it is kept as it was in the middle of that step.
     """
 
+    def check(self, steps: int) -> None:
+        """VPError unless this fits a training of so many steps; `prepare` asks it, and whoever knows the number later only."""
+
     def prepare(self, model: PreTrainedModel, steps: int) -> None:
         """Before there is an optimiser, on the device of the training: the place to put parameters on the model."""
 

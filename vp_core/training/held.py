@@ -36,6 +36,16 @@ class Held:
             if rows.any() or columns.any():
                 self._parts.append((module, rows.nonzero().squeeze(1), columns.nonzero().squeeze(1)))
 
+    def count(self) -> tuple[int, int, int]:
+        """(rows, columns, entries of matrices without single weights) that are held."""
+        rows, columns = (sum(len(part[i]) for part in self._parts) for i in (1, 2))
+        return rows, columns, sum(int(zero.sum()) for _, zero in self._zeros)
+
+    def none(self) -> "Held":
+        """The same, holding nothing."""
+        self._zeros, self._parts = [], []
+        return self
+
     def hold(self) -> None:
         """Zero their gradients, in place: between the backward pass and the clipping."""
         for parameter, zero in self._zeros:

@@ -1,16 +1,12 @@
 """Several processes: a real run on two, under `accelerate launch`; equal masks and weights on both, one of them writes."""
 
 import copy
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import snip_runs
 import tiny
 import torch
+from two_processes import on_two
 
 from vp_core.identity.snip import run_snip as run
 from vp_core.model.blocks import Block
@@ -18,7 +14,6 @@ from vp_core.squeezing.folder import load_pruned
 from vp_core.training.run_folder import Checkpoint, read_log
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -95,18 +90,6 @@ found["ends"] = tiny.sha(small)
 def both(tmp_path_factory):
     """(folder, what each of the two processes saw) of one run with spectral normalisation."""
     return on_two(tmp_path_factory.mktemp("two"), SCRIPT)
-
-
-def on_two(folder, script):
-    (folder / "two.py").write_text(script.format(root=str(ROOT)))
-    # `--cpu` starts one process only, unless there is MPI; the launcher of accelerators starts as many as it is told
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1",
-              "--main_process_port", "0", str(folder / "two.py"), str(folder)]  # fmt: skip
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "hf")}
-    done = subprocess.run(launch, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
 def test_equal_masks_and_weights(both):
