@@ -22,6 +22,8 @@ COLUMNS = ("run", "step", "steps", "seconds", "loss", "sparsity", "metric", "val
 FILM_COLUMNS = ("step", "layer", "type", "sparsity")
 FRAMES = 40
 """A film has at most so many pictures, however often a run told what was gone."""
+_HEIGHT = 500
+"""Pixels of the three drawings."""
 _SMOOTH = 5
 """So many losses are averaged for a line; each is a faint dot as well."""
 
@@ -58,10 +60,10 @@ def draw(runs: Mapping[str, Rows]) -> go.Figure:
     """
     shown = table(runs)
     if not len(shown):
-        return theme.placeholder("Loss, score and share gone", "no step is taken yet", 560)
+        return theme.placeholder("Loss, score and share gone", "no step is taken yet", _HEIGHT)
     metrics = [METRIC_NAMES[name] for name in shown["metric"].dropna().unique()]
     figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.045, row_heights=[0.36, 0.36, 0.28])
-    figure.update_layout(theme.figure("Loss, score and share gone", "", "", 560).layout)
+    figure.update_layout(theme.figure("Loss, score and share gone", "", "", _HEIGHT).layout)
     colours = theme.line_colours(list(runs))
     for name, points in shown.groupby("run", sort=False):
         _add_run(figure, str(name), points, colours[str(name)])

@@ -43,7 +43,7 @@ class Line:
 
 BEST = tuple(
     Line("none", share, teacher, "best", lr)
-    for share, lr in ((0.9, 2e-4), (0.75, 1e-4), (0.5, 5e-5))
+    for share, lr in ((0.9, 1e-4), (0.75, 1e-4), (0.5, 5e-5))
     for teacher in (True, False)
 )
 OTHERS = tuple(

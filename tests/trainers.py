@@ -13,16 +13,16 @@ SHORT = Schedule(epochs=3, batch=8, lr=3e-3, warm_up=0.25, weight_decay=0.1, pre
 """Twelve steps of eight texts."""
 
 
-def plain_model(seed=0):
+def plain_model(seed=0, family="bert"):
     """Without dropout, whose random numbers differ; of gradients that are clipped.
 
     In float64: the gradient of a key's bias is 0 but for rounding, and Adam makes steps of any gradient.
     """
-    return dropping_model(seed, **tiny.NO_DROPOUT).double()
+    return dropping_model(seed, family, **tiny.NO_DROPOUT).double()
 
 
-def dropping_model(seed=0, **settings):
-    model = model_of(seed=seed, **settings)
+def dropping_model(seed=0, family="bert", **settings):
+    model = model_of(family, seed=seed, **settings)
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.dim() == 2:

@@ -4,7 +4,7 @@ import argparse
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from app.cli.progress import Progress
 from vp_core.ground.errors import VPError
 from vp_core.ground.work import Cancelled, work
 from vp_core.loading.load import load_model
+from vp_core.running.record import Record, require_tensorboard
 from vp_core.running.run import Row, TrainingMaterial, run_training
 from vp_core.running.settings import TrainSettings
 from vp_core.study import Study
@@ -40,11 +41,15 @@ def train(options: argparse.Namespace) -> None:
         folder, settings.settled(begun_in(folder, "schedule")).as_json()
     )  # before the model: a bad place should be told at once
     check_new_file(options.plot)
+    if options.tensorboard:
+        require_tensorboard()
     study = open_from(options)
     material = TrainingMaterial(study, lessons_from(study, options), teacher_from(options, study), options.teacher or "")
-    progress = Progress()
-    with closing(progress), _stopped_between_steps():
-        for row in run_training(material, settings, folder, progress.line):
+    progress, record = Progress(), Record(options.tensorboard) if options.tensorboard else None
+    with closing(progress), closing(record) if record else nullcontext(), _stopped_between_steps():
+        for row in run_training(material, settings, folder, progress.line, [record] if record else []):
+            if record:
+                record.row(row)
             if "loss" in row:
                 progress.watch(row["step"], row["steps"], row["loss"])
             if "value" in row:

@@ -32,6 +32,11 @@ def add_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scores", default="8", help="how often the model is scored on the way (default: 8)")
     parser.add_argument("--out", required=True, help="folder of the run: its record, its state, its model")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, where it was stopped")
+    parser.add_argument(
+        "--tensorboard", metavar="DIR",
+        help="folder for TensorBoard's scalars: loss, learning rate, share gone, score (pip install -r "
+        "requirements-tensorboard.txt)",
+    )  # fmt: skip
     parser.add_argument("--plot", help="HTML file for loss, score and share gone over the steps; it needs no network")
 
 

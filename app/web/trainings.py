@@ -41,7 +41,8 @@ def wanted_by(settings: Settings) -> TrainSettings:
     schedule = Schedule(
         steps=settings.train_steps, examples=settings.examples, batch=settings.mini_batch, lr=settings.lr, seed=settings.seed
     )
-    method, cuts = settings.method, {}
+    method = settings.method
+    cuts: dict[str, Any] = {}
     if method in (*ROWS, *WEIGHTS):
         share = -(-settings.until * 1e6 // settings.cuts) / 1e6  # rounded up: so many cuts are enough
         cuts = {"first": settings.first, "every": settings.every, "share": min(share, settings.until)}

@@ -6,6 +6,7 @@ methods        from a method's name to what prunes
 keeping        how a trained model is written
 run            a whole training that can be stopped
 pretrain       on a text, by masked words, and a classifier of it
+record         scalars of a training for TensorBoard
 trainer_state  what is kept beside a transformers Trainer's checkpoints
 trainer        the methods as callbacks of a transformers Trainer
 """

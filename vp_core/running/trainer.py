@@ -190,7 +190,8 @@ class Pruning(TrainerCallback):
         named = dict(output.items() if isinstance(output, Mapping) else enumerate(output))
         wanted = {name: value for name, value in named.items() if isinstance(value, Tensor) and value.requires_grad}
         named |= dict(zip(wanted, _Beside.apply(self, penalty, *wanted.values()), strict=True))
-        return type(output)(named) if isinstance(output, Mapping) else tuple(named.values())
+        kind: Any = type(output)
+        return kind(named) if isinstance(output, Mapping) else tuple(named.values())
 
     def _step_own(self) -> None:
         """Scores move at the rate of their own that the Trainer's schedule makes of it, and it hears nothing of them."""
@@ -261,7 +262,7 @@ class _Beside(torch.autograd.Function):
         return tuple(one.clone() for one in outputs)  # a Trainer changes its loss in place
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         first, ctx.owner._penalised = not ctx.owner._penalised, True
         return None, torch.ones_like(ctx.like) if first else None, *gradients
 

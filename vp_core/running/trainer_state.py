@@ -47,7 +47,9 @@ def _plain(model: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any)
         elif name.endswith(_RAW):
             path = name.removeprefix(prefix).removesuffix(_RAW)
             with torch.no_grad():
-                state[f"{prefix}{path}.weight"] = model.get_submodule(path).weight.detach()  # type: ignore[union-attr]
+                weight = model.get_submodule(path).weight
+            assert isinstance(weight, Tensor)
+            state[f"{prefix}{path}.weight"] = weight.detach()
             del state[name]
 
 
@@ -109,12 +111,18 @@ def read_state(folder: Path, pruner: Callback, run: Run, own: torch.optim.Optimi
         parts[kind][rest] = tensor
     pruner.restore(run, parts["callback"], known)
     _fill(run.model, parts["model"])
-    for number, parameter in enumerate(_parameters(own)):
-        state = {key: value for key, value in parts["optimiser"].items() if key.startswith(f"{number}|")}
-        for key, value in state.items() if own else ():
-            place = value if key.endswith("|step") else value.to(parameter.device)
-            own.state[parameter][key.partition("|")[2]] = place.clone()
+    if own is not None:
+        _go_on(own, parts["optimiser"])
     return held if any(zeros) else held.none()
+
+
+def _go_on(own: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put the moments of an optimiser where they were."""
+    parameters = _parameters(own)
+    for name, tensor in tensors.items():
+        number, _, key = name.partition("|")
+        parameter = parameters[int(number)]
+        own.state[parameter][key] = (tensor if key == "step" else tensor.to(parameter.device)).clone()
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

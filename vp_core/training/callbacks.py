@@ -53,6 +53,9 @@ class Callback:
     only, or it is kept as it was in the middle of that step.
     """
 
+    passive = False
+    """Whether it only looks on: its state is not kept, a training goes on with it or without it, and `begin` is called then."""
+
     def check(self, steps: int) -> None:
         """VPError unless this fits a training of so many steps; `prepare` asks it, and whoever knows the number later only."""
 

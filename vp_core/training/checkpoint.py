@@ -77,7 +77,7 @@ def _state(run: Run, callbacks: Sequence[Callback]) -> tuple[dict[str, Tensor], 
     if run.accelerator.device.type == "cuda":
         tensors["random of the device"] = run.gather(torch.cuda.get_rng_state(run.accelerator.device))
     facts = []
-    for number, callback in enumerate(callbacks):
+    for number, callback in enumerate(_acting(callbacks)):
         own, about = callback.state()
         tensors |= {f"callback|{number}|{name}": tensor.detach().cpu() for name, tensor in own.items()}
         facts.append({"class": type(callback).__name__, **about})
@@ -91,7 +91,7 @@ def restore(run: Run, callbacks: Sequence[Callback], tensors: Mapping[str, Tenso
     """
     _check(run, callbacks, tensors, facts)
     run.step, run.total = facts["step"], float(facts["total"])
-    for number, callback in enumerate(callbacks):
+    for number, callback in enumerate(_acting(callbacks)):
         start = f"callback|{number}|"
         own = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
         callback.restore(run, own, facts["callbacks"][number])
@@ -117,7 +117,7 @@ def restore(run: Run, callbacks: Sequence[Callback], tensors: Mapping[str, Tenso
 
 def _check(run: Run, callbacks: Sequence[Callback], tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """VPError for a state of other callbacks, of a longer or shorter training, of more or fewer processes."""
-    if [type(callback).__name__ for callback in callbacks] != [about["class"] for about in facts["callbacks"]]:
+    if [type(callback).__name__ for callback in _acting(callbacks)] != [about["class"] for about in facts["callbacks"]]:
         raise VPError("The checkpoint was made by other methods than these: choose a new folder (--out).")
     if facts["steps"] != run.steps or not 0 <= facts["step"] <= run.steps:
         raise VPError(
@@ -132,6 +132,10 @@ def _check(run: Run, callbacks: Sequence[Callback], tensors: Mapping[str, Tensor
     known = {name.split("|")[1] for name in tensors if name.startswith("model|")}
     if any(name.split("|")[1] not in known for name in tensors if name.startswith("optimiser|")):
         raise VPError("The checkpoint belongs to another model: choose a new folder (--out).")
+
+
+def _acting(callbacks: Sequence[Callback]) -> list[Callback]:
+    return [callback for callback in callbacks if not callback.passive]
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:

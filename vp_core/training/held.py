@@ -38,7 +38,7 @@ class Held:
 
     def count(self) -> tuple[int, int, int]:
         """(rows, columns, entries of matrices without single weights) that are held."""
-        rows, columns = (sum(len(part[i]) for part in self._parts) for i in (1, 2))
+        rows, columns = sum(len(rows) for _, rows, _ in self._parts), sum(len(columns) for *_, columns in self._parts)
         return rows, columns, sum(int(zero.sum()) for _, zero in self._zeros)
 
     def none(self) -> "Held":

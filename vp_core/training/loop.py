@@ -152,12 +152,22 @@ class _Job:
             assert self.saved is not None
             restore(run, self.callbacks, *found)
             self.saved.written = run.step
-            return
         for callback in self.callbacks:
-            callback.begin(run)
+            if found is None or callback.passive:
+                callback.begin(run)
 
     def _wrap(self) -> None:
-        self.wrapped = self.run.accelerator.prepare_model(self.model)
+        # the schedule says the precision, whatever the processes were started with, or a Trainer has left in accelerate's state
+        accelerator = self.run.accelerator
+        if accelerator.scaler is not None:
+            raise VPError(
+                "These processes were started with fp16, which scales gradients: start them with --mixed_precision no."
+            )
+        mixed, accelerator.native_amp = accelerator.native_amp, False
+        try:
+            self.wrapped = accelerator.prepare_model(self.model)
+        finally:
+            accelerator.native_amp = mixed
 
     def step(self, examples: np.ndarray) -> None:
         """One step, whole or not at all."""

@@ -5,7 +5,7 @@ import copy
 import pytest
 import tiny
 import torch
-from trainers import SHORT, InOrder, dropping_model, examples, padded, plain_model, trainer
+from trainers import SHORT, InOrder, arguments, dropping_model, examples, padded, plain_model, trainer
 from trainings import lessons
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
@@ -331,3 +331,55 @@ def test_our_own_loop_keeps_the_same_state(tmp_path):
     made = trainer(plain_model(), theirs, tmp_path, save_strategy="steps", save_steps=8)
     made.train()
     assert made.state.global_step == 12
+
+
+# other models -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["variance", "movement"])
+@pytest.mark.parametrize("family", ["distilbert", "gpt2", "llama"])
+def test_other_families(tmp_path, family, method):
+    """One module for query, key and value; maps without a bias, which get one, and a gate."""
+    ours, theirs = (make() for make in METHODS[method])
+    model = by_our_loop(ours, plain_model(family=family))
+    other = trainer(plain_model(family=family), theirs, tmp_path, save_strategy="steps", save_steps=4)
+    other.train()
+    assert theirs.removed() == ours.removed() and max(ours.removed().values()) > 0.3
+    named = dict(other.model.named_parameters())
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(named[name], p, rtol=1e-3, atol=1e-6, msg=name)
+    again = METHODS[method][1]()
+    resumed = trainer(plain_model(3, family=family), again, tmp_path)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    assert tiny.sha(resumed.model) == tiny.sha(other.model) and again.cuts() == theirs.cuts()
+
+
+@pytest.mark.parametrize("method", ["variance", "movement"])
+def test_masked_words(tmp_path, method):
+    """Pre-training: labels as wide as the texts, and an output matrix that is the embeddings'."""
+    torch.manual_seed(0)
+    sizes = tiny.sizes("bert", 32, 40, 2) | {"vocab_size": 60, "pad_token_id": 0}
+    model, rows = tiny.build("bert", "ForMaskedLM", **sizes), []
+    for row in examples(lessons(), SHORT):
+        ids = row["input_ids"]
+        rows.append({"input_ids": [4, *ids[1:]], "labels": [ids[0], *[-100] * (len(ids) - 1)]})
+
+    def together(some):
+        found = padded([{**row, "labels": 0} for row in some])
+        width = found["input_ids"].shape[1]
+        return found | {"labels": torch.tensor([row["labels"] + [-100] * (width - len(row["labels"])) for row in some])}
+
+    callback = METHODS[method][1]()
+    made = InOrder(model, arguments(tmp_path), train_dataset=rows, data_collator=together, callbacks=[callback])
+    made.train()
+    assert max(callback.removed().values()) > 0.3
+    if method == "variance":
+        assert callback.removed()["0.query"] == pytest.approx(0.6, abs=0.35)
+    small, batch = callback.squeezed(), {k: v for k, v in together(rows[:8]).items() if k != "labels"}
+    assert tiny.distance(tiny.logits(small, batch), tiny.logits(made.model.eval(), batch)) < 1e-5
+
+
+def test_bfloat16(tmp_path):
+    callback = VariancePruning(*CUTS)
+    model = by_a_trainer(callback, tmp_path, dropping_model(), bf16=True)
+    assert max(callback.removed().values()) > 0.3 and all(torch.isfinite(p).all() for p in model.parameters())

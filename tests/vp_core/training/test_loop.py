@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from trainings import model_of, toy
 
 from vp_core.asking.batches import Encoded, make_batches
@@ -130,6 +131,23 @@ def test_the_same_seed_gives_the_same_bits():
     data, labels = toy(40)
     train(other, Lessons.make(data, labels, SST2, (0, 1)), replace(QUICK, epochs=1, seed=1))
     assert tiny.sha(other) != found
+
+
+@pytest.fixture
+def accelerate_in_bfloat16():
+    """As a Trainer with bf16 leaves it, for the whole process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    Accelerator(mixed_precision="bf16", cpu=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_the_schedule_says_the_precision(accelerate_in_bfloat16):
+    assert Accelerator().mixed_precision == "bf16"
+    found = [tiny.sha(weights_after(precision=precision)) for precision in ("float32", "bfloat16")]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert found == [tiny.sha(weights_after(precision=precision)) for precision in ("float32", "bfloat16")]
+    assert found[0] != found[1]
 
 
 def test_mini_batches():

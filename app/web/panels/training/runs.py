@@ -125,11 +125,13 @@ def _show_table(logs: dict[str, Log]) -> None:
     shown = shown.assign(before=scale * found["before"], score=scale * found["score"], gone=100 * found["share"])
     shown = shown.assign(seconds=found["seconds"])
     config = {
+        "run": st.column_config.TextColumn(width=190),
+        "method": st.column_config.TextColumn(width=90),
         "to be gone": st.column_config.NumberColumn(format="%.0f %%"),
-        "rate": st.column_config.NumberColumn("learning rate", format="%.1e"),
+        "rate": st.column_config.NumberColumn("rate", format="%.1e"),
         "before": st.column_config.NumberColumn(f"{metric} before", format=format_),
         "score": st.column_config.NumberColumn(f"{metric} last", format=format_),
-        "gone": st.column_config.NumberColumn("linear parameters gone", format="%.1f %%", help=TERMS["would go"]),
+        "gone": st.column_config.NumberColumn("weights gone", format="%.1f %%", help=TERMS["would go"]),
         "seconds": st.column_config.NumberColumn(format="%.0f s"),
     }
     st.markdown("##### Runs", help=TERMS["training runs"])
