@@ -90,8 +90,7 @@ class ByShare:
         """(n,) bool for each group, True = goes."""
         found: dict[int, Tensor] = {}
         for pool in self._pools:
-            sizes = [self._sizes[i].to(units[i].score.device) for i in pool]
-            gone = lowest([_free(units[i]) for i in pool], sizes, self._budget(pool, done))
+            gone = lowest([_free(units[i]) for i in pool], [self._sizes[i] for i in pool], self._budget(pool, done))
             found |= dict(zip(pool, gone, strict=True))
         return [found[i] for i in range(len(units))]
 
@@ -111,9 +110,13 @@ class ByShare:
 
     @cached_property
     def _sizes(self) -> list[Tensor]:
-        """(n,) of each group; equal ones as one number, expanded."""
-        sizes = [one.group.sizes for one in self.units]
-        return [size[:1].expand(len(size)) if bool((size == size[0]).all()) else size for size in sizes]
+        """(n,) of each group, where its scores are; equal ones as one number, expanded."""
+        found = []
+        for one in self.units:
+            size, device = one.group.sizes, one.score.device
+            alike = bool((size == size[0]).all())
+            found.append(size[:1].to(device).expand(len(size)) if alike else size.to(device))
+        return found
 
     def _budget(self, pool: Sequence[int], done: float) -> int:
         scored = [int(one.group.sizes.sum()) for one in self.units]

@@ -86,7 +86,7 @@ def _bracket(scores: Sequence[Tensor], sizes: Sequence[Tensor], budget: int, uni
     share /= share[-1].clone()
     wanted = budget / sum(int(size.sum()) if size.stride(0) else int(size[0]) * len(size) for size in sizes)
     slack = _SLACK * (max(wanted * (1 - wanted), 1 / len(values)) / len(values)) ** 0.5
-    places = torch.searchsorted(share, torch.tensor([wanted - slack, wanted + slack], dtype=torch.float64)).tolist()
+    places = torch.searchsorted(share, share.new_tensor([wanted - slack, wanted + slack])).tolist()
     low = -torch.inf if places[0] <= 0 else float(values[places[0] - 1])
     high = torch.inf if places[1] >= len(values) else float(values[places[1]])
     return low, high

@@ -47,8 +47,8 @@ class MovementPruning(Pruner):
     `ramp` says when. Scores begin at `start` and are trained by AdamW at rate `lr`, which the schedule warms up and lets decay,
     without weight decay. They move by at most about the sum of these rates: with a threshold τ, log(1/τ − 1) + start must
     be well within it. `fill`, once masks are fixed, frees what is empty in surviving heads and neurons
-    (`vp_core.movement.fill`); `seed` is what is drawn there. `protect` are the masks of an earlier run: units in a head that
-    survived there stay (rewinding). Raises VPError for settings that cannot be.
+    (`vp_core.movement.fill`), so that less than `until` is gone in the end; `seed` is what is drawn there. `protect` are the
+    masks of an earlier run: units in a head that survived there stay (rewinding). Raises VPError for settings that cannot be.
     """
 
     def __init__(

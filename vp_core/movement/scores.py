@@ -5,8 +5,8 @@
 What is masked has no gradient; its score has one, so that it may come back. A unit with weights in several matrices sums over
 all of them. Scores and masks are float32.
 
-Memory on top of a plain training, bytes a weight: 4 for W'; by single weights 20 more (score, its gradient, two moments, mask),
-by blocks of n weights 20 / n.
+Memory on top of a plain training, bytes a weight: 4 for W', and 4 of its gradient, which is not given back between two steps;
+by single weights 20 more (score, its gradient, two moments, mask), by blocks of n weights 20 / n; 4 for a mask that is filled.
 """
 
 from collections.abc import Iterable, Sequence

@@ -288,7 +288,7 @@ def test_a_cut_that_leaves_nothing_stops_and_loses_nothing(tmp_path, settings, s
 
 
 def test_no_head_that_is_read():
-    """Half of the values and all that reads them go: blocks of query, key and value are left, and none of them does anything."""
+    """Half of the values and all that reads them go: blocks of query, key and value are left, and do nothing."""
     callback, model = pruning(Shapes("blocks 4x8", "none"), until=0.3, ramp=Ramp(0.0, 0.0)), model_of()
     run = Run(model, 10, Accelerator())
     callback.prepare(model, 10)

@@ -35,8 +35,8 @@ METHODS = {
         lambda: MovementPruning("movement", until=0.6, **SHAPES),
     ),
     "hybrid": (
-        lambda: movement.MovementPruning.of("hybrid", threshold=0.45, strength=12.0, lr=0.1, **SHAPES),
-        lambda: MovementPruning("hybrid", threshold=0.45, strength=12.0, lr=0.1, **SHAPES),
+        lambda: movement.MovementPruning.of("hybrid", threshold=0.45, strength=1.0, lr=0.1, **SHAPES),
+        lambda: MovementPruning("hybrid", threshold=0.45, strength=1.0, lr=0.1, **SHAPES),
     ),
 }
 
