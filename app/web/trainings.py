@@ -16,7 +16,6 @@ from typing import Any
 from app.web.address import from_query, to_query
 from app.web.jobs import Job, Said
 from app.web.settings import Settings
-from vp_core.gradual.cuts import Cuts
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import RESULT
 from vp_core.ground.store import atomic, cache_dir
@@ -42,24 +41,16 @@ def wanted_by(settings: Settings) -> TrainSettings:
         steps=settings.train_steps, examples=settings.examples, batch=settings.mini_batch, lr=settings.lr, seed=settings.seed
     )
     method = settings.method
-    cuts: dict[str, Any] = {}
-    if method in (*ROWS, *WEIGHTS):
-        share = -(-settings.until * 1e6 // settings.cuts) / 1e6  # rounded up: so many cuts are enough
-        cuts = {"first": settings.first, "every": settings.every, "share": min(share, settings.until)}
     wanted = TrainSettings(
-        method=method, schedule=schedule, until=settings.until, squeeze=settings.squeeze and method in ROWS, scores=SCORES,
-        **cuts,
-    )  # fmt: skip
-    if cuts:
-        _cuts_of(wanted, settings.train_steps)
-    return wanted
-
-
-def _cuts_of(wanted: TrainSettings, steps: int) -> Cuts:
-    cuts = wanted.cuts(steps)
-    if cuts.first < 1 and wanted.method == "variance":
+        method=method, schedule=schedule, until=settings.until, squeeze=settings.squeeze and method in ROWS, scores=SCORES
+    )
+    if method not in (*ROWS, *WEIGHTS):
+        return wanted
+    share = -(-settings.until * 1e6 // settings.cuts) / 1e6  # rounded up: so many cuts are enough
+    wanted = replace(wanted, first=settings.first, every=settings.every, share=min(share, settings.until))
+    if wanted.cuts(settings.train_steps).first < 1 and method in ROWS:
         raise VPError("Before the first step there is no variance to cut by: let the first cut be after step 1 or later.")
-    return cuts
+    return wanted
 
 
 def words_of(wanted: TrainSettings) -> str:
