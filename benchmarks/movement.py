@@ -18,7 +18,7 @@ import torch
 from benchmarks.measure import line
 from vp_core.asking.evaluate import score
 from vp_core.movement.fill import heads_left
-from vp_core.movement.prune import MovementPruning
+from vp_core.movement.prune import LearnedMasks
 from vp_core.movement.shapes import PRESETS, Shapes, find_preset
 from vp_core.opening import open_study
 from vp_core.running.finetune import lessons_of
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def row(study: Study, lessons: Lessons, name: str, given: argparse.Namespace) -> str:
     """One preset, trained, compacted, scored and timed."""
-    pruning = MovementPruning.of(name, until=given.until, scope=given.scope, lr=given.score_lr)
+    pruning = LearnedMasks.of(name, until=given.until, scope=given.scope, lr=given.score_lr)
     teacher = None
     if find_preset(name).teacher:
         teacher = Teacher.make(study.model, study.loaded.tokenizer, study.model, study.loaded.tokenizer)
@@ -94,7 +94,7 @@ def step_times(study: Study, lessons: Lessons, steps: int = 12) -> None:
 
 
 def _time(study: Study, lessons: Lessons, shapes: Shapes | None, way: str, steps: int) -> list[float]:
-    pruners = [] if shapes is None else [MovementPruning(shapes, **({way: 0.7} if way == "until" else {way: 0.1}))]
+    pruners = [] if shapes is None else [LearnedMasks(shapes, **({way: 0.7} if way == "until" else {way: 0.1}))]
     model = copy.deepcopy(study.model).requires_grad_(True)
     schedule = Schedule(steps=steps, lr=1e-4, precision="float32")
     seconds = _seconds(model, with_teacher(lessons, None, 0.5, 2.0), schedule, pruners)

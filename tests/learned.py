@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from vp_core.asking.batches import Encoded
 from vp_core.asking.tasks import TASKS
-from vp_core.movement.prune import MovementPruning
+from vp_core.movement.prune import LearnedMasks
 from vp_core.training.callbacks import Run
 from vp_core.training.loop import train
 from vp_core.training.schedule import Lessons, Schedule
@@ -41,7 +41,7 @@ def model_of(family="bert", hidden=32, ffn=40, layers=2, spread=0.1, **settings)
 
 def pruning(shapes=None, **settings):
     """With what short trainings need."""
-    return MovementPruning(shapes, **({} if "threshold" in settings else {"until": 0.5}) | {"lr": 0.1} | settings)
+    return LearnedMasks(shapes, **({} if "threshold" in settings else {"until": 0.5}) | {"lr": 0.1} | settings)
 
 
 def trained(callback, family="bert", schedule=QUICK, model=None, tell=lambda news: None, **settings):

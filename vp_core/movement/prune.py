@@ -29,10 +29,10 @@ LAMBDA = 10.0
 _MANY, _EVERY = 1 << 20, 4
 """Masks of more units than this are renewed after every fourth step only, which else would cost a tenth of each."""
 _ROWS = 20
-"""About how many rows of `MovementPruning.cuts` a training has."""
+"""About how many rows of `LearnedMasks.cuts` a training has."""
 
 
-class MovementPruning(Pruner):
+class LearnedMasks(Pruner):
     """Prune by learned scores: W' = W ⊙ expand(1[S > cut]) while the model trains (block pruning, section 4).
 
     `shapes` say what has one score (or a preset's name does, see `of`). What goes is said in one of two ways:
@@ -77,7 +77,7 @@ class MovementPruning(Pruner):
         self._check()
 
     @classmethod
-    def of(cls, preset: str, **settings: Any) -> "MovementPruning":
+    def of(cls, preset: str, **settings: Any) -> "LearnedMasks":
         """By a preset of the paper's table 1 (`vp_core.movement.shapes.PRESETS`), with further settings; its teacher is for the
         objective of the training. VPError for one that there is not."""
         found = find_preset(preset)

@@ -3,7 +3,7 @@
 from vp_core.gradual.rows import GradualRows
 from vp_core.gradual.weights import GradualWeights
 from vp_core.ground.names import TYPES, WORD_EMBEDDINGS
-from vp_core.movement.prune import MovementPruning
+from vp_core.movement.prune import LearnedMasks
 from vp_core.running.settings import ROWS, WEIGHTS, TrainSettings
 from vp_core.training.callbacks import Pruner
 
@@ -19,4 +19,4 @@ def pruner_of(settings: TrainSettings, steps: int) -> Pruner | None:
     if settings.method in WEIGHTS:
         types = (*TYPES, WORD_EMBEDDINGS) if settings.embeddings else TYPES
         return GradualWeights(settings.cuts(steps), types=types, free=settings.method == "deletion", seed=seed)
-    return MovementPruning.of(settings.method, until=settings.until, seed=seed)
+    return LearnedMasks.of(settings.method, until=settings.until, seed=seed)

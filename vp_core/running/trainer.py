@@ -231,13 +231,13 @@ class MagnitudePruning(Pruning):
 
 
 class MovementPruning(Pruning):
-    """Masks are learned with the weights (`vp_core.movement.prune.MovementPruning`), by a preset: movement, block, hybrid …"""
+    """Masks are learned with the weights (`vp_core.movement.prune.LearnedMasks`), by a preset: movement, block, hybrid …"""
 
     def __init__(
         self, preset: str = "movement", *, tell: Callable[[str], None] = _LOG.info, resumed_from: str | Path | None = None,
         **settings: Any,
     ) -> None:  # fmt: skip
-        super().__init__(movement.MovementPruning.of(preset, **settings), tell, resumed_from)
+        super().__init__(movement.LearnedMasks.of(preset, **settings), tell, resumed_from)
 
 
 class _Aside(float):

@@ -11,7 +11,7 @@ from learned import QUICK, at_once, model_of, pruning, trained
 from vp_core.ground.errors import VPError
 from vp_core.model.projections import find_layers, linear_map
 from vp_core.movement.fill import freed, heads_left, to_draw
-from vp_core.movement.prune import MovementPruning
+from vp_core.movement.prune import LearnedMasks
 from vp_core.movement.ramp import Ramp
 from vp_core.movement.shapes import Shapes
 from vp_core.training.callbacks import Callback
@@ -167,7 +167,7 @@ def test_rewinding_protects_what_survived_the_first_run():
     trained(first)
     heads = heads_left(first.layers, first.masks())
     assert 0 < int(torch.cat(list(heads.values())).sum()) < 8
-    second = MovementPruning(Shapes("blocks 8x8", "dim"), until=0.5, lr=0.1, protect=first.masks())
+    second = LearnedMasks(Shapes("blocks 8x8", "dim"), until=0.5, lr=0.1, protect=first.masks())
     trained(second)
     masks = second.masks()
     for layer in second.layers:

@@ -17,7 +17,7 @@ from vp_core.ground.errors import VPError
 from vp_core.loading.load import load_model
 from vp_core.model.projections import find_layers
 from vp_core.movement.fill import heads_left
-from vp_core.movement.prune import MovementPruning
+from vp_core.movement.prune import LearnedMasks
 from vp_core.movement.ramp import Ramp
 from vp_core.movement.shapes import Shapes
 from vp_core.squeezing.cost import parameters
@@ -159,7 +159,7 @@ def test_killed_and_resumed_is_unbroken(tmp_path, stop, fill):
     """At any step: before the ramp, on it, where masks become fixed, behind it."""
 
     def made():
-        return MovementPruning(Shapes("blocks 8x8", "dim"), until=0.5, lr=0.1, fill=fill, ramp=Ramp(0.2, 0.35))
+        return LearnedMasks(Shapes("blocks 8x8", "dim"), until=0.5, lr=0.1, fill=fill, ramp=Ramp(0.2, 0.35))
 
     whole = made()
     model = trained(whole)
@@ -242,7 +242,7 @@ def test_int8_on_top(study, tmp_path):
 )
 def test_settings_that_cannot_be(settings, says):
     with pytest.raises(VPError, match=says) as raised:
-        MovementPruning(**settings)
+        LearnedMasks(**settings)
     assert str(raised.value).endswith(".") and "\n" not in str(raised.value)
 
 
@@ -353,9 +353,9 @@ def test_a_squeezed_model_is_refused():
 
 
 def test_presets_make_callbacks():
-    one = MovementPruning.of("struct", until=0.7)
+    one = LearnedMasks.of("struct", until=0.7)
     assert one.shapes == Shapes("heads", "dim") and one.ratio == 1 / 32 and one.fill is None and one.strength == 0
-    assert MovementPruning.of("hybrid filled", until=0.7).fill == "exact"
-    assert MovementPruning.of("hybrid filled", until=0.7, fill="uniform").fill == "uniform"
-    assert MovementPruning.of("hybrid", threshold=0.1).strength == 10
+    assert LearnedMasks.of("hybrid filled", until=0.7).fill == "exact"
+    assert LearnedMasks.of("hybrid filled", until=0.7, fill="uniform").fill == "uniform"
+    assert LearnedMasks.of("hybrid", threshold=0.1).strength == 10
     assert learned.pruning().until == 0.5 and find_layers(model_of())

@@ -31,11 +31,11 @@ METHODS = {
     "magnitude": (lambda: GradualWeights(Cuts(*CUTS, "cubic")), lambda: MagnitudePruning(*CUTS)),
     "deletion": (lambda: GradualWeights(Cuts(*CUTS, "cubic"), free=True), lambda: MagnitudePruning(*CUTS, free=True)),
     "movement": (
-        lambda: movement.MovementPruning.of("movement", until=0.6, **SHAPES),
+        lambda: movement.LearnedMasks.of("movement", until=0.6, **SHAPES),
         lambda: MovementPruning("movement", until=0.6, **SHAPES),
     ),
     "hybrid": (
-        lambda: movement.MovementPruning.of("hybrid", threshold=0.45, strength=1.0, lr=0.1, **SHAPES),
+        lambda: movement.LearnedMasks.of("hybrid", threshold=0.45, strength=1.0, lr=0.1, **SHAPES),
         lambda: MovementPruning("hybrid", threshold=0.45, strength=1.0, lr=0.1, **SHAPES),
     ),
 }
