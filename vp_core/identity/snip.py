@@ -26,19 +26,24 @@ from vp_core.asking.evaluate import Question, Score, score
 from vp_core.ground.chosen import check_theta
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import ITERATIONS, L1, MODES, THETA
-from vp_core.identity.gate import TowardsIdentity, gated, ungate
-from vp_core.identity.leaving import blocks_that_leave, estimate, leaving_together
+from vp_core.identity.gate import gated, ungate
+from vp_core.identity.l1 import TowardsIdentity
+from vp_core.identity.leaving import chosen, estimate, number_passing
+from vp_core.identity.readings import Readings
 from vp_core.identity.spectral import check_lambda, fold, normalise_left
 from vp_core.identity.spectral_start import nearest
+from vp_core.identity.usage import Counting, Usage, leaving_together
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without, without
+from vp_core.squeezing.budget import text_length
 from vp_core.squeezing.cost import cost
 from vp_core.squeezing.write_back import freeze_new_biases, write_back
+from vp_core.training.callbacks import Callback
 from vp_core.training.held import check_whole, count_zero, said
 from vp_core.training.loop import Watch, new_accelerator, on_all, train
-from vp_core.training.run_folder import Checkpoint, Log, begun_in
+from vp_core.training.run_folder import LOG, Checkpoint, Log, begun_in, read_log
 from vp_core.training.schedule import Lessons, Schedule
 
 Tell = Callable[[str], None]
@@ -50,7 +55,8 @@ class SnipSettings:
 
     `sn` is λ of spectral normalisation (None: without). If fewer pass `theta`, those that were shut most often leave in each
     iteration, until they are `at_least` blocks and a share `least_share` of the model's projection weights. Both are 0 in the
-    paper, whose trainings are long; after a short one there may be none that passes.
+    paper, whose trainings are long; after a short one there may be none that passes. `readings` say how the paper is read
+    (`vp_core.identity.readings`).
     `begin` is the schedule of the fine-tuning before the first iteration, in which spectral normalisation wants more than
     the others (None: as they). What cannot be is refused with a VPError of one sentence.
     """
@@ -65,6 +71,7 @@ class SnipSettings:
     least_share: float = 0.0
     schedule: Schedule = field(default_factory=Schedule)
     begin: Schedule | None = None
+    readings: Readings = field(default_factory=Readings)
 
     def __post_init__(self) -> None:
         """Check every field; θ and λ become floats, k a tuple."""
@@ -79,14 +86,26 @@ class SnipSettings:
 
     def settled(self, folder: Path) -> "SnipSettings":
         """With a precision wherever a schedule says `auto`: the one in which the run in `folder` was begun, on whatever machine
-        that was; for a new run this machine's fast one. Raises VPError if the log there is broken."""
+        that was; for a new run this machine's fast one. Raises VPError if the log there is broken, or the run there has other
+        readings."""
+        if (folder / LOG).is_file():
+            there = read_log(folder)["settings"].get("readings", {})
+            if (asdict(Readings()) | there) != asdict(self.readings):
+                raise VPError(
+                    f"The folder {str(folder)!r} holds a run with other readings of the paper: name those, or choose a new "
+                    "folder (--out)."
+                )
         begin = self.begin and self.begin.settled(begun_in(folder, "begin"))
         return replace(self, schedule=self.schedule.settled(begun_in(folder, "schedule")), begin=begin)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything the weights depend on; more iterations of the same run are the same run."""
+        """Everything the weights depend on; more iterations of the same run are the same run.
+
+        Readings, which came later, are left out where all are the old ones, so that older runs go on.
+        """
+        apart = {"iterations", *(("readings",) if self.readings == Readings() else ())}
         schedules = {"schedule": self.schedule.as_json(), "begin": self.begin and self.begin.as_json()}
-        return {key: value for key, value in asdict(self).items() if key != "iterations"} | {"k": list(self.k)} | schedules
+        return {key: value for key, value in asdict(self).items() if key not in apart} | {"k": list(self.k)} | schedules
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +155,11 @@ class _Run:
             tell(said(*zeros))
         self.gone: list[Block] = []
         self.epsilon: dict[str, float] | None = None
+        self.usage: Usage | None = None
+        """What the training with the gate counted, until blocks have left by it."""
         if state := self.checkpoint.load(self.dense):
             self.gone, self.epsilon = [Block.named(name) for name in state["gone"]], state["epsilon"]
+            self.usage = Usage.from_json(state["usage"]) if state.get("usage") else None
             self.log.rows = self.log.rows[: state["rows"]]
         else:  # stopped before the first one was written
             self.log.rows = []
@@ -157,11 +179,12 @@ class _Run:
         small = self._small()
         found = self._score(small)
         left = self._blocks()
-        cost = small.squeezed.cost
+        cost, length = small.squeezed.cost, text_length(small)
         row |= found.as_json() | {
             "gone": [block.name for block in self.gone],
             "share_pruned": cost.share_removed,
             "parameters": cost.parameters_left,
+            "flops": cost.flops_per_token_left(length) * length,
             "left": {kind: sum(b.kind == kind for b in left) for kind in ("head", "attention", "ffn")},
             "seconds": round(time.perf_counter() - started, 1),
         }
@@ -173,7 +196,7 @@ class _Run:
 
     def _begin(self) -> None:
         """The dense model of the run: fine-tuned once as it is, or from where spectral normalisation may begin."""
-        if self.settings.sn:
+        if self.settings.sn and self.settings.readings.start == "nearest":
             self.tell("looking for weights of spectral norm λ")
             batches = make_batches(self.material.texts, range(len(self.material.texts)))
             self.dense.load_state_dict(nearest(self.dense, batches, self.settings.sn).state_dict())
@@ -187,22 +210,22 @@ class _Run:
         said = ", ".join(f"{kind} {value:.3g}" for kind, value in self.epsilon.items())
         self._train(f"iteration {number}: training with the gate (ε: {said})", 2 * number - 1, self.epsilon)
         state = {"gone": [b.name for b in self.gone], "epsilon": self.epsilon, "rows": len(self.log.rows)}
-        self.checkpoint.save(self.dense, state)
+        self.checkpoint.save(self.dense, state | ({"usage": self.usage.as_json()} if self.usage else {}))
         return {"epsilon": self.epsilon}
 
     def _leave(self, number: int) -> dict[str, Any]:
         """Steps 3 and 4."""
         assert self.epsilon is not None
         norms, settings = self._norms(), self.settings
-        went = blocks_that_leave(
-            norms, self.epsilon, settings.mode, settings.theta, settings.at_least, settings.least_share, self._shares()
-        )
-        shares = norms.identity_share(self.epsilon).tolist()
-        self.gone, self.epsilon = [*self.gone, *went], None
+        usage = self.usage or Usage.of_texts(norms, self.epsilon, settings.mode)
+        went = chosen(usage, settings.theta, settings.readings, settings.at_least, settings.least_share, self._shares())
+        shares = usage.alone[settings.readings.identity]
+        self.gone, self.epsilon, self.usage = [*self.gone, *went], None, None
         self._train(f"iteration {number}: {len(went)} blocks leave, retraining", 2 * number)
         means = {block.name: round(mean, 6) for block, mean in norms.means().items()}
-        identity = {b.name: round(s, 4) for b, s in zip(norms.blocks, shares, strict=True) if b.kind in MODES[settings.mode]}
-        return {"went": [block.name for block in went], "identity": identity, "mean": means}
+        identity = {b.name: round(share, 4) for b, share in shares.items() if b.kind in MODES[settings.mode]}
+        counted = {"batches": usage.batches, "passing": number_passing(usage, settings.theta)}
+        return {"went": [block.name for block in went], "identity": identity, "mean": means} | counted
 
     def _small(self) -> PreTrainedModel:
         """What is left, sharing whatever was not cut with `dense`."""
@@ -230,10 +253,16 @@ class _Run:
         if settings.sn:
             normalise_left(small, self.dense, settings.sn)
         trained = gated(small, self._left(), epsilon) if epsilon else small
+        callbacks: list[Callback] = [TowardsIdentity(settings.l1, settings.readings.l1_on)] if epsilon else []
+        counting = None
+        if epsilon and settings.readings.counted == "training":
+            once = replace(settings.schedule, epochs=1).number(len(self.material.lessons.data))
+            callbacks.append(counting := Counting(self._left(), epsilon, settings.mode, once))
         train(
-            trained, self.material.lessons, schedule or settings.schedule, seed=seed,
-            callbacks=[TowardsIdentity(settings.l1)] if epsilon else (), watch=self.watch, accelerator=self.accelerator,
+            trained, self.material.lessons, schedule or settings.schedule, seed=seed, callbacks=callbacks, watch=self.watch,
+            accelerator=self.accelerator,
         )  # fmt: skip
+        self.usage = counting.usage() if counting else None
         trained = trained.cpu()
         ungate(trained)
         fold(trained)

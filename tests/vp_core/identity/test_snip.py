@@ -15,7 +15,7 @@ from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import MODES
 from vp_core.identity import snip
-from vp_core.identity.gate import TowardsIdentity
+from vp_core.identity.l1 import TowardsIdentity
 from vp_core.identity.snip import run_snip as run
 from vp_core.model.blocks import Block, find_blocks, find_sublayers
 from vp_core.model.projections import find_projections
