@@ -41,8 +41,8 @@ SHIPPED = ("demo-joint", "demo-joint-sn")
 
 
 def settings(task: str, mode: str, variants: Collection[str] = ()) -> SnipSettings:
-    """Those of one run of the table. Variants: `sn`; `few` heads at a time; `long`, which on SST-2 begins as `sn` does; `paper`,
-    the paper's readings, k and table 3, on SST-2 with fewer texts."""
+    """Those of one run of the table. Variants: `sn`; `few` heads at a time; `long`, which on SST-2 begins as `sn` does;
+    `paper`, the paper's readings, k and table 3, on SST-2 with fewer texts."""
     if "paper" in variants:
         schedule = paper_schedule(epochs=3 if task == "mrpc" else 1)
         schedule = replace(schedule, examples=EXAMPLES) if task == "sst2" else schedule
