@@ -40,7 +40,7 @@ def _pair(parameters: list[nn.Parameter], lr: float, weight_decay: float) -> lis
 def depth_of(model: PreTrainedModel) -> Callable[[str], int]:
     """A function from a parameter's name to how many layers lie above its own: 0 for the head, layers + 1 for embeddings."""
     stacks: dict[str, list[str]] = {}
-    for _, path in layer_paths(model):
+    for path in dict.fromkeys(path for _, path in layer_paths(model)):  # a decoder's come once more, for cross attention
         stacks.setdefault(path.rpartition(".")[0], []).append(path)
     tables = {path for path, module in model.named_modules() if isinstance(module, nn.Embedding)}
     lowest = 1 + max(map(len, stacks.values()))
