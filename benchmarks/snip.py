@@ -16,9 +16,15 @@ from typing import Any
 import pandas as pd
 
 from analysis.identity import AT, summary
+from vp_core.asking.batches import Batch, make_batches
+from vp_core.asking.evaluate import score
 from vp_core.ground.store import DEMO_DIR, atomic
 from vp_core.identity.readings import PAPER, paper_schedule
-from vp_core.identity.snip import Material, SnipSettings, run_snip
+from vp_core.identity.settings import SnipSettings
+from vp_core.identity.snip import Material, run_snip
+from vp_core.identity.spectral import rescaled
+from vp_core.identity.spectral_start import nearest
+from vp_core.measuring.function_norms import collect_norms
 from vp_core.opening import open_study
 from vp_core.running.finetune import lessons_of
 from vp_core.training.run_folder import LOG, read_log
@@ -86,6 +92,27 @@ def main(chosen: list[str], folder: Path) -> None:
         keep(folder / name / LOG, name)
     with atomic(RESULTS) as temporary:
         temporary.write_text(page(kept()))
+
+
+def spread(task: str) -> str:
+    """Fig. 2 in numbers, nothing trained: smallest and largest mean norm of FFNs and heads over calibration texts, and their
+    ratio, of the checkpoint as it is, of λW/σ(W) and of the nearest matrices of norm λ = 5."""
+    shared = Path(os.environ.get("VP_SHARED", "../shared"))
+    study = open_study(str(shared / "models" / f"minilm-{task}"), task, str(shared / "data"))
+    texts = study.calibration
+
+    def batches() -> list[Batch]:
+        return make_batches(texts, range(len(texts)))
+
+    models = {"as it is": study.model, "λW/σ(W)": rescaled(study.model), "nearest": nearest(study.model, batches())}
+    rows = ["| weights | FFNs | ratio | heads | ratio | accuracy |", "|---|---|---|---|---|---|"]
+    for name, model in models.items():
+        norms, cells = collect_norms(model, batches()), list[str]()
+        for kind in ("ffn", "head"):
+            means = [mean for block, mean in norms.means().items() if block.kind == kind]
+            cells += [f"{min(means):.3g} to {max(means):.3g}", f"{max(means) / min(means):.1f}"]
+        rows.append(f"| {name} | {' | '.join(cells)} | {score(model, study.question).value:.4f} |")
+    return "\n".join(rows)
 
 
 def keep(log: Path, name: str) -> None:
@@ -182,6 +209,10 @@ if __name__ == "__main__":
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs' folders")
     parser.add_argument("--all", action="store_true", help="all runs of the table")
+    parser.add_argument("--spread", metavar="TASK", help="print the spread of mean norms instead (fig. 2): sst2 or mrpc")
     options = parser.parse_args()
+    if options.spread:
+        print(spread(options.spread))
+        raise SystemExit
     options.runs.mkdir(exist_ok=True)
     main(names() if options.all else options.names, options.runs)

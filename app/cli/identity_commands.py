@@ -33,6 +33,7 @@ from vp_core.ground.names import ALPHA, PAPER_TRAINING, READINGS, TEMPERATURE
 from vp_core.identity import snip
 from vp_core.identity.readings import PAPER as AS_PAPER
 from vp_core.identity.readings import Readings
+from vp_core.identity.settings import SnipSettings
 from vp_core.identity.spectral import LAMBDA, check_lambda, rescaled
 from vp_core.identity.threshold import Threshold, model_under
 from vp_core.loading.load import load_model
@@ -220,7 +221,7 @@ def _left(row: Mapping[str, Any]) -> str:
     return f"{left['head']} heads, {left['attention']} attention blocks, {left['ffn']} FFNs"
 
 
-def _settings(options: argparse.Namespace) -> snip.SnipSettings:
+def _settings(options: argparse.Namespace) -> SnipSettings:
     ranks = [count("rank k", part) for part in listed(options.k)]
     if len(ranks) not in (1, 2):
         raise VPError(f"The ranks {options.k!r} are not understood: give one k, or two as in 1,1.")
@@ -231,7 +232,7 @@ def _settings(options: argparse.Namespace) -> snip.SnipSettings:
         said["examples"] = count("number of examples", options.begin_examples)
     if options.begin_lr is not None:
         said["lr"] = number("learning rate", options.begin_lr)
-    return snip.SnipSettings(
+    return SnipSettings(
         mode=options.mode, iterations=count("number of iterations", options.iterations), theta=check_theta(options.theta),
         k=(ranks[0], ranks[-1]), l1=number("L1 factor", options.l1), sn=_scale(options),
         at_least=whole("least number of blocks", options.at_least), least_share=number("least share", options.least_share),

@@ -11,7 +11,7 @@ from app.cli.options import recipe_from, schedule_from
 from vp_core.asking.tasks import TASKS
 from vp_core.ground import names
 from vp_core.ground.names import CALIBRATION
-from vp_core.identity.snip import SnipSettings
+from vp_core.identity.settings import SnipSettings
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.training.schedule import Schedule
 

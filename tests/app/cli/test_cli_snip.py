@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from app.cli.identity_commands import _settings
 from app.cli.main import _parser, main
 from vp_core.identity.readings import PAPER
-from vp_core.identity.snip import SnipSettings
+from vp_core.identity.settings import SnipSettings
 from vp_core.loading.load import load_model
 from vp_core.squeezing.folder import load_pruned
 from vp_core.training.run_folder import read_log
