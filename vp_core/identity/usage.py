@@ -11,7 +11,7 @@ from vp_core.ground.names import MODES
 from vp_core.identity.gate import Epsilon, Gated
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block, Sublayers
-from vp_core.training.callbacks import Callback, Run
+from vp_core.training.callbacks import Callback, Run, State
 
 Unit = tuple[Block, ...]
 """What leaves together: a block, or both of a layer."""
@@ -130,6 +130,16 @@ class Counting(Callback):
         self.shut["mean"].append(total / number <= self.limits)
         self.closed, self.tokens = self.closed + run.gather(self.shut_tokens).sum(dim=0), self.tokens + number
         self._forget()
+
+    def state(self) -> State:
+        """What was counted so far."""
+        shut = {by: torch.stack(found).byte() for by, found in self.shut.items() if found}
+        return shut | {"closed": self.closed, "tokens": self.tokens}, {}
+
+    def restore(self, run: Run, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Count on from there."""
+        self.shut = {by: list(tensors[by].bool()) if by in tensors else [] for by in self.shut}
+        self.closed, self.tokens = tensors["closed"].clone(), tensors["tokens"].clone()
 
     def usage(self) -> Usage:
         """What was counted, once the training is over."""

@@ -26,7 +26,8 @@ from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_projections
 from vp_core.squeezing.blocks_off import without
 from vp_core.training.callbacks import Callback
-from vp_core.training.loop import train
+from vp_core.training.checkpoint import Saved
+from vp_core.training.loop import train, training
 from vp_core.training.schedule import Schedule
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
@@ -126,6 +127,29 @@ def test_counted_on_the_last_pass_of_a_training(family):
         assert usage.alone["mean"][block] == np.mean([norms.astype(np.float64).mean() <= limit for norms in last])
         assert usage.closed[(block,)] == pytest.approx(np.mean(np.concatenate(last) <= limit), abs=1e-6)
     assert 0 < sum(usage.alone["mean"].values()) < len(usage.units)  # some of each: the test can fail
+
+
+def test_counting_goes_on_after_a_stop(tmp_path):
+    """A training that is left after a step of its last pass and taken up again has the counts of one that was not."""
+    learnt, schedule = material("bert").lessons, replace(QUICK, epochs=2)
+    places = find_sublayers(material("bert").model)
+    means = collect_norms(material("bert").model, make_batches(learnt.data, range(40))).means()
+    epsilon = {kind: float(np.median([m for b, m in means.items() if b.kind == kind])) for kind in ("head", "ffn")}
+
+    def begun():
+        counting = Counting(places, epsilon, "joint", 3)
+        return gated(copy.deepcopy(material("bert").model), places, epsilon), counting
+
+    model, whole = begun()
+    train(model, learnt, schedule, callbacks=[whole])
+    model, first = begun()
+    steps = training(model, learnt, schedule, callbacks=[first], saved=Saved(tmp_path, {}))
+    while next(steps).step < 3:
+        pass
+    steps.close()
+    model, second = begun()
+    train(model, learnt, schedule, callbacks=[second], saved=Saved(tmp_path, {}))
+    assert second.usage() == whole.usage() and second.usage().batches == 3
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "bart", "albert"])
