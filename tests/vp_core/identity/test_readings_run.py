@@ -62,8 +62,8 @@ def test_a_run_as_the_paper_has_it(family, sn, tmp_path):
     dense = material(family).model
     if sn:
         assert all(sigma == pytest.approx(sn, rel=5e-3) for sigma in live_norms(small, dense).values())
-    flops = [row["flops"] for row in rows]
-    assert flops[0] > flops[-1] > 0 and flops == sorted(flops, reverse=True)
+    flops = [row["flops"] for row in rows]  # ALBERT has a single layer, all of which may go
+    assert flops[0] > flops[-1] >= 0 and flops == sorted(flops, reverse=True)
 
 
 def test_flops_by_hand(tmp_path):
