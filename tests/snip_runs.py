@@ -14,7 +14,8 @@ from transformers.pytorch_utils import Conv1D
 from vp_core.asking.evaluate import Question, score
 from vp_core.asking.tasks import TASKS
 from vp_core.ground.names import TYPES
-from vp_core.identity.snip import Material, SnipSettings
+from vp_core.identity.settings import SnipSettings
+from vp_core.identity.snip import Material
 from vp_core.model.blocks import Block
 from vp_core.model.projections import find_projections
 from vp_core.model.scatter import ScatterLinear

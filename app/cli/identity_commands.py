@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import function_norms, identity, spectral
+from app.cli.identity_options import PAPER
 from app.cli.options import (
     check_new_file,
     count,
@@ -27,9 +28,12 @@ from app.cli.options import (
 from app.cli.progress import Progress
 from vp_core.asking.evaluate import score
 from vp_core.ground.chosen import check_epsilon, check_theta
-from vp_core.ground.errors import VPError
-from vp_core.ground.names import ALPHA, TEMPERATURE
+from vp_core.ground.errors import VPError, one_of
+from vp_core.ground.names import ALPHA, PAPER_TRAINING, READINGS, TEMPERATURE
 from vp_core.identity import snip
+from vp_core.identity.readings import PAPER as AS_PAPER
+from vp_core.identity.readings import Readings
+from vp_core.identity.settings import SnipSettings
 from vp_core.identity.spectral import LAMBDA, check_lambda, rescaled
 from vp_core.identity.threshold import Threshold, model_under
 from vp_core.loading.load import load_model
@@ -49,13 +53,13 @@ TWIN = "trained with SN towards the demo's hidden states and outputs"
 
 
 def _norms(options: argparse.Namespace) -> None:
-    scale, schedule = _scale(options), schedule_from(options)
+    scale, schedule, start = _scale(options), schedule_from(options), _start(options)
     if options.rescaled and scale is None:
         raise VPError("Rescaling needs to know the spectral norm to rescale to: add --sn 5, or leave --rescaled out.")
     threshold = _threshold(options)
     check_new_file(options.out)
     check_new_file(options.plot)
-    if scale == LAMBDA and options.model == "demo" and not options.rescaled:
+    if scale == LAMBDA and options.model == "demo" and not options.rescaled and options.start is None:
         options.model = "demo-sn"
         say(f"measuring the demo's twin instead, {TWIN}: its norms are near the demo's by that, whatever normalisation does")
     study = open_from(options)
@@ -67,7 +71,7 @@ def _norms(options: argparse.Namespace) -> None:
         study, weights = study_of(study, rescaled(study.model, scale), study.loaded.name), "rescaled only"
         say("the weights are rescaled only, nothing is trained: this is no model that anybody would use")
     elif scale is not None:
-        study, weights = _normalised(study, options, schedule, scale), "fine-tuned with SN"
+        study, weights = _normalised(study, options, schedule, scale, start), "fine-tuned with SN"
     say(f"measuring function norms over {len(study.calibration):,} texts …")
     norms = study.measured().norms()
     if options.out:
@@ -94,11 +98,11 @@ def _norms(options: argparse.Namespace) -> None:
         print(f"off: {', '.join(facts['off']) or 'none'}; {facts['metric']} {facts['value']:.4f}, nothing trained")
 
 
-def _normalised(study: Study, options: argparse.Namespace, schedule: Schedule, scale: float) -> Study:
+def _normalised(study: Study, options: argparse.Namespace, schedule: Schedule, scale: float, start: str) -> Study:
     """The study of the model after fine-tuning under spectral normalisation."""
     progress = Progress()
     lessons = lessons_from(study, options)
-    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch)
+    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch, start=start)
     say(f"{tuned.after.metric} {tuned.before.value:.4f} before, {tuned.after.value:.4f} under spectral normalisation")
     return study_of(study, tuned.model, study.loaded.name)
 
@@ -127,7 +131,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    scale, schedule, folder = _scale(options), schedule_from(options), Path(options.out)
+    scale, schedule, folder, start = _scale(options), schedule_from(options), Path(options.out), _start(options)
     check_new_folder(folder)
     check_new_file(options.plot)
     taught = _taught(options)
@@ -137,8 +141,8 @@ def _finetune(options: argparse.Namespace) -> None:
         raise VPError("A squeezed model has no whole matrices whose spectral norms could be drawn: leave --plot out.")
     teacher = load_model(options.teacher) if options.teacher else None
     lessons = lessons_from(study, options)
-    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch, teacher, **taught)
-    about = about_training(study, lessons, scale, tuned)
+    tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch, teacher, **taught, start=start)
+    about = about_training(study, lessons, scale, tuned, start)
     if not main_process():
         return
     with new_folder(folder) as place:
@@ -217,23 +221,45 @@ def _left(row: Mapping[str, Any]) -> str:
     return f"{left['head']} heads, {left['attention']} attention blocks, {left['ffn']} FFNs"
 
 
-def _settings(options: argparse.Namespace) -> snip.SnipSettings:
+def _settings(options: argparse.Namespace) -> SnipSettings:
     ranks = [count("rank k", part) for part in listed(options.k)]
     if len(ranks) not in (1, 2):
         raise VPError(f"The ranks {options.k!r} are not understood: give one k, or two as in 1,1.")
-    schedule, said = schedule_from(options), dict[str, Any]()
+    readings, schedule, said = _readings(options), schedule_from(options), dict[str, Any]()
     if options.begin_epochs is not None:
         said["epochs"] = count("number of epochs", options.begin_epochs)
     if options.begin_examples is not None:
         said["examples"] = count("number of examples", options.begin_examples)
     if options.begin_lr is not None:
         said["lr"] = number("learning rate", options.begin_lr)
-    return snip.SnipSettings(
+    return SnipSettings(
         mode=options.mode, iterations=count("number of iterations", options.iterations), theta=check_theta(options.theta),
         k=(ranks[0], ranks[-1]), l1=number("L1 factor", options.l1), sn=_scale(options),
         at_least=whole("least number of blocks", options.at_least), least_share=number("least share", options.least_share),
-        schedule=schedule, begin=replace(schedule, **said) if said else None,
+        schedule=schedule, begin=replace(schedule, **said) if said else None, readings=readings,
     )  # fmt: skip
+
+
+def _readings(options: argparse.Namespace) -> Readings:
+    """How the paper is read; with `--readings paper` as it has it, and its table 3 wherever nothing else is said."""
+    if options.readings is not None:
+        one_of("readings", options.readings, (PAPER,))
+        for name, value in PAPER_TRAINING.items():
+            option = "adam_epsilon" if name == "epsilon" else name
+            if getattr(options, option) is None:
+                setattr(options, option, str(value))
+    base = Readings() if options.readings is None else AS_PAPER
+    if options.sn is None and options.start is not None:
+        _start(options)
+    said = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name in READINGS}
+    return replace(base, **{name: word for name, word in said.items() if word is not None})
+
+
+def _start(options: argparse.Namespace) -> str:
+    """What spectral normalisation begins with; VPError where there is none."""
+    if options.start is not None and options.sn is None:
+        raise VPError("--start says what spectral normalisation begins with: name λ with --sn 5, or leave it out.")
+    return one_of("start", options.start or next(iter(READINGS["start"])), tuple(READINGS["start"]))
 
 
 def _scale(options: argparse.Namespace) -> float | None:

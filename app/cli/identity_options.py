@@ -3,9 +3,21 @@
 import argparse
 
 from app.cli.train_options import add_teacher, add_training
-from vp_core.ground.names import ITERATIONS, L1, MODES, THETA
+from vp_core.ground.names import ITERATIONS, L1, MODES, PAPER_READINGS, READINGS, THETA
 
 _SN = "λ of spectral normalisation, 5 in the paper"
+PAPER = "paper"
+
+
+def _add_reading(parser: argparse.ArgumentParser, name: str, about: str) -> None:
+    words = "; ".join(f"{word}: {what}" for word, what in READINGS[name].items())
+    usual = next(iter(READINGS[name]))
+    parser.add_argument(f"--{name}", help=f"{about}: {words} (default: {usual}, with --readings paper {PAPER_READINGS[name]})")
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    words = "; ".join(f"{word}: {what}" for word, what in READINGS["start"].items())
+    parser.add_argument("--start", help=f"with --sn, the weights it begins with: {words} (default: nearest)")
 
 
 def _norms(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +26,7 @@ def _norms(parser: argparse.ArgumentParser) -> None:
         help=f"{_SN}: measure the model after fine-tuning it under spectral normalisation (for the demo and λ = 5 "
         "its twin demo-sn stands in, trained towards the demo's hidden states: its norms are near the demo's by that)",
     )  # fmt: skip
+    _add_start(parser)
     parser.add_argument("--rescaled", action="store_true", help="with --sn: only rescale the weights, train nothing")
     parser.add_argument("--epsilon", help="thresholds ε for heads and FFNs, by a comma: how often would each be the identity?")
     parser.add_argument(
@@ -26,6 +39,7 @@ def _norms(parser: argparse.ArgumentParser) -> None:
 
 def _finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sn", metavar="λ", help=f"{_SN}: fine-tune under it (default: without)")
+    _add_start(parser)
     add_teacher(parser)
     add_training(parser)
     parser.add_argument("--out", required=True, help="folder to write, a new one, as save_pretrained does")
@@ -36,11 +50,19 @@ def _snip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--iterations", default=str(ITERATIONS), help=f"how often blocks may leave (default: {ITERATIONS})")
     parser.add_argument("--mode", default="joint", help=f"what may leave: {', '.join(MODES)} (default: joint)")
     parser.add_argument("--sn", metavar="λ", help=f"{_SN}: train under it (default: without)")
-    parser.add_argument("--k", default="1", help="ε is the k-th smallest mean norm; two for attention,FFN (default: 1)")
     parser.add_argument(
-        "--theta", default=str(THETA), help=f"a block leaves that is the identity in this share (default: {THETA})"
+        "--readings",
+        help=f"{PAPER}: the paper's words and table 3, wherever an option does not say otherwise: rescaled weights, mean, use, "
+        "training, norms, learning rate 1e-4, layer-wise decay 0.8, epsilon 1e-6 (MRPC has 3 epochs there, the others 1)",
     )
-    parser.add_argument("--l1", default=str(L1), help=f"factor of the L1 term on the norms (default: {L1})")
+    _add_reading(parser, "start", "with --sn, the weights it begins with")
+    _add_reading(parser, "identity", "when a block is the identity in a mini-batch")
+    _add_reading(parser, "usage", "what θ is a threshold of")
+    _add_reading(parser, "counted", "which mini-batches are counted")
+    _add_reading(parser, "l1-on", "what the L1 term is of")
+    parser.add_argument("--k", default="1", help="ε is the k-th smallest mean norm; two for attention,FFN (default: 1)")
+    parser.add_argument("--theta", default=str(THETA), help=f"threshold θ of usage, see --usage (default: {THETA})")
+    parser.add_argument("--l1", default=str(L1), help=f"factor of the L1 term, see --l1-on (default: {L1})")
     parser.add_argument("--at-least", default="0", help="blocks that leave in each iteration, θ or not (default: 0)")
     parser.add_argument("--least-share", default="0", help="share of the weights that leaves in each iteration (default: 0)")
     add_training(parser)

@@ -14,7 +14,7 @@ from app.cli.weight_options import base_for, check_one_share, sparsity_of_densit
 from vp_core.asking.outputs import parse_labels
 from vp_core.ground.chosen import of_weights
 from vp_core.ground.errors import VPError, harmless, one_of
-from vp_core.ground.names import CALIBRATION, PRECISIONS
+from vp_core.ground.names import CALIBRATION, LEARNING_RATE, PRECISIONS
 from vp_core.ground.store import atomic
 from vp_core.opening import open_study, task_of_model
 from vp_core.ranking.plan import check_sparsity
@@ -95,11 +95,16 @@ def sparsities_from(options: argparse.Namespace, default: str) -> list[float]:
 def schedule_from(options: argparse.Namespace) -> Schedule:
     """How to train, as the options say."""
     steps = getattr(options, "steps", None)
+    said: dict[str, float] = {}
+    if options.layer_decay is not None:
+        said["layer_decay"] = number("layer-wise decay", options.layer_decay)
+    if options.adam_epsilon is not None:
+        said["epsilon"] = number("epsilon of AdamW", options.adam_epsilon)
     return Schedule(
         epochs=count("number of epochs", options.epochs), batch=count("batch", options.batch),
         examples=None if options.examples is None else count("number of examples", options.examples),
-        lr=number("learning rate", options.lr), precision=options.precision, seed=whole("seed", options.seed),
-        steps=None if steps is None else count("number of steps", steps),
+        lr=LEARNING_RATE if options.lr is None else number("learning rate", options.lr), precision=options.precision,
+        seed=whole("seed", options.seed), steps=None if steps is None else count("number of steps", steps), **said,
     )  # fmt: skip
 
 

@@ -58,7 +58,11 @@ def add_training(parser: argparse.ArgumentParser, examples: str | None = None) -
     parser.add_argument("--epochs", default="1", help="passes of each training (default: 1)")
     parser.add_argument("--examples", default=examples, help=f"training examples of each pass (default: {shown})")
     parser.add_argument("--batch", default=str(BATCH), help=f"texts in a mini-batch (default: {BATCH})")
-    parser.add_argument("--lr", default=str(LEARNING_RATE), help=f"learning rate of AdamW (default: {LEARNING_RATE:g})")
+    parser.add_argument("--lr", help=f"learning rate of AdamW (default: {LEARNING_RATE:g})")
+    parser.add_argument(
+        "--layer-decay", help="factor of the learning rate from each layer to the one below; 0.8 in SNIP's paper (default: 1)"
+    )
+    parser.add_argument("--adam-epsilon", help="epsilon of AdamW; 1e-6 in SNIP's paper (default: 1e-8)")
     parser.add_argument(
         "--precision", default=AUTO,
         help=f"of products: {', '.join(TRAINING_PRECISIONS)}; auto is what this machine is fast in, or a run was begun with "

@@ -16,7 +16,8 @@ import torch
 
 import vp_core.study
 from vp_core.curves import COLUMNS, Curve, CurveStore, score_of, sweep
-from vp_core.identity.snip import Material, SnipSettings, run_snip
+from vp_core.identity.settings import SnipSettings
+from vp_core.identity.snip import Material, run_snip
 from vp_core.loading.load import load_model
 from vp_core.measuring.statistics import Statistics
 from vp_core.opening import open_study

@@ -70,6 +70,35 @@ MODES: Mapping[str, tuple[str, ...]] = MappingProxyType({
 """Which kinds of blocks a mode takes out. `layers` takes both of a layer at once, `separate` each by itself (fig. 5)."""
 THETA, L1 = 0.95, 0.01
 """SNIP's threshold of identity and factor of the L1 term (sections 4.1 and A.2)."""
+READINGS: Mapping[str, Mapping[str, str]] = MappingProxyType({
+    "start": MappingProxyType({
+        "nearest": "the matrices of spectral norm λ that change outputs least",
+        "rescaled": "W·λ/σ(W) itself (the paper's formula)",
+    }),
+    "identity": MappingProxyType({
+        "max": "no token's norm is above ε (its formula, over all tokens)",
+        "mean": "the tokens' mean norm is not above ε (which it says is a mean)",
+    }),
+    "usage": MappingProxyType({
+        "identity": "a block leaves that is the identity in at least θ of the mini-batches",
+        "use": "one leaves that is used, that is not the identity, in less than θ of them (its words: usage below θ)",
+    }),
+    "counted": MappingProxyType({
+        "texts": "after the training, on mini-batches of the calibration texts",
+        "training": "on the mini-batches of the training's last pass (the paper)",
+    }),
+    "l1-on": MappingProxyType({
+        "norms": "the blocks' mean norms (its words: mappings as a whole rather than their weights)",
+        "weights": "the mean absolute weight of each block",
+    }),
+})  # fmt: skip
+"""What SNIP's paper leaves open or is read otherwise here: reading → its words, the usual one first."""
+PAPER_READINGS: Mapping[str, str] = MappingProxyType({
+    "start": "rescaled", "identity": "mean", "usage": "use", "counted": "training", "l1-on": "norms",
+})  # fmt: skip
+"""The readings nearest to the paper's words and tables."""
+PAPER_TRAINING: Mapping[str, float] = MappingProxyType({"lr": 1e-4, "layer_decay": 0.8, "epsilon": 1e-6})
+"""What SNIP's table 3 has otherwise than `vp_core.training.schedule.Schedule`."""
 ITERATIONS = 10
 """So often blocks may leave, unless asked otherwise (`vp_core.identity.snip`)."""
 BATCH, LEARNING_RATE = 32, 5e-5

@@ -20,7 +20,6 @@ from vp_core.measuring.function_norms import head_norms, live_heads
 from vp_core.model.blocks import Sublayers
 from vp_core.model.projections import layer_paths, uses_of
 from vp_core.model.sharing import share
-from vp_core.training.callbacks import Callback, Run
 
 SLOPE = 1e5
 """The paper's L."""
@@ -147,31 +146,3 @@ def ungate(model: nn.Module) -> None:
     for path, module in list(model.named_modules()):
         if isinstance(module, Gated):
             model.set_submodule(path, module.inner)
-
-
-class TowardsIdentity(Callback):
-    """Adds `penalty` of a gated model to the loss, weighed by `l1` (SNIP, section 3.4, step 2)."""
-
-    def __init__(self, l1: float) -> None:
-        self.l1 = l1
-
-    def penalty(self, run: Run, inputs: Mapping[str, Tensor]) -> Tensor | None:
-        """The L1 term () of the last forward pass."""
-        if not self.l1:
-            return None
-        mask = inputs.get("attention_mask")
-        return self.l1 * penalty(run.model, None if mask is None else mask.flatten().float())
-
-
-def penalty(model: nn.Module, mask: Tensor | None) -> Tensor:
-    """The L1 term of the last training forward pass: every gated block's mean norm over real tokens, summed over blocks.
-
-    Taken before the gates, so that a block whose gate is shut goes on shrinking (section 3.4). `mask` (tokens,) is 1 for a
-    token and 0 for padding.
-    """
-    total = torch.zeros(())
-    for module in model.modules():
-        for uses in module.seen.values() if isinstance(module, Gated) else ():
-            norms = torch.stack(tuple(uses)).mean(dim=0)
-            total = total.to(norms.device) + (norms.mean(dim=1) if mask is None else norms @ mask / mask.sum()).sum()
-    return total

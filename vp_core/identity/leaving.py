@@ -1,8 +1,10 @@
 """Which blocks leave in an iteration of identity pruning: ε, and the usage of blocks (SNIP, section 3.4, steps 1 and 3)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
-from vp_core.ground.names import MODES
+from vp_core.ground.names import MODES, READINGS
+from vp_core.identity.readings import Readings, passes
+from vp_core.identity.usage import Usage
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.model.blocks import Block
 
@@ -25,34 +27,39 @@ def estimate(norms: FunctionNorms, mode: str, k: tuple[int, int]) -> dict[str, f
     return {kind: norms.smallest_mean((kind,), k[kind == "ffn"]) for kind in MODES[mode] if kind in there}
 
 
-def leaving_together(mode: str, blocks: Collection[Block]) -> list[tuple[Block, ...]]:
-    """What leaves together in a mode, out of these blocks: single blocks, or both of a layer."""
-    if mode != "layers":
-        return [(block,) for block in blocks if block.kind in MODES[mode]]
-    layers = sorted({b.layer for b in blocks})
-    return [found for n in layers if (found := tuple(b for b in blocks if b.layer == n and b.kind in MODES[mode]))]
-
-
 def blocks_that_leave(
     norms: FunctionNorms, epsilon: Mapping[str, float], mode: str, theta: float, at_least: int = 0,
     least_share: float = 0.0, shares: Mapping[Block, float] | None = None,
 ) -> list[Block]:  # fmt: skip
-    """The blocks that leave: the identity in at least θ of the mini-batches (a layer: both its blocks at once).
+    """`chosen` by usage over the texts that these norms were measured on, where no token's norm is above ε."""
+    return chosen(Usage.of_texts(norms, epsilon, mode), theta, None, at_least, least_share, shares)
+
+
+def chosen(
+    usage: Usage, theta: float, readings: Readings | None = None, at_least: int = 0, least_share: float = 0.0,
+    shares: Mapping[Block, float] | None = None,
+) -> list[Block]:  # fmt: skip
+    """The blocks that leave: those whose usage passes θ, by the readings (a layer: both its blocks at once).
 
     If they are fewer than `at_least`, or by `shares` less than `least_share` in sum, those come in that were the identity
     most often, then at most tokens.
     """
-    shut = norms.shut(epsilon)
-    tokens = norms.closed_share(epsilon)
-    place = {block: i for i, block in enumerate(norms.blocks)}
-    found = []
-    for unit in leaving_together(mode, norms.blocks):
-        index = [place[block] for block in unit]
-        found.append((float(shut[:, index].all(dim=1).double().mean()), float(tokens[index].mean()), unit))
+    readings = readings or Readings()
+    identity = usage.identity[readings.identity]
+    found = [(identity[unit], usage.closed[unit], unit) for unit in usage.units]
     found.sort(key=lambda one: (-one[0], -one[1], one[2]))
     leaving: list[Block] = []
     for number, (share, _, unit) in enumerate(found):
-        if share < theta and number >= at_least and sum((shares or {}).get(b, 0) for b in leaving) >= least_share:
+        enough = number >= at_least and sum((shares or {}).get(b, 0) for b in leaving) >= least_share
+        if enough and not passes(share, theta, readings.usage):
             break
         leaving += unit
     return leaving
+
+
+def number_passing(usage: Usage, theta: float) -> dict[str, dict[str, int]]:
+    """How many units pass θ, by what a mini-batch's identity is (`max`, `mean`) and what θ is of (`identity`, `use`)."""
+    return {
+        by: {of: sum(passes(share, theta, of) for share in found.values()) for of in READINGS["usage"]}
+        for by, found in usage.identity.items()
+    }

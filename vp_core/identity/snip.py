@@ -13,7 +13,7 @@ Blocks really leave: what is trained, measured and saved is the squeezed model.
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,70 +23,28 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.evaluate import Question, Score, score
-from vp_core.ground.chosen import check_theta
-from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import ITERATIONS, L1, MODES, THETA
-from vp_core.identity.gate import TowardsIdentity, gated, ungate
-from vp_core.identity.leaving import blocks_that_leave, estimate, leaving_together
-from vp_core.identity.spectral import check_lambda, fold, normalise_left
+from vp_core.ground.names import MODES
+from vp_core.identity.gate import gated, ungate
+from vp_core.identity.l1 import TowardsIdentity
+from vp_core.identity.leaving import chosen, estimate, number_passing
+from vp_core.identity.settings import SnipSettings
+from vp_core.identity.spectral import fold, normalise_left
 from vp_core.identity.spectral_start import nearest
+from vp_core.identity.usage import Counting, Usage, leaving_together
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without, without
+from vp_core.squeezing.budget import text_length
 from vp_core.squeezing.cost import cost
 from vp_core.squeezing.write_back import freeze_new_biases, write_back
+from vp_core.training.callbacks import Callback
 from vp_core.training.held import check_whole, count_zero, said
 from vp_core.training.loop import Watch, new_accelerator, on_all, train
-from vp_core.training.run_folder import Checkpoint, Log, begun_in
+from vp_core.training.run_folder import Checkpoint, Log
 from vp_core.training.schedule import Lessons, Schedule
 
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class SnipSettings:
-    """How to prune: see `vp_core.ground.names.MODES` for `mode`; `k` are the ranks that give ε, for attention and for FFNs.
-
-    `sn` is λ of spectral normalisation (None: without). If fewer pass `theta`, those that were shut most often leave in each
-    iteration, until they are `at_least` blocks and a share `least_share` of the model's projection weights. Both are 0 in the
-    paper, whose trainings are long; after a short one there may be none that passes.
-    `begin` is the schedule of the fine-tuning before the first iteration, in which spectral normalisation wants more than
-    the others (None: as they). What cannot be is refused with a VPError of one sentence.
-    """
-
-    mode: str = "joint"
-    iterations: int = ITERATIONS
-    theta: float = THETA
-    k: tuple[int, int] = (1, 1)
-    l1: float = L1
-    sn: float | None = None
-    at_least: int = 0
-    least_share: float = 0.0
-    schedule: Schedule = field(default_factory=Schedule)
-    begin: Schedule | None = None
-
-    def __post_init__(self) -> None:
-        """Check every field; θ and λ become floats, k a tuple."""
-        one_of("mode", self.mode, tuple(MODES))
-        sn = None if self.sn is None else check_lambda(self.sn)
-        for name, value in {"theta": check_theta(self.theta), "sn": sn, "k": tuple(self.k)}.items():
-            object.__setattr__(self, name, value)
-        if not 0 <= self.least_share <= 1:
-            raise VPError(f"The share {self.least_share!r} that leaves at least is not between 0 and 1: 0.05 is 5 %.")
-        if self.iterations < 1 or min(self.k) < 1 or self.at_least < 0 or self.l1 < 0:
-            raise VPError("Iterations and k must be at least 1, the L1 factor and the least number of blocks at least 0.")
-
-    def settled(self, folder: Path) -> "SnipSettings":
-        """With a precision wherever a schedule says `auto`: the one in which the run in `folder` was begun, on whatever machine
-        that was; for a new run this machine's fast one. Raises VPError if the log there is broken."""
-        begin = self.begin and self.begin.settled(begun_in(folder, "begin"))
-        return replace(self, schedule=self.schedule.settled(begun_in(folder, "schedule")), begin=begin)
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything the weights depend on; more iterations of the same run are the same run."""
-        schedules = {"schedule": self.schedule.as_json(), "begin": self.begin and self.begin.as_json()}
-        return {key: value for key, value in asdict(self).items() if key != "iterations"} | {"k": list(self.k)} | schedules
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +94,11 @@ class _Run:
             tell(said(*zeros))
         self.gone: list[Block] = []
         self.epsilon: dict[str, float] | None = None
+        self.usage: Usage | None = None
+        """What the training with the gate counted, until blocks have left by it."""
         if state := self.checkpoint.load(self.dense):
             self.gone, self.epsilon = [Block.named(name) for name in state["gone"]], state["epsilon"]
+            self.usage = Usage.from_json(state["usage"]) if state.get("usage") else None
             self.log.rows = self.log.rows[: state["rows"]]
         else:  # stopped before the first one was written
             self.log.rows = []
@@ -157,11 +118,12 @@ class _Run:
         small = self._small()
         found = self._score(small)
         left = self._blocks()
-        cost = small.squeezed.cost
+        cost, length = small.squeezed.cost, text_length(small)
         row |= found.as_json() | {
             "gone": [block.name for block in self.gone],
             "share_pruned": cost.share_removed,
             "parameters": cost.parameters_left,
+            "flops": cost.flops_per_token_left(length) * length,
             "left": {kind: sum(b.kind == kind for b in left) for kind in ("head", "attention", "ffn")},
             "seconds": round(time.perf_counter() - started, 1),
         }
@@ -173,7 +135,7 @@ class _Run:
 
     def _begin(self) -> None:
         """The dense model of the run: fine-tuned once as it is, or from where spectral normalisation may begin."""
-        if self.settings.sn:
+        if self.settings.sn and self.settings.readings.start == "nearest":
             self.tell("looking for weights of spectral norm λ")
             batches = make_batches(self.material.texts, range(len(self.material.texts)))
             self.dense.load_state_dict(nearest(self.dense, batches, self.settings.sn).state_dict())
@@ -187,22 +149,22 @@ class _Run:
         said = ", ".join(f"{kind} {value:.3g}" for kind, value in self.epsilon.items())
         self._train(f"iteration {number}: training with the gate (ε: {said})", 2 * number - 1, self.epsilon)
         state = {"gone": [b.name for b in self.gone], "epsilon": self.epsilon, "rows": len(self.log.rows)}
-        self.checkpoint.save(self.dense, state)
+        self.checkpoint.save(self.dense, state | ({"usage": self.usage.as_json()} if self.usage else {}))
         return {"epsilon": self.epsilon}
 
     def _leave(self, number: int) -> dict[str, Any]:
         """Steps 3 and 4."""
         assert self.epsilon is not None
         norms, settings = self._norms(), self.settings
-        went = blocks_that_leave(
-            norms, self.epsilon, settings.mode, settings.theta, settings.at_least, settings.least_share, self._shares()
-        )
-        shares = norms.identity_share(self.epsilon).tolist()
-        self.gone, self.epsilon = [*self.gone, *went], None
+        usage = self.usage or Usage.of_texts(norms, self.epsilon, settings.mode)
+        went = chosen(usage, settings.theta, settings.readings, settings.at_least, settings.least_share, self._shares())
+        shares = usage.alone[settings.readings.identity]
+        self.gone, self.epsilon, self.usage = [*self.gone, *went], None, None
         self._train(f"iteration {number}: {len(went)} blocks leave, retraining", 2 * number)
         means = {block.name: round(mean, 6) for block, mean in norms.means().items()}
-        identity = {b.name: round(s, 4) for b, s in zip(norms.blocks, shares, strict=True) if b.kind in MODES[settings.mode]}
-        return {"went": [block.name for block in went], "identity": identity, "mean": means}
+        identity = {b.name: round(share, 4) for b, share in shares.items() if b.kind in MODES[settings.mode]}
+        counted = {"batches": usage.batches, "passing": number_passing(usage, settings.theta)}
+        return {"went": [block.name for block in went], "identity": identity, "mean": means} | counted
 
     def _small(self) -> PreTrainedModel:
         """What is left, sharing whatever was not cut with `dense`."""
@@ -230,10 +192,16 @@ class _Run:
         if settings.sn:
             normalise_left(small, self.dense, settings.sn)
         trained = gated(small, self._left(), epsilon) if epsilon else small
+        callbacks: list[Callback] = [TowardsIdentity(settings.l1, settings.readings.l1_on)] if epsilon else []
+        counting = None
+        if epsilon and settings.readings.counted == "training":
+            once = replace(settings.schedule, epochs=1).number(len(self.material.lessons.data))
+            callbacks.append(counting := Counting(self._left(), epsilon, settings.mode, once))
         train(
-            trained, self.material.lessons, schedule or settings.schedule, seed=seed,
-            callbacks=[TowardsIdentity(settings.l1)] if epsilon else (), watch=self.watch, accelerator=self.accelerator,
+            trained, self.material.lessons, schedule or settings.schedule, seed=seed, callbacks=callbacks, watch=self.watch,
+            accelerator=self.accelerator,
         )  # fmt: skip
+        self.usage = counting.usage() if counting else None
         trained = trained.cpu()
         ungate(trained)
         fold(trained)

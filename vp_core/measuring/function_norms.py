@@ -37,7 +37,8 @@ _CHUNK = 128
 class FunctionNorms:
     """`histogram` of the norms of all `blocks` in their order, and `maxima` (texts, blocks), the largest norm in each text.
 
-    `model` and `data` are the fingerprints of what was measured.
+    `model` and `data` are the fingerprints of what was measured. `sums` and `counts` (texts, blocks) are the sum of the norms
+    in each text and how many they are (None in files of 0.7 and before).
     """
 
     blocks: tuple[Block, ...]
@@ -45,6 +46,8 @@ class FunctionNorms:
     maxima: Tensor
     model: str = ""
     data: str = ""
+    sums: Tensor | None = None
+    counts: Tensor | None = None
 
     def means(self) -> dict[Block, float]:
         """Block → mean norm over tokens, exact."""
@@ -56,8 +59,17 @@ class FunctionNorms:
 
     def batch_maxima(self, seed: int = 0) -> Tensor:
         """(mini-batches, blocks): the largest norm in each of random mini-batches of MINI_BATCH texts."""
-        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self.maxima)))
-        return torch.stack([self.maxima[part].amax(dim=0) for part in order.split(MINI_BATCH)])
+        return torch.stack([self.maxima[part].amax(dim=0) for part in self._mini_batches(seed)])
+
+    def batch_means(self, seed: int = 0) -> Tensor:
+        """(mini-batches, blocks): the mean norm over all tokens of each of the same mini-batches; VPError where `sums` lack."""
+        if self.sums is None or self.counts is None:
+            raise VPError("These function norms do not say what each text's mean is: measure them again.")
+        parts = self._mini_batches(seed)
+        return torch.stack([self.sums[part].sum(dim=0) / self.counts[part].sum(dim=0) for part in parts])
+
+    def _mini_batches(self, seed: int) -> tuple[Tensor, ...]:
+        return torch.from_numpy(np.random.default_rng(seed).permutation(len(self.maxima))).split(MINI_BATCH)
 
     def shut(self, epsilon: Mapping[str, float]) -> Tensor:
         """(mini-batches, blocks) bool: whether S_ε makes the block the identity there; `epsilon` as in `identity_share`."""
@@ -89,12 +101,17 @@ class FunctionNorms:
         both = Histogram.empty(len(self.blocks))
         for one in (self, other):
             both.merge(one.histogram)
-        return FunctionNorms(self.blocks, both, torch.cat([self.maxima, other.maxima]), self.model, f"{self.data}+{other.data}")
+        parts = ((self.sums, other.sums), (self.counts, other.counts))
+        sums, counts = (None if a is None or b is None else torch.cat([a, b]) for a, b in parts)
+        maxima = torch.cat([self.maxima, other.maxima])
+        return FunctionNorms(self.blocks, both, maxima, self.model, f"{self.data}+{other.data}", sums, counts)
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, atomically."""
         s = self.histogram
         tensors = {"counts": s.counts, "total": s.total, "low": s.low, "high": s.high, "maxima": self.maxima}
+        if self.sums is not None and self.counts is not None:
+            tensors |= {"sums": self.sums, "counts_of_texts": self.counts}
         about = {"blocks": " ".join(block.name for block in self.blocks), "model": self.model, "data": self.data}
         save_tensors(path, tensors, kind="function norms", about=about)
 
@@ -104,7 +121,8 @@ class FunctionNorms:
         t, about = load_tensors(path, kind="function norms")
         blocks = tuple(Block.named(name) for name in about["blocks"].split())
         histogram = Histogram(t["counts"], t["total"], t["low"], t["high"])
-        return cls(blocks, histogram, t["maxima"], about["model"], about["data"])
+        more = (t.get("sums"), t.get("counts_of_texts"))
+        return cls(blocks, histogram, t["maxima"], about["model"], about["data"], *more)
 
 
 def head_norms(context: Tensor, weight: Tensor, heads: int) -> Tensor:
@@ -160,23 +178,27 @@ def collect_norms(
             forward(copy, batch)
         return _of_batch(batch, blocks, decoder, uses)
 
-    total, parts, texts = Histogram.empty(len(blocks)), [], []
+    total, parts, texts = Histogram.empty(len(blocks)), list[tuple[Tensor, Tensor, Tensor]](), []
     for found in each_batch(model, batches, one):
         total.merge(found.histogram)
-        parts.append(found.maxima)
+        parts.append((found.maxima, found.sums, found.counts))
         texts.append(found.texts)
     if not parts:
         raise VPError("There are no tokens to measure function norms on: give at least one sentence.")
-    order = np.argsort(np.concatenate(texts), kind="stable")  # whatever the batches, text by text
-    return FunctionNorms(blocks, total, torch.cat(parts)[torch.from_numpy(order)], model_id, data_id)
+    order = torch.from_numpy(np.argsort(np.concatenate(texts), kind="stable"))  # whatever the batches, text by text
+    maxima, sums, counts = (torch.cat(one)[order] for one in zip(*parts, strict=True))
+    return FunctionNorms(blocks, total, maxima, model_id, data_id, sums, counts)
 
 
 @dataclass(frozen=True, eq=False)
 class _OfBatch:
-    """One batch: the histogram of its norms, `maxima` (examples, blocks), and `texts` (examples,), their places in the data."""
+    """One batch: the histogram of its norms, `maxima`, `sums` and `counts` of them (examples, blocks), and `texts` (examples,),
+    their places in the data."""
 
     histogram: Histogram
     maxima: Tensor
+    sums: Tensor
+    counts: Tensor
     texts: np.ndarray
 
 
@@ -205,7 +227,8 @@ def _of_batch(
 
     `decoder` says of each block whether its tokens are a decoder's. Raises VPError for norms that are NaN or infinite.
     """
-    histogram, maxima = Histogram.empty(len(blocks)), torch.zeros(len(batch.examples), len(blocks))
+    histogram = Histogram.empty(len(blocks))
+    maxima, sums, counts = (torch.zeros(len(batch.examples), len(blocks)) for _ in range(3))
     for side in sorted(set(decoder.values())):
         mask = batch.real_tokens(side)
         chosen = [i for i, block in enumerate(blocks) if decoder[block] == side]
@@ -214,10 +237,17 @@ def _of_batch(
             if mask is not None:
                 norms *= mask
             _check_finite([blocks[i] for i in chosen], norms)
-            largest = norms.view(len(chosen), len(batch.examples), -1).amax(dim=2).T
-            maxima[:, chosen] = torch.maximum(maxima[:, chosen], largest)
+            by_text = norms.view(len(chosen), len(batch.examples), -1)
+            maxima[:, chosen] = torch.maximum(maxima[:, chosen], by_text.amax(dim=2).T)
+            sums[:, chosen] += by_text.sum(dim=2).T
+            tokens = (
+                torch.full((len(batch.examples),), float(by_text.shape[2]))
+                if mask is None
+                else mask.view(len(batch.examples), -1).sum(dim=1).float()
+            )
+            counts[:, chosen] += tokens[:, None]
             histogram.add(chosen, norms if mask is None else norms[:, mask.bool()])
-    return _OfBatch(histogram, maxima, batch.examples)
+    return _OfBatch(histogram, maxima, sums, counts, batch.examples)
 
 
 def _check_finite(blocks: Sequence[Block], norms: Tensor) -> None:

@@ -21,9 +21,9 @@ from vp_core.asking.evaluate import Score, score
 from vp_core.asking.examples import open_examples
 from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
-from vp_core.ground.errors import VPError
+from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.kept import Kept
-from vp_core.ground.names import ALPHA, TEMPERATURE
+from vp_core.ground.names import ALPHA, READINGS, TEMPERATURE
 from vp_core.identity.spectral import SpectralNorm, check_lambda, fold, normalise
 from vp_core.identity.spectral_start import nearest
 from vp_core.loading.load import LoadedModel, fingerprint
@@ -93,8 +93,10 @@ def fine_tune(
     alpha: float = ALPHA,
     temperature: float = TEMPERATURE,
     hidden: float = 0.0,
+    start: str = "nearest",
 ) -> Tuned:
-    """Train a copy of the study's model; with `sn`, λ, under spectral normalisation from the nearest weights that have it.
+    """Train a copy of the study's model; with `sn`, λ, under spectral normalisation, from the nearest weights that have it or
+    from weights that are `rescaled`, as in SNIP's paper (`start`, `vp_core.ground.names.READINGS`).
 
     With a `teacher` the loss is α·task + (1 − α)·T²·KL(teacher ‖ model) at the `temperature` T, and `hidden` weighs the squared
     error of all hidden states besides (`vp_core.training.objectives.Distillation`). The study's own model is not changed. Under
@@ -103,6 +105,7 @@ def fine_tune(
     teacher of another task or with another tokeniser, and a loss that is no longer finite.
     """
     started, named = time.perf_counter(), schedule or Schedule()
+    one_of("start", start, tuple(READINGS["start"]))
     check_normalisable(study.model, sn)
     objective = objective_of(study, lessons, teacher, alpha, temperature, hidden, tell)
     squeezed = hasattr(study.model, "squeezed")
@@ -113,7 +116,7 @@ def fine_tune(
     schedule = on_all(accelerator, named.settled)
     if named != schedule:
         tell(f"precision {schedule.precision}, the fast one here")
-    if sn is None:
+    if sn is None or start == "rescaled":  # the normalisation itself does that
         model = copy.deepcopy(study.model)
     else:
         tell("looking for weights of spectral norm λ")
@@ -195,8 +198,11 @@ def study_of(study: Study, model: PreTrainedModel, name: str) -> Study:
     return replace(study, loaded=loaded, _kept=Kept())
 
 
-def about_training(study: Study, lessons: Lessons, sn: float | None, tuned: Tuned) -> dict[str, Any]:
+def about_training(
+    study: Study, lessons: Lessons, sn: float | None, tuned: Tuned, start: str = "nearest"
+) -> dict[str, Any]:  # fmt: skip
     """Facts that are saved beside a fine-tuned model, JSON-able; VPError for λ ≤ 0."""
     about: dict[str, Any] = {"format": FORMAT, "model": study.loaded.name, "fingerprint": study.loaded.fingerprint}
     about |= {"task": study.question.task.name, "sn": None if sn is None else check_lambda(sn), "rows": len(lessons.data)}
+    about |= {} if sn is None else {"start": start}
     return about | {"schedule": tuned.schedule.as_json()} | tuned.as_json()

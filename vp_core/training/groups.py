@@ -40,16 +40,17 @@ def _pair(parameters: list[nn.Parameter], lr: float, weight_decay: float) -> lis
 def depth_of(model: PreTrainedModel) -> Callable[[str], int]:
     """A function from a parameter's name to how many layers lie above its own: 0 for the head, layers + 1 for embeddings."""
     stacks: dict[str, list[str]] = {}
-    for _, path in layer_paths(model):
+    for path in dict.fromkeys(path for _, path in layer_paths(model)):  # a decoder's come once more, for cross attention
         stacks.setdefault(path.rpartition(".")[0], []).append(path)
-    embeddings = {id(p) for p in model.get_input_embeddings().parameters()}
-    below = {name for name, p in model.named_parameters() if id(p) in embeddings}
+    tables = {path for path, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    lowest = 1 + max(map(len, stacks.values()))
 
     def depth(name: str) -> int:
         for paths in stacks.values():
             for number, path in enumerate(paths):
                 if name.startswith(f"{path}."):
                     return len(paths) - number
-        return 1 + max(map(len, stacks.values())) if name in below or ".embeddings." in name else 0
+        module = name.rpartition(".")[0]  # tables of any name (GPT-2's wpe), and what is named after them: norms, ALBERT's map
+        return lowest if module in tables or "embed" in module else 0
 
     return depth

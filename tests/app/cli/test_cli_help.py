@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from app.cli.identity_commands import _schedule, _settings
+from app.cli.identity_commands import _settings
 from app.cli.main import _parser, main
-from app.cli.options import recipe_from
+from app.cli.options import recipe_from, schedule_from
 from vp_core.asking.tasks import TASKS
 from vp_core.ground import names
 from vp_core.ground.names import CALIBRATION
-from vp_core.identity.snip import SnipSettings
+from vp_core.identity.settings import SnipSettings
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.training.schedule import Schedule
 
@@ -71,7 +71,7 @@ def test_defaults_are_those_of_the_library():
     for command in (["eval", "demo"], ["prune", "demo", "--out", "x"], ["speed", "demo"]):
         options = parse(command)
         assert recipe_from(options) == Recipe() and options.calibration == str(CALIBRATION)
-    assert _schedule(parse(["finetune", "demo", "--out", "x"])) == Schedule()
+    assert schedule_from(parse(["finetune", "demo", "--out", "x"])) == Schedule()
     assert _settings(parse(["snip", "demo", "--out", "x"])) == SnipSettings()
 
 

@@ -21,6 +21,7 @@ from vp_core.loading.load import load_model
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.measuring.spectral_norms import spectral_norms
 from vp_core.model.precision import fast_precision
+from vp_core.model.projections import find_projections
 from vp_core.opening import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import about_of, load_pruned
@@ -140,6 +141,21 @@ def test_finetune_under_normalisation_holds_the_norms(capsys, tmp_path, task):
     sigmas = np.array([list(point["sigma"].values()) for point in kept["sigmas"]])
     assert kept["sn"] == 3 and np.abs(sigmas - 3).max() < 0.01
     assert not any("parametrizations" in name for name in load_file(tmp_path / "tuned" / "model.safetensors"))
+
+
+def test_finetune_begins_where_it_is_told_to(capsys, tmp_path, task, study):
+    """At a rate of nothing the result is the start: λW/σ(W) by numpy, or what `nearest` finds."""
+    at = {}
+    for start in ("rescaled", "nearest"):
+        how = ["--sn", "3", "--start", start, "--lr", "1e-12", *SHORT]
+        about = printed(capsys, "finetune", *task, *how, "--out", tmp_path / start)
+        at[start] = load_model(tmp_path / start).model
+        assert about["start"] == start and about["schedule"]["lr"] == 1e-12
+    for p in find_projections(study.model):
+        w = study.model.get_submodule(p.path).weight.detach().double().numpy()
+        found = {start: model.get_submodule(p.path).weight.detach().numpy() for start, model in at.items()}
+        np.testing.assert_allclose(found["rescaled"], w * 3 / np.linalg.norm(w, 2), rtol=1e-3, atol=1e-5)
+        assert np.abs(found["nearest"] - found["rescaled"]).max() > 1e-3
 
 
 def zero_rows(folder):

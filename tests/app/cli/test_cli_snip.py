@@ -5,16 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from commands import SHORT, printed
 from safetensors.torch import load_file
 
-from app.cli.main import main
+from app.cli.identity_commands import _settings
+from app.cli.main import _parser, main
+from vp_core.identity.readings import PAPER
+from vp_core.identity.settings import SnipSettings
 from vp_core.loading.load import load_model
 from vp_core.squeezing.folder import load_pruned
 from vp_core.training.run_folder import read_log
+from vp_core.training.schedule import Schedule
 
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 """For processes of their own: matrices this small only wait for a second thread."""
@@ -97,6 +102,22 @@ def test_two_processes_speak_with_one_voice(tmp_path, task):
         [*launch, "norms", *task, "--sn", "none"], env=ONE_THREAD, capture_output=True, text=True, timeout=600, check=False
     )
     assert bad.returncode != 0 and bad.stderr.count("vp: λ of spectral normalisation must be a number above 0") == 1
+
+
+def test_the_papers_readings_in_one_option(capsys, tmp_path, task):
+    """What is said beside it counts, even where it is this project's own default."""
+    parse = _parser().parse_args
+    given = _settings(parse(["snip", "demo", "--sn", "5", "--readings", "paper", "--epochs", "3", "--out", "x"]))
+    schedule = Schedule(epochs=3, lr=1e-4, layer_decay=0.8, epsilon=1e-6)
+    assert given == SnipSettings(sn=5.0, schedule=schedule, readings=PAPER) and given.k == (1, 1)
+    said = ["--lr", "5e-5", "--layer-decay", "1", "--identity", "max", "--start", "nearest", "--sn", "5"]
+    given = _settings(parse(["snip", "demo", "--readings", "paper", *said, "--out", "x"]))
+    assert given.schedule == Schedule(epsilon=1e-6) and given.readings == replace(PAPER, identity="max", start="nearest")
+    rows = printed(capsys, "snip", *task, *SNIP, "--iterations", "1", "--readings", "paper", "--out", tmp_path / "run")
+    kept = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
+    assert kept["readings"] == asdict(PAPER) and kept["schedule"]["layer_decay"] == 0.8 and rows[1]["flops"] > 0
+    assert main([str(part) for part in ["snip", *task, *SNIP, "--out", tmp_path / "run"]]) == 2
+    assert "other readings" in capsys.readouterr().err
 
 
 def test_another_run_and_squeezed_models_are_refused(capsys, tmp_path, task, folders):

@@ -104,7 +104,8 @@ def test_a_run_keeps_what_it_had(python, tmp_path, folders, data):
 import torch
 torch.set_num_threads(1)  # sums in one order, whatever else the machine does
 from vp_core.training.schedule import Schedule
-from vp_core.identity.snip import Material, SnipSettings, run_snip
+from vp_core.identity.settings import SnipSettings
+from vp_core.identity.snip import Material, run_snip
 from vp_core.opening import open_study
 from vp_core.running.finetune import lessons_of
 study = open_study(sys.argv[2], "sst2", sys.argv[3])

@@ -11,7 +11,8 @@ import torch
 from vp_core.asking.batches import Batch
 from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import VPError
-from vp_core.identity.gate import Gated, HeadNorms, gate, gated, penalty, ungate
+from vp_core.identity.gate import Gated, HeadNorms, gate, gated, ungate
+from vp_core.identity.l1 import penalty
 from vp_core.measuring.function_norms import collect_norms
 from vp_core.model.blocks import Block, find_blocks, find_sublayers
 from vp_core.squeezing.blocks_off import masked_without, without

@@ -11,7 +11,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.names import AUTO
 from vp_core.identity.snip import run_snip as run
 from vp_core.squeezing.folder import load_pruned
-from vp_core.training import loop, run_folder
+from vp_core.training import run_folder, schedule
 from vp_core.training.run_folder import WEIGHTS, read_log
 from vp_core.training.schedule import Schedule
 
@@ -107,9 +107,9 @@ def test_more_iterations_of_the_same_run(unbroken, tmp_path):
 def test_a_run_goes_on_in_the_precision_it_was_begun_with(begin, tmp_path, monkeypatch):
     """On a machine that is fast in another one, when none was named; a new run there takes that one."""
     unnamed, said = settings(schedule=replace(QUICK, precision=AUTO), begin=begin, iterations=1), []
-    monkeypatch.setattr(loop, "fast_precision", lambda: "bfloat16")
+    monkeypatch.setattr(schedule, "fast_precision", lambda: "bfloat16")
     list(run(material("bert"), unnamed, tmp_path / "run", said.append))
-    monkeypatch.setattr(loop, "fast_precision", lambda: "float32")
+    monkeypatch.setattr(schedule, "fast_precision", lambda: "float32")
     rows = list(run(material("bert"), replace(unnamed, iterations=2), tmp_path / "run", said.append))
     assert said.count("precision bfloat16") == 2
     kept = read_log(tmp_path / "run")["settings"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import KINDS, MODES
-from vp_core.identity.leaving import leaving_together
+from vp_core.identity.usage import leaving_together
 from vp_core.model.blocks import Block, find_blocks, find_sublayers
 from vp_core.model.projections import as_rows, find_layers
 from vp_core.model.scatter import ScatterLinear

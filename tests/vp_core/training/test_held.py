@@ -11,8 +11,10 @@ import torch
 from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES, WORD_EMBEDDINGS
-from vp_core.identity.gate import TowardsIdentity, gated, ungate
-from vp_core.identity.snip import Material, SnipSettings, run_snip
+from vp_core.identity.gate import gated, ungate
+from vp_core.identity.l1 import TowardsIdentity
+from vp_core.identity.settings import SnipSettings
+from vp_core.identity.snip import Material, run_snip
 from vp_core.identity.spectral import fold, normalise
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_projections, weight_of

@@ -18,7 +18,8 @@ from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.tasks import TASKS, Task
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import AUTO
-from vp_core.identity.gate import TowardsIdentity, gated
+from vp_core.identity.gate import gated
+from vp_core.identity.l1 import TowardsIdentity
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.squeezing.blocks_off import without
 from vp_core.training import loop, schedule
