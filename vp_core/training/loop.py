@@ -24,7 +24,7 @@ from vp_core.training.callbacks import Callback, Run
 from vp_core.training.checkpoint import Saved, restore
 from vp_core.training.groups import parameter_groups
 from vp_core.training.held import Held
-from vp_core.training.objectives import Objective, TaskLoss
+from vp_core.training.objectives import Distillation, Objective, TaskLoss
 from vp_core.training.schedule import Lessons, Schedule, mini_batches
 
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16}
@@ -100,6 +100,8 @@ def training(
     schedule = on_all(accelerator, schedule.settled)
     objective = TaskLoss(objective) if isinstance(objective, Lessons) else objective
     steps = mini_batches(objective.data, schedule, seed)
+    if isinstance(objective, Distillation):
+        objective.expect(np.concatenate(steps))
     torch.manual_seed(int(np.random.default_rng([schedule.seed, seed, 1]).integers(2**31)) + accelerator.process_index)
     job = _Job(model, objective, schedule, Run(model, len(steps), accelerator, tell=tell), callbacks, saved)
     job.begin()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import (
@@ -89,6 +90,10 @@ class Distillation:
     def data(self) -> Encoded:
         """The texts."""
         return self.lessons.data
+
+    def expect(self, examples: np.ndarray) -> None:
+        """Which examples a training will ask about (`vp_core.training.teacher.Teacher.expect`)."""
+        self.teacher.expect(examples)
 
     def loss(self, model: PreTrainedModel, batch: Batch, ask: Ask, step: int) -> Tensor:
         """The mean loss () of a batch."""

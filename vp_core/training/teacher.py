@@ -5,14 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.asking.batches import Batch, Encoded
+from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.asking.forward import told
 from vp_core.asking.outputs import listing, match, outputs_of
 from vp_core.ground.errors import VPError
+
+_TOGETHER = 32
+"""Texts of like length that a teacher is asked about at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +32,7 @@ class Teacher:
     segments: bool = False
     _known: dict[int, Tensor] = field(default_factory=dict, repr=False)
     _texts: list[Encoded] = field(default_factory=list, repr=False)
+    _company: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     @classmethod
     def make(
@@ -58,18 +63,34 @@ class Teacher:
             raise VPError("This teacher has answered other texts: make one of its own for each training set.")
         self._texts[:] = [data]
 
+    def expect(self, examples: np.ndarray) -> None:
+        """Which examples (n,) of its texts a training will ask about: those of like length are asked together.
+
+        Each always in the same company, so that what is kept does not depend on the mini-batch in which it is first asked
+        for: a training that is gone on with meets its examples in others than one that was not stopped.
+        """
+        [data] = self._texts
+        order = sorted(np.unique(examples).tolist(), key=lambda i: len(data.ids[i]))
+        company = {
+            i: part for part in np.split(np.array(order), range(_TOGETHER, len(order), _TOGETHER)) for i in part.tolist()
+        }
+        if [part.tolist() for part in company.values()] != [part.tolist() for part in self._company.values()]:
+            self._known.clear()
+            self._company.clear()
+            self._company.update(company)
+
     def logits(self, batch: Batch, device: torch.device) -> Tensor:
         """Its logits (examples, outputs) for a batch, float32, in the student's order of outputs.
 
-        On a processor each example is asked by itself, so that what is kept does not depend on the batch it came in: a
-        training that is gone on with meets its examples in other batches than the one that was not stopped.
+        Each is asked with others as `expect` says, else by itself.
         """
-        new = [row for row, i in enumerate(batch.examples) if int(i) not in self._known]
-        parts = [_alone(batch, row) for row in new] if self.model.device.type == "cpu" else [batch] * bool(new)
-        for part in parts:
-            found = self._ask(part, False).logits.float().cpu()[:, list(self.order)]
-            for i, row in zip(part.examples, found, strict=True):
-                self._known.setdefault(int(i), row)
+        for row, i in enumerate(batch.examples.tolist()):
+            if i in self._known:
+                continue
+            together = make_batches(self._texts[0], self._company[i]) if i in self._company else [_alone(batch, row)]
+            for part in together:
+                found = self._ask(part, False).logits.float().cpu()[:, list(self.order)]
+                self._known.update(zip(part.examples.tolist(), found, strict=True))
         return torch.stack([self._known[int(i)] for i in batch.examples]).to(device)
 
     def hidden(self, batch: Batch, device: torch.device) -> tuple[Tensor, ...]:
