@@ -89,7 +89,8 @@ def main(chosen: list[str], folder: Path) -> None:
         )
         for row in run_snip(material, settings(task, mode, more), folder / name, tell=print):
             print(f"{name} {row['iteration']}: {row['share_pruned']:.1%} pruned, {row['value']:.4f}", flush=True)
-        keep(folder / name / LOG, name)
+            if (folder / name / LOG).is_file():
+                keep(folder / name / LOG, name)
     with atomic(RESULTS) as temporary:
         temporary.write_text(page(kept()))
 
@@ -159,8 +160,23 @@ def _table(found: pd.DataFrame, logs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _course(name: str, log: Mapping[str, Any]) -> str:
     """Every iteration of a run: share pruned and score."""
+    if "readings" in log["settings"]:
+        return "\n".join([f"- {name.replace('-sn', ' + SN')}, with 95 % intervals:", *map(_in_words, log["rows"])])
     points = ", ".join(f"{row['share_pruned']:.0%} {row['value']:.4f}" for row in log["rows"])
     return f"- {name.replace('-sn', ' + SN')}: {points}"
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    """An iteration of a run with the paper's readings: score, what it costs, and how many blocks pass by each reading."""
+    flops = f", {row['flops'] / 1e9:.2f} GFLOPs" if "flops" in row else ""
+    found = f"{row['share_pruned']:.0%} {row['value']:.4f} ({row['low']:.4f} to {row['high']:.4f}){flops}"
+    if "passing" in row:
+        of = row["passing"]
+        found += (
+            f"; {len(row['went'])} blocks went, of {row['batches']} mini-batches by mean {of['mean']['use']} pass θ of use and "
+            f"{of['mean']['identity']} of identity, by max {of['max']['use']} and {of['max']['identity']}"
+        )
+    return f"  - {found}"
 
 
 def _score_at(log: list[dict[str, Any]], share: float) -> str:
@@ -189,6 +205,9 @@ _HEAD = "\n".join((
     "factor of the L1 term 0.01, θ = 0.95; at least 5 % of the weights leave in each iteration.",
     "The first fine-tuning has 3,072 texts, on SST-2 under spectral normalisation (λ = 5) and in the run *joint-long*"
     " 24,000, on MRPC the whole set.",
+    "Runs with *paper* in their names have the readings of [SNIP's paper](identity_prior.md#what-the-paper-leaves-open) "
+    "and its table 3: k = 1, θ = 0.95, learning rate 1e-4, layer-wise decay 0.8, Adam's ε 1e-6, on MRPC the whole set "
+    "three times in each training; nothing leaves but by θ, and they were stopped after as many iterations as are here.",
     "In the run *joint-few* ε is the 4th smallest mean norm of heads.",
     "One seed.",
     "Shares are of the projections' weights (embeddings, biases and classifier do not count); scores are exact, on "

@@ -17,5 +17,5 @@ def test_every_run_is_one_of_the_table_and_can_be_drawn():
         assert (found["mode"], found["sn"], tuple(found["k"]), found["theta"], found["l1"]) == (
             asked.mode, asked.sn, asked.k, asked.theta, asked.l1,
         )  # fmt: skip
-        assert len(identity.table({name: log})) == len(log["rows"]) >= 5
+        assert len(identity.table({name: log})) == len(log["rows"]) >= (2 if "paper" in variants else 5)
         identity.draw_map(log)
