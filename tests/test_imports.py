@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-LIGHT = ("vp_core.recipes", "vp_core.ground.names", "vp_core.asking.tasks", "app.cli.main", "app.cli.identity_options",
-         "app.cli.weight_options")  # fmt: skip
+LIGHT = ("vp_core.recipes", "vp_core.ground.names", "vp_core.asking.tasks", "app.cli.main",
+         "app.cli.trainings.identity_options", "app.cli.trainings.train_options", "app.cli.weight_options")  # fmt: skip
 HEAVY = ("torch", "numpy", "transformers", "safetensors", "scipy", "sklearn", "pandas")
 NOT_FOR_A_SCORE = (
     "sklearn", "scipy.stats", "pandas", "pyarrow", "datasets", "accelerate", "plotly", "streamlit", "ipywidgets", "onnx",
-    "torch._dynamo", "torch._inductor", "torch.distributed", "analysis", "app.web", "app.cli.identity_commands",
+    "torch._dynamo", "torch._inductor", "torch.distributed", "analysis", "app.web", "app.cli.trainings.identity_commands",
     "app.cli.weight_commands", "vp_core.comparing",
     "vp_core.training",
 )  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 IMPORTED = (
     "torch", "transformers.models.bert.modeling_bert", "transformers.models.gpt2.modeling_gpt2", "plotly.graph_objects",
     "accelerate", "sklearn.metrics", "scipy.stats", "vp_core.study", "vp_core.curves", "vp_core.squeezing.folder",
-    "vp_core.identity.snip", "vp_core.running.finetune", "app.cli.commands", "app.cli.identity_commands",
+    "vp_core.identity.snip", "vp_core.running.finetune", "app.cli.commands", "app.cli.trainings.identity_commands",
     "streamlit.web.cli", "app.web.caching",
 )  # fmt: skip
 FORKS_TOO = ("jemalloc_bg_thd",)

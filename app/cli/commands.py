@@ -214,14 +214,14 @@ def _weights(options: argparse.Namespace) -> None:
 
 def _identity(options: argparse.Namespace) -> None:
     """`vp norms`, `vp finetune` and `vp snip`."""
-    from app.cli.identity_commands import IDENTITY_COMMANDS
+    from app.cli.trainings.identity_commands import IDENTITY_COMMANDS
 
     IDENTITY_COMMANDS[options.command](options)
 
 
 def _train(options: argparse.Namespace) -> None:
     """`vp train`."""
-    from app.cli.train_command import train
+    from app.cli.trainings.train_command import train
 
     train(options)
 

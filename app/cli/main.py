@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.cli import identity_options, train_options, weight_options
+from app.cli import weight_options
+from app.cli.trainings import identity_options, train_options
 from vp_core.asking.tasks import TASKS
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import (

@@ -14,14 +14,12 @@ from app.cli.weight_options import base_for, check_one_share, sparsity_of_densit
 from vp_core.asking.outputs import parse_labels
 from vp_core.ground.chosen import of_weights
 from vp_core.ground.errors import VPError, harmless, one_of
-from vp_core.ground.names import CALIBRATION, LEARNING_RATE, PRECISIONS
+from vp_core.ground.names import CALIBRATION, PRECISIONS
 from vp_core.ground.store import atomic
-from vp_core.opening import open_study, task_of_model
+from vp_core.opening import open_study
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, find_recipe
-from vp_core.running.finetune import lessons_of
 from vp_core.study import Study
-from vp_core.training.schedule import Lessons, Schedule
 
 
 def open_from(options: argparse.Namespace) -> Study:
@@ -90,32 +88,6 @@ def sparsities_from(options: argparse.Namespace, default: str) -> list[float]:
     if not found:
         raise VPError("No density is given: write a share, or several by commas, such as 0.9,0.7.")
     return list(dict.fromkeys(found))
-
-
-def schedule_from(options: argparse.Namespace) -> Schedule:
-    """How to train, as the options say."""
-    steps = getattr(options, "steps", None)
-    said: dict[str, float] = {}
-    if options.layer_decay is not None:
-        said["layer_decay"] = number("layer-wise decay", options.layer_decay)
-    if options.adam_epsilon is not None:
-        said["epsilon"] = number("epsilon of AdamW", options.adam_epsilon)
-    return Schedule(
-        epochs=count("number of epochs", options.epochs), batch=count("batch", options.batch),
-        examples=None if options.examples is None else count("number of examples", options.examples),
-        lr=LEARNING_RATE if options.lr is None else number("learning rate", options.lr), precision=options.precision,
-        seed=whole("seed", options.seed), steps=None if steps is None else count("number of steps", steps), **said,
-    )  # fmt: skip
-
-
-def lessons_from(study: Study, options: argparse.Namespace) -> Lessons:
-    """The training set of the task that the options name."""
-    task = options.task or task_of_model(options.model)
-    if task is None:
-        raise VPError("Which task? Name one with training data (--task sst2 --data DIR).")
-    return lessons_of(
-        study, task, options.data, listed(options.text), options.label, parse_labels(options.labels), options.separator
-    )
 
 
 def count(name: str, text: str) -> int:

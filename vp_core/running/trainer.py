@@ -231,7 +231,7 @@ class MagnitudePruning(Pruning):
 
 
 class MovementPruning(Pruning):
-    """Masks are learned with the weights (`vp_core.movement.prune.LearnedMasks`), by a preset: movement, block, hybrid …"""
+    """Masks are learned with the weights (`vp_core.movement.prune.LearnedMasks`), by a preset (`PRESETS`)."""
 
     def __init__(
         self, preset: str = "movement", *, tell: Callable[[str], None] = _LOG.info, resumed_from: str | Path | None = None,

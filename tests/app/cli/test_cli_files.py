@@ -41,7 +41,7 @@ def test_every_option_of_a_file_reaches_the_score(capsys, reviews):
 def test_training_takes_the_same_options(capsys, reviews, tmp_path, monkeypatch):
     model, path, options = reviews
     lessons = []
-    make = "app.cli.identity_commands.fine_tune"
+    make = "app.cli.trainings.identity_commands.fine_tune"
     from vp_core.running.finetune import fine_tune
 
     monkeypatch.setattr(make, lambda study, taught, *rest: lessons.append(taught) or fine_tune(study, taught, *rest))

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from app.cli.identity_commands import _settings
 from app.cli.main import _parser, main
-from app.cli.options import recipe_from, schedule_from
+from app.cli.options import recipe_from
+from app.cli.trainings.identity_commands import _settings
+from app.cli.trainings.lessons import schedule_from
 from vp_core.asking.tasks import TASKS
 from vp_core.ground import names
 from vp_core.ground.names import CALIBRATION

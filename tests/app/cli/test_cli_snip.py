@@ -12,8 +12,8 @@ import torch
 from commands import SHORT, printed
 from safetensors.torch import load_file
 
-from app.cli.identity_commands import _settings
 from app.cli.main import _parser, main
+from app.cli.trainings.identity_commands import _settings
 from vp_core.identity.readings import PAPER
 from vp_core.identity.settings import SnipSettings
 from vp_core.loading.load import load_model

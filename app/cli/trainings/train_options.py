@@ -1,4 +1,4 @@
-"""The options of `vp train`; what it does is in `app.cli.train_command`."""
+"""The options of `vp train`; what it does is in `app.cli.trainings.train_command`."""
 
 import argparse
 

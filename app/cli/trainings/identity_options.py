@@ -1,8 +1,8 @@
-"""The options of `vp norms`, `vp finetune` and `vp snip`; what these commands do is in `app.cli.identity_commands`."""
+"""The options of `vp norms`, `vp finetune` and `vp snip`; what they do is in `app.cli.trainings.identity_commands`."""
 
 import argparse
 
-from app.cli.train_options import add_teacher, add_training
+from app.cli.trainings.train_options import add_teacher, add_training
 from vp_core.ground.names import ITERATIONS, L1, MODES, PAPER_READINGS, READINGS, THETA
 
 _SN = "λ of spectral normalisation, 5 in the paper"

@@ -1,4 +1,4 @@
-"""What `vp norms`, `vp finetune` and `vp snip` do; their options are in `app.cli.identity_options`."""
+"""What `vp norms`, `vp finetune` and `vp snip` do; their options are in `app.cli.trainings.identity_options`."""
 
 import argparse
 import json
@@ -10,22 +10,10 @@ from typing import Any
 import pandas as pd
 
 from analysis import function_norms, identity, spectral
-from app.cli.identity_options import PAPER
-from app.cli.options import (
-    check_new_file,
-    count,
-    lessons_from,
-    listed,
-    main_process,
-    number,
-    open_from,
-    print_json,
-    say,
-    schedule_from,
-    whole,
-    write_chart,
-)  # fmt: skip
+from app.cli.options import check_new_file, count, listed, main_process, number, open_from, print_json, say, whole, write_chart
 from app.cli.progress import Progress
+from app.cli.trainings.identity_options import PAPER
+from app.cli.trainings.lessons import lessons_from, schedule_from
 from vp_core.asking.evaluate import score
 from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import VPError, one_of

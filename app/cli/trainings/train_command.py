@@ -8,20 +8,9 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from app.cli.options import (
-    check_new_file,
-    count,
-    lessons_from,
-    main_process,
-    number,
-    open_from,
-    print_json,
-    say,
-    schedule_from,
-    whole,
-    write_chart,
-)  # fmt: skip
+from app.cli.options import check_new_file, count, main_process, number, open_from, print_json, say, whole, write_chart
 from app.cli.progress import Progress
+from app.cli.trainings.lessons import lessons_from, schedule_from
 from vp_core.ground.errors import VPError
 from vp_core.ground.work import Cancelled, work
 from vp_core.loading.load import load_model
