@@ -14,6 +14,7 @@ from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.asking.forward import told
 from vp_core.asking.outputs import listing, match, outputs_of
 from vp_core.ground.errors import VPError
+from vp_core.model.sharing import share
 
 _TOGETHER = 32
 """Texts of like length that a teacher is asked about at once."""
@@ -42,7 +43,10 @@ class Teacher:
         student: PreTrainedModel,
         student_tokenizer: PreTrainedTokenizerBase,
     ) -> "Teacher":
-        """Raises VPError for a teacher with other labels than the student's, or with another tokeniser."""
+        """The model that is given is not changed (transformers leaves hooks where it is asked for hidden states).
+
+        Raises VPError for a teacher with other labels than the student's, or with another tokeniser.
+        """
         if tokenizer.get_vocab() != student_tokenizer.get_vocab():
             raise VPError(
                 f"The teacher's tokeniser ({len(tokenizer):,} tokens) is not the student's ({len(student_tokenizer):,}): take "
@@ -55,7 +59,7 @@ class Teacher:
                 "the same task."
             )
         order = _order(theirs.names, mine.names, theirs.numbered or mine.numbered)
-        return cls(model.eval(), order, "token_type_ids" in tokenizer.model_input_names)
+        return cls(share(model).eval(), order, "token_type_ids" in tokenizer.model_input_names)
 
     def answers(self, data: Encoded) -> None:
         """Bind it to the texts that it is asked about; VPError if it was to others, whose answers it would give."""
@@ -107,7 +111,7 @@ class Teacher:
         if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
             inputs.pop("token_type_ids", None)  # DistilBERT has BERT's tokens, and no segments
         with torch.no_grad(), told(self.model, batch):
-            return self.model(**inputs, output_hidden_states=hidden)
+            return self.model(**inputs, **({"output_hidden_states": True} if hidden else {}))
 
 
 def _alone(batch: Batch, row: int) -> Batch:

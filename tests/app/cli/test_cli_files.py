@@ -44,7 +44,11 @@ def test_training_takes_the_same_options(capsys, reviews, tmp_path, monkeypatch)
     make = "app.cli.trainings.identity_commands.fine_tune"
     from vp_core.running.finetune import fine_tune
 
-    monkeypatch.setattr(make, lambda study, taught, *rest: lessons.append(taught) or fine_tune(study, taught, *rest))
+    def told(study, taught, *rest, **others):
+        lessons.append(taught)
+        return fine_tune(study, taught, *rest, **others)
+
+    monkeypatch.setattr(make, told)
     found = printed(capsys, "finetune", model, "--task", path, *options, *SHORT, "--out", tmp_path / "tuned")
     assert found["rows"] == 60 and lessons[0].data.max_length == 8 == max(map(len, lessons[0].data.ids))
     assert np.isfinite(found["loss"])

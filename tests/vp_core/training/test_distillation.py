@@ -12,7 +12,7 @@ from scipy.special import expit, log_softmax, softmax
 from torch.nn import functional
 from trainings import SHORT, lessons, model_of
 
-from vp_core.asking.batches import Batch, make_batches
+from vp_core.asking.batches import Batch, encode, make_batches
 from vp_core.ground.errors import VPError
 from vp_core.recipes import Recipe
 from vp_core.squeezing.squeeze import squeeze
@@ -218,10 +218,10 @@ def pair(theirs=("negative", "positive"), mine=("negative", "positive"), family=
 def test_outputs_are_mapped_by_their_names(theirs, mine, order):
     teacher, tokens, student, own = pair(theirs, mine)
     made = Teacher.make(teacher.train(), tokens, student, own)
-    assert made.order == order and not teacher.training
+    assert made.order == order and not made.model.training
     batch = the_batch(bench_models.texts("bert", 6))
     with torch.no_grad():
-        said = teacher(**batch.inputs).logits
+        said = teacher.eval()(**batch.inputs).logits
     torch.testing.assert_close(made.logits(batch, CPU), said[:, list(order)])
 
 
@@ -308,3 +308,14 @@ def test_a_teacher_without_segments_and_a_student_without():
     with pytest.raises(VPError, match="segment ids"):
         teacher._known.clear()
         teacher.logits(replace(batch, texts=[("one", "two")] * 4), CPU)
+
+
+def test_the_model_that_teaches_is_left_as_it_was():
+    """Hidden states are asked for by hooks of transformers' own, which stay: on a copy."""
+    model, tokenizer = tiny.make("bert")
+    model.train()
+    before = tiny.hooks(model)
+    teacher = Teacher.make(model, tokenizer, model, tokenizer)
+    batch = make_batches(encode(tokenizer, [("a good film",), ("bad",)], 16), [0, 1])[0]
+    teacher.hidden(batch, torch.device("cpu"))
+    assert model.training and tiny.hooks(model) == before
