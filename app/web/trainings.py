@@ -21,12 +21,12 @@ from vp_core.ground.names import RESULT
 from vp_core.ground.store import atomic, cache_dir
 from vp_core.ground.work import Turn, say
 from vp_core.loading.load import load_model
+from vp_core.running.finetune import teacher_of
 from vp_core.running.run import Row, TrainingMaterial, run_training
 from vp_core.running.settings import ROWS, WEIGHTS, TrainSettings
 from vp_core.study import Study
 from vp_core.training.run_folder import LOG, read_log
 from vp_core.training.schedule import Lessons, Schedule
-from vp_core.training.teacher import Teacher
 
 SCORES = 4
 """So often a model is scored on the way here, where somebody waits for the next step."""
@@ -73,7 +73,7 @@ def rows_of(study: Study, settings: Settings, name: str, lessons: Callable[[], L
         called = settings.teacher_model.strip() or settings.model
         say(f"loading the teacher, {called}")
         loaded = study.loaded if called == settings.model else load_model(called)
-        teacher = Teacher.make(loaded.model, loaded.tokenizer, study.model, study.loaded.tokenizer)
+        teacher = teacher_of(study, learned, loaded, say)
     say("scoring the model as it is")
     yield from run_training(TrainingMaterial(study, learned, teacher, called), wanted_by(settings), folder() / name, say)
 

@@ -146,9 +146,14 @@ def objective_of(
     study: Study, lessons: Lessons, teacher: LoadedModel | None, alpha: float, temperature: float, hidden: float,
     tell: Callable[[str], None] = lambda news: None,
 ) -> Objective:  # fmt: skip
-    """The task's loss, or that of a teacher beside it; VPError for a teacher that is none for this model and these texts."""
+    """The task's loss, or that of a teacher beside it; raises VPError as `teacher_of` does."""
     if teacher is None:
         return TaskLoss(lessons)
+    return Distillation(lessons, teacher_of(study, lessons, teacher, tell), alpha, temperature, hidden)
+
+
+def teacher_of(study: Study, lessons: Lessons, teacher: LoadedModel, tell: Callable[[str], None]) -> Teacher:
+    """A loaded model as the teacher of a study's; VPError for one that is none for this model and these texts."""
     made = Teacher.make(teacher.model, teacher.tokenizer, study.model, study.loaded.tokenizer)
     longest = max(map(len, lessons.data.ids))
     if longest > longest_input(teacher.model.config):
@@ -158,7 +163,7 @@ def objective_of(
         )
     if len(made.order) > 1 and (outputs_of(teacher.model).numbered or outputs_of(study.model).numbered):
         tell("the teacher's outputs are taken in their order: the labels of one of the two are only numbers")
-    return Distillation(lessons, made, alpha, temperature, hidden)
+    return made
 
 
 def about_teacher(teacher: LoadedModel | None, alpha: float, temperature: float, hidden: float) -> dict[str, Any] | None:

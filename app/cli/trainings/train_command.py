@@ -14,11 +14,13 @@ from app.cli.trainings.lessons import lessons_from, schedule_from
 from vp_core.ground.errors import VPError
 from vp_core.ground.work import Cancelled, work
 from vp_core.loading.load import load_model
+from vp_core.running.finetune import teacher_of
 from vp_core.running.record import Record, require_tensorboard
 from vp_core.running.run import Row, TrainingMaterial, run_training
 from vp_core.running.settings import TrainSettings
 from vp_core.study import Study
 from vp_core.training.run_folder import LOG, begun_in, check_run_folder, read_log
+from vp_core.training.schedule import Lessons
 from vp_core.training.teacher import Teacher
 
 
@@ -26,14 +28,14 @@ def train(options: argparse.Namespace) -> None:
     """`vp train`: a run from its options to its model, or on from where it was stopped."""
     settings, folder = settings_from(options), Path(options.out)
     _check_place(folder, options.resume)
-    check_run_folder(
-        folder, settings.settled(begun_in(folder, "schedule")).as_json()
-    )  # before the model: a bad place should be told at once
+    # before the model: a bad place should be told at once
+    check_run_folder(folder, settings.settled(begun_in(folder, "schedule")).as_json())
     check_new_file(options.plot)
     if options.tensorboard:
         require_tensorboard()
     study = open_from(options)
-    material = TrainingMaterial(study, lessons_from(study, options), teacher_from(options, study), options.teacher or "")
+    lessons = lessons_from(study, options)
+    material = TrainingMaterial(study, lessons, teacher_from(options, study, lessons), options.teacher or "")
     progress, record = Progress(), Record(options.tensorboard) if options.tensorboard else None
     with closing(progress), closing(record) if record else nullcontext(), _stopped_between_steps():
         for row in run_training(material, settings, folder, progress.line, [record] if record else []):
@@ -85,14 +87,14 @@ def settings_from(options: argparse.Namespace) -> TrainSettings:
     )  # fmt: skip
 
 
-def teacher_from(options: argparse.Namespace, study: Study) -> Teacher | None:
-    """The teacher that the options name, checked to fit the study's model."""
+def teacher_from(options: argparse.Namespace, study: Study, lessons: Lessons) -> Teacher | None:
+    """The teacher that the options name, checked to fit the study's model and its lessons."""
     if not options.teacher:
         return None
     loaded = load_model(options.teacher)
     for note in loaded.notes:
         say(note)
-    return Teacher.make(loaded.model, loaded.tokenizer, study.model, study.loaded.tokenizer)
+    return teacher_of(study, lessons, loaded, say)
 
 
 @contextmanager
