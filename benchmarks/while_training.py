@@ -3,20 +3,18 @@
     --only sst2          one task or several (mrpc, stsb)
     --lines "best 0.9"   only lines whose name contains one of these, with commas between them
     --lines ""           nothing: the page is only written anew from the JSON file
+    --time               time the models of all runs that are there, in turn
 
 A line is a run of `vp_core.running.run.run_training`: its folder is results/training/LINE (not committed), so that one that was
 interrupted goes on, and one that is done is not done again. `best` begins from the model that the recipe `best` leaves without
-training, all others from the dense one. Speed is that of the run's model against the dense one, rounds in turn. `VP_SHARED`
-says where models and data are.
+training, all others from the dense one. `VP_SHARED` says where models and data are.
 """
 
 import argparse
 import json
 import os
-import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -47,6 +45,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.while_training")
     parser.add_argument("--only", default=",".join(TASKS), help="tasks, with commas between them")
     parser.add_argument("--lines", help="parts of the names of lines, with commas between them (default: all)")
+    parser.add_argument("--time", action="store_true", help="time the models of all runs that are there; wants a quiet machine")
     asked = parser.parse_args(arguments)
     parts = None if asked.lines is None else [part.strip() for part in asked.lines.split(",") if part.strip()]
     found = json.loads(JSON.read_text()) if JSON.exists() else {}
@@ -63,6 +62,8 @@ def main(arguments: list[str]) -> int:
             except Exception as error:  # whatever it is: the lines behind it are still to be measured
                 print(f"{key} failed: {error!r}", file=sys.stderr, flush=True)
                 failed += 1
+        if asked.time:
+            times(task, found)
     _write(found)
     return failed
 
@@ -92,12 +93,25 @@ def _teacher(task: str) -> Teacher:
 
 
 def settings_of(task: str, line: Line) -> TrainSettings:
-    """The settings of a line: the same rate and number of passes for all methods of a task, but for learned scores' rate."""
+    """The settings of a line: as many texts and passes for all methods of a task, for `best` every text."""
     about = TASKS[task]
-    schedule = Schedule(epochs=about.epochs, examples=about.examples if line.method != "none" else None, lr=line.lr or about.lr)
-    if line.method == "none":
-        schedule = replace(schedule, epochs=1 if task == "sst2" else about.epochs)
+    examples = None if line.recipe else about.examples
+    schedule = Schedule(epochs=about.epochs, examples=examples, lr=line.lr or about.lr)
     return TrainSettings(line.method, schedule, until=line.share, alpha=ALPHA if line.teacher else 0.5, scores=0)
+
+
+def folder_of(task: str, line: Line) -> Path:
+    """Where the run of a line is."""
+    return RUNS / f"{task} {line.name}".replace(" ", "-")
+
+
+def times(task: str, found: dict) -> None:
+    """How much faster than the dense model each model of a task is, all in one measurement, rounds in turn."""
+    lines = [line for line in LINES if f"{task} {line.name}" in found and folder_of(task, line).is_dir()]
+    models = {line.name: load_model(str(folder_of(task, line))).model for line in lines}
+    *_, timings = time_forward({"dense": _study(task).model, **models}, BATCH, LENGTH, ROUNDS)
+    for line in lines:
+        found[f"{task} {line.name}"]["speed"] = round(timings["dense"].median / timings[line.name].median, 3)
 
 
 def measure(task: str, line: Line) -> dict:
@@ -110,15 +124,12 @@ def measure(task: str, line: Line) -> dict:
     teacher = _teacher(task) if line.teacher else None
     material = TrainingMaterial(study, _lessons(task), teacher, "the dense model" if teacher else "")
     RUNS.mkdir(parents=True, exist_ok=True)
-    folder = RUNS / f"{task} {line.name}".replace(" ", "-")
+    folder = folder_of(task, line)
     rows = list(_said(run_training(material, settings_of(task, line), folder), f"{task} {line.name}"))
-    model = load_model(str(folder)).model
     last = rows[-1]
-    *_, timings = time_forward({"dense": dense.model, "line": model}, BATCH, LENGTH, ROUNDS)
     return {
         "value": last["value"], "low": last["low"], "high": last["high"], "n": last["n"], "metric": last["metric"],
         "gone": round(last.get("share_pruned", 0.0), 4), "seconds": last["seconds"], "steps": last["steps"],
-        "speed": round(timings["dense"].median / timings["line"].median, 3), "machine": platform.machine(),
         **({"before": start.value} if start else {}),
     }  # fmt: skip
 

@@ -19,7 +19,7 @@ class About:
 
 
 TASKS = {
-    "sst2": About("SST-2, accuracy", 1, 20_000, 1e-4),
+    "sst2": About("SST-2, accuracy", 1, 8_000, 1e-4),
     "mrpc": About("MRPC, accuracy", 4, None, 1e-4),
     "stsb": About("STS-B, Spearman", 3, None, 1e-4),
 }
@@ -90,9 +90,10 @@ def _how(task: str) -> str:
 
 def _row(task: str, line: Line, row: dict) -> str:
     before = f" ({row['before']:.4f} before)" if "before" in row else ""
+    speed = f"{row['speed']:.2f} x" if "speed" in row else "–"
     return (
         f"| {NAMES[line.method]} | {line.share:.0%} | {'yes' if line.teacher else 'no'} | {row['value']:.4f}{before} | "
-        f"{row['low']:.4f} to {row['high']:.4f} | {row['value'] / DENSE[task]:.1%} | {row['gone']:.1%} | {row['speed']:.2f} x | "
+        f"{row['low']:.4f} to {row['high']:.4f} | {row['value'] / DENSE[task]:.1%} | {row['gone']:.1%} | {speed} | "
         f"{row['seconds'] / 60:.1f} |"
     )
 
