@@ -125,7 +125,8 @@ def _show_table(logs: dict[str, Log]) -> None:
     shown = shown.assign(before=scale * found["before"], score=scale * found["score"], gone=100 * found["share"])
     shown = shown.assign(seconds=found["seconds"])
     config = {
-        "run": st.column_config.TextColumn(width=190),
+        "run": st.column_config.TextColumn(width=180),
+        "steps": st.column_config.TextColumn(width=90),
         "method": st.column_config.TextColumn(width=90),
         "to be gone": st.column_config.NumberColumn(format="%.0f %%"),
         "rate": st.column_config.NumberColumn("rate", format="%.1e"),
