@@ -17,16 +17,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import torch
 
+from benchmarks.pages import minilm, write
 from benchmarks.weights_page import DENSITIES, LINES, ROWS, SEEDS, SPARSITIES, TASKS, TIMED, Line, page
 from vp_core.curves import CurveStore, sweep
 from vp_core.ground.names import TYPES
-from vp_core.ground.store import atomic
-from vp_core.opening import open_study
 from vp_core.recipes import ATTENTION, RECIPES, Recipe
 from vp_core.squeezing.cost import parameters
 from vp_core.squeezing.timing import time_forward
@@ -61,24 +59,12 @@ def main(arguments: list[str]) -> int:
             for part, key, value in measure():
                 found[part][key] = value
                 print(f"{part}: {key}: {value}", flush=True)
-                _write(found)
+                write(found, JSON, PAGE, page(found))
         except Exception as error:  # whatever it is: the lines behind it are still to be measured
             print(f"{words} failed: {error!r}", file=sys.stderr, flush=True)
             failed += 1
-    _write(found)
+    write(found, JSON, PAGE, page(found))
     return failed
-
-
-def _write(found: dict) -> None:
-    for path, text in ((JSON, json.dumps(found, indent=1) + "\n"), (PAGE, page(found))):
-        with atomic(path) as temporary:
-            temporary.write_text(text)
-
-
-@cache
-def _study(task: str) -> Study:
-    shared = Path(os.environ.get("VP_SHARED", "../shared"))
-    return open_study(str(shared / "models" / f"minilm-{task}"), task, shared / "data")
 
 
 def _steps(tasks: list[str], parts: list[str], found: dict, store: CurveStore) -> Iterator[Step]:
@@ -105,17 +91,17 @@ def _score(study: Study, recipe: Recipe, sparsity: float, store: CurveStore) -> 
 def _line(task: str, line: Line, kept: dict, store: CurveStore) -> Iterator[tuple[str, str, dict]]:
     """A recipe at every sparsity that it can have, those of the goals first; and the dense score."""
     if f"{task} dense" not in kept:
-        yield "curves", f"{task} dense", _score(_study(task), Recipe(), 0.0, store)
+        yield "curves", f"{task} dense", _score(minilm(task), Recipe(), 0.0, store)
     own = line.recipe.pattern.sparsity if line.recipe.pattern else None
     for sparsity in [own] if own is not None else sorted(SPARSITIES, key=lambda s: (s not in (0.5, 0.6, 0.7), s)):
         key = f"{task} {line.name} {sparsity:g}"
         if key not in kept:
-            yield "curves", key, _score(_study(task), line.recipe, sparsity, store)
+            yield "curves", key, _score(minilm(task), line.recipe, sparsity, store)
 
 
 def _coreset(name: str, kept: dict, store: CurveStore) -> Iterator[tuple[str, str, dict]]:
     """One way to thin out the attention of SST-2, at every density; `coreset` with each of the seeds."""
-    study = _study(TASKS[0])
+    study = minilm(TASKS[0])
     weights = {t: sum(p.weights_of_a_row * p.d_out for p in study.projections([t])) for t in TYPES}
     attention = sum(weights[t] for t in ATTENTION)
     for density in DENSITIES:
@@ -136,7 +122,7 @@ def _time(kept: dict, store: CurveStore) -> Iterator[tuple[str, str, dict]]:
     """The whole model with columns drawn: accuracy, what is left, and time against the dense model, rounds in turn."""
     if all(f"{density:g}" in kept for density in TIMED):
         return
-    study = _study(TASKS[0])
+    study = minilm(TASKS[0])
     models, about = {}, {}
     for density in TIMED:
         sparsity = round(1 - density, 6)

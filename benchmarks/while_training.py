@@ -20,17 +20,15 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.pages import minilm, shared, write
 from benchmarks.while_training_page import ALPHA, LINES, TASKS, Line, page
 from vp_core.asking.evaluate import score
-from vp_core.ground.store import atomic
 from vp_core.loading.load import load_model
-from vp_core.opening import open_study
 from vp_core.recipes import RECIPES
 from vp_core.running.finetune import lessons_of, study_of
 from vp_core.running.run import TrainingMaterial, run_training
 from vp_core.running.settings import TrainSettings
 from vp_core.squeezing.timing import time_forward
-from vp_core.study import Study
 from vp_core.training.schedule import Schedule
 from vp_core.training.teacher import Teacher
 
@@ -58,37 +56,25 @@ def main(arguments: list[str]) -> int:
             try:
                 found[key] = measure(task, line)
                 print(f"{key}: {found[key]}", flush=True)
-                _write(found)
+                write(found, JSON, PAGE, page(found))
             except Exception as error:  # whatever it is: the lines behind it are still to be measured
                 print(f"{key} failed: {error!r}", file=sys.stderr, flush=True)
                 failed += 1
         if asked.time:
             times(task, found)
-    _write(found)
+    write(found, JSON, PAGE, page(found))
     return failed
-
-
-def _write(found: dict) -> None:
-    for path, text in ((JSON, json.dumps(found, indent=1) + "\n"), (PAGE, page(found))):
-        with atomic(path) as temporary:
-            temporary.write_text(text)
-
-
-@cache
-def _study(task: str) -> Study:
-    shared = Path(os.environ.get("VP_SHARED", "../shared"))
-    return open_study(str(shared / "models" / f"minilm-{task}"), task, shared / "data")
 
 
 @cache
 def _lessons(task: str):  # noqa: ANN202 (Lessons)
-    return lessons_of(_study(task), task, Path(os.environ.get("VP_SHARED", "../shared")) / "data")
+    return lessons_of(minilm(task), task, shared() / "data")
 
 
 @cache
 def _teacher(task: str) -> Teacher:
     """The dense model itself: what it says of a text is computed once for all lines."""
-    loaded = load_model(_study(task).loaded.name)
+    loaded = load_model(minilm(task).loaded.name)
     return Teacher.make(loaded.model, loaded.tokenizer, loaded.model, loaded.tokenizer)
 
 
@@ -109,14 +95,14 @@ def times(task: str, found: dict) -> None:
     """How much faster than the dense model each model of a task is, all in one measurement, rounds in turn."""
     lines = [line for line in LINES if f"{task} {line.name}" in found and folder_of(task, line).is_dir()]
     models = {line.name: load_model(str(folder_of(task, line))).model for line in lines}
-    *_, timings = time_forward({"dense": _study(task).model, **models}, BATCH, LENGTH, ROUNDS)
+    *_, timings = time_forward({"dense": minilm(task).model, **models}, BATCH, LENGTH, ROUNDS)
     for line in lines:
         found[f"{task} {line.name}"]["speed"] = round(timings["dense"].median / timings[line.name].median, 3)
 
 
 def measure(task: str, line: Line) -> dict:
     """A line's numbers."""
-    dense = _study(task)
+    dense = minilm(task)
     study, start = dense, None
     if line.recipe:
         small = dense.squeezed(RECIPES[line.recipe], line.share)

@@ -72,7 +72,7 @@ def _first_failure(model: nn.Module, batch: Batch, error: Exception) -> tuple[in
     with torch.no_grad():
         for row in range(min(len(batch.examples), TRIED)):
             try:
-                plain(**_alone(batch, row))
+                plain(**alone(batch, row))
             except Exception as own:  # see `told`
                 return row, own
     return None, error
@@ -88,7 +88,7 @@ def _unobserved(model: nn.Module) -> nn.Module:
     return plain
 
 
-def _alone(batch: Batch, row: int) -> dict[str, Tensor]:
+def alone(batch: Batch, row: int) -> dict[str, Tensor]:
     """The inputs of one row, without its padding."""
     mask = batch.inputs.get("attention_mask")
     real = None if mask is None else mask[row].bool()

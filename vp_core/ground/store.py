@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from safetensors import SafetensorError, safe_open
@@ -71,22 +72,34 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], kind: str, abo
         save_file(whole, temporary, metadata={**about, "kind": kind, "format": "variance-pruning 1"})
 
 
+@contextmanager
+def _opened(path: str | Path, kind: str) -> Iterator[tuple[Any, dict[str, str]]]:
+    """(an open safetensors file, the strings about it); VPError if it is missing, broken or of another kind."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            if about.get("kind") != kind:
+                raise VPError(f"{str(path)!r} holds no {kind}: choose a file that was saved as {kind}.")
+            yield file, about
+    except (OSError, SafetensorError) as error:
+        raise VPError(f"{str(path)!r} cannot be read as safetensors ({error}): write it again.") from error
+
+
 def load_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """(tensors of any shape, strings about them) that `save_tensors` wrote.
 
     Raises VPError if the file is missing, broken or of another kind.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            # clone: the tensors of a memory-mapped file would break with the file, and lie at addresses where matrix products
-            # round otherwise than elsewhere
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError) as error:
-        raise VPError(f"{str(path)!r} cannot be read as safetensors ({error}): write it again.") from error
-    if about.get("kind") != kind:
-        raise VPError(f"{str(path)!r} holds no {kind}: choose a file that was saved as {kind}.")
-    return tensors, about
+    with _opened(path, kind) as (file, about):
+        # clone: the tensors of a memory-mapped file would break with the file, and lie at addresses where matrix products
+        # round otherwise than elsewhere
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, about  # noqa: SIM118 (not a dict)
+
+
+def load_about(path: str | Path, kind: str) -> dict[str, str]:
+    """The strings alone, no tensor read; raises as `load_tensors` does."""
+    with _opened(path, kind) as (_, about):
+        return about
 
 
 def digest(*parts: object) -> str:

@@ -32,7 +32,7 @@ from vp_core.model.families import longest_input
 from vp_core.study import Study
 from vp_core.training.held import count_single, count_zero, said
 from vp_core.training.loop import Watch, new_accelerator, on_all, train
-from vp_core.training.objectives import Distillation, Objective, TaskLoss
+from vp_core.training.objectives import Objective, with_teacher
 from vp_core.training.schedule import Lessons, Schedule
 from vp_core.training.teacher import Teacher
 
@@ -147,9 +147,8 @@ def objective_of(
     tell: Callable[[str], None] = lambda news: None,
 ) -> Objective:  # fmt: skip
     """The task's loss, or that of a teacher beside it; raises VPError as `teacher_of` does."""
-    if teacher is None:
-        return TaskLoss(lessons)
-    return Distillation(lessons, teacher_of(study, lessons, teacher, tell), alpha, temperature, hidden)
+    made = None if teacher is None else teacher_of(study, lessons, teacher, tell)
+    return with_teacher(lessons, made, alpha, temperature, hidden)
 
 
 def teacher_of(study: Study, lessons: Lessons, teacher: LoadedModel, tell: Callable[[str], None]) -> Teacher:

@@ -88,17 +88,12 @@ class _Job:
         self.log = Log(folder, about, write=self.accelerator.is_main_process)
         self.done = bool(self.log.rows) and self.log.rows[-1].get("done", False)
         if not self.done:
-            reached = self._reached()
+            reached = self.saved.reached()
             self.log.rows = [row for row in self.log.rows if row["step"] <= reached]
         self._losses: list[float] = []
         self._cuts = sum("sparsity" in row for row in self.log.rows)
         self._before = self.log.rows[-1]["seconds"] if self.log.rows else 0.0
         self._started = time.perf_counter()
-
-    def _reached(self) -> int:
-        """The step of the state on disk; 0 if there is none."""
-        found = self.saved.read()
-        return 0 if found is None else int(found[1]["step"])
 
     def rows(self) -> Iterator[Row]:
         """What comes from here on."""
@@ -144,7 +139,7 @@ class _Job:
         study = self.material.study
         small = self.pruner.compact(model) if self.pruner else model
         found = self._score(small)
-        row: Row = {"loss": None, **found.as_json(), "done": True, "parameters_in_all": parameters(small)}
+        row: Row = {**found.as_json(), "done": True, "parameters_in_all": parameters(small)}
         if self.pruner:
             row["removed"] = self.pruner.removed()
         if squeezed := getattr(small, "squeezed", None):

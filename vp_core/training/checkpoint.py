@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
-from vp_core.ground.store import load_tensors, save_tensors
+from vp_core.ground.store import load_about, load_tensors, save_tensors
 from vp_core.training.callbacks import Callback, Run
 
 KIND = "training checkpoint"
@@ -50,15 +50,22 @@ class Saved:
         if not self.path.is_file():
             return None
         tensors, about = load_tensors(self.path, kind=KIND)
+        return tensors, self._facts(about)
+
+    def reached(self) -> int:
+        """The step of the last state, 0 if there is none; raises as `read` does, and reads no tensor."""
+        return int(self._facts(load_about(self.path, kind=KIND))["step"]) if self.path.is_file() else 0
+
+    def _facts(self, about: Mapping[str, str]) -> dict[str, Any]:
         try:
-            facts = json.loads(about["state"])
+            facts: dict[str, Any] = json.loads(about["state"])
             there, _ = facts["settings"], [facts[key] for key in ("step", "steps", "total", "callbacks")]
         except (KeyError, ValueError, TypeError) as error:
             raise VPError(f"{str(self.path)!r} is broken ({error}): choose a new folder (--out).") from error
         for key, value in self.settings.items():
             if there.get(key) != value:
                 raise VPError(f"{str(self.path)!r} belongs to a training with another {key}: choose a new folder (--out).")
-        return tensors, facts
+        return facts
 
     def forget(self) -> None:
         """The training has come to its end: its result is kept elsewhere."""

@@ -142,8 +142,7 @@ class _Job:
         for callback in self.callbacks:
             callback.prepare(self.model, run.steps)
         groups = [*parameter_groups(self.model, self.schedule), *(dict(g) for one in self.callbacks for g in one.groups())]
-        fused = all(p.is_floating_point() for group in groups for p in group["params"])
-        run.optimiser = torch.optim.AdamW(groups, lr=self.schedule.lr, eps=self.schedule.epsilon, fused=fused)
+        run.optimiser = torch.optim.AdamW(groups, lr=self.schedule.lr, eps=self.schedule.epsilon, fused=True)
         for group in run.optimiser.param_groups:
             group["initial_lr"] = group["lr"]
         run.rewrap = self._wrap
@@ -194,9 +193,8 @@ class _Job:
         for callback in self.callbacks:
             callback.after_backward(run)
         norm = accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
-        self._check_finite(
-            "gradient", float(norm), random
-        )  # it would be the weights that are no numbers, and the loss too late
+        # else the weights would be no numbers, and the next loss would tell too late
+        self._check_finite("gradient", float(norm), random)
         run.optimiser.step()
         run.step, run.loss, run.total = run.step + 1, value, run.total + value
         for callback in self.callbacks:

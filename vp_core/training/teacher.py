@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Batch, Encoded, make_batches
-from vp_core.asking.forward import told
+from vp_core.asking.forward import alone, told
 from vp_core.asking.outputs import listing, match, outputs_of
 from vp_core.ground.errors import VPError
 from vp_core.model.sharing import share
@@ -91,7 +91,7 @@ class Teacher:
         for row, i in enumerate(batch.examples.tolist()):
             if i in self._known:
                 continue
-            together = make_batches(self._texts[0], self._company[i]) if i in self._company else [_alone(batch, row)]
+            together = make_batches(self._texts[0], self._company[i]) if i in self._company else [_one(batch, row)]
             for part in together:
                 found = self._ask(part, False).logits.float().cpu()[:, list(self.order)]
                 self._known.update(zip(part.examples.tolist(), found, strict=True))
@@ -114,11 +114,9 @@ class Teacher:
             return self.model(**inputs, **({"output_hidden_states": True} if hidden else {}))
 
 
-def _alone(batch: Batch, row: int) -> Batch:
+def _one(batch: Batch, row: int) -> Batch:
     """One row of a batch, without its padding."""
-    real = batch.inputs["attention_mask"][row].bool()
-    inputs = {name: value[row : row + 1, real] for name, value in batch.inputs.items()}
-    return Batch(inputs, batch.examples[row : row + 1], batch.texts[row : row + 1])
+    return Batch(alone(batch, row), batch.examples[row : row + 1], batch.texts[row : row + 1])
 
 
 def _order(theirs: Sequence[str], mine: Sequence[str], numbered: bool) -> tuple[int, ...]:

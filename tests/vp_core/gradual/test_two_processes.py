@@ -1,9 +1,5 @@
 """Two processes: the same masks, meters and weights on both, and the meters of one process on the whole mini-batches."""
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +7,7 @@ import pytest
 import tiny
 import torch
 from gradual_runs import QUICK, lessons, model_of
+from two_processes import on_two
 
 from vp_core.gradual.meters import Meters
 from vp_core.training.loop import train
@@ -49,19 +46,8 @@ found["ranks"] = accelerator.num_processes
 """
 
 
-def on_two(folder, script):
-    (folder / "two.py").write_text(script.format(root=str(ROOT)))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1",
-              "--main_process_port", "0", str(folder / "two.py"), str(folder)]  # fmt: skip
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "hf")}
-    done = subprocess.run(launch, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
-
-
 def test_both_prune_alike_and_as_one_would(tmp_path):
-    one, two = on_two(tmp_path, SCRIPT)
+    _, (one, two) = on_two(tmp_path, SCRIPT)
     assert one == two and one["ranks"] == 2
     from_first = {}
 
