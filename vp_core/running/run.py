@@ -2,11 +2,12 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.evaluate import Score, score
@@ -17,7 +18,7 @@ from vp_core.running.methods import pruner_of
 from vp_core.running.settings import TrainSettings
 from vp_core.squeezing.cost import parameters
 from vp_core.study import Study
-from vp_core.training.callbacks import Callback, Run
+from vp_core.training.callbacks import Callback, Run, State
 from vp_core.training.checkpoint import Saved
 from vp_core.training.loop import new_accelerator, on_all, training
 from vp_core.training.objectives import with_teacher
@@ -90,7 +91,7 @@ class _Job:
         if not self.done:
             reached = self.saved.reached()
             self.log.rows = [row for row in self.log.rows if row["step"] <= reached]
-        self._losses: list[float] = []
+        self._losses = _Losses()
         self._cuts = sum("sparsity" in row for row in self.log.rows)
         self._before = self.log.rows[-1]["seconds"] if self.log.rows else 0.0
         self._started = time.perf_counter()
@@ -104,28 +105,30 @@ class _Job:
         objective = with_teacher(
             self.material.lessons, self.material.teacher, settings.alpha, settings.temperature, settings.hidden
         )
-        callbacks = [*([self.pruner] if self.pruner else []), *self.others]
+        callbacks = [*([self.pruner] if self.pruner else []), self._losses, *self.others]
         steps = training(
             model, objective, schedule, callbacks=callbacks, tell=self.tell, accelerator=self.accelerator, saved=self.saved
         )
         try:
             for run in steps:
-                facts = self._facts(run)
+                said = self.log.rows[-1]["step"] == run.step  # gone on with after this row was written
+                facts = {} if said else self._facts(run)
                 if facts:
                     yield self._row(run.step, facts)
+                if said or facts:
+                    self._losses.all.clear()
         finally:
             steps.close()
         yield self._end(model.cpu().eval().requires_grad_(False))
 
     def _facts(self, run: Run) -> Row:
         """What there is to say after a step; often nothing."""
-        self._losses.append(run.loss)
         facts: Row = {}
         cuts = self.pruner.cuts() if self.pruner else []
         new, self._cuts = len(cuts) > self._cuts, len(cuts)
         last = run.step == run.steps
         if new or last or run.step % max(1, run.steps // ROWS) == 0:
-            facts["loss"], self._losses = sum(self._losses) / len(self._losses), []
+            facts["loss"] = sum(self._losses.all) / len(self._losses.all)
         if new:
             facts |= {"sparsity": cuts[-1]["sparsity"], "removed": cuts[-1]["removed"]}
         if self.settings.scores and not last and run.step % max(1, run.steps // (self.settings.scores + 1)) == 0:
@@ -160,3 +163,19 @@ class _Job:
     def _score(self, model: PreTrainedModel) -> Score:
         """The main process asks, everybody hears."""
         return on_all(self.accelerator, lambda: score(model, self.material.study.question))
+
+
+class _Losses(Callback):
+    """The losses since the last row of the record; kept with the state, so that a row says the same if a run was stopped."""
+
+    def __init__(self) -> None:
+        self.all: list[float] = []
+
+    def after_step(self, run: Run) -> None:
+        self.all.append(run.loss)
+
+    def state(self) -> State:
+        return {}, {"losses": self.all}
+
+    def restore(self, run: Run, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        self.all[:] = facts["losses"]

@@ -41,7 +41,8 @@ class Saved:
         """Write the state after `run.step` steps, in place of an earlier one."""
         tensors, facts = _state(run, callbacks)
         if run.accelerator.is_main_process:
-            about = {"step": run.step, "steps": run.steps, "total": run.total, "callbacks": facts, "settings": self.settings}
+            at = {"step": run.step, "steps": run.steps, "loss": run.loss, "total": run.total}
+            about = {**at, "callbacks": facts, "settings": self.settings}
             save_tensors(self.path, tensors, kind=KIND, about={"state": json.dumps(about)})
         self._last, self.written = time.monotonic(), run.step
 
@@ -59,7 +60,7 @@ class Saved:
     def _facts(self, about: Mapping[str, str]) -> dict[str, Any]:
         try:
             facts: dict[str, Any] = json.loads(about["state"])
-            there, _ = facts["settings"], [facts[key] for key in ("step", "steps", "total", "callbacks")]
+            there, _ = facts["settings"], [facts[key] for key in ("step", "steps", "loss", "total", "callbacks")]
         except (KeyError, ValueError, TypeError) as error:
             raise VPError(f"{str(self.path)!r} is broken ({error}): choose a new folder (--out).") from error
         for key, value in self.settings.items():
@@ -97,7 +98,7 @@ def restore(run: Run, callbacks: Sequence[Callback], tensors: Mapping[str, Tenso
     Raises VPError for the state of another training.
     """
     _check(run, callbacks, tensors, facts)
-    run.step, run.total = facts["step"], float(facts["total"])
+    run.step, run.loss, run.total = facts["step"], float(facts["loss"]), float(facts["total"])
     for number, callback in enumerate(_acting(callbacks)):
         start = f"callback|{number}|"
         own = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

@@ -86,7 +86,7 @@ def training(
     accelerator: Accelerator | None = None,
     saved: Saved | None = None,
 ) -> Generator[Run, None, float]:
-    """Train `model` in place, yielding after each step, and return the mean loss.
+    """Train `model` in place, yielding after each step, and at once where a stopped one is gone on with; return the mean loss.
 
     At the end it is in evaluation mode, and rows that were zero still are.
 
@@ -107,6 +107,8 @@ def training(
     job.begin()
     run = job.run
     try:
+        if run.step:  # whoever looked on was perhaps stopped before they had done with that step
+            yield run
         for examples in steps[run.step :]:
             checkpoint()
             job.step(examples)

@@ -83,6 +83,26 @@ def test_a_stopped_run_goes_on_to_the_same_model(method, material, tmp_path):
     assert plain(run_training(material, chosen, tmp_path / "stopped")) == plain(whole)  # finished: nothing is done again
 
 
+@pytest.mark.parametrize("calls", [0, 1, 3, 4])
+def test_a_run_stopped_while_it_is_scored_misses_no_row(calls, material, tmp_path, monkeypatch):
+    """The state of a step is on disk before its row is: going on writes that row first, with the mean of all its losses."""
+    monkeypatch.setattr("vp_core.running.run.ROWS", 3)
+    chosen = settings("magnitude", scores=3)
+    whole = list(run_training(material, chosen, tmp_path / "whole"))
+    asked = []
+
+    def interrupted(model, question):
+        asked.append(model)
+        return score(model, question)
+
+    monkeypatch.setattr("vp_core.running.run.score", interrupted)
+    with pytest.raises(Cancelled), work(cancelled=lambda: len(asked) > calls):
+        list(run_training(material, chosen, tmp_path / "stopped"))
+    monkeypatch.undo()
+    monkeypatch.setattr("vp_core.running.run.ROWS", 3)
+    assert plain(run_training(material, chosen, tmp_path / "stopped")) == plain(whole)
+
+
 def iter_into(rows, run):
     """Keep what comes before it breaks off."""
     for row in run:
