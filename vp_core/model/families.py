@@ -95,10 +95,6 @@ _VIT = Family(
     bias_flags=("qkv_bias",),
     classifies_text=False,
 )
-ROTARY_NOTE = (
-    "Query and key keep the full width of their heads: rotary positions turn coordinates in pairs, so a removed row saves "
-    "its own product only, not its partner's."
-)
 _POSITIONS_NOTE = (
     "Query and key keep the full width of their heads: they also meet embeddings of relative positions, so a removed row saves "
     "its own product only, not its partner's."
@@ -143,7 +139,8 @@ _MODERNBERT = Family(
             head_size="head_dim",
             gate="mlp.Wi",
             pre_norm=True,
-            full_heads=ROTARY_NOTE,
+            scales_by_width=True,
+            frequencies="rotary_emb.{}_inv_freq",
         ),
     ),
     rotary=True,
@@ -160,7 +157,6 @@ _LLAMA = Family(
             head_size="head_dim",
             gate="mlp.gate_proj",
             pre_norm=True,
-            full_heads=ROTARY_NOTE,
         ),
     ),
     rotary=True,

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from vp_core.ground.errors import VPError
 from vp_core.model.families import family_of, stacks_of
-from vp_core.model.stack import Stack
+from vp_core.model.stack import HEAD_NORMS, NORM_NOTE, Stack
 
 CONSUMERS = {"value": "attention_output", "ffn_in": "ffn_out"}
 """Whose matrix reads a type's output (value: mixed over tokens by attention; ffn_in: after the activation)."""
@@ -64,9 +64,10 @@ class Layer:
     `attention` is the path of the module that cuts its three projections into heads, `head_size` the name of its attribute
     with the width of a head, `total_size` that of all heads, `split_size` that of a fused projection's parts.
     `queries_per_key` heads of the query share a head of key and value; `rotary` positions turn pairs of query and key
-    coordinates. The layer runs `uses` times in a forward pass (ALBERT shares it). `full_heads`, `fixed_heads` and
-    `scales_by_width` are as in `vp_core.model.stack.Stack`. `turns` says that scores stay the same when query and key get
-    another basis: not where positions turn them, or have matrices of their own.
+    coordinates, i with i + turning/2 of the first `turning` of each head, by the angles in the buffer `frequencies`. The layer
+    runs `uses` times in a forward pass (ALBERT shares it). `full_heads`, `fixed_heads` and `scales_by_width` are as in
+    `vp_core.model.stack.Stack`, but that norms of a head's own are a reason for `full_heads` too. `turns` says that scores stay
+    the same when query and key get another basis: not where positions turn them, or have matrices of their own.
     """
 
     projections: Mapping[str, Projection]
@@ -82,6 +83,8 @@ class Layer:
     scales_by_width: bool = False
     total_size: str | None = None
     turns: bool = True
+    turning: int = 0
+    frequencies: str | None = None
 
 
 def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
@@ -96,8 +99,12 @@ def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
 
 def layer_paths(model: PreTrainedModel) -> list[tuple[Stack, str]]:
     """(the names in it, its path) of every layer, of a squeezed model too; VPError for a family that is not supported."""
-    base = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
-    return [(stack, path) for stack in stacks_of(model.config) for path in _numbered(model, base + stack.layers)]
+    return [(stack, path) for stack in stacks_of(model.config) for path in _numbered(model, base_of(model) + stack.layers)]
+
+
+def base_of(model: PreTrainedModel) -> str:
+    """The path of the base model inside of `model`, with a dot behind it; nothing where it is the model itself."""
+    return f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
 
 
 def find_projections(model: PreTrainedModel) -> tuple[Projection, ...]:
@@ -146,12 +153,20 @@ def _layer(model: PreTrainedModel, stack: Stack, path: str, number: int, rotary:
         queries_per_key=projections["query"].d_out // projections["key"].d_out,
         rotary=rotary,
         uses=uses_of(model, stack),
-        full_heads=stack.full_heads,
+        full_heads=stack.full_heads or (NORM_NOTE if any(hasattr(attention, name) for name in HEAD_NORMS) else None),
         fixed_heads=stack.fixed_heads,
         scales_by_width=stack.scales_by_width,
         total_size=stack.total_size,
         turns=not rotary and (not stack.positions_too or bool(getattr(attention, "share_att_key", False))),
+        turning=(getattr(attention, stack.turning_size) if stack.turning_size else width) if rotary else 0,
+        frequencies=_frequencies(model, stack, number) if rotary else None,
     )
+
+
+def _frequencies(model: PreTrainedModel, stack: Stack, number: int) -> str:
+    """The path of the buffer with the angles that layer `number` turns by."""
+    types = getattr(model.config, "layer_types", None)
+    return base_of(model) + stack.frequencies.format(types[number] if types else "")
 
 
 def uses_of(model: PreTrainedModel, stack: Stack) -> int:

@@ -8,6 +8,17 @@ FIXED_NOTE = (
     "products of attention and of its output matrix is still computed."
 )
 
+ROTARY_NOTE = (
+    "Rows of query and key that go by themselves save their own products only: rotary positions turn coordinates in pairs, so "
+    "the other rows of their pair stay, in every head that shares the key."
+)
+NORM_NOTE = (
+    "Query and key keep the full width of their heads: each head's query and key go through a norm of their own, which looks "
+    "at all of its coordinates together."
+)
+HEAD_NORMS = ("q_norm", "k_norm", "q_layernorm", "k_layernorm")
+"""What such norms are called in an attention module."""
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -21,7 +32,10 @@ class Stack:
     Where `gate` is also the name of `ffn_in` one module holds both, the gate's rows first. `full_heads` says why heads keep
     their width when they are squeezed (None: they become narrower); `fixed_heads` why none can leave the others
     (None: it can); `scales_by_width` that scores are divided by √(a head's width as it is, not as it was).
-    `positions_too` says that query and key are also multiplied with embeddings of relative positions.
+    `positions_too` says that query and key are also multiplied with embeddings of relative positions. Under rotary positions
+    `frequencies` is the buffer with the angle by which each pair of coordinates turns from one position to the next, in the
+    base model ({} stands for the layer's type, where each type has its own), and `turning_size` the attribute of `attention`
+    that says how many coordinates of a head turn (None: all).
     """
 
     layers: str
@@ -40,6 +54,8 @@ class Stack:
     fixed_heads: str | None = None
     scales_by_width: bool = False
     positions_too: bool = False
+    frequencies: str = "rotary_emb.inv_freq"
+    turning_size: str | None = None
 
 
 @dataclass(frozen=True)
