@@ -4,7 +4,7 @@ heads turn by frequencies of their own."""
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -202,6 +202,7 @@ class Turning(nn.Module):
     """
 
     own_frequencies: Tensor
+    of_transformers: ClassVar[Any]
     turned_maps: Mapping[str, int]
     turned_width: int
 
@@ -211,7 +212,7 @@ class Turning(nn.Module):
         angles = [part[..., self.own_frequencies.flatten()].unflatten(-1, (heads, 1, pairs)) for part in position_embeddings]
         seen = _Seen(self, {name: self._turned(name, parts, *angles) for name, parts in self.turned_maps.items()})
         one, zero = (part.new_full((1, 1, 1), value) for part, value in zip(position_embeddings, (1.0, 0.0), strict=True))
-        return super().forward.__func__(seen, hidden_states, *args, position_embeddings=(one, zero), **named)
+        return self.of_transformers.forward(seen, hidden_states, *args, position_embeddings=(one, zero), **named)
 
     def _turned(self, name: str, parts: int, cos: Tensor, sin: Tensor) -> Callable[[Tensor], Tensor]:
         """The map of this name with turned outputs: of `parts` equal ones side by side the first two, of one all."""
@@ -248,7 +249,8 @@ class _Seen:
 
 @cache
 def _turning_class(base: type[nn.Module]) -> type[nn.Module]:
-    return type(f"Turning{base.__name__}", (Turning, base), {"__doc__": Turning.__doc__, "__module__": base.__module__})
+    about = {"__doc__": Turning.__doc__, "__module__": base.__module__, "of_transformers": base}
+    return type(f"Turning{base.__name__}", (Turning, base), about)
 
 
 def turn_by_own(attention: nn.Module, maps: Mapping[str, int], width: int, own_frequencies: Tensor) -> None:
