@@ -232,7 +232,7 @@ def logits(model, given):
     """Outputs of a model for these inputs, of real tokens only where there is one for each token."""
     with torch.no_grad():
         found = model(**given).logits
-    for_each_token = found.dim() == 3 and type(model).__name__.endswith((KINDS["gpt2"], KINDS["llama"]))
+    for_each_token = found.dim() == 3 and model.config.model_type in WRITERS
     return found[given["attention_mask"].bool()] if for_each_token else found
 
 

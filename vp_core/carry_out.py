@@ -26,7 +26,7 @@ from vp_core.replacing.ladder import Consumers, constants, weight_and_bias
 from vp_core.replacing.prune import Solved, prune
 from vp_core.replacing.refit import Progress, refit
 from vp_core.squeezing.budget import saved, unit_share
-from vp_core.squeezing.cost import cost
+from vp_core.squeezing.cost import cost, silent_queries
 from vp_core.weights.matrices import find_matrices
 
 PLANS = 65
@@ -140,8 +140,9 @@ class Stage:
         return [float(share) for share in np.interp(sparsities, np.maximum.accumulate(savings), shares)]
 
     def _savings(self, recipe: Recipe, shares: np.ndarray) -> list[float]:
-        plans, measured = map(self.ranking(recipe).plan, shares), self.measured
-        return [saved(cost(measured.layers, plan), recipe.budget, measured.model) for plan in plans]
+        ranking, measured = self.ranking(recipe), self.measured
+        silent = silent_queries(measured.layers, ranking.groups)
+        return [saved(cost(measured.layers, ranking.plan(share), silent), recipe.budget, measured.model) for share in shares]
 
     def plan(self, recipe: Recipe, sparsity: float) -> Plan:
         """The rows that survive; VPError if the units cannot meet the sparsity."""

@@ -17,6 +17,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.names import UNITS
 from vp_core.loading.load import LoadedModel
 from vp_core.model.projections import find_layers, find_projections
+from vp_core.model.stack import ROTARY_NOTE
 from vp_core.model.units import unit_groups
 from vp_core.recipes import RECIPES
 from vp_core.squeezing.dense_form import check_dense_form
@@ -106,8 +107,8 @@ def _recipe(name: str) -> Callable[[PreTrainedModel], str]:
 
 
 def _squeeze(model: PreTrainedModel) -> str:
-    notes = (note for layer in find_layers(model) for note in (layer.full_heads, layer.fixed_heads) if note)
-    return " ".join(dict.fromkeys(notes))
+    told = [(layer.full_heads or (ROTARY_NOTE if layer.rotary else None), layer.fixed_heads) for layer in find_layers(model)]
+    return " ".join(dict.fromkeys(note for notes in told for note in notes if note))
 
 
 def _transformers(model: PreTrainedModel) -> str:

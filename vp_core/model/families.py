@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
 from vp_core.model.encoder_decoders import BART, T5
-from vp_core.model.stack import FIXED_NOTE, Family, Stack
+from vp_core.model.stack import COUNT_NOTE, FIXED_NOTE, Family, Stack
 
 
 def _modules(*names: str) -> Mapping[str, str]:
@@ -99,10 +99,6 @@ _VIT = Family(
     bias_flags=("qkv_bias",),
     classifies_text=False,
 )
-ROTARY_NOTE = (
-    "Query and key keep the full width of their heads: rotary positions turn coordinates in pairs, so a removed row saves "
-    "its own product only, not its partner's."
-)
 _POSITIONS_NOTE = (
     "Query and key keep the full width of their heads: they also meet embeddings of relative positions, so a removed row saves "
     "its own product only, not its partner's."
@@ -149,7 +145,8 @@ _MODERNBERT = Family(
             head_size="head_dim",
             gate="mlp.Wi",
             pre_norm=True,
-            full_heads=ROTARY_NOTE,
+            scales_by_width=True,
+            frequencies="rotary_emb.{}_inv_freq",
         ),
     ),
     rotary=True,
@@ -167,7 +164,6 @@ _LLAMA = Family(
             head_size="head_dim",
             gate="mlp.gate_proj",
             pre_norm=True,
-            full_heads=ROTARY_NOTE,
         ),
     ),
     rotary=True,
@@ -177,9 +173,8 @@ _LLAMA = Family(
 )
 _MISTRAL = replace(_LLAMA, bias_flags=(), bare=True)
 _GEMMA = replace(_LLAMA, bias_flags=("attention_bias",), bare=True)
-_QWEN3 = replace(_GEMMA, stacks=(replace(_LLAMA.stacks[0], head_norm="q_norm"),))
 _GEMMA2 = replace(_GEMMA, stacks=(replace(_LLAMA.stacks[0], normed_writes=True),))
-_GEMMA3 = replace(_GEMMA, stacks=(replace(_QWEN3.stacks[0], normed_writes=True),))
+_GEMMA3 = replace(_GEMMA, stacks=(replace(_LLAMA.stacks[0], normed_writes=True, frequencies="rotary_emb.{}_inv_freq"),))
 _PHI = replace(
     _LLAMA,
     stacks=(
@@ -188,7 +183,6 @@ _PHI = replace(
             modules=_modules(*_parts("self_attn", *_QKVO[:3], "dense"), "mlp.fc1", "mlp.fc2"),
             gate=None,
             activation="mlp.activation_fn",
-            head_norm="q_layernorm",
         ),
     ),
     bias_flags=(),
@@ -200,6 +194,7 @@ _PHI3 = replace(
             _LLAMA.stacks[0],
             modules=_modules(*["self_attn.qkv_proj"] * 3, "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"),
             gate="mlp.gate_up_proj",
+            fixed_heads=COUNT_NOTE,
         ),
     ),
 )
@@ -212,7 +207,6 @@ _GPT_NEOX = Family(
             head_size="head_size",
             activation="mlp.act",
             pre_norm=True,
-            full_heads=ROTARY_NOTE,
             interleaved=True,
         ),
     ),
@@ -256,7 +250,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "llama": _LLAMA,
         "mistral": _MISTRAL,
         "qwen2": _MISTRAL,
-        "qwen3": _QWEN3,
+        "qwen3": _GEMMA,
         "gemma": _GEMMA,
         "gemma2": _GEMMA2,
         "gemma3_text": _GEMMA3,

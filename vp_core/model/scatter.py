@@ -1,6 +1,10 @@
-"""The one module that a squeezed model has and a dense one has not: a smaller linear map between full-width neighbours."""
+"""What a squeezed model has and a dense one has not: smaller linear maps between full-width neighbours, and attention whose
+heads turn by frequencies of their own."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -187,3 +191,79 @@ def refilled(module: ScatterLinear, dtype: torch.dtype) -> nn.Module:
     in_index = module.in_index if module.shape.gathers else None
     base = module.base.index_fill(0, module.out_index, 0).to(dtype)
     return filled(weight.to(dtype), bias.to(dtype), base=base, out_index=module.out_index, in_index=in_index)[0]
+
+
+class Turning(nn.Module):
+    """Attention under rotary positions whose heads each kept frequencies of their own; a class beside that of transformers.
+
+    `own_frequencies` (heads of key, pairs) are places in the table of cosines and sines; of a head with fewer pairs than others
+    the rest are zeros in query and key. A head's coordinates i and i + pairs turn together, those behind them not at all. The
+    forward pass is that of transformers, which is handed the angle 0: what its maps of query and key put out is turned already.
+    """
+
+    own_frequencies: Tensor
+    of_transformers: ClassVar[Any]
+    turned_maps: Mapping[str, str]
+    turned_width: int
+
+    def forward(self, hidden_states: Tensor, *args: Any, position_embeddings: tuple[Tensor, Tensor], **named: Any) -> Any:
+        """As the class of transformers; `position_embeddings` are cosines and sines (batch, tokens, turning)."""
+        heads, pairs = self.own_frequencies.shape
+        angles = [part[..., self.own_frequencies.flatten()].unflatten(-1, (heads, 1, pairs)) for part in position_embeddings]
+        seen = _Seen(self, {name: self._turned(name, how, *angles) for name, how in self.turned_maps.items()})
+        one, zero = (part.new_full((1, 1, 1), value) for part, value in zip(position_embeddings, (1.0, 0.0), strict=True))
+        return self.of_transformers.forward(seen, hidden_states, *args, position_embeddings=(one, zero), **named)
+
+    def _turned(self, name: str, how: str, cos: Tensor, sin: Tensor) -> Callable[[Tensor], Tensor]:
+        """The map of this name with turned outputs: all, or what of it query and key are."""
+        heads, pairs = self.own_frequencies.shape
+
+        def of_heads(x: Tensor) -> Tensor:
+            x = x.unflatten(-1, (heads, -1, self.turned_width))
+            first, second, rest = x.split([pairs, pairs, x.shape[-1] - 2 * pairs], dim=-1)
+            return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1).flatten(-3)
+
+        def forward(x: Tensor) -> Tensor:
+            y = getattr(self, name)(x)
+            if how == "own":
+                return of_heads(y)
+            if how == "beside":
+                keys = heads * self.turned_width
+                query, key, value = y.split([y.shape[-1] - 2 * keys, keys, keys], dim=-1)
+                return torch.cat([of_heads(query), of_heads(key), value], dim=-1)
+            query, key, value = y.unflatten(-1, (heads, 3, -1)).unbind(dim=-2)
+            both = [of_heads(one.flatten(-2)).unflatten(-1, (heads, -1)) for one in (query, key)]
+            return torch.stack([*both, value], dim=-2).flatten(-3)
+
+        return forward
+
+
+class _Seen:
+    """An attention module as its own forward pass sees it: some of its maps are others, all else is its own.
+
+    One for each pass, so that several threads can use one module.
+    """
+
+    def __init__(self, module: nn.Module, maps: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
+        self._module = module
+        self.__dict__ |= maps
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+@cache
+def _turning_class(base: type[nn.Module]) -> type[nn.Module]:
+    about = {"__doc__": Turning.__doc__, "__module__": base.__module__, "of_transformers": base}
+    return type(f"Turning{base.__name__}", (Turning, base), about)
+
+
+def turn_by_own(attention: nn.Module, maps: Mapping[str, str], width: int, own_frequencies: Tensor) -> None:
+    """Make `attention` a Turning one, in place, with heads of `width` coordinates; `own_frequencies` (heads of key, pairs).
+
+    `maps` are the names of the maps in it that hold query and key: "own" is one of them alone, "beside" query, key and value
+    one after another, "in turns" a head of each after another.
+    """
+    attention.__class__ = _turning_class(type(attention))
+    attention.register_buffer("own_frequencies", own_frequencies)
+    attention.turned_maps, attention.turned_width = dict(maps), width  # type: ignore[assignment]

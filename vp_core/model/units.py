@@ -6,6 +6,7 @@
 | `ffn neurons` | a row of `ffn_in` | its column of `ffn_out` |
 | `values` | a row of `value` | its column of `attention_output` |
 | `pairs` | the same row of `query` and `key` | none: they meet in a product |
+| `pairs` under rotary positions | both rows of a frequency, in a head of `key` and all of `query` that share it | none |
 | `heads` | all rows of a head of query, key and value | its columns of `attention_output` |
 | `attention` | all rows of an attention block | – |
 | `feed-forward` | all rows of a feed-forward network | – |
@@ -13,6 +14,9 @@
 | `layers` | all rows of a layer | – |
 
 Every kind is a set of rows in the end, so one `Plan` and one `squeeze` serve all of them.
+
+Where only the first coordinates of a head turn (Phi, GPT-NeoX), the others are taken in twos as well, as if by an angle of 0.
+What turns is no constant any more, so the rows of a pair put out nothing when they go, whatever takes the place of others.
 """
 
 from collections.abc import Sequence
@@ -61,7 +65,7 @@ class UnitGroup:
 def unit_groups(layers: Sequence[Layer], kinds: Sequence[str], types: Sequence[str] = ()) -> tuple[UnitGroup, ...]:
     """All units of these kinds, layer by layer; `types` says which projections' `rows` count (default: all).
 
-    Raises VPError for pairs under rotary positions (coordinates turn in pairs, so none can go by itself).
+    Raises VPError for pairs under rotary positions where a head has an odd number of coordinates that turn, or that do not.
     """
     groups: list[UnitGroup] = []
     for layer in layers:
@@ -107,13 +111,29 @@ def _values(layer: Layer) -> list[UnitGroup]:
 
 def _pairs(layer: Layer) -> list[UnitGroup]:
     if layer.rotary:
-        raise VPError(
-            "Query/key pairs cannot go under rotary positions, which turn them: choose other units, such as ffn neurons and "
-            "values."
-        )
+        return _turning_pairs(layer)
     query, key = layer.projections["query"], layer.projections["key"]
     rows = torch.arange(query.d_out)[:, None]
     return [UnitGroup(f"{query.layer}.pairs", query.layer, "pairs", ((query, rows), (key, rows)))]
+
+
+def _turning_pairs(layer: Layer) -> list[UnitGroup]:
+    """By head of the key its frequencies, then what does not turn, in twos."""
+    query, key = layer.projections["query"], layer.projections["key"]
+    width, shared = key.head_width or 0, layer.queries_per_key
+    if layer.turning % 2 or width % 2:
+        raise VPError(
+            f"Query/key pairs cannot go where {layer.turning} of {width} coordinates turn: choose other units, such as ffn "
+            "neurons and values."
+        )
+    halves = [torch.arange(start, stop).view(2, -1).T for start, stop in ((0, layer.turning), (layer.turning, width))]
+    within = torch.cat(halves)  # (pairs of a head, 2)
+    heads = torch.arange(key.d_out // width)[:, None, None]
+    keys = heads * width + within
+    copies = torch.arange(shared)[:, None]
+    queries = (heads[..., None] * shared + copies) * width + within[:, None]  # (heads, pairs, shared, 2)
+    rows = ((query, queries.flatten(2).flatten(0, 1)), (key, keys.flatten(0, 1)))
+    return [UnitGroup(f"{query.layer}.pairs", query.layer, "pairs", rows)]
 
 
 def _heads(layer: Layer) -> list[UnitGroup]:

@@ -250,13 +250,19 @@ class Scores:
         """The parameter W that is trained, of the module that holds this matrix."""
         return _on(model, self.places[name].matrix.path)[1]
 
+    def view(self, model: PreTrainedModel, name: str, tensor: Tensor) -> Tensor:
+        """A matrix (rows, columns) in a tensor of its module's shape: in W, or in one of its moments.
+
+        A view, but a copy where its rows are not side by side."""
+        place = self.places[name]
+        return as_rows(linear_map(model, place.matrix.path), tensor)[place.rows]
+
     def write(self, model: PreTrainedModel, name: str, tensor: Tensor, where: Tensor, values: Tensor) -> None:
         """Write `values` (rows, columns) of a matrix into a tensor of its module's shape, W or one of its moments, `where`."""
-        place = self.places[name]
-        rows = as_rows(linear_map(model, place.matrix.path), tensor)
-        part = rows[place.rows]
+        part = self.view(model, name, tensor)
         part[where] = values.to(part)[where]
-        place.matrix.part.give(rows, part)
+        matrix = self.places[name].matrix
+        matrix.part.give(as_rows(linear_map(model, matrix.path), tensor), part)
 
 
 def _on(model: PreTrainedModel, path: str) -> tuple[Masked, nn.Parameter]:

@@ -33,7 +33,8 @@ def variance(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tenso
     """Variance over tokens of what the unit puts out (Variance Pruning, eq. 2–6).
 
     Rows: the row's output, as in the paper. `ffn neurons` and `values`: what the consumer reads, after the activation and after
-    attention. `pairs`: the score contribution q_i·k_i of a random query and key, E[q_i²]·Var(k_i). `heads`, `sublayers`,
+    attention. `pairs`: the score contribution q_i·k_i of a random query and key, E[q_i²]·Var(k_i), under rotary positions at a
+    random distance (`vp_core.ranking.readings.turning_matrices`). `heads`, `sublayers`,
     `layers`: their contribution to the residual stream, summed over its coordinates. Group name → (units,).
     """
     return {g.name: _variance(evidence, g) for g in groups}
@@ -172,7 +173,8 @@ def fisher(evidence: Evidence, groups: Sequence[UnitGroup]) -> dict[str, Tensor]
     """What replacing the unit by its mean does to the model's outputs, squared, to first order: see `measuring.gradients`.
 
     The Fisher information of a unit's mask (Theis et al. 2018; Kwon et al. 2022) with the outputs in place of the loss, so
-    no label is needed, and token by token. A pair goes with its query, since their product falls with it.
+    no label is needed, and token by token. A pair goes with its query, since their product falls with it; what several rows of
+    the query do is added up.
     Group name → (units,).
     """
     return {g.name: _fisher(evidence.gradients(), g) for g in groups}
@@ -185,6 +187,8 @@ def _fisher(gradients: Gradients, group: UnitGroup) -> Tensor:
         return gradients.by_head[f"{group.layer}.context"].view(len(group), -1).sum(dim=1)
     if group.consumer is not None and group.columns is not None:
         return gradients.effect[f"{group.layer}.{READ_AT[group.consumer.type]}"][group.columns].sum(dim=1)
+    if group.kind == "pairs":
+        return gradients.effect[group.projection.name][group.rows[0][1]].sum(dim=1)
     return gradients.effect[f"{group.layer}.activation" if group.projection.gate else group.projection.name]
 
 

@@ -9,7 +9,7 @@ from vp_core.model.families import longest_input
 from vp_core.model.projections import Layer
 from vp_core.model.units import UnitGroup
 from vp_core.ranking.plan import Plan, Ranking, everything
-from vp_core.squeezing.cost import Cost, cost
+from vp_core.squeezing.cost import Cost, cost, silent_queries
 from vp_core.squeezing.squeeze import squeeze
 from vp_core.squeezing.timing import time_forward
 
@@ -33,7 +33,7 @@ def saved(taken: Cost, budget: str, model: PreTrainedModel) -> float:
 
 def most(layers: Sequence[Layer], groups: Sequence[UnitGroup], budget: str, model: PreTrainedModel) -> float:
     """The largest share of `budget` that these units of a model with these `layers` can save; nothing is measured for it."""
-    return 1.0 if budget == "units" else saved(cost(layers, everything(groups)), budget, model)
+    return 1.0 if budget == "units" else saved(cost(layers, everything(groups), silent_queries(layers, groups)), budget, model)
 
 
 def within(target: float, reach: float) -> bool:
@@ -59,10 +59,10 @@ def unit_share(
     """
     if budget == "latency":
         return _by_time(ranking, target, model, masked)
-    units = max(ranking.pool_size.values())
+    units, silent = max(ranking.pool_size.values()), silent_queries(layers, ranking.groups)
 
     def saved_by(count: int) -> float:
-        return saved(cost(layers, ranking.plan(count / units)), budget, model)
+        return saved(cost(layers, ranking.plan(count / units), silent), budget, model)
 
     _check_reach(budget, target, saved_by(units))
     low, high = 0, units  # saved_by(low) < target <= saved_by(high), up to the tolerance

@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from vp_core.model.projections import Layer, as_rows, bias_of, layer_paths, uses_of
 from vp_core.model.scatter import ScatterLinear
-from vp_core.model.units import context_columns
+from vp_core.model.units import UnitGroup, context_columns
 from vp_core.ranking.plan import Plan
 from vp_core.squeezing.survivors import survivors
 from vp_core.weights.dead import kept_weights, reads
@@ -83,8 +83,13 @@ def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tenso
         here = sum(p.weights_of_a_row * p.d_out for p in projections.values())
         columns = {t: int(plan.columns[p.name].sum()) if p.name in plan.columns else p.d_in for t, p in projections.items()}
         kept = {t: len(r) for t, r in found.rows.items()}
-        if layer.full_heads:
+        if layer.rotary:
             columns["attention_output"] = kept["value"] * layer.queries_per_key
+            full = projections["key"].head_width or 0
+            each = [2 * full if layer.full_heads else h.score_width + len(h.values) for h in found.turning]
+            widths = sum(each) * layer.queries_per_key
+        elif layer.full_heads:
+            columns["attention_output"] = kept["value"]
             widths = 2 * projections["query"].d_out
         else:
             kept["query"] = sum(len(h.scores) for h in found.heads)
@@ -102,6 +107,14 @@ def cost(layers: Sequence[Layer], plan: Plan, query_biases: Sequence[torch.Tenso
     return Cost(rows, sum(gone.values()), parameters, left, linear, linear_left, attention, attention_left)
 
 
+def silent_queries(layers: Sequence[Layer], groups: Sequence[UnitGroup]) -> list[torch.Tensor] | None:
+    """What `cost` is told of query rows that go with these groups: zeros, (d_out,) each, but for single rows, which may put out
+    anything (None)."""
+    if any(group.kind == group.projection.type for group in groups):
+        return None
+    return [torch.zeros(layer.projections["query"].d_out) for layer in layers]
+
+
 def query_biases(model: nn.Module, layers: Sequence[Layer]) -> list[torch.Tensor]:
     """What the query of each layer puts out in rows whose weights are zero, (d_out,) each: its bias."""
     return [bias_of(model, layer.projections["query"]) for layer in layers]
@@ -117,7 +130,7 @@ def sparse_cost(layers: Sequence[Layer], masks: Masks, plan: Plan, query_biases:
     for number, layer in enumerate(layers):
         found = survivors(layer, plan.keep, query_biases[number] if query_biases else None)
         rows, p = dict(found.rows), layer.projections
-        if not layer.full_heads:
+        if not (layer.full_heads or layer.rotary):
             nothing = rows["value"][:0]
             rows["query"] = rows["key"] = torch.cat([nothing, *(head.scores for head in found.heads)])
             rows["value"] = torch.cat([nothing, *(head.values for head in found.heads)])

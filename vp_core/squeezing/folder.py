@@ -33,6 +33,9 @@ from vp_core.weights.masks import Shape
 FORMAT = "variance-pruning squeezed model 1"
 FORMAT_SPARSE = "variance-pruning squeezed model 2"
 """Of a folder with compressed matrices; others are written as ever, so that older versions read them."""
+FORMAT_TURNING = "variance-pruning squeezed model 3"
+"""Of a folder with heads that turn by frequencies of their own, compressed or not."""
+_FORMATS = (FORMAT, FORMAT_SPARSE, FORMAT_TURNING)
 ABOUT, WEIGHTS = "pruned.json", "pruned.safetensors"
 
 
@@ -81,7 +84,7 @@ def save_pruned(
         if tokenizer is not None:
             tokenizer.save_pretrained(place)
         facts = {
-            "format": FORMAT_SPARSE if compressed else FORMAT,
+            "format": FORMAT_TURNING if squeezed.turning else FORMAT_SPARSE if compressed else FORMAT,
             "model_type": model.config.model_type,
             "class": type(model).__name__,
             "about": dict(about or {}),
@@ -237,12 +240,13 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def _read_facts(folder: Path) -> dict[str, Any]:
     try:
         facts = read_json(folder / ABOUT)
-        known = facts["format"] in (FORMAT, FORMAT_SPARSE)
+        known = facts["format"] in _FORMATS
         facts["model_type"], facts["class"], facts["sha256"], facts["tied"], facts["squeezed"]
     except (ValueError, KeyError, TypeError) as error:
         raise VPError(f"{str(folder / ABOUT)!r} is broken ({one_line(error)}): prune and save again.") from error
     if not known:
-        both = f"{FORMAT!r} and {FORMAT_SPARSE!r}"
+        *others, last = map(repr, _FORMATS)
+        both = f"{', '.join(others)} and {last}"
         raise VPError(f"{str(folder / ABOUT)!r} has the format {facts['format']!r}: this version reads {both}.")
     return facts
 

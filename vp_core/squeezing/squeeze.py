@@ -6,23 +6,36 @@ padded with zeros to a common one, so that each layer runs transformers' own att
 narrower heads. Exact in evaluation; in training dropout on the attention weights does not touch the constants.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
 from vp_core.model.families import family_of
-from vp_core.model.projections import Layer, Projection, as_rows, bias_of, find_layers, gate_weight_of, linear_map, weight_of
-from vp_core.model.scatter import Shape, aligned, empty, filled, gather_pays
+from vp_core.model.projections import (
+    Layer,
+    Projection,
+    as_rows,
+    bias_of,
+    find_layers,
+    gate_weight_of,
+    layer_paths,
+    linear_map,
+    weight_of,
+)
+from vp_core.model.scatter import Shape, aligned, empty, filled, gather_pays, turn_by_own
 from vp_core.model.sharing import Model, share
+from vp_core.model.stack import ROTARY_NOTE, Part
+from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import check_plan
 from vp_core.squeezing.cost import Cost, cost, query_biases, sparse_cost
-from vp_core.squeezing.survivors import Head, Survivors, survivors
+from vp_core.squeezing.survivors import Head, Survivors, TurningHead, survivors
 from vp_core.weights.dead import dead_rows, wanted_by_others
 from vp_core.weights.masks import Masks
 from vp_core.weights.prune import silenced
@@ -34,14 +47,16 @@ _NO_ROWS = torch.empty(0, dtype=torch.long)
 @dataclass
 class Squeezed:
     """How a squeezed model differs from a dense one: what it costs, shapes by module path, attributes by module path, and
-    `notes`, what could not be squeezed; `sparse` says that single weights of what is left are zero. JSON-able; found on the
-    model as `model.squeezed`."""
+    `notes`, what could not be squeezed; `turning`, by the path of attention whose heads kept frequencies of their own, how many
+    heads of the key there are and how many frequencies each has room for; `sparse` says that single weights of what is left are
+    zero. JSON-able; found on the model as `model.squeezed`."""
 
     cost: Cost
     modules: dict[str, Shape] = field(default_factory=dict)
     attributes: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sparse: bool = False
+    turning: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """What `pruned.json` keeps of it: plain numbers, texts, lists and dicts."""
@@ -50,7 +65,9 @@ class Squeezed:
             "modules": {path: asdict(shape) for path, shape in self.modules.items()},
             "attributes": self.attributes,
             "notes": list(self.notes),
-            **({"sparse": True} if self.sparse else {}),  # what was written before single weights could go stays as it was
+            # what was written before single weights, or frequencies, could go stays as it was
+            **({"sparse": True} if self.sparse else {}),
+            **({"turning": {path: list(sizes) for path, sizes in self.turning.items()}} if self.turning else {}),
         }
 
     @classmethod
@@ -59,8 +76,9 @@ class Squeezed:
         modules = {path: Shape(**shape) for path, shape in value["modules"].items()}
         if not {type(number) for number in value["cost"].values()} <= {int}:
             raise ValueError("its cost is not in numbers")
+        turning = {path: (int(heads), int(pairs)) for path, (heads, pairs) in value.get("turning", {}).items()}
         sparse = value.get("sparse", False) is True
-        return cls(Cost(**value["cost"]), modules, dict(value["attributes"]), tuple(value["notes"]), sparse)
+        return cls(Cost(**value["cost"]), modules, dict(value["attributes"]), tuple(value["notes"]), sparse, turning)
 
 
 def squeeze(pruned: Model, plan: Plan) -> Model:
@@ -123,7 +141,22 @@ def install(model: nn.Module, squeezed: Squeezed) -> None:
             if {type(value), type(getattr(module, name, None))} != {int} or value < 0:
                 raise ValueError(f"{path}.{name} = {str(value)[:20]} is no size of this model")
             setattr(module, name, value)
+    for path, (heads, pairs) in squeezed.turning.items():
+        _turn_by_own(model, path, torch.empty(heads, pairs, dtype=torch.long, device="meta"))
     model.squeezed = squeezed  # type: ignore[assignment]
+
+
+def _turn_by_own(model: nn.Module, attention: str, own_frequencies: Tensor) -> None:
+    """Give the heads of the attention module at this path frequencies of their own; ValueError if there is none."""
+    assert isinstance(model, PreTrainedModel)
+    stack = next((stack for stack, path in layer_paths(model) if f"{path}.{stack.attention}" == attention), None)
+    if stack is None:
+        raise ValueError(f"{attention} is no attention of this model")
+    names = [stack.modules[type_].removeprefix(f"{stack.attention}.") for type_ in _HEADED]
+    module = model.get_submodule(attention)
+    fused = "in turns" if stack.interleaved else "beside"
+    maps = {name: fused if names.count(name) > 1 else "own" for name in names[:2]}
+    turn_by_own(module, maps, getattr(module, stack.head_size), own_frequencies)
 
 
 def _bare(model: PreTrainedModel) -> set[str]:
@@ -225,6 +258,11 @@ class _Cut:
         left, constants = self.left, self.bias("value").double()
         if left.whole and self.keeps_all("attention_output"):
             return
+        if self.layer.rotary:
+            if not left.whole:
+                self._turning_heads()
+            self._reader("attention_output", *self._read_by_heads(constants))
+            return
         if self.layer.full_heads:
             if not left.whole:
                 self._full_parts()
@@ -271,12 +309,81 @@ class _Cut:
             setattr(self.model.get_submodule(layer.attention), name, number)
         self.result.attributes[layer.attention] = attributes
 
+    def _turning_heads(self) -> None:
+        """Query, key and value of live heads under rotary positions, in heads of one width.
+
+        Rows that went by themselves are constants at their places. Heads that are narrower than they were turn by frequencies
+        of their own; in others all places are as they were, so that what transformers does with them is right.
+        """
+        layer, left, full = self.layer, self.left, self.layer.projections["key"].head_width or 1
+        self._note_places()
+        heads = left.turning
+        pairs = max((len(head.pairs) for head in heads), default=0)
+        scale = (left.width / full) ** 0.5 if layer.scales_by_width else 1.0  # what scores are divided by, on the query's side
+        copies = {"query": layer.queries_per_key, "key": 1, "value": 1}
+        made = {}
+        for type_, many in copies.items():
+            factor = scale if type_ == "query" else 1.0
+            weight, bias = factor * self.weight(type_).detach(), factor * self.bias(type_)
+            old, new = _moved(layer, heads, type_, left.width, pairs)
+            stays = torch.isin(old, left.rows[type_])
+            base = bias.new_zeros(max(len(heads), 1) * many * left.width)
+            if type_ != "value":
+                base[new[~stays]] = bias[old[~stays]]
+            made[type_] = (weight[old[stays]], bias[old[stays]], base, new[stays])
+        for path, types in self.by_path(_HEADED).items():
+            weights, biases, bases, places = zip(*(made[type_] for type_ in types), strict=True)
+            base, like = torch.cat(bases), self.weight(types[0])
+            parts = self._side_by_side(types, [len(one) for one in bases])
+            for part, one in zip(parts, bases, strict=True):
+                part.give(base, one)
+            where, order = torch.cat([part.at(place) for part, place in zip(parts, places, strict=True)]).sort()
+            weight, bias = torch.cat(weights)[order], torch.cat(biases)[order]
+            self.put_reading(types, path, weight, bias, like, base=base, out_index=where)
+        if left.width < full:
+            self._own_frequencies([head.pairs for head in heads], pairs)
+
+    def _side_by_side(self, types: Sequence[str], rows: Sequence[int]) -> list[Part]:
+        """Where these types, with so many rows each in heads of the new width, are in the one module that holds them."""
+        width = self.left.width
+        if self.layer.projections[types[0]].step:
+            return [Part(i * width, count, width, len(types) * width) for i, count in enumerate(rows)]
+        return [Part(sum(rows[:i]), count) for i, count in enumerate(rows)]
+
+    def _note_places(self) -> None:
+        """Tell of rows of query and key that went, but whose partners did not."""
+        layer, left = self.layer, self.left
+        shared = {"query": layer.queries_per_key, "key": 1}
+        alone = any(len(left.rows[t]) < many * sum(head.score_width for head in left.turning) for t, many in shared.items())
+        if layer.full_heads and not (self.keeps_all("query") and self.keeps_all("key")):
+            self.note(layer.full_heads)
+        elif alone:
+            self.note(ROTARY_NOTE)
+        if not all(len(head.values) for head in left.turning):
+            self.note(layer.fixed_heads)
+
+    def _own_frequencies(self, kept: list[Tensor], pairs: int) -> None:
+        path = self.layer.attention
+        index = torch.stack([*(F.pad(one, (0, pairs - len(one))) for one in kept or [_NO_ROWS])])
+        self.result.attributes[path] = {self.layer.head_size: self.left.width}
+        setattr(self.model.get_submodule(path), self.layer.head_size, self.left.width)
+        _turn_by_own(self.model, path, index)
+        self.result.turning[path] = (len(index), pairs)
+
+    def _read_by_heads(self, constants: Tensor) -> tuple[Tensor, Tensor, Tensor, int, Tensor | None]:
+        """What `_reader` is told of the heads under rotary positions: `constants` (value rows,) are those of removed values."""
+        left, shared = self.left, self.layer.queries_per_key
+        full = self.layer.projections["key"].head_width or 1
+        columns = context_columns(self.layer)[left.rows["value"]].flatten().sort().values
+        counts = [len(head.values) for head in left.turning for _ in range(shared)]
+        places, room = _positions(counts, left.width), len(counts) * left.width
+        constants = constants.view(-1, 1, full).expand(-1, shared, -1).flatten()
+        picks = gather_pays(self.weight("attention_output")[self.left.rows["attention_output"], :room], len(columns))
+        return (columns, constants, places, room, None) if not picks else (columns, constants, None, 0, places)
+
     def _full_columns(self, constants: Tensor) -> tuple[Tensor, Tensor]:
-        """Columns of `attention_output` that vary, those of kept value rows, and all its constants: once for every head of
-        the query that shares them."""
-        values = torch.stack([torch.zeros_like(constants).index_fill(0, self.left.rows["value"], 1), constants])
-        kept, constants = values.view(2, -1, self.left.width).repeat_interleave(self.layer.queries_per_key, dim=1).flatten(1)
-        return kept.nonzero().squeeze(1), constants
+        """Columns of `attention_output` that vary, those of kept value rows, and all its constants."""
+        return self.left.rows["value"], constants
 
     def _full_parts(self) -> None:
         """Query, key and value at full width, constants in place of removed rows; values' constants join the reader's bias."""
@@ -285,13 +392,9 @@ class _Cut:
         for path, types in self.by_path(_HEADED).items():
             parts = [(self.left.rows[t], self.weight(t), self.bias(t)) for t in types]
             bases = [torch.zeros_like(b) if t == "value" else b.clone() for t, (_, _, b) in zip(types, parts, strict=True)]
-            base = torch.cat(bases)
-            for type_, own in zip(types, bases, strict=True):
-                self.layer.projections[type_].part.give(base, own)
-            at = [self.layer.projections[t].part.at(rows) for t, (rows, _, _) in zip(types, parts, strict=True)]
-            places, order = torch.cat(at).sort()
+            places = [self.layer.projections[t].start + rows for t, (rows, _, _) in zip(types, parts, strict=True)]
             weight, bias = torch.cat([w[rows] for rows, w, _ in parts]), torch.cat([b[rows] for rows, _, b in parts])
-            self.put_reading(types, path, weight[order], bias[order], parts[0][1], base=base, out_index=places)
+            self.put_reading(types, path, weight, bias, parts[0][1], base=torch.cat(bases), out_index=torch.cat(places))
 
     def ffn(self) -> None:
         projection = self.layer.projections.get("ffn_in")
@@ -345,6 +448,28 @@ class _Cut:
             matrix = matrix.new_zeros(len(rows), room).index_copy(1, places, matrix)
         put_in_place = {"base": total, "out_index": rows} if len(rows) < len(total) else {}
         self.put(self.layer.projections[type_].path, matrix, total[rows], weight, in_index=in_index, **put_in_place)
+
+
+def _moved(layer: Layer, heads: Sequence[TurningHead], type_: str, width: int, pairs: int) -> tuple[Tensor, Tensor]:
+    """(rows of live heads as they were, their places now), (rows,) each, under rotary positions.
+
+    Places in narrower heads of `width` are those that a Turning attention with so many `pairs` wants; in others they are as
+    before, but for the heads that left. Values come first in their heads.
+    """
+    full, copies = layer.projections[type_].head_width or 1, layer.queries_per_key if type_ == "query" else 1
+    old, new = [_NO_ROWS], [_NO_ROWS]
+    for position, head in enumerate(heads):
+        if type_ == "value":
+            within = head.values - head.number * full
+            places = torch.arange(len(within))
+        else:
+            within = torch.cat([head.pairs, layer.turning // 2 + head.pairs, head.still])
+            first, still = torch.arange(len(head.pairs)), torch.arange(len(head.still))
+            places = within if width == full else torch.cat([first, pairs + first, 2 * pairs + still])
+        for copy in range(copies):
+            old.append((head.number * copies + copy) * full + within)
+            new.append((position * copies + copy) * width + places)
+    return torch.cat(old), torch.cat(new)
 
 
 def _with_merged(key: Tensor, head: Head, constants: Tensor) -> Tensor:

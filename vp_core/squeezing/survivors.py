@@ -9,6 +9,10 @@ Pure index arithmetic on keep masks; `squeeze` cuts matrices by it and `cost` co
 | query | its share of the scores is c·k_i: all of a head's become one key coordinate, whose query is 1 |
 | ffn_in | the column of `ffn_out` goes, its constant passes the activation and joins the bias |
 | attention_output, ffn_out | constants of the residual stream; where all are, what feeds them goes (paper section 6.1) |
+
+Rotary positions turn constants of query and key too. There a pair of coordinates goes, in a head of the key and all heads of
+the query that share it, where these queries put out nothing in both; rows that go by themselves keep their places, as
+constants.
 """
 
 from collections.abc import Mapping
@@ -44,17 +48,39 @@ class Head:
 
 
 @dataclass(frozen=True)
+class TurningHead:
+    """What is left of a live head of the key under rotary positions, and of the heads of the query that share it; or the place
+    of a dead one that cannot leave, without coordinates.
+
+    `number` is its own among the heads of the key; `pairs` are places in the table of frequencies, `still` coordinates of the
+    head that do not turn, `values` rows of value that it keeps.
+    """
+
+    number: int
+    pairs: Tensor
+    still: Tensor
+    values: Tensor
+
+    @property
+    def score_width(self) -> int:
+        """Coordinates of query and key."""
+        return 2 * len(self.pairs) + len(self.still)
+
+
+@dataclass(frozen=True)
 class Survivors:
     """What is left of a layer: its live heads and the padded `width` they share, and rows (rows,) by type for the rest.
 
-    `whole` says that query, key and value keep everything. Where heads keep their width (rotary positions turn pairs of
-    coordinates, DeBERTa's keys meet positions) `heads` is empty and `query`, `key` and `value` are rows by themselves.
+    `whole` says that query, key and value keep everything. Where heads keep their width (DeBERTa's keys meet positions) `heads`
+    is empty and `query`, `key` and `value` are rows by themselves. So they are under rotary positions, where the heads are
+    `turning` ones, and only rows of these are left.
     """
 
     heads: tuple[Head, ...]
     width: int
     whole: bool
     rows: Mapping[str, Tensor]
+    turning: tuple[TurningHead, ...] = ()
 
     @property
     def attention_columns(self) -> int:
@@ -79,6 +105,8 @@ def survivors(layer: Layer, keep: Mapping[str, Tensor], query_bias: Tensor | Non
     full = layer.projections["query"].head_width
     assert full
     whole = all(bool(masks[type_].all()) for type_ in ("query", "key", "value"))
+    if layer.rotary:
+        return _turning(layer, masks, rows, whole, query_bias)
     if layer.full_heads:
         return Survivors((), full, whole, _of_live_groups(layer, masks, rows, full))
     constant = torch.ones_like(masks["query"]) if query_bias is None else query_bias != 0
@@ -98,9 +126,50 @@ def _mask(projection: Projection, keep: Mapping[str, Tensor]) -> Tensor:
     return torch.ones(projection.d_out, dtype=torch.bool) if found is None else found
 
 
+def _turning(
+    layer: Layer, masks: Mapping[str, Tensor], rows: Mapping[str, Tensor], whole: bool, query_bias: Tensor | None
+) -> Survivors:
+    """`survivors` under rotary positions; where query and key have norms of their own no coordinate leaves by itself."""
+    full, turning = layer.projections["key"].head_width or 1, layer.turning
+    query, key, value = masks["query"].view(-1, layer.queries_per_key, full), masks["key"].view(-1, full), masks["value"]
+    value = value.view(-1, full)
+    live = value.any(dim=1)
+    nothing = torch.zeros_like(masks["query"]) if query_bias is None else query_bias == 0
+    gone = (~query & nothing.view(query.shape)).all(dim=1)  # (heads, full): no query meets it
+    if layer.full_heads:
+        gone = torch.zeros_like(gone)
+    else:
+        gone[:, turning:] |= ~key[:, turning:]  # a constant key that does not turn: softmax does not see it
+    pairs = gone[:, :turning].view(len(gone), 2, -1).all(dim=1)
+    left = ~torch.cat([pairs, pairs, gone[:, turning:]], dim=1) & live[:, None]
+    heads = tuple(
+        TurningHead(
+            number,
+            (~pairs[number] & live[number]).nonzero().squeeze(1),
+            turning + (~gone[number, turning:] & live[number]).nonzero().squeeze(1),
+            number * full + value[number].nonzero().squeeze(1),
+        )
+        for number in (live | bool(layer.fixed_heads)).nonzero().flatten().tolist()
+    )
+    kept = {"query": query & left[:, None], "key": key & left}
+    together = 2 * max((len(h.pairs) for h in heads), default=0) + max((len(h.still) for h in heads), default=0)
+    widest = full if layer.full_heads else max([together, *(len(h.values) for h in heads)])
+    return Survivors(
+        (),
+        _aligned(widest, full),
+        whole,
+        {**rows, **{t: mask.flatten().nonzero().squeeze(1) for t, mask in kept.items()}},
+        heads,
+    )
+
+
 def _padded(heads: list[Head], full: int) -> int:
     """The common width of the heads: at least 1, a multiple of ALIGNMENT unless that is wider than a head was."""
-    widest = max([head.width for head in heads], default=1) or 1
+    return _aligned(max([head.width for head in heads], default=1), full)
+
+
+def _aligned(widest: int, full: int) -> int:
+    widest = max(widest, 1)
     return min(-(-widest // ALIGNMENT) * ALIGNMENT, max(full, widest))
 
 

@@ -17,7 +17,6 @@ from vp_core.measuring.statistics import collect
 from vp_core.model import scatter
 from vp_core.model.families import (
     FAMILIES,
-    ROTARY_NOTE,
     family_of,
     longest_input,
     masked_families,
@@ -25,9 +24,11 @@ from vp_core.model.families import (
     writing_families,
 )
 from vp_core.model.projections import bias_of, find_layers, find_projections, gate_weight_of, weight_of
-from vp_core.model.stack import NORM_NOTE
+from vp_core.model.stack import COUNT_NOTE, NORM_NOTE, ROTARY_NOTE
 from vp_core.model.units import unit_groups
+from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import prune
+from vp_core.squeezing import survivors
 from vp_core.squeezing.cost import flops_per_token
 from vp_core.squeezing.dense_form import check_dense_form, export_transformers
 from vp_core.squeezing.folder import load_pruned, save_pruned
@@ -152,6 +153,7 @@ def test_squeezed_is_pruned(family):
     model = model_of(family)
     always = {dtype: 0 for dtype in scatter.SCATTER_COST}
     told = () if family in ("gpt2", "opt") else (NORM_NOTE if family in NORMED else ROTARY_NOTE,)
+    at_the_end = {"phi3": (COUNT_NOTE,)}.get(family, told if family in NORMED else ())  # heads are gone as a whole
     for (share, scattered), side in product(((0.3, True), (0.3, False), (0.7, False), (1.0, True)), ("right", "left")):
         plan, given = tiny.random_plan(model, share, seed=3), tiny.inputs(family, side=side)
         with patch.dict(scatter.SCATTER_COST, always if scattered else {}):
@@ -160,7 +162,7 @@ def test_squeezed_is_pruned(family):
         expected = tiny.logits(pruned, given)
         assert tiny.distance(expected, tiny.logits(model, given)) > 0.1
         assert tiny.distance(tiny.logits(squeezed, given), expected) <= 1e-10
-        assert squeezed.squeezed.notes == told
+        assert squeezed.squeezed.notes == (told if share < 1 else at_the_end)
         assert flops_per_token(squeezed, 11) < flops_per_token(model, 11)
     assert tiny.hooks(model) == 0
 
@@ -182,6 +184,37 @@ def test_heads_that_leave(family):
     for p in find_projections(model):
         if p.head_width and p.path in squeezed.squeezed.modules and family not in ("gpt2", "phi3", "gpt_neox"):
             assert squeezed.squeezed.modules[p.path].rows == p.d_out // 2
+
+
+@pytest.mark.parametrize("family", [f for f in tiny.WRITERS if f not in ("gpt2", "opt", "llama", *NORMED)])
+def test_heads_that_turn_by_frequencies_of_their_own(family, monkeypatch, tmp_path):
+    """Each head loses other pairs, one of four all its values: whatever module the rows are in, and if half a head turns."""
+    monkeypatch.setattr(survivors, "ALIGNMENT", 2)
+    model = model_of(family)
+    layers = find_layers(model)
+    half = family in ("phi", "gpt_neox")
+    assert all(layer.turning == (layer.projections["key"].head_width or 0) // (2 if half else 1) for layer in layers)
+    keep = {p.name: torch.ones(p.d_out, dtype=torch.bool) for p in find_projections(model)}
+    for group in unit_groups(layers, ("pairs", "values")):
+        width = (group.projection.head_width or 0) // (2 if group.kind == "pairs" else 1)
+        for unit in range(len(group)):
+            head, within = divmod(unit, width)
+            if within % 5 in (0, 2 + head % 2, 4) or (group.kind == "values" and head == 1 and group.layer == 1):
+                for p, rows in group.rows:
+                    keep[p.name][rows[unit]] = False
+    plan = Plan(keep, "by hand", "by hand", 0.5)
+    pruned = prune(model, plan, {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in keep.items()})
+    squeezed = squeeze(pruned, plan)
+    assert len(squeezed.squeezed.turning) == 2 and squeezed.squeezed.notes == ((COUNT_NOTE,) if family == "phi3" else ())
+    for side in ("right", "left"):
+        given = tiny.inputs(family, side=side)
+        expected = tiny.logits(pruned, given)
+        assert tiny.distance(tiny.logits(squeezed, given), expected) <= 1e-10
+        assert tiny.distance(expected, tiny.logits(model, given)) > 0.01
+    how = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    again = load_pruned(save_pruned(squeezed, tmp_path / "small"))
+    assert torch.equal(tiny.logits(again, given), tiny.logits(squeezed, given))
+    assert torch.equal(again.generate(**given, **how), pruned.generate(**given, **how))
 
 
 @pytest.mark.parametrize("family", tiny.WRITERS)

@@ -35,11 +35,12 @@ def measured(family):
 
 def choices(family):
     """Kinds of units that the family has, alone and together."""
-    rotary = {"pairs"} if family in tiny.ROTARY else set()
-    return [(kind,) for kind in KINDS if kind not in rotary] + [tuple(k for k in STRUCTURED if k not in rotary)]
+    return [(kind,) for kind in KINDS] + [STRUCTURED]
 
 
-CASES = [(family, kinds) for family in tiny.TRANSFORMERS for kinds in choices(family)]
+OTHERS = ("qwen3", "gemma2", "phi", "phi3", "gpt_neox", "opt")
+"""Language models whose layers are like those of no other family."""
+CASES = [(family, kinds) for family in (*tiny.TRANSFORMERS, *OTHERS) for kinds in choices(family)]
 
 
 def overwritten(model, ranking, share, replacement, statistics, covariances, given):
@@ -49,7 +50,7 @@ def overwritten(model, ranking, share, replacement, statistics, covariances, giv
     def set_output(p, rows, values):
         def hook(_module, _args, output):
             output = output.clone()
-            output[..., p.start + rows] = values.to(output.dtype)
+            output[..., p.part.at(rows)] = values.to(output.dtype)
             return output
 
         handles.append(model.get_submodule(p.path).register_forward_hook(hook))
@@ -73,7 +74,7 @@ def overwritten(model, ranking, share, replacement, statistics, covariances, giv
                     set_output(p, torch.arange(p.d_out), mean if replacement == "mean" else torch.zeros_like(mean))
         elif group.kind == "pairs":
             for p, rows in group.rows:
-                set_output(p, rows[goes].flatten(), torch.zeros(goes.numel()))
+                set_output(p, rows[goes].flatten(), torch.zeros(rows[goes].numel()))
         else:
             columns, site = group.columns[goes].flatten(), f"{group.layer}.{READ_AT[group.consumer.type]}"
             mean = covariances[site].mean[columns]
@@ -147,8 +148,12 @@ def test_what_belongs_to_a_unit(family):
         heads = next(g for g in unit_groups(layers, ("heads",)))
         assert len(heads) == 2 and sorted(heads.columns[1].tolist()) == list(range(24, 48))
         assert heads.weights_of_a_unit == (24 + 12 + 12) * 48 + 24 * 48
-        with pytest.raises(VPError, match="rotary positions"):
-            unit_groups(layers, ("pairs",))
+        pairs = next(g for g in unit_groups(layers, ("pairs",)))  # coordinates i and i + 6 of a head of 12 turn together
+        assert len(pairs) == 2 * 6 and pairs.weights_of_a_unit == 6 * 48
+        (query, queries), (key, keys) = pairs.rows
+        assert (query.type, key.type) == ("query", "key")
+        assert (sorted(queries[1].tolist()), keys[1].tolist()) == ([1, 7, 13, 19], [1, 7])
+        assert (sorted(queries[8].tolist()), keys[8].tolist()) == ([26, 32, 38, 44], [14, 20])
         assert next(iter(unit_groups(layers, ("ffn neurons",)))).weights_of_a_unit == 3 * 48  # up, gate and down
     elif family == "bert":
         sizes = {g.kind: (len(g), g.weights_of_a_unit) for kind in UNITS[1:] for g in unit_groups(layers[:1], (kind,))[:1]}
