@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vp_core.asking.batches import check_length, encode
-from vp_core.asking.evaluate import Question
+from vp_core.asking.kinds.classification import Classification
 from vp_core.asking.examples import Examples, open_examples
 from vp_core.asking.labels import check_order, order_of
 from vp_core.asking.outputs import outputs_of
@@ -79,7 +79,7 @@ def make_study(loaded: LoadedModel, evaluation: Examples, calibration: Examples,
     encoded = encode(loaded.tokenizer, evaluation.texts, max_length)
     notes = (*notes, *check_texts(loaded.model, loaded.tokenizer, evaluation.texts, encoded))
     order, of_labels = order_of(loaded.model, evaluation)
-    question = Question(encoded, evaluation.labels, task, order or tuple(range(len(task.labels))))
+    question = Classification(encoded, evaluation.labels, task, order or tuple(range(len(task.labels))))
     if order is None:
         check_order(loaded.model, question)
     measured = encode(loaded.tokenizer, calibration.texts, max_length)

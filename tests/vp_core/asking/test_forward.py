@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from vp_core.asking.batches import Batch, encode, make_batches
-from vp_core.asking.evaluate import logits_by_batch
+from vp_core.asking.evaluate import outputs_by_batch
 from vp_core.asking.forward import forward
 from vp_core.asking.tasks import TASKS
 from vp_core.carry_out import Stage
@@ -50,7 +50,7 @@ def test_everywhere_a_model_runs(failing):
     lessons = Lessons.make(data, np.array([0, 1, 0, 1]), TASKS["sst2"], (0, 1))
     stage = Stage(Measured(model, data, "m", "d"))
     for run in (
-        lambda: list(logits_by_batch(model, batches)),
+        lambda: list(outputs_by_batch(model, Classification(data, lessons.targets.numpy(), TASKS["sst2"], (0, 1)), batches)),
         lambda: collect(model, batches),
         lambda: collect_norms(model, batches),
         stage.measured.covariances,
@@ -124,7 +124,7 @@ def test_texts_with_several_ends_are_answered_as_one_at_a_time(loaded, family):
     assert len({ids.count(2) for ids in data.ids}) == 3
     expected = tiny.answers(one.model, one.tokenizer, texts)
     found = torch.empty_like(expected)
-    for part, logits in logits_by_batch(one.model, make_batches(data, range(13))):
+    for part, logits in outputs_by_batch(one.model, Classification(data, np.arange(13) % 2, TASKS["sst2"], (0, 1)), make_batches(data, range(13))):
         found[part.examples] = logits
     assert tiny.distance(found, expected) <= 1e-5
     lessons = Lessons.make(data, np.arange(13) % 2, TASKS["sst2"], (0, 1))

@@ -6,7 +6,8 @@ import tiny
 import torch
 
 from vp_core.asking.batches import encode
-from vp_core.asking.evaluate import Question, score
+from vp_core.asking.evaluate import score
+from vp_core.asking.kinds.classification import Classification
 from vp_core.asking.tasks import Task
 from vp_core.comparing.losses import example_losses, loss_and_score
 from vp_core.opening import open_study
@@ -32,7 +33,7 @@ def test_cross_entropy_of_the_same_passes_as_the_score(studies):
 
 def question(truth, order, **task):
     texts = [(text,) for text in tiny.sentences(len(truth), seed=3)]
-    return Question(encode(tiny.tokenizer("bert"), texts, 20), np.array(truth), Task("t", ("a",), "b", **task), order)
+    return Classification(encode(tiny.tokenizer("bert"), texts, 20), np.array(truth), Task("t", ("a",), "b", **task), order)
 
 
 def test_outputs_in_another_order():
