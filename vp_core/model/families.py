@@ -40,6 +40,7 @@ _BERT = Family(
         ),
     ),
     attention_norm="attention.output.LayerNorm",
+    fills_masks=True,
 )
 _ROBERTA = replace(_BERT, first_position=2, positions_from_pad=True)
 _DISTILBERT = Family(
@@ -53,6 +54,7 @@ _DISTILBERT = Family(
         ),
     ),
     attention_norm="sa_layer_norm",
+    fills_masks=True,
 )
 _ALBERT = Family(
     (
@@ -65,6 +67,7 @@ _ALBERT = Family(
             groups="num_hidden_groups",
         ),
     ),
+    fills_masks=True,
 )
 _GPT2 = Family(
     (
@@ -79,6 +82,7 @@ _GPT2 = Family(
         ),
     ),
     reads_last=True,
+    writes_text=True,
 )
 _QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
 _VIT = Family(
@@ -118,6 +122,7 @@ _MPNET = Family(
     ),
     attention_norm="attention.LayerNorm",
     first_position=2,
+    fills_masks=True,
 )
 _DEBERTA_V2 = Family(
     (
@@ -133,6 +138,7 @@ _DEBERTA_V2 = Family(
             positions_too=True,
         ),
     ),
+    fills_masks=True,
 )
 _MODERNBERT = Family(
     (
@@ -148,6 +154,7 @@ _MODERNBERT = Family(
     ),
     rotary=True,
     bias_flags=("attention_bias", "mlp_bias"),
+    fills_masks=True,
 )
 
 
@@ -166,6 +173,7 @@ _LLAMA = Family(
     rotary=True,
     bias_flags=("attention_bias", "mlp_bias"),
     classifies_text=False,
+    writes_text=True,
 )
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -208,6 +216,16 @@ WHY_NOT: Mapping[str, str] = MappingProxyType(
 def text_families() -> tuple[str, ...]:
     """The model types whose text classifiers a study takes, in the order of the alphabet."""
     return tuple(sorted(name for name, family in FAMILIES.items() if family.classifies_text))
+
+
+def writing_families() -> tuple[str, ...]:
+    """The model types whose decoder language models (...ForCausalLM) a study takes, in the order of the alphabet."""
+    return tuple(sorted(name for name, family in FAMILIES.items() if family.writes_text))
+
+
+def masked_families() -> tuple[str, ...]:
+    """The model types whose masked language models (...ForMaskedLM) a study takes, in the order of the alphabet."""
+    return tuple(sorted(name for name, family in FAMILIES.items() if family.fills_masks))
 
 
 def family_of(model_type: str) -> Family:

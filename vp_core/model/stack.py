@@ -52,8 +52,9 @@ class Family:
     `bias_flags` are the switches of the configuration that give the projections their biases, where a family may have none;
     `bare` says that one has none and no switch for them. `gated` are the stacks of a model whose feed-forward network has a
     gate by its configuration (T5). `reads_end` says that the classifier reads the last token that ends a text, `reads_last`
-    that it reads the last token that is no padding. `classifies_text` says whether `vp_core.loading.load.load_model` takes its
-    sequence classifiers; the others are for those who bring their own batches.
+    that it reads the last token that is no padding. `classifies_text` says whether `vp_core.loading` takes its sequence
+    classifiers, `writes_text` that of its decoder language models (...ForCausalLM), `fills_masks` that of its masked
+    ones (...ForMaskedLM); a family with none of them is for those who bring their own batches.
     """
 
     stacks: tuple[Stack, ...]
@@ -67,3 +68,5 @@ class Family:
     reads_end: bool = False
     reads_last: bool = False
     classifies_text: bool = True
+    writes_text: bool = False
+    fills_masks: bool = False
