@@ -6,8 +6,8 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.batches import make_batches
 from vp_core.asking.evaluate import outputs_by_batch
-from vp_core.asking.kinds.classification import Classification
 from vp_core.asking.examples import Examples
+from vp_core.asking.kinds.classification import Classification
 from vp_core.asking.outputs import Outputs, class_number, labels_option, listing, match, outputs_of
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError

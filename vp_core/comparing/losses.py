@@ -24,8 +24,7 @@ class Asked:
 
 
 def loss_and_score(model: PreTrainedModel, question: Question, precision: str = "float32") -> Asked:
-    """Evaluation loss and score on all examples, the loss as the question has it (`Question.losses`); raises as `evaluate` does.
-    """
+    """Loss and score on all examples, the loss as the question has it; raises as `evaluate` does."""
     found = np.empty(len(question))
 
     def hear(batch: Batch, outputs: Tensor) -> None:

@@ -15,6 +15,7 @@ from vp_core.asking.kinds.masking import SHARE, Masked, check_masked_lm, mask_wo
 from vp_core.ground.errors import VPError
 from vp_core.measuring.tally import each_batch
 
+
 def masked_lm_loss(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -2,6 +2,7 @@
 
 question        what all kinds have: batches in their order, outputs, answers, a score with its interval
 classification  classes, values and several labels of texts
+texts           where a long text comes from
 windows         a long text as windows of tokens
 masking         words of a text masked, the same for every model
 tokens          tokens that are predicted: their losses, from the states before the head

@@ -1,6 +1,6 @@
-"""Words of a text masked, the same for every model of a tokeniser, as BERT was pre-trained (Devlin et al. 2019, section 3.1)."""
+"""Words of a text masked: as BERT was pre-trained (Devlin et al. 2019, section 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,7 @@ def mask_batch(tokenizer: PreTrainedTokenizerBase, data: Encoded, batch: Batch, 
     return masked_batch(tokenizer, batch, chosen, seed)
 
 
-def choose_words(ids: Sequence[int], special: set[int], share: float, seed: list[int]) -> np.ndarray:
+def choose_words(ids: Sequence[int], special: Collection[int], share: float, seed: Sequence[int]) -> np.ndarray:
     """The positions that are masked in a text, in order."""
     words = np.array([place for place, token in enumerate(ids) if token not in special], dtype=int)
     if not len(words):
@@ -79,7 +79,10 @@ def choose_words(ids: Sequence[int], special: set[int], share: float, seed: list
     return np.sort(np.random.default_rng(seed).choice(words, max(1, round(share * len(words))), replace=False))
 
 
-def masked_batch(tokenizer: PreTrainedTokenizerBase, batch: Batch, chosen: dict[int, np.ndarray], seed: Sequence[int]) -> Masked:
+def masked_batch(
+    tokenizer: PreTrainedTokenizerBase, batch: Batch, chosen: dict[int, np.ndarray], seed: Sequence[int]
+) -> Masked:
+    """A batch masked at the `chosen` places of its examples."""
     others = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
     ids = batch.inputs["input_ids"].clone()
     rows = np.concatenate([np.full(len(chosen[int(i)]), row) for row, i in enumerate(batch.examples)])

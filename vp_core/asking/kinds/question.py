@@ -134,9 +134,7 @@ class Question(ABC):
         )  # fmt: skip
 
 
-def running_chunks(
-    total: int, seed: int = 0, first: int = FIRST_ANSWER, following: int = NEXT_ANSWERS
-) -> list[np.ndarray]:
+def running_chunks(total: int, seed: int = 0, first: int = FIRST_ANSWER, following: int = NEXT_ANSWERS) -> list[np.ndarray]:
     """Random, disjoint sets of positions, (examples,) each: 64 for a first answer, then 1,024 at a time.
 
     After each chunk what has been seen is a simple random sample, so that its interval means what it says. Fewer, larger

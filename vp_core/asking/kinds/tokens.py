@@ -6,6 +6,7 @@ memory does not grow with the window; the loss of a token is −log of its proba
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from vp_core.asking.kinds.question import Question, Worth
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError
 from vp_core.ground.work import Enough
+from vp_core.model.sharing import share
 from vp_core.model.sites import Site, observed
 
 HEADS = ("classes", "next tokens", "masked tokens")
@@ -47,11 +49,9 @@ def head_states(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
         raise Enough
 
     more: dict[str, Any] = {"use_cache": False} if head_of(model) == "next tokens" else {}
-    with observed(model, [Site("head", path_of_head(model), inputs=True)], see):
-        try:
-            model(**inputs, **more)
-        except Enough:
-            pass
+    own = share(model)  # hooks of one thread must not meet those of another
+    with observed(own, [Site("head", path_of_head(own), inputs=True)], see), suppress(Enough):
+        own(**inputs, **more)
     return seen[0]
 
 

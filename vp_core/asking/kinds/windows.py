@@ -1,7 +1,7 @@
 """A long text as windows of tokens, one after another; each token is predicted once.
 
-A window begins, and for an encoder ends, with the special tokens that the tokeniser puts around every text. With a `stride` below a window's
-length windows overlap, so that a predicted token has more before it.
+A window begins, and for an encoder ends, with the special tokens that the tokeniser puts around every text. With a `stride`
+below a window's length windows overlap, so that a predicted token has more before it.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Windows:
 
     def at(self, places: np.ndarray) -> "Windows":
         """The windows at these positions."""
-        ids = [self.data.ids[int(i)] for i in places]
+        ids = [list(self.data.ids[int(i)]) for i in places]
         sizes = None if self.sizes is None else self.sizes[places]
         return Windows(_encoded(ids, self.data.pad_id, self.data.max_length), self.starts[places], sizes)
 
@@ -58,9 +58,7 @@ def around(tokenizer: PreTrainedTokenizerBase, ends: bool = True) -> tuple[list[
     return found["input_ids"][: words[0]], found["input_ids"][words[-1] + 1 :] if ends else []
 
 
-def cut(
-    tokenizer: PreTrainedTokenizerBase, text: str, length: int, stride: int | None = None, ends: bool = False
-) -> Windows:
+def cut(tokenizer: PreTrainedTokenizerBase, text: str, length: int, stride: int | None = None, ends: bool = False) -> Windows:
     """A whole text as windows of at most `length` tokens; the last one is shorter. `ends`: with the tokens that end a text.
 
     Without a first special token the first token of the text, and without an overlap that of every window, is not predicted.
@@ -70,7 +68,7 @@ def cut(
     room = check_room(length, len(before) + len(after))
     if stride is not None and not 1 <= stride <= room:
         raise VPError(f"The stride {stride} is not between 1 and the {room} tokens of a window: leave it out, or take half.")
-    ids, ends = _tokens(tokenizer, text)
+    ids, upto = _tokens(tokenizer, text)
     if len(ids) < room:
         raise VPError(
             f"The text has {len(ids):,} tokens, less than one window of {room:,}: give a longer one, or shorter windows "
@@ -83,12 +81,12 @@ def cut(
         if begin + start < end:
             rows.append([*before, *ids[begin:end], *after])
             starts.append(start + len(before))
-            sizes.append(int(ends[end] - ends[begin + start]) if ends is not None else 0)
+            sizes.append(int(upto[end] - upto[begin + start]) if upto is not None else 0)
         if end == len(ids):
             break
         told = end
     data = _encoded(rows, tokenizer.pad_token_id, length)
-    return Windows(data, np.array(starts), None if ends is None else np.array(sizes))
+    return Windows(data, np.array(starts), None if upto is None else np.array(sizes))
 
 
 def sample(tokenizer: PreTrainedTokenizerBase, text: str, length: int, n: int, ends: bool = False) -> Windows:
