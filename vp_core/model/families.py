@@ -175,6 +175,68 @@ _LLAMA = Family(
     classifies_text=False,
     writes_text=True,
 )
+_MISTRAL = replace(_LLAMA, bias_flags=(), bare=True)
+_GEMMA = replace(_LLAMA, bias_flags=("attention_bias",), bare=True)
+_QWEN3 = replace(_GEMMA, stacks=(replace(_LLAMA.stacks[0], head_norm="q_norm"),))
+_GEMMA2 = replace(_GEMMA, stacks=(replace(_LLAMA.stacks[0], normed_writes=True),))
+_GEMMA3 = replace(_GEMMA, stacks=(replace(_QWEN3.stacks[0], normed_writes=True),))
+_PHI = replace(
+    _LLAMA,
+    stacks=(
+        replace(
+            _LLAMA.stacks[0],
+            modules=_modules(*_parts("self_attn", *_QKVO[:3], "dense"), "mlp.fc1", "mlp.fc2"),
+            gate=None,
+            activation="mlp.activation_fn",
+            head_norm="q_layernorm",
+        ),
+    ),
+    bias_flags=(),
+)
+_PHI3 = replace(
+    _MISTRAL,
+    stacks=(
+        replace(
+            _LLAMA.stacks[0],
+            modules=_modules(*["self_attn.qkv_proj"] * 3, "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"),
+            gate="mlp.gate_up_proj",
+        ),
+    ),
+)
+_GPT_NEOX = Family(
+    (
+        Stack(
+            "layers.*",
+            _modules(*["attention.query_key_value"] * 3, "attention.dense", *_parts("mlp", "dense_h_to_4h", "dense_4h_to_h")),
+            attention="attention",
+            head_size="head_size",
+            activation="mlp.act",
+            pre_norm=True,
+            full_heads=ROTARY_NOTE,
+            interleaved=True,
+        ),
+    ),
+    rotary=True,
+    bias_flags=("attention_bias",),
+    classifies_text=False,
+    writes_text=True,
+)
+_OPT_STACK = Stack(
+    "decoder.layers.*",
+    _modules(*_parts("self_attn", *_QKVO[:3], "out_proj"), "fc1", "fc2"),
+    attention="self_attn",
+    head_size="head_dim",
+    head_count="num_heads",
+    activation="activation_fn",
+)
+_OPT = Family(
+    (_OPT_STACK,),
+    switch="do_layer_norm_before",
+    switched=(replace(_OPT_STACK, pre_norm=True),),
+    bias_flags=("enable_bias",),
+    classifies_text=False,
+    writes_text=True,
+)
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "bert": _BERT,
@@ -192,6 +254,16 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "vit": _VIT,
         "bart": BART,
         "llama": _LLAMA,
+        "mistral": _MISTRAL,
+        "qwen2": _MISTRAL,
+        "qwen3": _QWEN3,
+        "gemma": _GEMMA,
+        "gemma2": _GEMMA2,
+        "gemma3_text": _GEMMA3,
+        "phi": _PHI,
+        "phi3": _PHI3,
+        "gpt_neox": _GPT_NEOX,
+        "opt": _OPT,
     }
 )
 """Keyed by `config.model_type`, compared whole: "distilbert" contains "bert"."""
@@ -208,6 +280,12 @@ WHY_NOT: Mapping[str, str] = MappingProxyType(
         "mobilebert": "its layers have several feed-forward networks each",
         "xlnet": "its scores have matrices of their own for positions",
         "reformer": "its attention hashes tokens",
+        "gemma3": "it sees images too: its text model alone, gemma3_text, is",
+        "mixtral": "its layers have several feed-forward networks each",
+        "qwen2_moe": "its layers have several feed-forward networks each",
+        "qwen3_moe": "its layers have several feed-forward networks each",
+        "bloom": "each of its heads has a slope of its own for positions",
+        "mamba": "it has no attention",
     }
 )
 """Model types that people ask for and that do not fit in, with what stands in the way."""
@@ -233,14 +311,17 @@ def family_of(model_type: str) -> Family:
     if model_type not in FAMILIES:
         why = f" ({WHY_NOT[model_type]})" if model_type in WHY_NOT else ""
         others = ", ".join(text_families())
-        raise VPError(f"The model type {model_type!r} is not supported{why}: use a text classifier of one of {others}.")
+        raise VPError(
+            f"The model type {model_type!r} is not supported{why}: use a text classifier of one of {others}, or a language "
+            f"model of one of {', '.join(writing_families())}."
+        )
     return FAMILIES[model_type]
 
 
 def stacks_of(config: PretrainedConfig) -> tuple[Stack, ...]:
     """The runs of layers of a model with this configuration; VPError for a family that is not supported."""
     family = family_of(config.model_type)
-    return family.gated if family.gated and config.is_gated_act else family.stacks
+    return family.switched if family.switch and getattr(config, family.switch) else family.stacks
 
 
 _NO_LIMIT = 1_000_000
