@@ -14,9 +14,9 @@ from cancelling import until_cancelled
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score
 
-from vp_core.asking.kinds import question as module
 from vp_core.asking.batches import encode, make_batches
 from vp_core.asking.evaluate import evaluate, outputs_by_batch, score
+from vp_core.asking.kinds import question as module
 from vp_core.asking.kinds.classification import Classification, first_token_only
 from vp_core.asking.kinds.question import running_chunks
 from vp_core.asking.metrics import interval
