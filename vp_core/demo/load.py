@@ -4,7 +4,15 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+)  # fmt: skip
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from vp_core.demo.quantise import unpack
 from vp_core.ground.store import DEMO_DIR
@@ -12,7 +20,12 @@ from vp_core.ground.store import DEMO_DIR
 FOLDER = DEMO_DIR
 TWIN = FOLDER / "normalised"
 """The spectrally normalised twin: its weights and configuration; the tokenizer is the demo's."""
+TEXT = FOLDER / "text"
+"""The small language model: weights, configuration, tokenizer, and stories to calibrate and to judge with."""
 MODEL_FILE = "model.safetensors"
+TEXT_FILES = {"train": "train.txt", "test": "test.txt"}
+TIED = ("lm_head.weight", "model.embed_tokens.weight")
+"""The head of the language model, which is not stored, and the embeddings that it is."""
 
 
 def fill_buffers(model: BertForSequenceClassification) -> None:
@@ -41,3 +54,21 @@ def load_demo(folder: Path = FOLDER) -> tuple[BertForSequenceClassification, Pre
 def load_twin() -> tuple[BertForSequenceClassification, PreTrainedTokenizerBase]:
     """The spectrally normalised twin and the tokenizer of both."""
     return load_model(TWIN), AutoTokenizer.from_pretrained(FOLDER)
+
+
+def load_demo_text(folder: Path = TEXT) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
+    """The small language model (float32, evaluation mode, its head tied to its embeddings) and its tokenizer."""
+    config = LlamaConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    state = unpack(load_file(folder / MODEL_FILE))
+    head, embeddings = TIED
+    model.load_state_dict(state | {head: state[embeddings]}, strict=True, assign=True)
+    model.tie_weights()
+    model.model.rotary_emb = LlamaRotaryEmbedding(config)  # its frequencies, which no checkpoint stores, are on the meta device
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def text_files() -> dict[str, Path]:
+    """split ("train", "test") → the stories that come with the language model."""
+    return {split: TEXT / name for split, name in TEXT_FILES.items()}

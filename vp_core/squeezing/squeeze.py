@@ -30,7 +30,7 @@ from vp_core.model.projections import (
 )
 from vp_core.model.scatter import Shape, aligned, empty, filled, gather_pays, turn_by_own
 from vp_core.model.sharing import Model, share
-from vp_core.model.stack import ROTARY_NOTE
+from vp_core.model.stack import ROTARY_NOTE, Part
 from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import check_plan
@@ -152,9 +152,12 @@ def _turn_by_own(model: nn.Module, attention: str, own_frequencies: Tensor) -> N
     stack = next((stack for stack, path in layer_paths(model) if f"{path}.{stack.attention}" == attention), None)
     if stack is None:
         raise ValueError(f"{attention} is no attention of this model")
-    names = [stack.modules[type_].removeprefix(f"{stack.attention}.") for type_ in _HEADED]
+    query, key, _ = (stack.modules[type_].removeprefix(f"{stack.attention}.") for type_ in _HEADED)
     module = model.get_submodule(attention)
-    maps = {name: names.count(name) for name in names[:2]}
+    shared = getattr(module, "num_key_value_groups", 1)
+    maps: dict[str, tuple[tuple[int, int], ...]] = {query: ((shared, shared),), key: ((1, 1),)}
+    if query == key:
+        maps = {query: ((3, 2),) if stack.interleaved else ((shared, shared), (1, 1), (1, 0))}
     turn_by_own(module, maps, getattr(module, stack.head_size), own_frequencies)
 
 
@@ -298,6 +301,8 @@ class _Cut:
             attributes[layer.split_size] = zeros.numel()
         if layer.total_size:
             attributes[layer.total_size] = zeros.numel()
+        if layer.head_count:
+            attributes[layer.head_count] = len(zeros)
         for types, (rows, base) in parts.items():
             both, places = torch.cat([query[:0], *rows]), _positions([len(r) for r in rows], width)
             path, like = layer.projections[types[0]].path, self.weight(types[0])
@@ -314,6 +319,8 @@ class _Cut:
         """
         layer, left, full = self.layer, self.left, self.layer.projections["key"].head_width or 1
         self._note_places()
+        if not all(len(head.values) for head in left.turning):
+            self.note(layer.fixed_heads)
         heads = left.turning
         pairs = max((len(head.pairs) for head in heads), default=0)
         scale = (left.width / full) ** 0.5 if layer.scales_by_width else 1.0  # what scores are divided by, on the query's side
@@ -330,10 +337,17 @@ class _Cut:
             made[type_] = (weight[old[stays]], bias[old[stays]], base, new[stays])
         for path, types in self.by_path(_HEADED).items():
             weights, biases, bases, places = zip(*(made[type_] for type_ in types), strict=True)
-            starts = [sum(len(base) for base in bases[:i]) for i in range(len(types))]
-            where = torch.cat([start + place for start, place in zip(starts, places, strict=True)])
-            like = self.weight(types[0])
-            self.put_reading(types, path, torch.cat(weights), torch.cat(biases), like, base=torch.cat(bases), out_index=where)
+            base, at = torch.cat(bases), []
+            for number, (own, place) in enumerate(zip(bases, places, strict=True)):
+                start, step = sum(len(one) for one in bases[:number]), 0
+                if layer.projections[types[0]].step:  # heads of query, key and value take turns
+                    start, step = number * left.width, len(types) * left.width
+                part = Part(start, len(own), left.width if step else 0, step)
+                part.give(base, own)
+                at.append(part.at(place))
+            where, order = torch.cat(at).sort()
+            weight, bias, like = torch.cat(weights)[order], torch.cat(biases)[order], self.weight(types[0])
+            self.put_reading(types, path, weight, bias, like, base=base, out_index=where)
         if left.width < full:
             self._own_frequencies([head.pairs for head in heads], pairs)
 
@@ -342,10 +356,8 @@ class _Cut:
         layer, left = self.layer, self.left
         shared = {"query": layer.queries_per_key, "key": 1}
         alone = any(len(left.rows[t]) < many * sum(head.score_width for head in left.turning) for t, many in shared.items())
-        if layer.full_heads and not (self.keeps_all("query") and self.keeps_all("key")):
-            self.note(layer.full_heads)
-        elif alone:
-            self.note(ROTARY_NOTE)
+        if alone:
+            self.note(layer.full_heads or ROTARY_NOTE)
 
     def _own_frequencies(self, kept: list[Tensor], pairs: int) -> None:
         path = self.layer.attention
@@ -377,9 +389,13 @@ class _Cut:
         for path, types in self.by_path(_HEADED).items():
             parts = [(self.left.rows[t], self.weight(t), self.bias(t)) for t in types]
             bases = [torch.zeros_like(b) if t == "value" else b.clone() for t, (_, _, b) in zip(types, parts, strict=True)]
-            places = [self.layer.projections[t].start + rows for t, (rows, _, _) in zip(types, parts, strict=True)]
+            base = torch.cat(bases)
+            for type_, own in zip(types, bases, strict=True):
+                self.layer.projections[type_].part.give(base, own)
+            at = [self.layer.projections[t].part.at(rows) for t, (rows, _, _) in zip(types, parts, strict=True)]
+            places, order = torch.cat(at).sort()
             weight, bias = torch.cat([w[rows] for rows, w, _ in parts]), torch.cat([b[rows] for rows, _, b in parts])
-            self.put_reading(types, path, weight, bias, parts[0][1], base=torch.cat(bases), out_index=torch.cat(places))
+            self.put_reading(types, path, weight[order], bias[order], parts[0][1], base=base, out_index=places)
 
     def ffn(self) -> None:
         projection = self.layer.projections.get("ffn_in")
@@ -448,7 +464,7 @@ def _moved(layer: Layer, heads: Sequence[TurningHead], type_: str, width: int, p
             within = head.values - head.number * full
             places = torch.arange(len(within))
         else:
-            within = torch.cat([head.pairs, layer.turning // 2 + head.pairs, head.still])
+            within = torch.cat([head.pairs, layer.turned // 2 + head.pairs, head.still])
             first, still = torch.arange(len(head.pairs)), torch.arange(len(head.still))
             places = within if width == full else torch.cat([first, pairs + first, 2 * pairs + still])
         for copy in range(copies):
