@@ -152,10 +152,12 @@ def _turn_by_own(model: nn.Module, attention: str, own_frequencies: Tensor) -> N
     stack = next((stack for stack, path in layer_paths(model) if f"{path}.{stack.attention}" == attention), None)
     if stack is None:
         raise ValueError(f"{attention} is no attention of this model")
-    names = [stack.modules[type_].removeprefix(f"{stack.attention}.") for type_ in _HEADED]
+    query, key, _ = (stack.modules[type_].removeprefix(f"{stack.attention}.") for type_ in _HEADED)
     module = model.get_submodule(attention)
-    fused = "in turns" if stack.interleaved else "beside"
-    maps = {name: fused if names.count(name) > 1 else "own" for name in names[:2]}
+    shared = getattr(module, "num_key_value_groups", 1)
+    maps: dict[str, tuple[tuple[int, int], ...]] = {query: ((shared, shared),), key: ((1, 1),)}
+    if query == key:
+        maps = {query: ((3, 2),) if stack.interleaved else ((shared, shared), (1, 1), (1, 0))}
     turn_by_own(module, maps, getattr(module, stack.head_size), own_frequencies)
 
 
@@ -317,6 +319,8 @@ class _Cut:
         """
         layer, left, full = self.layer, self.left, self.layer.projections["key"].head_width or 1
         self._note_places()
+        if not all(len(head.values) for head in left.turning):
+            self.note(layer.fixed_heads)
         heads = left.turning
         pairs = max((len(head.pairs) for head in heads), default=0)
         scale = (left.width / full) ** 0.5 if layer.scales_by_width else 1.0  # what scores are divided by, on the query's side
@@ -333,34 +337,27 @@ class _Cut:
             made[type_] = (weight[old[stays]], bias[old[stays]], base, new[stays])
         for path, types in self.by_path(_HEADED).items():
             weights, biases, bases, places = zip(*(made[type_] for type_ in types), strict=True)
-            base, like = torch.cat(bases), self.weight(types[0])
-            parts = self._side_by_side(types, [len(one) for one in bases])
-            for part, one in zip(parts, bases, strict=True):
-                part.give(base, one)
-            where, order = torch.cat([part.at(place) for part, place in zip(parts, places, strict=True)]).sort()
-            weight, bias = torch.cat(weights)[order], torch.cat(biases)[order]
+            base, at = torch.cat(bases), []
+            for number, (own, place) in enumerate(zip(bases, places, strict=True)):
+                start, step = sum(len(one) for one in bases[:number]), 0
+                if layer.projections[types[0]].step:  # heads of query, key and value take turns
+                    start, step = number * left.width, len(types) * left.width
+                part = Part(start, len(own), left.width if step else 0, step)
+                part.give(base, own)
+                at.append(part.at(place))
+            where, order = torch.cat(at).sort()
+            weight, bias, like = torch.cat(weights)[order], torch.cat(biases)[order], self.weight(types[0])
             self.put_reading(types, path, weight, bias, like, base=base, out_index=where)
         if left.width < full:
             self._own_frequencies([head.pairs for head in heads], pairs)
-
-    def _side_by_side(self, types: Sequence[str], rows: Sequence[int]) -> list[Part]:
-        """Where these types, with so many rows each in heads of the new width, are in the one module that holds them."""
-        width = self.left.width
-        if self.layer.projections[types[0]].step:
-            return [Part(i * width, count, width, len(types) * width) for i, count in enumerate(rows)]
-        return [Part(sum(rows[:i]), count) for i, count in enumerate(rows)]
 
     def _note_places(self) -> None:
         """Tell of rows of query and key that went, but whose partners did not."""
         layer, left = self.layer, self.left
         shared = {"query": layer.queries_per_key, "key": 1}
         alone = any(len(left.rows[t]) < many * sum(head.score_width for head in left.turning) for t, many in shared.items())
-        if layer.full_heads and not (self.keeps_all("query") and self.keeps_all("key")):
-            self.note(layer.full_heads)
-        elif alone:
-            self.note(ROTARY_NOTE)
-        if not all(len(head.values) for head in left.turning):
-            self.note(layer.fixed_heads)
+        if alone:
+            self.note(layer.full_heads or ROTARY_NOTE)
 
     def _own_frequencies(self, kept: list[Tensor], pairs: int) -> None:
         path = self.layer.attention
@@ -392,9 +389,13 @@ class _Cut:
         for path, types in self.by_path(_HEADED).items():
             parts = [(self.left.rows[t], self.weight(t), self.bias(t)) for t in types]
             bases = [torch.zeros_like(b) if t == "value" else b.clone() for t, (_, _, b) in zip(types, parts, strict=True)]
-            places = [self.layer.projections[t].start + rows for t, (rows, _, _) in zip(types, parts, strict=True)]
+            base = torch.cat(bases)
+            for type_, own in zip(types, bases, strict=True):
+                self.layer.projections[type_].part.give(base, own)
+            at = [self.layer.projections[t].part.at(rows) for t, (rows, _, _) in zip(types, parts, strict=True)]
+            places, order = torch.cat(at).sort()
             weight, bias = torch.cat([w[rows] for rows, w, _ in parts]), torch.cat([b[rows] for rows, _, b in parts])
-            self.put_reading(types, path, weight, bias, parts[0][1], base=torch.cat(bases), out_index=torch.cat(places))
+            self.put_reading(types, path, weight[order], bias[order], parts[0][1], base=base, out_index=places)
 
     def ffn(self) -> None:
         projection = self.layer.projections.get("ffn_in")
@@ -463,7 +464,7 @@ def _moved(layer: Layer, heads: Sequence[TurningHead], type_: str, width: int, p
             within = head.values - head.number * full
             places = torch.arange(len(within))
         else:
-            within = torch.cat([head.pairs, layer.turning // 2 + head.pairs, head.still])
+            within = torch.cat([head.pairs, layer.turned // 2 + head.pairs, head.still])
             first, still = torch.arange(len(head.pairs)), torch.arange(len(head.still))
             places = within if width == full else torch.cat([first, pairs + first, 2 * pairs + still])
         for copy in range(copies):
