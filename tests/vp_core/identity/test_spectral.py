@@ -209,7 +209,7 @@ def test_what_is_left_of_a_model(family):
             if family == "modernbert" and p.gate:
                 weight = weight[p.gate_start :][: p.d_out]
             if family in ("gpt2", "modernbert") and p.type in ("query", "key", "value"):
-                rows = (heads if p.layer == 0 and family == "gpt2" else 4) * 12  # ModernBERT's heads leave zeros here
+                rows = (heads if p.layer == 0 else 4) * 12
                 weight = weight[TYPES.index(p.type) * rows :][:rows]
             assert exact(weight) == pytest.approx(LAMBDA, rel=1e-4), (p.name, path)
     expected = tiny.logits(small, given)

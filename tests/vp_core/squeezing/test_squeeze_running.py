@@ -119,7 +119,7 @@ def test_cached_steps_are_one_forward_pass(family):
     # Llama's norms are in float32 inside, where the order of sums shows.
     assert tiny.distance(torch.cat(steps, dim=1), whole) <= (1e-10 if family == "gpt2" else 1e-5)
     narrow = past.layers[0].keys
-    assert narrow.shape[1:] == ((3, 11, 8) if family == "gpt2" else (2, 11, 12))  # the cache is smaller too
+    assert narrow.shape[1:] == ((3, 11, 8) if family == "gpt2" else (1, 11, 12))  # the cache is smaller too
     assert narrow.shape[-1] == (squeezed.transformer.h[0].attn.head_dim if family == "gpt2" else 12)
 
 
