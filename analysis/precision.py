@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedModel
 
-from vp_core.asking.evaluate import Score
+from vp_core.asking.kinds.question import Score
 from vp_core.ground.names import PRECISIONS
 from vp_core.ground.work import checkpoint
 from vp_core.model.precision import bytes_of, in_precision

@@ -23,7 +23,8 @@ from transformers import PreTrainedModel
 
 from benchmarks.measure import line
 from vp_core.asking.batches import make_batches
-from vp_core.asking.evaluate import Question, score
+from vp_core.asking.evaluate import score
+from vp_core.asking.kinds.question import Question
 from vp_core.ground.parallel import in_parallel
 from vp_core.model.projections import find_layers, linear_map
 from vp_core.ranking.plan import Plan

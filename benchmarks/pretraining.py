@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import make_batches
-from vp_core.comparing.masked_lm import SHARE, mask_batch
+from vp_core.asking.kinds.masking import SHARE, mask_batch
 from vp_core.gradual.cuts import Cuts
 from vp_core.gradual.rows import GradualRows
 from vp_core.ground.store import atomic

@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.results_page import CHOSEN_ON, DRAWS, HELD_OUT, HERE, SEEDS, SHOWN, SPARSITIES, TASKS, page
 from vp_core.asking.batches import Encoded, encode, make_batches
-from vp_core.asking.evaluate import logits_by_batch
+from vp_core.asking.evaluate import outputs_by_batch
 from vp_core.asking.examples import open_examples
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import atomic
@@ -171,7 +171,7 @@ def _unseen(study: Study, task: str) -> Encoded:
 
 def _logits(study: Study, model, sentences: Encoded) -> np.ndarray:
     outputs = np.empty((len(sentences), study.model.config.num_labels))
-    for batch, logits in logits_by_batch(model, make_batches(sentences, range(len(sentences)))):
+    for batch, logits in outputs_by_batch(model, study.question, make_batches(sentences, range(len(sentences)))):
         outputs[batch.examples] = logits.numpy()
     return outputs
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import tiny  # noqa: E402
 
-from vp_core.asking.evaluate import logits_by_batch  # noqa: E402
+from vp_core.asking.evaluate import outputs_by_batch  # noqa: E402
 from vp_core.check import Capability, units_refused  # noqa: E402
 from vp_core.ground.errors import VPError  # noqa: E402
 from vp_core.ground.names import WORD_EMBEDDINGS  # noqa: E402
@@ -158,7 +158,7 @@ _DONE: Mapping[str, Callable[[Study, Path], str]] = {
 def _logits(study: Study, model: PreTrainedModel) -> torch.Tensor:
     """(texts, outputs) in the order of the study's texts."""
     found = torch.empty(len(study.question), len(study.question.order))
-    for batch, logits in logits_by_batch(model, study.question.chunks()[0][1]):
+    for batch, logits in outputs_by_batch(model, study.question, study.question.chunks()[0][1]):
         found[batch.examples] = logits
     return found
 

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from analysis import off
 from analysis.names import KIND_NAMES
 from notebooks.widgets import REST, WIDTH, AtRest, figure_widget, main_thread, score_html
-from vp_core.asking.evaluate import Score
+from vp_core.asking.kinds.question import Score
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import MODES, THETA
 from vp_core.ground.work import TURNS, Cancelled, work

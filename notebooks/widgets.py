@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from analysis import curves, masks, variance
 from analysis.live import STEPS, LiveFigure
 from analysis.names import answer_text
-from vp_core.asking.evaluate import Score
+from vp_core.asking.kinds.question import Score
 from vp_core.curves import CurveStore, curve, known_point, order_of_points, point, score_of
 from vp_core.ground.chosen import criteria_for
 from vp_core.ground.errors import VPError, one_of

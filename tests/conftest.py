@@ -19,8 +19,15 @@ import pytest
 import tiny
 import torch
 from hypothesis import HealthCheck, settings
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.gemma2 import modeling_gemma2
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 from transformers.models.modernbert import modeling_modernbert
+from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 from zygote import Zygote
 
@@ -125,8 +132,20 @@ def exact_norms(monkeypatch):
         cos, sin = (part.unsqueeze(unsqueeze_dim) for part in (cos, sin))
         return tuple(x * cos + modeling_modernbert.rotate_half(x) * sin for x in (q, k))
 
-    for norm in (LlamaRMSNorm, T5LayerNorm):
+    def forward_from_1(norm, x):
+        return (1 + norm.weight) * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.eps)
+
+    def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None, softcap=None, **_others):
+        key, value = (one.repeat_interleave(module.num_key_value_groups, dim=1) for one in (key, value))
+        scores = softcap * torch.tanh(query @ key.transpose(2, 3) * scaling / softcap)
+        weights = torch.softmax(scores if attention_mask is None else scores + attention_mask, dim=-1)
+        return (weights @ value).transpose(1, 2).contiguous(), weights
+
+    for norm in (LlamaRMSNorm, T5LayerNorm, MistralRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm, Phi3RMSNorm):
         monkeypatch.setattr(norm, "forward", forward)
+    for norm in (GemmaRMSNorm, modeling_gemma2.Gemma2RMSNorm, Gemma3RMSNorm):
+        monkeypatch.setattr(norm, "forward", forward_from_1)
+    monkeypatch.setattr(modeling_gemma2, "eager_attention_forward", attend)
     monkeypatch.setattr(modeling_modernbert, "apply_rotary_pos_emb", turn)
 
 

@@ -11,7 +11,8 @@ import tiny
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from vp_core.asking.evaluate import Question, score
+from vp_core.asking.evaluate import score
+from vp_core.asking.kinds.classification import Classification
 from vp_core.asking.tasks import TASKS
 from vp_core.ground.names import TYPES
 from vp_core.identity.settings import SnipSettings
@@ -35,7 +36,7 @@ def material(family):
     model = tiny.name_labels(copy.deepcopy(bench_models.classifier(family, torch.float32, 2)), "no", "yes")
     learnt, asked = bench_models.texts(family, 40, seed=1), bench_models.texts(family, 60, seed=3)
     lessons = Lessons.make(learnt, rng.integers(2, size=40), task, (0, 1))
-    question = Question(asked, rng.integers(2, size=60), task, (0, 1))
+    question = Classification(asked, rng.integers(2, size=60), task, (0, 1))
     return Material(model, lessons, bench_models.texts(family, 40, seed=2), question, model_id=family)
 
 

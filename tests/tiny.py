@@ -30,6 +30,12 @@ READS_END = ("bart", "t5")
 FAMILIES = (*FIRST_TOKEN, "albert", "gpt2", "bart", "deberta-v2", "modernbert", "t5")
 """Families whose sequence classifiers a Study takes."""
 TRANSFORMERS = (*FAMILIES, "vit", "llama")
+WRITERS = (
+    "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi", "phi3", "gpt_neox", "opt"
+)  # fmt: skip
+"""Families of decoder language models."""
+WIDE = 16
+"""The width of a head where a family says it apart from hidden size and number of heads."""
 LAYERS, HIDDEN, HEADS, FFN, POSITIONS = 3, 32, 4, 56, 40
 _WORDS = """
 a the film book meal hotel plot actor was is seemed felt never always quite rather very hardly dull
@@ -92,6 +98,8 @@ def sizes(family, hidden, ffn, layers):
     parts |= {f"{part}_layers": layers for part in ("encoder", "decoder")}
     parts |= {f"{part}_ffn_dim": ffn for part in ("encoder", "decoder")}
     positions = {"max_position_embeddings": POSITIONS}
+    shared = usual | positions | {"num_key_value_heads": HEADS // 2}
+    wide = {"head_dim": WIDE}
     like_roberta = usual | positions | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
     relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "position_buckets": 4}
     ends = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
@@ -118,7 +126,17 @@ def sizes(family, hidden, ffn, layers):
         | {"bos_token_id": 0, "eos_token_id": 0},
         "bart": positions | parts | {"d_model": hidden},
         "vit": usual | {"image_size": 32, "patch_size": 8},
-        "llama": usual | positions | {"num_key_value_heads": HEADS // 2},
+        "llama": shared,
+        "mistral": shared,
+        "qwen2": shared,
+        "qwen3": shared | wide,
+        "gemma": shared | wide,
+        "gemma2": shared | wide | {"query_pre_attn_scalar": 20, "sliding_window": 8},
+        "gemma3_text": shared | wide | {"query_pre_attn_scalar": 20, "sliding_window": 8},
+        "phi": usual | positions,
+        "phi3": shared | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+        "gpt_neox": usual | positions | {"rotary_pct": 0.5},
+        "opt": usual | positions | {"ffn_dim": ffn, "word_embed_proj_dim": hidden},
     }[family]
 
 
@@ -126,8 +144,10 @@ def build(family, kind, **settings):
     """A random model of one of the family's classes, such as `ForSequenceClassification`."""
     names = {"roberta": "Roberta", "distilbert": "DistilBert", "gpt2": "GPT2", "vit": "ViT", "xlm-roberta": "XLMRoberta"}
     names |= {"mpnet": "MPNet", "deberta-v2": "DebertaV2", "modernbert": "ModernBert"}
+    names |= {"gemma3_text": "Gemma3", "gpt_neox": "GPTNeoX", "opt": "OPT"}
     name = names.get(family, family.capitalize())
-    return getattr(transformers, name + kind)(getattr(transformers, f"{name}Config")(**settings)).eval()
+    config = "Gemma3TextConfig" if family == "gemma3_text" else f"{name}Config"
+    return getattr(transformers, name + kind)(getattr(transformers, config)(**settings)).eval()
 
 
 def draw_biases(model, std=0.3):
@@ -158,7 +178,7 @@ NO_DROPOUT = dict.fromkeys(
     ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "resid_pdrop", "embd_pdrop",
      "attn_pdrop", "seq_classif_dropout", "classifier_dropout", "classifier_dropout_prob", "dropout_rate"), 0.0
 )  # fmt: skip
-KINDS = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "vit": "ForImageClassification"}
+KINDS = dict.fromkeys(WRITERS, "ForCausalLM") | {"gpt2": "LMHeadModel", "vit": "ForImageClassification"}
 KINDS |= dict.fromkeys(READS_END, "ForConditionalGeneration")
 
 
@@ -212,7 +232,7 @@ def logits(model, given):
     """Outputs of a model for these inputs, of real tokens only where there is one for each token."""
     with torch.no_grad():
         found = model(**given).logits
-    for_each_token = found.dim() == 3 and model.config.model_type in ("gpt2", "llama")
+    for_each_token = found.dim() == 3 and type(model).__name__.endswith((KINDS["gpt2"], KINDS["llama"]))
     return found[given["attention_mask"].bool()] if for_each_token else found
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
-from vp_core.asking.evaluate import Score
+from vp_core.asking.kinds.question import Score
 from vp_core.ground.chosen import units_today
 from vp_core.ground.errors import VPError
 from vp_core.ground.store import atomic

@@ -10,7 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Encoded, encode, make_batches
-from vp_core.asking.evaluate import Question, Score, evaluate, logits_by_batch
+from vp_core.asking.evaluate import evaluate, outputs_by_batch
+from vp_core.asking.kinds.classification import as_classification
+from vp_core.asking.kinds.question import Question, Score
 from vp_core.carry_out import Stage
 from vp_core.ground.chosen import check_types, units_in_0_4
 from vp_core.ground.errors import VPError
@@ -213,9 +215,10 @@ class Study:
 
         Probabilities of several labels are each by itself (sigmoid), of classes they add up to 1 (softmax).
         """
-        data = encode(self.loaded.tokenizer, texts, self.question.data.max_length)
-        task, outputs = self.question.task, np.empty((len(texts), len(self.question.order)))
-        for batch, logits in logits_by_batch(model, make_batches(data, range(len(data)))):
+        question = as_classification(self.question, "A prediction of labels")
+        data = encode(self.loaded.tokenizer, texts, question.data.max_length)
+        task, outputs = question.task, np.empty((len(texts), len(question.order)))
+        for batch, logits in outputs_by_batch(model, question, make_batches(data, range(len(data)))):
             said = logits if task.regression else logits.sigmoid() if task.multi_label else logits.softmax(dim=1)
             outputs[batch.examples] = said.numpy()
-        return outputs[:, np.argsort(self.question.order)], data.truncated > 0
+        return outputs[:, np.argsort(question.order)], data.truncated > 0

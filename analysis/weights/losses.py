@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from analysis import theme
 from analysis.names import METRIC_NAMES, titled
 from analysis.weights.tables import ALL, PERCENT, SPARSITIES
-from vp_core.asking.evaluate import Question
+from vp_core.asking.kinds.question import Question
 from vp_core.comparing.losses import loss_and_score
 from vp_core.comparing.masked_lm import masked_lm_loss
 

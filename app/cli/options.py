@@ -34,16 +34,19 @@ def study_from(options: argparse.Namespace) -> Study:
     """The study that the options of the question name; VPError."""
     sentences = getattr(options, "sentences", None)
     try:
-        calibration = int(options.calibration)
+        calibration = None if options.calibration is None else int(options.calibration)
     except ValueError:
         raise VPError(
             f"The number of calibration texts {options.calibration!r} is no whole number: use {CALIBRATION}."
         ) from None
+    stride, most = getattr(options, "stride", None), getattr(options, "most_tokens", None)
     return open_study(
         options.model, options.task, options.data, text=listed(options.text), label=options.label,
         labels=parse_labels(options.labels), separator=options.separator, calibration=calibration,
         max_length=None if options.max_length is None else count("number of tokens", options.max_length),
         sentences=None if sentences is None else count("number of sentences", sentences),
+        stride=None if stride is None else count("stride", stride),
+        most_tokens=None if most is None else count("number of tokens", most),
     )  # fmt: skip
 
 

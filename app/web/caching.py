@@ -23,7 +23,7 @@ from app.web.order import Order, order_of
 from app.web.settings import Settings
 from app.web.trainings import Trainings, rows_of
 from app.web.weighing import Tables, tables_of_answers, tables_of_two, tables_of_weights
-from vp_core.asking.evaluate import Score
+from vp_core.asking.kinds.question import Score
 from vp_core.check import Capability, capabilities
 from vp_core.curves import CurveRow, CurveStore, known_point, score_of
 from vp_core.ground.errors import VPError

@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 
 from analysis import precision, speed
 from app.web.jobs import Job, Said
-from vp_core.asking.evaluate import Score, score
+from vp_core.asking.evaluate import score
+from vp_core.asking.kinds.question import Score
 from vp_core.curves import CurveStore, known_point, point, score_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import PRECISIONS

@@ -9,7 +9,7 @@ import numpy as np
 
 from app.web.caching import dense_score, said, store, threshold_scores
 from app.web.jobs import Job
-from vp_core.asking.evaluate import Score
+from vp_core.asking.kinds.question import Score
 from vp_core.curves import known_point, point, score_of
 from vp_core.ground.work import TURNS
 from vp_core.identity.threshold import Threshold, running_scores

@@ -53,6 +53,11 @@ class Batch:
         return None if mask is None else mask.flatten()
 
 
+def by_text(values: Tensor, batch: Batch) -> Tensor:
+    """(examples, tokens, n) of what passed somewhere in a model: OPT's feed-forward networks see (examples·tokens, n)."""
+    return values if values.dim() > 2 else values.unflatten(0, (len(batch.examples), -1))
+
+
 def check_length(max_length: int, longest: int, name: str) -> None:
     """VPError for a number of tokens to cut texts to that is below 4 or more than a model takes."""
     if not 4 <= max_length <= longest:

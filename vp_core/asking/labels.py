@@ -5,8 +5,9 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import make_batches
-from vp_core.asking.evaluate import Question, logits_by_batch
+from vp_core.asking.evaluate import outputs_by_batch
 from vp_core.asking.examples import Examples
+from vp_core.asking.kinds.classification import Classification
 from vp_core.asking.outputs import Outputs, class_number, labels_option, listing, match, outputs_of
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError
@@ -85,7 +86,7 @@ def order_as_said(model: PreTrainedModel, examples: Examples) -> tuple[tuple[int
     return order, (f"The model calls its outputs {listing(outputs.names)}; by --labels they are {listing(said)}.",)
 
 
-def order_like(model: PreTrainedModel, examples: Examples, question: Question) -> tuple[int, ...]:
+def order_like(model: PreTrainedModel, examples: Examples, question: Classification) -> tuple[int, ...]:
     """Which class of other examples each output means, for a model that is asked `question`.
 
     The same classes in the same order are read alike; others, such as those of a training file that were read without the
@@ -96,12 +97,12 @@ def order_like(model: PreTrainedModel, examples: Examples, question: Question) -
     return examples.order or label_order(model, examples.task) or tuple(range(len(examples.task.labels)))
 
 
-def check_order(model: PreTrainedModel, question: Question) -> None:
+def check_order(model: PreTrainedModel, question: Classification) -> None:
     """Where labels are only numbered: VPError if another order of them fits the data clearly better."""
     classes = len(question.order)
     table = np.zeros((classes, classes))
     sample = np.random.default_rng(0).permutation(len(question))[:_ORDER_SAMPLE]
-    for batch, logits in logits_by_batch(model, make_batches(question.data, sample)):
+    for batch, logits in outputs_by_batch(model, question, make_batches(question.data, sample)):
         np.add.at(table, (logits.argmax(dim=1).numpy(), question.labels[batch.examples]), 1)
     from scipy.optimize import linear_sum_assignment
 

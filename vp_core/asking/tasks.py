@@ -14,7 +14,8 @@ class Task:
     benchmark's, the first is the headline. `dev`: the evaluation file, `hub_dev` its name on the Hub. `columns` are given where
     the file has no header. `folders`: what a folder with the task's files is called, here and in GLUE; the first is its name
     on the Hub. `gaps`: the official file has rows that lack columns, which everybody leaves out. `multi_label`: each text has
-    any number of the labels.
+    any number of the labels. `tokens`: the text itself is asked for, token by token; it has no columns and no labels, and
+    which metrics there are the model's head says.
     """
 
     name: str
@@ -30,11 +31,12 @@ class Task:
     hub_dev: str = "validation"
     gaps: bool = False
     multi_label: bool = False
+    tokens: bool = False
 
     @property
     def regression(self) -> bool:
         """Whether the labels are numbers to be predicted, not classes."""
-        return not self.labels
+        return not self.labels and not self.tokens
 
     @property
     def metric(self) -> str:
@@ -83,6 +85,12 @@ TASKS = {
             "mnli-mm", _SENTENCES, "gold_label", _NLI, ("accuracy",), _PREMISE, dev="dev_mismatched",
             folders=("mnli", "MNLI", "mnli-mm", "MNLI-mm"), hub_dev="validation_mismatched",
         ),
+        Task("text", (), "", (), ("perplexity",), dev="test", max_length=256, tokens=True),
+        Task(
+            "wikitext-2", (), "", (), ("perplexity",), dev="test", max_length=256, tokens=True, hub_dev="test",
+            folders=("wikitext-2", "wikitext-2-raw-v1"),
+        ),
+        Task("demo-text", (), "", (), ("perplexity",), dev="test", max_length=128, tokens=True),
     )
 }  # fmt: skip
 _OTHER_NAMES = {"sst": "sst2", "mnlim": "mnli", "mnlimatched": "mnli", "mnlimismatched": "mnli-mm"}

@@ -39,9 +39,9 @@ def rows_by_module(projections: Iterable[Projection], keep: Mapping[str, Tensor]
     for p in projections:
         rows = (~keep[p.name]).nonzero().squeeze(1)
         if len(rows):
-            found.setdefault(p.path, []).append(p.start + rows)
+            found.setdefault(p.path, []).append(p.part.at(rows))
             if p.gate:
-                found.setdefault(p.gate, []).append(p.gate_start + rows)
+                found.setdefault(p.gate, []).append(p.gate_part.at(rows))
     return {path: torch.cat(rows).sort().values for path, rows in found.items()}
 
 

@@ -145,13 +145,13 @@ class GradualRows(Pruner):
             rows = (~self.keep[p.name]).nonzero().squeeze(1)
             if p.gate is None:
                 if p.path in held:
-                    held[p.path][p.start + rows] = False
+                    held[p.path][p.part.at(rows)] = False
             elif len(rows):
                 if p.consumer in held:
                     held[p.consumer][:] = False
-                for path, start in ((p.path, p.start), (p.gate, p.gate_start)):
+                for path, part in ((p.path, p.part), (p.gate, p.gate_part)):
                     if (bias := linear_map(model, path).bias) is not None:
-                        held.setdefault(path, torch.zeros(len(bias), dtype=torch.bool))[start + rows] = True
+                        held.setdefault(path, torch.zeros(len(bias), dtype=torch.bool))[part.at(rows)] = True
         self._held = {path: places.to(device) for path, places in held.items()}
 
     def _narrow(self, run: Run) -> None:
@@ -210,17 +210,17 @@ def _remove(run: Run, p: Projection, rows: Tensor, means: Tensor) -> None:
     """Rows (indices) of a projection become zero, and their mean outputs of (d_out,) take their place."""
     module, rows = linear_map(run.model, p.path), rows.to(run.accelerator.device)
     values = means.to(rows.device)[rows]
-    zero_rows(module, p.start + rows, run.optimiser)
+    zero_rows(module, p.part.at(rows), run.optimiser)
     if p.gate is None:
         assert module.bias is not None
-        module.bias[p.start + rows] = values.to(module.bias.dtype)
+        module.bias[p.part.at(rows)] = values.to(module.bias.dtype)
         return
     assert p.consumer
     gate, reader = linear_map(run.model, p.gate), linear_map(run.model, p.consumer)
-    zero_rows(gate, p.gate_start + rows, run.optimiser)
-    for one, start in ((module, p.start), (gate, p.gate_start)):
+    zero_rows(gate, p.gate_part.at(rows), run.optimiser)
+    for one, part in ((module, p.part), (gate, p.gate_part)):
         if one.bias is not None:
-            for part in of_its_shape(one.bias, run.optimiser):
-                part[start + rows] = 0
+            for values_there in of_its_shape(one.bias, run.optimiser):
+                values_there[part.at(rows)] = 0
     constant = as_rows(reader, reader.weight)[:, rows].double() @ values
     reader.bias += constant.to(reader.bias.dtype)

@@ -92,7 +92,7 @@ class GradualWeights(Pruner):
             module = run.model.get_submodule(matrix.path)
             gradient = module.weight.grad
             if isinstance(gradient, Tensor) and matrix.name in self._gone:
-                _part(matrix, as_rows(module, gradient)).masked_fill_(self._gone[matrix.name], 0)
+                _zero(matrix, as_rows(module, gradient), self._gone[matrix.name])
 
     def after_step(self, run: Run) -> None:
         """Where it is time, weights go."""
@@ -150,7 +150,7 @@ class GradualWeights(Pruner):
             weight = module.weight
             assert isinstance(weight, Tensor)
             for one in of_its_shape(weight, run.optimiser):
-                _part(matrix, as_rows(module, one)).masked_fill_(self._gone[matrix.name], 0)
+                _zero(matrix, as_rows(module, one), self._gone[matrix.name])
 
     def masks(self) -> Masks:
         """Which weights are left by now; of deleted ones (`free`) which were set to zero by the last cut."""
@@ -187,6 +187,6 @@ class GradualWeights(Pruner):
             self._set(run, Masks(dict(tensors), {m.name: m.shape for m in self.matrices}, **self._about(facts["share"])))
 
 
-def _part(matrix: Matrix, values: Tensor) -> Tensor:
-    """The rows (rows, columns) of a matrix in its module's."""
-    return values[matrix.start : matrix.start + matrix.rows]
+def _zero(matrix: Matrix, values: Tensor, gone: Tensor) -> None:
+    """What is `gone` (rows, columns) of a matrix becomes zero in `values`, its module's, in place."""
+    matrix.part.give(values, values[matrix.part.index].masked_fill_(gone, 0))

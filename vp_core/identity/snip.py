@@ -22,7 +22,8 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Encoded, make_batches
-from vp_core.asking.evaluate import Question, Score, score
+from vp_core.asking.evaluate import score
+from vp_core.asking.kinds.question import Question, Score
 from vp_core.ground.names import MODES
 from vp_core.identity.gate import gated, ungate
 from vp_core.identity.l1 import TowardsIdentity

@@ -5,6 +5,8 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
 from typing import cast
 
 import torch
@@ -20,23 +22,24 @@ from vp_core.measuring.spectral_norms import spectral_norm
 from vp_core.model.projections import Projection, as_rows, find_projections, linear_map
 from vp_core.model.scatter import ScatterLinear
 from vp_core.model.sharing import share
+from vp_core.model.stack import Part
 
 LAMBDA = 5.0
 """The paper's λ: what the largest singular value becomes."""
 
 
 class SpectralNorm(nn.Module):
-    """Parametrization W ↦ W·λ/σ(W), for each of `parts`, runs of rows, by itself (GPT-2 keeps three matrices in one).
+    """Parametrization W ↦ W·λ/σ(W), for each of `parts` of its rows by itself (GPT-2 keeps three matrices in one).
 
     One step of power iteration goes before each training forward pass; the gradient flows through σ = uᵀWv as well (Miyato
     et al. 2018, eq. 12). A matrix of zeros stays as it is.
     """
 
-    def __init__(self, weight: Tensor, scale: float, parts: Sequence[slice], transposed: bool) -> None:
+    def __init__(self, weight: Tensor, scale: float, parts: Sequence[Part], transposed: bool) -> None:
         super().__init__()
         self.scale, self.parts, self.transposed = scale, tuple(parts), transposed
         for i, part in enumerate(self.parts):
-            matrix = self._rows(weight)[part]
+            matrix = self._rows(weight)[part.index]
             _, vectors = spectral_norm(matrix)
             _, _, turn = torch.linalg.svd(matrix.detach().double() @ vectors, full_matrices=False)
             self.register_buffer(f"v{i}", (vectors @ turn[0]).to(weight.dtype))
@@ -48,9 +51,13 @@ class SpectralNorm(nn.Module):
         """Ŵ from `weight`, W: both (d_out, d_in), of a `Conv1D` both (d_in, d_out)."""
         rows, pieces, end = self._rows(weight), [], 0
         for i, part in enumerate(self.parts):
-            matrix = rows[part]
-            pieces += [rows[end : part.start], matrix * self._factor(matrix, i)]
-            end = part.stop
+            matrix = rows[part.index]
+            normed = matrix * self._factor(matrix, i)
+            if part.step:  # parts that take turns
+                rows = rows.index_copy(0, part.at(torch.arange(part.count, device=rows.device)), normed)
+            else:
+                pieces += [rows[end : part.start], normed]
+                end = part.start + part.count
         return self._rows(torch.cat([*pieces, rows[end:]])).contiguous()
 
     def _factor(self, matrix: Tensor, i: int) -> Tensor:
@@ -91,12 +98,12 @@ def normalise(model: PreTrainedModel, scale: float = LAMBDA, types: Sequence[str
         put_norm(linear_map(model, path), scale, parts)
 
 
-def put_norm(module: nn.Module, scale: float, parts: Sequence[slice] = ()) -> None:
+def put_norm(module: nn.Module, scale: float, parts: Sequence[Part] = ()) -> None:
     """Put `SpectralNorm` on one linear map."""
     transposed = isinstance(module, Conv1D)
     weight = module.weight
     assert isinstance(weight, Tensor)
-    whole = [slice(0, weight.shape[1 if transposed else 0])]
+    whole = [Part(0, weight.shape[1 if transposed else 0])]
     norm = SpectralNorm(weight, scale, parts or whole, transposed)
     # unsafe: the check would run the map once more, and what it checks (shape, type) holds by construction
     parametrize.register_parametrization(module, "weight", norm, unsafe=True)
@@ -112,8 +119,9 @@ def normalise_left(small: PreTrainedModel, dense: PreTrainedModel, scale: float 
         filled_up = isinstance(whole, ScatterLinear) and not whole.shape.wide  # with rows of zeros at the end
         rows = whole.shape.rows if filled_up else len(as_rows(module, module.weight))
         if rows != len(as_rows(before, before.weight)):
-            size = rows // len(parts)  # whole heads went: the parts of a fused matrix shrank alike
-            parts = [slice(i * size, (i + 1) * size) for i in range(len(parts))]
+            # whole heads went: the parts of a fused matrix shrank alike
+            share = Fraction(rows, len(as_rows(before, before.weight)))
+            parts = [replace(p, start=p.start if p.step else int(p.start * share), count=int(p.count * share)) for p in parts]
         put_norm(module, scale, parts)
 
 
@@ -145,12 +153,12 @@ def rescaled(model: PreTrainedModel, scale: float = LAMBDA, types: Sequence[str]
     return copy
 
 
-def _matrices(projections: Sequence[Projection], types: Sequence[str]) -> dict[str, list[slice]]:
-    """Module path → runs of rows in their order, one for each projection in it; a gate goes with its projection."""
-    found: dict[str, list[slice]] = {}
+def _matrices(projections: Sequence[Projection], types: Sequence[str]) -> dict[str, list[Part]]:
+    """Module path → parts of its rows in their order, one for each projection in it; a gate goes with its projection."""
+    found: dict[str, list[Part]] = {}
     for p in projections:
         if p.type in types:
-            found.setdefault(p.path, []).append(slice(p.start, p.start + p.d_out))
+            found.setdefault(p.path, []).append(p.part)
             if p.gate:
-                found.setdefault(p.gate, []).append(slice(p.gate_start, p.gate_start + p.d_out))
+                found.setdefault(p.gate, []).append(p.gate_part)
     return {path: sorted(parts, key=lambda part: part.start) for path, parts in found.items()}

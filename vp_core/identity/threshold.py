@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from vp_core.asking.evaluate import Score, evaluate
+from vp_core.asking.evaluate import evaluate
+from vp_core.asking.kinds.question import Score
 from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import MODES, THETA

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.bounded import Weight
 from vp_core.ground.errors import VPError
-from vp_core.model.families import FAMILIES, family_of, text_families
+from vp_core.model.families import FAMILIES, family_of, masked_families, text_families, writing_families
 
 _WRAPPERS = {
     "module.": "DataParallel; save model.module instead",
@@ -35,6 +35,18 @@ def check_classifier(name: str, model_type: str, class_name: str = "ForSequenceC
         )
 
 
+def check_language_model(name: str, model_type: str, class_name: str = "ForCausalLM") -> None:
+    """VPError unless the model predicts tokens: the next ones, or masked ones."""
+    family = family_of(model_type)
+    fits = {"ForCausalLM": family.writes_text, "LMHeadModel": family.writes_text, "ForMaskedLM": family.fills_masks}
+    if not any(class_name.endswith(ending) and there for ending, there in fits.items()):
+        raise VPError(
+            f"The model {name!r} predicts no tokens of a text (it is a {class_name} of the type {model_type!r}): give a "
+            f"...ForCausalLM of one of {', '.join(writing_families())}, or a ...ForMaskedLM of one of "
+            f"{', '.join(masked_families())}."
+        )
+
+
 def check_amount(name: str, empty: PreTrainedModel, weights: Mapping[str, Weight]) -> None:
     """VPError if a model, on the meta device, has far more parameters than the file: it would be made only to be refused."""
     wanted = sum(parameter.numel() for parameter in empty.parameters())
@@ -56,7 +68,9 @@ def check_numbers(name: str, weights: Mapping[str, Weight]) -> None:
             )
 
 
-def check_weights(name: str, model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
+def check_weights(
+    name: str, model: PreTrainedModel, info: Mapping[str, Any], trained_for: str = "sequence classification"
+) -> tuple[str, ...]:
     """Notes on weights that are left over; `info` is what `from_pretrained` says with output_loading_info.
 
     Raises VPError for weights that are hidden behind a wrapper's prefix, of other sizes, missing, or left over though they
@@ -70,11 +84,7 @@ def check_weights(name: str, model: PreTrainedModel, info: Mapping[str, Any]) ->
         head = any(not _is_inside(model, key) for key in missing)
         raise VPError(
             f"The checkpoint {name!r} lacks {len(missing)} of the model's weights (such as {missing[0]}): "
-            + (
-                "choose one that was fine-tuned for sequence classification."
-                if head
-                else "take the config.json that belongs to it."
-            )
+            + (f"choose one that was trained for {trained_for}." if head else "take the config.json that belongs to it.")
         )
     left = check_left_over(name, model, unexpected)
     if left:

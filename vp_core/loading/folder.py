@@ -8,7 +8,7 @@ from transformers.utils import cached_file
 
 from vp_core.ground.bounded import TOKENISER_LIMIT, Weight, check_file, read_header, read_json
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import RESULT, RUN
+from vp_core.ground.names import EMBEDDED_TASKS, RESULT, RUN
 from vp_core.squeezing.folder import WEIGHTS as PRUNED
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -29,12 +29,13 @@ def result_of(name: str) -> str:
 
 
 def task_of_run(name: str) -> str | None:
-    """The task a run was begun for, if it is one with data of its own (the demo's); None for another folder."""
+    """The task a run was begun for, if it is one with data of its own (a demo's); None for another folder."""
     try:
         settings = read_json(Path(name) / RUN)["settings"] if name else {}
     except (OSError, ValueError, KeyError, TypeError):  # whoever opens the model says what is wrong
         return None
-    return "demo" if isinstance(settings, dict) and settings.get("task") == "demo" else None
+    task = settings.get("task") if isinstance(settings, dict) else None
+    return task if task in EMBEDDED_TASKS else None
 
 
 def check_hub_id(name: str) -> None:

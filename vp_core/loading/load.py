@@ -1,16 +1,22 @@
-"""Loading models: `demo`, a directory written by `save_pretrained`, or a Hub id. Safetensors only, float32, no remote code."""
+"""Loading models: `demo`, a directory written by `save_pretrained`, or a Hub id. Safetensors only, float32, no remote code.
+
+A classifier of texts, unless tokens are to be predicted: then a causal or a masked language model, as config.json says.
+"""
 
 import hashlib
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
@@ -18,24 +24,35 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from vp_core.asking.kinds.tokens import head_of
 from vp_core.ground.bounded import check_sizes, read_json
-from vp_core.ground.errors import one_line
+from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.hub import quiet_transformers, require_hub
-from vp_core.loading.checkpoint import check_amount, check_classifier, check_finite, check_numbers, check_weights, own_weights
+from vp_core.loading.checkpoint import (
+    check_amount,
+    check_classifier,
+    check_finite,
+    check_language_model,
+    check_numbers,
+    check_weights,
+    own_weights,
+)
 from vp_core.loading.config import check_config, check_dropped, mend
 from vp_core.loading.folder import CONFIG, check_folder, check_hub_id, check_tokeniser_files, fetch, read_weights, result_of
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.loading.tokeniser import check_file, check_tokeniser, incomplete
-from vp_core.model.families import longest_input
+from vp_core.model.families import family_of, longest_input
 from vp_core.model.projections import Projection, find_projections
 from vp_core.squeezing.folder import is_pruned, load_pruned
 
 _LENGTH_LIMIT = 512
 """More tokens than that cost minutes a score on a processor, whatever the model has positions for."""
+_WINDOW_LIMIT = 4096
+"""The same of a window of a long text, of which few are enough."""
 _NO_NOTES: tuple[str, ...] = ()
-EMBEDDED = ("demo", "demo-sn")
-"""Models that come with the package: the demo, and its twin, trained under spectral normalisation towards the demo's hidden
-states and outputs."""
+EMBEDDED = ("demo", "demo-sn", "demo-text")
+"""Models that come with the package: the demo, its twin, trained under spectral normalisation towards the demo's hidden
+states and outputs, and a small language model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +77,12 @@ class LoadedModel:
     @property
     def max_length(self) -> int:
         """The longest input that the model is given, in tokens."""
-        return int(min(self.tokenizer.model_max_length, longest_input(self.model.config), _LENGTH_LIMIT))
+        most = _LENGTH_LIMIT if head_of(self.model) == "classes" else _WINDOW_LIMIT
+        return int(min(self.tokenizer.model_max_length, longest_input(self.model.config), most))
 
 
-def load_model(name: str) -> LoadedModel:
-    """Load and check a sequence-classification (or regression) model and its tokeniser.
+def load_model(name: str, tokens: bool = False) -> LoadedModel:
+    """Load and check a sequence-classification (or regression) model, or one that predicts `tokens`, and its tokeniser.
 
     Raises VPError, one sentence that says what to give or mend, for an unknown or unreachable id, for a folder that is
     something else, for a checkpoint that is broken, pickled, quantised or of an unsupported family, for weights that are
@@ -73,16 +91,25 @@ def load_model(name: str) -> LoadedModel:
     notes = _NO_NOTES
     name = result_of(name)
     if name in EMBEDDED:
-        from vp_core.demo.load import load_demo, load_twin
-
-        model, tokenizer = load_demo() if name == "demo" else load_twin()
+        model, tokenizer = _embedded(name, tokens)
     else:
-        model, tokenizer, notes = _load_pretrained(name)
+        model, tokenizer, notes = _load_pretrained(name, tokens)
     model.eval().requires_grad_(False)
     check_finite(model, name)
     notes = (*notes, *check_tokeniser(name, model, tokenizer))
     projections = () if hasattr(model, "squeezed") else find_projections(model)
     return LoadedModel(model, tokenizer, name, fingerprint(model), projections, notes)
+
+
+def _embedded(name: str, tokens: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from vp_core.demo.load import load_demo, load_demo_text, load_twin
+
+    if tokens != (name == "demo-text"):
+        asked = "predicts no tokens: give demo-text" if tokens else "is a language model: give it a text (--task demo-text)"
+        raise VPError(f"The model {name!r} {asked}, or a model of your own.")
+    if tokens:
+        return load_demo_text()
+    return load_demo() if name == "demo" else load_twin()
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -100,15 +127,15 @@ def _behaviour(config: PretrainedConfig) -> dict[str, object]:
     return {key: value for key, value in config.to_dict().items() if key not in silent}
 
 
-def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...]]:
+def _load_pretrained(name: str, tokens: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...]]:
     """(model, tokeniser, notes) of a folder, dense or squeezed, or of an id on the Hub."""
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
         folder, notes = Path(name) if is_folder else on_the_hub(name), _NO_NOTES
         if is_folder and is_pruned(name):
-            model = _squeezed(name)
+            model = _squeezed(name, tokens)
         else:
-            model, notes = _dense(name, folder, is_folder)
+            model, notes = _dense(name, folder, is_folder, tokens)
         check_tokeniser_files(name, folder)
         tokenizer = read_tokeniser(name, is_folder)
         return model, tokenizer, (*notes, *check_file(tokenizer, folder))
@@ -134,9 +161,9 @@ def on_the_hub(name: str) -> Path:
     return fetch(name)
 
 
-def _squeezed(name: str) -> PreTrainedModel:
+def _squeezed(name: str, tokens: bool) -> PreTrainedModel:
     model = load_pruned(name).float()
-    check_classifier(name, model.config.model_type, type(model).__name__)
+    (check_language_model if tokens else check_classifier)(name, model.config.model_type, type(model).__name__)
     mend(model.config)
     for module in model.modules():  # they were made by the configuration as it stands in the file
         if getattr(module, "chunk_size_feed_forward", 0):
@@ -144,12 +171,31 @@ def _squeezed(name: str) -> PreTrainedModel:
     return model
 
 
-def _dense(name: str, folder: Path, is_folder: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """(model, notes) of a classifier."""
-    model, info = read_checked(name, folder, is_folder, AutoModelForSequenceClassification, check_classifier)
-    found = check_weights(name, model, info)
+def _dense(name: str, folder: Path, is_folder: bool, tokens: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """(model, notes) of a classifier, or of a model that predicts tokens."""
+    if tokens:
+        made_by, ending, trained_for = _language_class(name, folder)
+        model, info = read_checked(name, folder, is_folder, made_by, partial(check_language_model, class_name=ending))
+        found = check_weights(name, model, info, trained_for)
+    else:
+        model, info = read_checked(name, folder, is_folder, AutoModelForSequenceClassification, check_classifier)
+        found = check_weights(name, model, info)
     own_weights(model)
     return model, found
+
+
+def _language_class(name: str, folder: Path) -> tuple[type, str, str]:
+    """(auto class, the ending of its classes, what they are trained for) for a folder whose model is to predict tokens.
+
+    As the class that saved it says, where it does; VPError for one that says it does something else.
+    """
+    if (folder / CONFIG).exists():
+        raw = read_json(folder / CONFIG)
+        saved_by = str((raw.get("architectures") or [""])[0]) if isinstance(raw.get("architectures"), list) else ""
+        family = family_of(str(raw.get("model_type")))
+        if saved_by.endswith("ForMaskedLM") or (family.fills_masks and not family.writes_text):
+            return AutoModelForMaskedLM, "ForMaskedLM", "predicting masked words"
+    return AutoModelForCausalLM, "ForCausalLM", "predicting the next token"
 
 
 def read_checked(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch
+from vp_core.asking.batches import Batch, by_text
 from vp_core.asking.forward import forward
 from vp_core.measuring.covariance import READ_AT, Covariances
 from vp_core.measuring.statistics import Statistics
@@ -22,6 +22,7 @@ from vp_core.measuring.tally import each_batch
 from vp_core.model.projections import Layer, find_layers
 from vp_core.model.sharing import share
 from vp_core.model.sites import Site, input_site, observed, output_site
+from vp_core.model.stack import Part
 
 FLOOR = 0.1
 """Added to every token's weight, whose mean is 1: no token is forgotten altogether."""
@@ -149,7 +150,7 @@ def _of_batch(model: PreTrainedModel, batch: Batch, watched: Mapping[str, Coordi
         for (coordinates, values), gradient in zip(seen, gradients, strict=True):
             site = coordinates.site
             g = torch.zeros_like(site.part(values)) if gradient is None else site.part(gradient)
-            new = _of_coordinates(coordinates, g, site.part(values.detach()))
+            new = _of_coordinates(coordinates, *(by_text(one, batch) for one in (g, site.part(values.detach()))))
             if site.name in found:
                 found[site.name].merge_use(new)
             else:
@@ -190,11 +191,11 @@ def collect_weight_effects(
     outputs in place of the loss, so that no label is needed. Raises VPError for a family that is not supported.
     """
     layers = find_layers(model) if layers is None else layers
-    parts: dict[str, list[tuple[str, int, int]]] = {}  # module path → (name, first row, rows) of the matrices in it
+    parts: dict[str, list[tuple[str, Part]]] = {}  # module path → the matrices in it, and where
     sites: dict[str, tuple[Site, Site]] = {}
     for p in (p for layer in layers for p in layer.projections.values()):
-        for name, path, start in [(p.name, p.path, p.start), *([(f"{p.name}.gate", p.gate, p.gate_start)] if p.gate else [])]:
-            parts.setdefault(path, []).append((name, start, p.d_out))
+        for name, path, part in [(p.name, p.path, p.part), *([(f"{p.name}.gate", p.gate, p.gate_part)] if p.gate else [])]:
+            parts.setdefault(path, []).append((name, part))
             sites[path] = Site(path, path, True, tokens_of=p.tokens_of), Site(path, path, False, tokens_of=p.tokens_of)
     still = share(model, {name: weight.detach() for name, weight in model.named_parameters()}).requires_grad_(False)
     total: dict[str, Tensor] = {}
@@ -202,7 +203,7 @@ def collect_weight_effects(
         for path, squares in found.items():
             total[path] = total[path].add_(squares) if path in total else squares
     examples = sum(len(batch.examples) for batch in batches)
-    return {name: total[path][start : start + rows] / examples for path, named in parts.items() for name, start, rows in named}
+    return {name: total[path][part.index] / examples for path, named in parts.items() for name, part in named}
 
 
 def _squares(model: PreTrainedModel, batch: Batch, sites: Mapping[str, tuple[Site, Site]]) -> dict[str, Tensor]:
@@ -223,7 +224,8 @@ def _squares(model: PreTrainedModel, batch: Batch, sites: Mapping[str, tuple[Sit
         uses: dict[str, list[tuple[Tensor, Tensor]]] = {}  # a layer that runs several times (ALBERT) adds up its uses
         for (path, _), gradient in zip(put_out, gradients, strict=True):
             if gradient is not None:
-                uses.setdefault(path, []).append((gradient, read[path][len(uses.get(path, []))]))
+                given = read[path][len(uses.get(path, []))]
+                uses.setdefault(path, []).append((by_text(gradient, batch), by_text(given, batch)))
         for path, pairs in uses.items():
             for example in range(len(outputs)):
                 whole = torch.stack([g[example].T @ x[example] for g, x in pairs]).sum(dim=0).square_()

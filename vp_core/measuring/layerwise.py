@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch
+from vp_core.asking.batches import Batch, by_text
 from vp_core.asking.forward import told
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import in_parallel
@@ -70,7 +70,7 @@ class Walk:
         """
         by_name = {site.name: site for site in sites}
         with self._seen(sites) as seen:
-            yield lambda i: {name: by_name[name].part(value) for name, value in seen(i).items()}
+            yield lambda i: {name: by_text(by_name[name].part(value), self.batches[i]) for name, value in seen(i).items()}
 
     def logits(self, model: PreTrainedModel | None = None) -> Iterator[Tensor]:
         """Logits (examples, outputs), float32, batch by batch, of the model or of another one that is equal up to here."""

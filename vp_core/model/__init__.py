@@ -1,6 +1,6 @@
 """What a model is made of, whatever its family calls it; a model that came in is never changed.
 
-stack             what there is to know of a family
+stack             what there is to know of a family, and where rows are in a module of several projections
 encoder_decoders  what the parts are called in families of two halves
 families          ... and in every family: no other files know
 projections       the six linear maps of every layer, and what belongs together in a layer

@@ -70,4 +70,4 @@ def _t5_stacks(gated: bool) -> tuple[Stack, ...]:
     return _t5_half("encoder", "layer.1", gated), decoder, cross
 
 
-T5 = Family(_t5_stacks(False), gated=_t5_stacks(True), bare=True, reads_end=True)
+T5 = Family(_t5_stacks(False), switch="is_gated_act", switched=_t5_stacks(True), bare=True, reads_end=True)

@@ -40,6 +40,7 @@ _BERT = Family(
         ),
     ),
     attention_norm="attention.output.LayerNorm",
+    fills_masks=True,
 )
 _ROBERTA = replace(_BERT, first_position=2, positions_from_pad=True)
 _DISTILBERT = Family(
@@ -53,6 +54,7 @@ _DISTILBERT = Family(
         ),
     ),
     attention_norm="sa_layer_norm",
+    fills_masks=True,
 )
 _ALBERT = Family(
     (
@@ -65,6 +67,7 @@ _ALBERT = Family(
             groups="num_hidden_groups",
         ),
     ),
+    fills_masks=True,
 )
 _GPT2 = Family(
     (
@@ -79,6 +82,7 @@ _GPT2 = Family(
         ),
     ),
     reads_last=True,
+    writes_text=True,
 )
 _QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
 _VIT = Family(
@@ -118,6 +122,7 @@ _MPNET = Family(
     ),
     attention_norm="attention.LayerNorm",
     first_position=2,
+    fills_masks=True,
 )
 _DEBERTA_V2 = Family(
     (
@@ -133,6 +138,7 @@ _DEBERTA_V2 = Family(
             positions_too=True,
         ),
     ),
+    fills_masks=True,
 )
 _MODERNBERT = Family(
     (
@@ -148,6 +154,7 @@ _MODERNBERT = Family(
     ),
     rotary=True,
     bias_flags=("attention_bias", "mlp_bias"),
+    fills_masks=True,
 )
 
 
@@ -166,6 +173,69 @@ _LLAMA = Family(
     rotary=True,
     bias_flags=("attention_bias", "mlp_bias"),
     classifies_text=False,
+    writes_text=True,
+)
+_MISTRAL = replace(_LLAMA, bias_flags=(), bare=True)
+_GEMMA = replace(_LLAMA, bias_flags=("attention_bias",), bare=True)
+_QWEN3 = replace(_GEMMA, stacks=(replace(_LLAMA.stacks[0], head_norm="q_norm"),))
+_GEMMA2 = replace(_GEMMA, stacks=(replace(_LLAMA.stacks[0], normed_writes=True),))
+_GEMMA3 = replace(_GEMMA, stacks=(replace(_QWEN3.stacks[0], normed_writes=True),))
+_PHI = replace(
+    _LLAMA,
+    stacks=(
+        replace(
+            _LLAMA.stacks[0],
+            modules=_modules(*_parts("self_attn", *_QKVO[:3], "dense"), "mlp.fc1", "mlp.fc2"),
+            gate=None,
+            activation="mlp.activation_fn",
+            head_norm="q_layernorm",
+        ),
+    ),
+    bias_flags=(),
+)
+_PHI3 = replace(
+    _MISTRAL,
+    stacks=(
+        replace(
+            _LLAMA.stacks[0],
+            modules=_modules(*["self_attn.qkv_proj"] * 3, "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"),
+            gate="mlp.gate_up_proj",
+        ),
+    ),
+)
+_GPT_NEOX = Family(
+    (
+        Stack(
+            "layers.*",
+            _modules(*["attention.query_key_value"] * 3, "attention.dense", *_parts("mlp", "dense_h_to_4h", "dense_4h_to_h")),
+            attention="attention",
+            head_size="head_size",
+            activation="mlp.act",
+            pre_norm=True,
+            full_heads=ROTARY_NOTE,
+            interleaved=True,
+        ),
+    ),
+    rotary=True,
+    bias_flags=("attention_bias",),
+    classifies_text=False,
+    writes_text=True,
+)
+_OPT_STACK = Stack(
+    "decoder.layers.*",
+    _modules(*_parts("self_attn", *_QKVO[:3], "out_proj"), "fc1", "fc2"),
+    attention="self_attn",
+    head_size="head_dim",
+    head_count="num_heads",
+    activation="activation_fn",
+)
+_OPT = Family(
+    (_OPT_STACK,),
+    switch="do_layer_norm_before",
+    switched=(replace(_OPT_STACK, pre_norm=True),),
+    bias_flags=("enable_bias",),
+    classifies_text=False,
+    writes_text=True,
 )
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -184,6 +254,16 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "vit": _VIT,
         "bart": BART,
         "llama": _LLAMA,
+        "mistral": _MISTRAL,
+        "qwen2": _MISTRAL,
+        "qwen3": _QWEN3,
+        "gemma": _GEMMA,
+        "gemma2": _GEMMA2,
+        "gemma3_text": _GEMMA3,
+        "phi": _PHI,
+        "phi3": _PHI3,
+        "gpt_neox": _GPT_NEOX,
+        "opt": _OPT,
     }
 )
 """Keyed by `config.model_type`, compared whole: "distilbert" contains "bert"."""
@@ -200,6 +280,12 @@ WHY_NOT: Mapping[str, str] = MappingProxyType(
         "mobilebert": "its layers have several feed-forward networks each",
         "xlnet": "its scores have matrices of their own for positions",
         "reformer": "its attention hashes tokens",
+        "gemma3": "it sees images too: its text model alone, gemma3_text, is",
+        "mixtral": "its layers have several feed-forward networks each",
+        "qwen2_moe": "its layers have several feed-forward networks each",
+        "qwen3_moe": "its layers have several feed-forward networks each",
+        "bloom": "each of its heads has a slope of its own for positions",
+        "mamba": "it has no attention",
     }
 )
 """Model types that people ask for and that do not fit in, with what stands in the way."""
@@ -210,19 +296,32 @@ def text_families() -> tuple[str, ...]:
     return tuple(sorted(name for name, family in FAMILIES.items() if family.classifies_text))
 
 
+def writing_families() -> tuple[str, ...]:
+    """The model types whose decoder language models (...ForCausalLM) a study takes, in the order of the alphabet."""
+    return tuple(sorted(name for name, family in FAMILIES.items() if family.writes_text))
+
+
+def masked_families() -> tuple[str, ...]:
+    """The model types whose masked language models (...ForMaskedLM) a study takes, in the order of the alphabet."""
+    return tuple(sorted(name for name, family in FAMILIES.items() if family.fills_masks))
+
+
 def family_of(model_type: str) -> Family:
     """The family of a `config.model_type`; VPError says why it is not supported, if that is known, and what is."""
     if model_type not in FAMILIES:
         why = f" ({WHY_NOT[model_type]})" if model_type in WHY_NOT else ""
         others = ", ".join(text_families())
-        raise VPError(f"The model type {model_type!r} is not supported{why}: use a text classifier of one of {others}.")
+        raise VPError(
+            f"The model type {model_type!r} is not supported{why}: use a text classifier of one of {others}, or a language "
+            f"model of one of {', '.join(writing_families())}."
+        )
     return FAMILIES[model_type]
 
 
 def stacks_of(config: PretrainedConfig) -> tuple[Stack, ...]:
     """The runs of layers of a model with this configuration; VPError for a family that is not supported."""
     family = family_of(config.model_type)
-    return family.gated if family.gated and config.is_gated_act else family.stacks
+    return family.switched if family.switch and getattr(config, family.switch) else family.stacks
 
 
 _NO_LIMIT = 1_000_000

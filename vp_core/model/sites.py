@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vp_core.ground.work import Enough
 from vp_core.model.projections import Projection
+from vp_core.model.stack import Part
 
 _INPUT = "hidden_states"
 """The first argument's name where a model hands it on by name, as it does to some layers."""
@@ -28,9 +29,9 @@ _INPUT = "hidden_states"
 class Site:
     """Where to look: what goes into (`inputs`) or comes out of the module at `path`, coordinates `start` to `start + width`.
 
-    `width` None means all from `start` on. `name` is the observer's own; `decoder` says that the tokens which pass are those of
-    an encoder-decoder's decoder. With `tokens_of`, the path of a module, only what that one's first input passes counts
-    (`vp_core.model.projections.Projection`).
+    `width` None means all from `start` on; with `step` they come in runs of `run` (`vp_core.model.stack.Part`). `name` is the
+    observer's own; `decoder` says that the tokens which pass are those of an encoder-decoder's decoder. With `tokens_of`, the
+    path of a module, only what that one's first input passes counts (`vp_core.model.projections.Projection`).
     """
 
     name: str
@@ -40,14 +41,19 @@ class Site:
     width: int | None = None
     decoder: bool = False
     tokens_of: str | None = None
+    run: int = 0
+    step: int = 0
 
     def part(self, value: Any) -> Tensor:
-        """A view of this site's coordinates (…, width) in what passed there, (…, n) or a tuple that begins with it.
+        """This site's coordinates (…, width) in what passed there, (…, n) or a tuple that begins with it: a view, or with a
+        `step` a copy.
 
         >>> Site("key", "c_attn", inputs=False, start=1, width=2).part((Tensor([[5, 6, 7, 8]]), None))
         tensor([[6., 7.]])
         """
         values = value[0] if isinstance(value, tuple) else value
+        if self.step and self.width is not None:
+            return values[..., Part(self.start, self.width, self.run, self.step).index]
         return values[..., self.start : None if self.width is None else self.start + self.width]
 
 
@@ -58,7 +64,7 @@ def input_site(p: Projection, name: str | None = None) -> Site:
 
 def output_site(p: Projection, name: str | None = None) -> Site:
     """What a projection puts out (…, d_out), its rows only where one module holds several; under its own name or another."""
-    return Site(name or p.name, p.path, False, p.start, p.d_out, p.decoder, p.tokens_of)
+    return Site(name or p.name, p.path, False, p.start, p.d_out, p.decoder, p.tokens_of, p.part.run, p.step)
 
 
 def neuron_site(p: Projection) -> Site:

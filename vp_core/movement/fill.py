@@ -53,10 +53,10 @@ def fill_in(
         if name in rows:
             values[rows[name]] = drawn(values.shape, draw)[rows[name]]
         where = new[name].to(parameter.device)
-        scores.view(model, name, parameter.detach())[where] = values.to(parameter)[where]
+        scores.write(model, name, parameter.detach(), where, values)
         for moment, tensor in optimiser.state.get(parameter, {}).items():
             if moment in _MOMENTS:
-                scores.view(model, name, tensor)[where] = 0
+                scores.write(model, name, tensor, where, torch.zeros_like(values))
         place.mask = (place.kept().to(where.device) | where).to(place.units.keep)
 
 
@@ -116,9 +116,11 @@ def _silent_queries(model: nn.Module, layer: Layer, masks: Masks) -> Tensor:
         silent &= bias_of(model, key).cpu() == 0
     shape = (len(silent) // key.head_width, -1, key.head_width)  # heads of key, heads of query that share it, coordinates
     both = (no_query.view(shape) & silent.view(shape)).flatten()
+    if layer.normed:  # every coordinate of a query has to do with how long the others come out
+        return torch.zeros_like(both)
     if layer.rotary:
-        half = key.head_width // 2
-        both &= both.view(-1, key.head_width).roll(half, dims=1).flatten()
+        pairs = both.view(-1, key.head_width)[:, : layer.turned]
+        pairs &= pairs.roll(layer.turned // 2, dims=1)
     return both
 
 

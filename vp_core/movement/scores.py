@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.patterns import Pattern
-from vp_core.model.projections import linear_map
+from vp_core.model.projections import as_rows, linear_map
 from vp_core.movement.shapes import Group
 from vp_core.training.groups import OWN
 from vp_core.weights.matrices import Matrix
@@ -70,9 +70,9 @@ class Place:
     mask: Tensor | None = None
 
     @property
-    def rows(self) -> slice:
+    def rows(self) -> slice | Tensor:
         """Where it is in its module."""
-        return slice(self.matrix.start, self.matrix.start + self.matrix.rows)
+        return self.matrix.part.index
 
     def write_masked(self, weight: Tensor, into: Tensor) -> None:
         """Write `weight` (rows, columns) ⊙ mask into a tensor of its shape."""
@@ -139,7 +139,9 @@ class Masked(nn.Module):
         if sum(place.matrix.rows for place in self.places) < len(self.rows(weight)):
             new.copy_(weight)
         for place in self.places:
-            place.write_masked(self.rows(weight)[place.rows], self.rows(new)[place.rows])
+            own = self.rows(new)[place.rows]
+            place.write_masked(self.rows(weight)[place.rows], own)
+            place.matrix.part.give(self.rows(new), own)
         return new
 
     def masked_again(self, weight: Tensor) -> Tensor:
@@ -248,11 +250,13 @@ class Scores:
         """The parameter W that is trained, of the module that holds this matrix."""
         return _on(model, self.places[name].matrix.path)[1]
 
-    def view(self, model: PreTrainedModel, name: str, tensor: Tensor) -> Tensor:
-        """A matrix (rows, columns) in a tensor of its module's shape, a view: in W, or in one of its moments."""
+    def write(self, model: PreTrainedModel, name: str, tensor: Tensor, where: Tensor, values: Tensor) -> None:
+        """Write `values` (rows, columns) of a matrix into a tensor of its module's shape, W or one of its moments, `where`."""
         place = self.places[name]
-        transposed = isinstance(linear_map(model, place.matrix.path), Conv1D)
-        return (tensor.T if transposed else tensor)[place.rows]
+        rows = as_rows(linear_map(model, place.matrix.path), tensor)
+        part = rows[place.rows]
+        part[where] = values.to(part)[where]
+        place.matrix.part.give(rows, part)
 
 
 def _on(model: PreTrainedModel, path: str) -> tuple[Masked, nn.Parameter]:

@@ -115,4 +115,4 @@ def weight_and_bias(model: PreTrainedModel, p: Projection) -> tuple[Tensor, Tens
     """(weight (d_out, d_in), bias (d_out,)) of a projection, float64, without gradient; zeros where it has no bias."""
     weight = weight_of(model, p).detach().double()
     bias = linear_map(model, p.path).bias
-    return weight, weight.new_zeros(p.d_out) if bias is None else bias.detach().double()[p.start : p.start + p.d_out]
+    return weight, weight.new_zeros(p.d_out) if bias is None else bias.detach().double()[p.part.index]

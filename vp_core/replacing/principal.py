@@ -96,7 +96,7 @@ class _Turn:
         """Rows and biases of a projection, each head multiplied by its map (w, w)."""
         p = self.layer.projections[type_]
         module, weight, bias = self._copies(p.path)
-        part = slice(p.start, p.start + p.d_out)
+        part = p.part.index
         rows = as_rows(module, weight)
         old = rows[part].double().view(len(maps), -1, p.d_in)
         rows[part] = (maps @ old).flatten(0, 1).to(weight.dtype)

@@ -65,7 +65,7 @@ def _solved_copies(model: nn.Module, projections: Sequence[Projection], solved: 
     edited: Edited = {}
     for projection in (p for p in projections if p.name in solved):
         module, weight, bias = _copies(model, projection.path, edited)
-        rows, (new, new_bias) = slice(projection.start, projection.start + projection.d_out), solved[projection.name]
+        rows, (new, new_bias) = projection.part.index, solved[projection.name]
         as_rows(module, weight)[rows] = new.to(weight.dtype)
         bias[rows] = new_bias.to(bias.dtype)
     return edited
@@ -83,15 +83,17 @@ def _with(model: Model, edited: Edited) -> Model:
 def _remove(model: nn.Module, projection: Projection, rows: Tensor, constants: Tensor, edited: Edited) -> None:
     """Zero these rows and set their biases."""
     module, weight, bias = _copies(model, projection.path, edited)
-    as_rows(module, weight)[projection.start + rows] = 0
+    own = projection.part.at(rows)
+    as_rows(module, weight)[own] = 0
     values = constants[rows].to(bias.dtype)
     if projection.gate is None:
-        bias[projection.start + rows] = values
+        bias[own] = values
         return
     # The neuron is the product with the gate: both rows go, and what the consumer made of its constant joins its bias.
     assert projection.consumer
     gate, gate_weight, gate_bias = _copies(model, projection.gate, edited)
-    as_rows(gate, gate_weight)[projection.gate_start + rows] = 0
-    bias[projection.start + rows] = gate_bias[projection.gate_start + rows] = 0
+    gates = projection.gate_part.at(rows)
+    as_rows(gate, gate_weight)[gates] = 0
+    bias[own] = gate_bias[gates] = 0
     reader, reader_weight, reader_bias = _copies(model, projection.consumer, edited)
     reader_bias += as_rows(reader, reader_weight)[:, rows] @ values

@@ -17,8 +17,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import encode, make_batches
-from vp_core.asking.evaluate import Score, score
+from vp_core.asking.evaluate import score
 from vp_core.asking.examples import open_examples
+from vp_core.asking.kinds.classification import as_classification
+from vp_core.asking.kinds.question import Score
 from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
 from vp_core.ground.errors import VPError, one_of
@@ -79,7 +81,8 @@ def lessons_of(
     """
     examples = open_examples(task, "train", data, text, label, labels, separator, outputs_of(study.model))
     encoded = encode(study.loaded.tokenizer, examples.texts, study.question.data.max_length)
-    return Lessons.make(encoded, examples.labels, examples.task, order_like(study.model, examples, study.question))
+    question = as_classification(study.question, "Training on labels")
+    return Lessons.make(encoded, examples.labels, examples.task, order_like(study.model, examples, question))
 
 
 def fine_tune(

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.evaluate import Score, score
+from vp_core.asking.evaluate import score
+from vp_core.asking.kinds.question import Score
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import RESULT
 from vp_core.running.keeping import save_trained

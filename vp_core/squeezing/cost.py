@@ -143,7 +143,10 @@ def flops_per_token(model: PreTrainedModel, length: int) -> int:
         modules = {name: model.get_submodule(f"{path}.{name}") for name in {*stack.modules.values(), stack.gate} - {None}}
         attention = model.get_submodule(f"{path}.{stack.attention}")
         name = stack.modules["query"]
-        queries = _width(modules[name]) // list(stack.modules.values()).count(name)
+        queries = _width(modules[name])
+        if list(stack.modules.values()).count(name) > 1:  # key and value lie beside it, a head of each for a group of its heads
+            group = getattr(attention, "num_key_value_groups", 1)
+            queries = queries * group // (group + 2)
         if stack.split_size:
             queries = getattr(attention, stack.split_size)
         total += uses_of(model, stack) * (2 * sum(_weights(m) for m in modules.values()) + 2 * length * 2 * queries)

@@ -24,6 +24,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.ground.bounded import check_file, check_sizes, read_header, read_json
 from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.hub import quiet_transformers
+from vp_core.ground.names import EMBEDDED_TASKS
 from vp_core.ground.store import load_tensors, save_tensors, write_failure
 from vp_core.model.families import FAMILIES
 from vp_core.squeezing.squeeze import Squeezed, install
@@ -48,8 +49,9 @@ def about_of(folder: str | Path) -> dict[str, Any]:
 
 
 def task_of(folder: str | Path) -> str | None:
-    """The task a pruned folder was made for, if it is one with data of its own (the demo's)."""
-    return "demo" if about_of(folder).get("task") == "demo" else None
+    """The task a pruned folder was made for, if it is one with data of its own (a demo's)."""
+    task = about_of(folder).get("task")
+    return task if task in EMBEDDED_TASKS else None
 
 
 def save_pruned(

@@ -261,6 +261,8 @@ class _Cut:
             attributes[layer.split_size] = zeros.numel()
         if layer.total_size:
             attributes[layer.total_size] = zeros.numel()
+        if layer.head_count:
+            attributes[layer.head_count] = len(zeros)
         for types, (rows, base) in parts.items():
             both, places = torch.cat([query[:0], *rows]), _positions([len(r) for r in rows], width)
             path, like = layer.projections[types[0]].path, self.weight(types[0])
@@ -283,9 +285,13 @@ class _Cut:
         for path, types in self.by_path(_HEADED).items():
             parts = [(self.left.rows[t], self.weight(t), self.bias(t)) for t in types]
             bases = [torch.zeros_like(b) if t == "value" else b.clone() for t, (_, _, b) in zip(types, parts, strict=True)]
-            places = [self.layer.projections[t].start + rows for t, (rows, _, _) in zip(types, parts, strict=True)]
+            base = torch.cat(bases)
+            for type_, own in zip(types, bases, strict=True):
+                self.layer.projections[type_].part.give(base, own)
+            at = [self.layer.projections[t].part.at(rows) for t, (rows, _, _) in zip(types, parts, strict=True)]
+            places, order = torch.cat(at).sort()
             weight, bias = torch.cat([w[rows] for rows, w, _ in parts]), torch.cat([b[rows] for rows, _, b in parts])
-            self.put_reading(types, path, weight, bias, parts[0][1], base=torch.cat(bases), out_index=torch.cat(places))
+            self.put_reading(types, path, weight[order], bias[order], parts[0][1], base=base, out_index=places)
 
     def ffn(self) -> None:
         projection = self.layer.projections.get("ffn_in")

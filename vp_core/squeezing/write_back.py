@@ -26,7 +26,7 @@ def write_back(dense: PreTrainedModel, small: PreTrainedModel, plan: Plan) -> No
             there = linear_map(dense, path)
             weight, bias = _weight_and_bias(module)
             matrix, own_bias = as_rows(there, there.weight), there.bias
-            kept = torch.cat(rows)
+            kept = torch.cat(rows).sort().values
             if columns is not None and len(columns):
                 # where heads that left keep their places (T5), columns of zeros are there for them
                 matrix[kept[:, None], columns] = weight if weight.shape[1] == len(columns) else weight[:, columns]
@@ -59,8 +59,8 @@ def _cut_modules(dense: PreTrainedModel, small: PreTrainedModel, plan: Plan) -> 
         for p in layer.projections.values():
             kept = plan.keep[p.name].nonzero().squeeze(1)
             if p.gate:  # before the projection, as where one module holds both
-                by_path.setdefault(p.gate, []).append(p.gate_start + kept)
-            by_path.setdefault(p.path, []).append(p.start + kept)
+                by_path.setdefault(p.gate, []).append(p.gate_part.at(kept))
+            by_path.setdefault(p.path, []).append(p.part.at(kept))
         for path, rows in by_path.items():
             module = small.get_submodule(path)
             own = [p for p in module.parameters() if id(p) not in shared]

@@ -23,7 +23,7 @@ from torch.nn.functional import (
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Batch, Encoded
-from vp_core.comparing.masked_lm import SHARE, check_masked_lm, mask_batch
+from vp_core.asking.kinds.masking import SHARE, check_masked_lm, mask_batch
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.model.sites import Site, observed

@@ -14,16 +14,17 @@ from transformers import PreTrainedModel
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES, WORD_EMBEDDINGS
 from vp_core.model.projections import Layer, Projection, as_rows, find_layers
+from vp_core.model.stack import Part
 
 
 @dataclass(frozen=True)
 class Matrix:
     """One weight matrix (rows, columns).
 
-    `path` is its module's name in the model, `start` the first of its rows there. `name` is its projection's (`3.query`), with
-    `.gate` behind it for the gate of a feed-forward network, or `word_embeddings`; `type` is what it is chosen by. `layer` and
-    `projection` are None for embeddings. `head_width` is how many rows of query, key and value, or columns of the attention
-    output, a head has; None elsewhere.
+    `path` is its module's name in the model, `start` the first of its rows there, `step` as of its projection. `name` is its
+    projection's (`3.query`), with `.gate` behind it for the gate of a feed-forward network, or `word_embeddings`; `type` is
+    what it is chosen by. `layer` and `projection` are None for embeddings. `head_width` is how many rows of query, key and
+    value, or columns of the attention output, a head has; None elsewhere.
     """
 
     name: str
@@ -35,6 +36,12 @@ class Matrix:
     layer: int | None = None
     projection: Projection | None = None
     head_width: int | None = None
+    step: int = 0
+
+    @property
+    def part(self) -> Part:
+        """Where its rows are in the module."""
+        return Part(self.start, self.rows, self.head_width or 0 if self.step else 0, self.step)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -60,7 +67,7 @@ def find_matrices(
         for p in layer.projections.values():
             if p.type in types:
                 width = layer.projections["value"].head_width if p.type == "attention_output" else p.head_width
-                found.append(Matrix(p.name, p.type, p.path, p.d_out, p.d_in, p.start, p.layer, p, width))
+                found.append(Matrix(p.name, p.type, p.path, p.d_out, p.d_in, p.start, p.layer, p, width, p.step))
                 if p.gate:
                     found.append(Matrix(f"{p.name}.gate", p.type, p.gate, p.d_out, p.d_in, p.gate_start, p.layer, p))
     if WORD_EMBEDDINGS in types:
@@ -87,11 +94,11 @@ def check_weights(name: str, weight: Tensor) -> None:
 
 
 def view(model: nn.Module, matrix: Matrix) -> Tensor:
-    """A matrix of the model (rows, columns), a view without gradient."""
+    """A matrix of the model (rows, columns) without gradient: a view, but a copy where its rows are not side by side."""
     module = model.get_submodule(matrix.path)
     weight = module.weight
     assert isinstance(weight, Tensor)
-    return as_rows(module, weight.detach())[matrix.start : matrix.start + matrix.rows]
+    return as_rows(module, weight.detach())[matrix.part.index]
 
 
 def bias_of(model: nn.Module, matrix: Matrix) -> Tensor:
@@ -99,7 +106,7 @@ def bias_of(model: nn.Module, matrix: Matrix) -> Tensor:
     bias = getattr(model.get_submodule(matrix.path), "bias", None)
     if bias is None:
         return torch.zeros(matrix.rows, dtype=torch.float64)
-    return bias.detach().double()[matrix.start : matrix.start + matrix.rows]
+    return bias.detach().double()[matrix.part.index]
 
 
 def tied_with(model: PreTrainedModel, matrix: Matrix) -> tuple[str, ...]:

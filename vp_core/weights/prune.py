@@ -49,11 +49,12 @@ def _made(module: nn.Module, matrices: Sequence[Matrix], masks: Masks, replaced:
     old_bias: Tensor | None = getattr(module, "bias", None)
     weight, bias = old.detach().clone(), None
     for matrix in matrices:
-        rows, (new, new_bias) = slice(matrix.start, matrix.start + matrix.rows), replaced.get(matrix.name, (None, None))
+        rows, (new, new_bias) = matrix.part.index, replaced.get(matrix.name, (None, None))
         place = as_rows(module, weight)[rows]
         if new is not None:
             place.copy_(new)
         place.masked_fill_(~masks.keep(matrix.name), 0)
+        matrix.part.give(as_rows(module, weight), place)
         if new_bias is not None:
             if bias is None:
                 bias = old.new_zeros(len(as_rows(module, weight))) if old_bias is None else old_bias.detach().clone()

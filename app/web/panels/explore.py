@@ -17,7 +17,7 @@ from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
 from app.web.settings import Settings
 from app.web.visitor import Followed, visitor
 from app.web.waiting import follow, forget, leave, progress_line
-from vp_core.asking.evaluate import Score
+from vp_core.asking.kinds.question import Score
 from vp_core.curves import CurveRow
 from vp_core.ground.errors import VPError
 from vp_core.recipes import Recipe

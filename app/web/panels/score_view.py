@@ -6,7 +6,7 @@ from analysis.names import METRIC_NAMES, difference_text, score_text
 from app.web import caching
 from app.web.glossary import TERMS
 from app.web.jobs import Job
-from vp_core.asking.evaluate import Score
+from vp_core.asking.kinds.question import Score
 from vp_core.asking.metrics import SHARES, paired_interval
 from vp_core.study import Study
 

@@ -14,9 +14,11 @@ from cancelling import until_cancelled
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score
 
-from vp_core.asking import evaluate as module
 from vp_core.asking.batches import encode, make_batches
-from vp_core.asking.evaluate import Question, evaluate, first_token_only, logits_by_batch, running_chunks, score
+from vp_core.asking.evaluate import evaluate, outputs_by_batch, score
+from vp_core.asking.kinds import question as module
+from vp_core.asking.kinds.classification import Classification, first_token_only
+from vp_core.asking.kinds.question import running_chunks
 from vp_core.asking.metrics import interval
 from vp_core.asking.tasks import TASKS
 from vp_core.ground.errors import VPError
@@ -140,8 +142,8 @@ def test_bfloat16_is_near_and_leaves_the_original(studies):
     assert abs(found.value - score(study.model, study.question).value) < 0.1
     cast = share(study.model, cast=torch.bfloat16)
     batches = make_batches(study.question.data, range(20))
-    exact = torch.cat([logits for _, logits in logits_by_batch(study.model, batches)])
-    rough = torch.cat([logits for _, logits in logits_by_batch(cast, batches)])
+    exact = torch.cat([logits for _, logits in outputs_by_batch(study.model, study.question, batches)])
+    rough = torch.cat([logits for _, logits in outputs_by_batch(cast, study.question, batches)])
     assert 0 < (exact - rough).abs().max() < 0.25 * exact.abs().max()
     assert tiny.sha(study.model) == before
     with pytest.raises(VPError, match="float32, bfloat16"):
@@ -159,7 +161,7 @@ def test_regression_scores_with_spearman():
     texts = [(a, b) for a, b in zip(tiny.sentences(90, 1, 8), tiny.sentences(90, 2, 8), strict=True)]
     said = tiny.answers(model, tok, texts)[:, 0].numpy()
     labels = said + np.random.default_rng(0).normal(0, said.std(), 90)
-    question = Question(encode(tok, texts, 40), labels, TASKS["stsb"], (0,))
+    question = Classification(encode(tok, texts, 40), labels, TASKS["stsb"], (0,))
     found = score(model, question)
     assert found.value == pytest.approx(spearmanr(labels, said).statistic, abs=1e-3)
     assert found.others["pearson"] == pytest.approx(np.corrcoef(labels, said)[0, 1], abs=1e-4)

@@ -9,8 +9,9 @@ import tiny
 import torch
 
 from vp_core.asking.batches import Batch, encode, make_batches
-from vp_core.asking.evaluate import logits_by_batch
+from vp_core.asking.evaluate import outputs_by_batch
 from vp_core.asking.forward import forward
+from vp_core.asking.kinds.classification import Classification
 from vp_core.asking.tasks import TASKS
 from vp_core.carry_out import Stage
 from vp_core.ground.errors import VPError
@@ -29,6 +30,11 @@ TEXTS = [
     ("they hated the \x1b[31mplot, " + "every page " * 9,),
 ]
 SENTENCE = r"failed on the text 'I liked the hotel' \(index out of range in self\): check that its tokeniser .* weights\.$"
+
+
+def sst2(data):
+    """SST-2's question about other texts."""
+    return Classification(data, np.arange(len(data)) % 2, TASKS["sst2"], (0, 1))
 
 
 @pytest.fixture
@@ -50,7 +56,7 @@ def test_everywhere_a_model_runs(failing):
     lessons = Lessons.make(data, np.array([0, 1, 0, 1]), TASKS["sst2"], (0, 1))
     stage = Stage(Measured(model, data, "m", "d"))
     for run in (
-        lambda: list(logits_by_batch(model, batches)),
+        lambda: list(outputs_by_batch(model, sst2(data), batches)),
         lambda: collect(model, batches),
         lambda: collect_norms(model, batches),
         stage.measured.covariances,
@@ -124,7 +130,7 @@ def test_texts_with_several_ends_are_answered_as_one_at_a_time(loaded, family):
     assert len({ids.count(2) for ids in data.ids}) == 3
     expected = tiny.answers(one.model, one.tokenizer, texts)
     found = torch.empty_like(expected)
-    for part, logits in logits_by_batch(one.model, make_batches(data, range(13))):
+    for part, logits in outputs_by_batch(one.model, sst2(data), make_batches(data, range(13))):
         found[part.examples] = logits
     assert tiny.distance(found, expected) <= 1e-5
     lessons = Lessons.make(data, np.arange(13) % 2, TASKS["sst2"], (0, 1))

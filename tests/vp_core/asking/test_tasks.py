@@ -17,11 +17,18 @@ from vp_core.recipes import Recipe
 
 
 def test_table():
-    assert set(TASKS) == {"demo", "sst2", "mrpc", "stsb", "qnli", "rte", "cola", "qqp", "mnli", "mnli-mm", "wnli"}
+    tokens = {name for name, task in TASKS.items() if task.tokens}
+    assert tokens == {"text", "wikitext-2", "demo-text"}
+    assert set(TASKS) - tokens == {"demo", "sst2", "mrpc", "stsb", "qnli", "rte", "cola", "qqp", "mnli", "mnli-mm", "wnli"}
     pairs = {name for name, task in TASKS.items() if len(task.text) == 2}
     assert pairs == {"mrpc", "stsb", "qnli", "rte", "qqp", "mnli", "mnli-mm", "wnli"}
     benchmark = {"cola": "matthews", "stsb": "spearman"}
+    for name in tokens:
+        task = TASKS[name]
+        assert not (task.text or task.labels or task.regression or task.multi_label) and task.metric == "perplexity"
     for name, task in TASKS.items():
+        if task.tokens:
+            continue
         assert task.metric == benchmark.get(name, "accuracy")
         assert set(task.metrics) <= set(METRICS)
         assert task.regression == (name == "stsb")

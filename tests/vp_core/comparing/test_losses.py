@@ -6,9 +6,10 @@ import tiny
 import torch
 
 from vp_core.asking.batches import encode
-from vp_core.asking.evaluate import Question, score
+from vp_core.asking.evaluate import score
+from vp_core.asking.kinds.classification import Classification
 from vp_core.asking.tasks import Task
-from vp_core.comparing.losses import example_losses, loss_and_score
+from vp_core.comparing.losses import loss_and_score
 from vp_core.opening import open_study
 
 
@@ -32,21 +33,21 @@ def test_cross_entropy_of_the_same_passes_as_the_score(studies):
 
 def question(truth, order, **task):
     texts = [(text,) for text in tiny.sentences(len(truth), seed=3)]
-    return Question(encode(tiny.tokenizer("bert"), texts, 20), np.array(truth), Task("t", ("a",), "b", **task), order)
+    return Classification(encode(tiny.tokenizer("bert"), texts, 20), np.array(truth), Task("t", ("a",), "b", **task), order)
 
 
 def test_outputs_in_another_order():
     asked = question([2, 0, 1], (1, 2, 0), labels=("a", "b", "c"), metrics=("accuracy",))
     logits = np.random.default_rng(0).normal(size=(3, 3))
     expected = -log_softmax(logits)[np.arange(3), [1, 2, 0]]  # class 2 is output 1, class 0 output 2, class 1 output 0
-    assert np.allclose(example_losses(asked, np.arange(3), logits), expected, rtol=1e-12)
-    turned = example_losses(asked, np.array([2, 0]), logits[[2, 0]])
+    assert np.allclose(asked.losses(np.arange(3), logits), expected, rtol=1e-12)
+    turned = asked.losses(np.array([2, 0]), logits[[2, 0]])
     assert np.allclose(turned, expected[[2, 0]], rtol=1e-12)
 
 
 def test_a_large_logit_does_not_overflow():
     asked = question([0, 1], (0, 1), labels=("a", "b"), metrics=("accuracy",))
-    assert example_losses(asked, np.arange(2), np.array([[1e4, 0.0], [1e4, 0.0]])).tolist() == [0.0, 1e4]
+    assert asked.losses(np.arange(2), np.array([[1e4, 0.0], [1e4, 0.0]])).tolist() == [0.0, 1e4]
 
 
 def test_several_labels_are_each_a_question():
@@ -55,7 +56,7 @@ def test_several_labels_are_each_a_question():
     logits = np.random.default_rng(1).normal(size=(2, 3))
     by_class = torch.from_numpy(logits[:, [1, 2, 0]])
     expected = torch.nn.functional.binary_cross_entropy_with_logits(by_class, torch.tensor(labels).double(), reduction="none")
-    assert np.allclose(example_losses(asked, np.arange(2), logits), expected.mean(dim=1), rtol=1e-12)
+    assert np.allclose(asked.losses(np.arange(2), logits), expected.mean(dim=1), rtol=1e-12)
 
 
 def test_squared_error_of_values(tmp_path):

@@ -5,7 +5,8 @@ import pytest
 import tiny
 import torch
 
-from vp_core.comparing.masked_lm import mask_words, masked_lm_loss
+from vp_core.asking.kinds.masking import mask_words
+from vp_core.comparing.masked_lm import masked_lm_loss
 from vp_core.ground.errors import VPError
 
 TEXTS = tiny.sentences(40, seed=6, longest=30)

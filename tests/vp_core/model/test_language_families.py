@@ -1,0 +1,236 @@
+"""Decoder language models of every family: where their rows are, what is measured, pruned, squeezed, kept and written."""
+
+from functools import cache
+from itertools import product
+from unittest.mock import patch
+
+import bench_models
+import numpy as np
+import pytest
+import tiny
+import torch
+import transformers
+
+from vp_core.asking.batches import Batch
+from vp_core.ground.errors import VPError
+from vp_core.measuring.statistics import collect
+from vp_core.model import scatter
+from vp_core.model.families import (
+    FAMILIES,
+    ROTARY_NOTE,
+    family_of,
+    longest_input,
+    masked_families,
+    text_families,
+    writing_families,
+)
+from vp_core.model.projections import bias_of, find_layers, find_projections, gate_weight_of, weight_of
+from vp_core.model.stack import NORM_NOTE
+from vp_core.model.units import unit_groups
+from vp_core.replacing.prune import prune
+from vp_core.squeezing.cost import flops_per_token
+from vp_core.squeezing.dense_form import check_dense_form, export_transformers
+from vp_core.squeezing.folder import load_pruned, save_pruned
+from vp_core.squeezing.squeeze import squeeze
+
+pytestmark = pytest.mark.usefixtures("exact_norms")
+model_of = cache(tiny.transformer)
+HEADED = ("query", "key", "value")
+GATED = [f for f in tiny.WRITERS if f not in ("gpt2", "phi", "gpt_neox", "opt")]
+NORMED = ("qwen3", "gemma3_text")
+
+
+def parts_of(family, layer):
+    """By hand: from a type to what its module puts out there, (…, rows of the module) → (…, d_out), and the module."""
+    if family == "gpt2":
+        fused = {t: (layer.attn.c_attn, lambda y, i=i: y[..., 48 * i : 48 * i + 48]) for i, t in enumerate(HEADED)}
+        rest = {"attention_output": layer.attn.c_proj, "ffn_in": layer.mlp.c_fc, "ffn_out": layer.mlp.c_proj}
+    elif family == "gpt_neox":  # as its own forward does: heads, then three of 12 in each
+        fused = {
+            t: (layer.attention.query_key_value, lambda y, i=i: y.unflatten(-1, (4, 36)).chunk(3, dim=-1)[i].flatten(-2))
+            for i, t in enumerate(HEADED)
+        }
+        mlp = layer.mlp
+        rest = {"attention_output": layer.attention.dense, "ffn_in": mlp.dense_h_to_4h, "ffn_out": mlp.dense_4h_to_h}
+    elif family == "phi3":
+        fused = {t: (layer.self_attn.qkv_proj, lambda y, i=i: y.split((48, 24, 24), dim=-1)[i]) for i, t in enumerate(HEADED)}
+        fused["ffn_in"] = (layer.mlp.gate_up_proj, lambda y: y.chunk(2, dim=-1)[1])
+        rest = {"attention_output": layer.self_attn.o_proj, "ffn_out": layer.mlp.down_proj}
+    else:
+        own, fused = layer.self_attn, {}
+        rest = {"query": own.q_proj, "key": own.k_proj, "value": own.v_proj}
+        if family == "opt":
+            rest |= {"attention_output": own.out_proj, "ffn_in": layer.fc1, "ffn_out": layer.fc2}
+        elif family == "phi":
+            rest |= {"attention_output": own.dense, "ffn_in": layer.mlp.fc1, "ffn_out": layer.mlp.fc2}
+        else:
+            rest |= {"attention_output": own.o_proj, "ffn_in": layer.mlp.up_proj, "ffn_out": layer.mlp.down_proj}
+    return fused | {type_: (module, lambda y: y) for type_, module in rest.items()}
+
+
+def layers_of(model):
+    base = model.base_model
+    return base.h if hasattr(base, "h") else base.decoder.layers if hasattr(base, "decoder") else base.layers
+
+
+def test_what_families_do():
+    assert writing_families() == tuple(sorted(tiny.WRITERS))
+    assert all(FAMILIES[f].writes_text for f in tiny.WRITERS) and not FAMILIES["bert"].writes_text
+    assert set(masked_families()) == {
+        "albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta"
+    }  # fmt: skip
+    for model_type in masked_families():
+        config = transformers.AutoConfig.for_model(model_type)
+        assert type(config) in transformers.AutoModelForMaskedLM._model_mapping
+    for model_type in writing_families():
+        assert type(transformers.AutoConfig.for_model(model_type)) in transformers.AutoModelForCausalLM._model_mapping
+    assert set(text_families()) == set(tiny.FAMILIES)
+    with pytest.raises(
+        VPError, match=r"'mixtral' is not supported \(its layers .* each\): .* language model of one of .*qwen3"
+    ):
+        family_of("mixtral")
+
+
+@pytest.mark.parametrize("family", tiny.WRITERS)
+def test_weights_are_those_that_make_the_output(family):
+    """W x + b of a projection is the part of its module's output that the model goes on with as query, key, …"""
+    model, x = model_of(family), torch.randn(5, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert longest_input(model.config) == tiny.POSITIONS
+    found = find_layers(model)
+    assert [layer.queries_per_key for layer in found] == [1 if family in ("gpt2", "phi", "gpt_neox", "opt") else 2] * 2
+    for layer, module in zip(found, layers_of(model), strict=True):
+        for type_, (inner, part) in parts_of(family, module).items():
+            p = layer.projections[type_]
+            given = x if p.d_in == 48 else torch.randn(5, p.d_in, dtype=torch.float64)
+            expected = part(inner(given))
+            assert expected.shape[1] == p.d_out
+            torch.testing.assert_close(given @ weight_of(model, p).T + bias_of(model, p), expected, rtol=0, atol=1e-12)
+        assert (layer.projections["ffn_in"].gate is not None) == (family in GATED)
+    if family == "phi3":
+        p, mlp = found[0].projections["ffn_in"], layers_of(model)[0].mlp
+        torch.testing.assert_close(x @ gate_weight_of(model, p).T, mlp.gate_up_proj(x).chunk(2, dim=-1)[0])
+
+
+def seen(family, model, given):
+    """By name, what passes at every neuron for real tokens, (tokens, neurons): plain hooks on one text at a time."""
+    caught, handles = {}, []
+    for number, layer in enumerate(layers_of(model)):
+        for type_, (module, part) in parts_of(family, layer).items():
+
+            def keep(values, name=f"{number}.{type_}"):
+                caught[name] = values.detach().flatten(0, -2).numpy()
+
+            if type_ == "ffn_in" and family in GATED:  # the neuron is the product, which down_proj reads
+                handles.append(layer.mlp.down_proj.register_forward_pre_hook(lambda _m, args, keep=keep: keep(args[0])))
+            else:
+                handles.append(module.register_forward_hook(lambda _m, _a, y, keep=keep, part=part: keep(part(y))))
+    rows = {}
+    for text in range(3):
+        one = {name: value[[text]] for name, value in given.items()}
+        tiny.logits(model, one)
+        for name, values in caught.items():
+            rows.setdefault(name, []).append(values[one["attention_mask"][0].bool().numpy()])
+    for handle in handles:
+        handle.remove()
+    return {name: np.concatenate(parts) for name, parts in rows.items()}
+
+
+@pytest.mark.parametrize("family", tiny.WRITERS)
+def test_statistics_are_numpys(family):
+    model = model_of(family)
+    for side in ("right", "left"):
+        given = tiny.inputs(family, side=side)
+        expected, found = seen(family, model, given), collect(model, [Batch(given, np.arange(3))])
+        assert set(expected) == {p.name for p in find_projections(model)} and found.tokens == 22
+        for name, rows in expected.items():
+            np.testing.assert_allclose(found.mean(name), rows.mean(0), rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(found.variance(name), rows.var(0, ddof=1), rtol=1e-10)
+
+
+@pytest.mark.parametrize("family", tiny.WRITERS)
+def test_squeezed_is_pruned(family):
+    model = model_of(family)
+    always = {dtype: 0 for dtype in scatter.SCATTER_COST}
+    told = () if family in ("gpt2", "opt") else (NORM_NOTE if family in NORMED else ROTARY_NOTE,)
+    for (share, scattered), side in product(((0.3, True), (0.3, False), (0.7, False), (1.0, True)), ("right", "left")):
+        plan, given = tiny.random_plan(model, share, seed=3), tiny.inputs(family, side=side)
+        with patch.dict(scatter.SCATTER_COST, always if scattered else {}):
+            pruned = prune(model, plan, tiny.random_constants(model))
+            squeezed = squeeze(pruned, plan)
+        expected = tiny.logits(pruned, given)
+        assert tiny.distance(expected, tiny.logits(model, given)) > 0.1
+        assert tiny.distance(tiny.logits(squeezed, given), expected) <= 1e-10
+        assert squeezed.squeezed.notes == told
+        assert flops_per_token(squeezed, 11) < flops_per_token(model, 11)
+    assert tiny.hooks(model) == 0
+
+
+@pytest.mark.parametrize("family", tiny.WRITERS)
+def test_heads_that_leave(family):
+    """A head of keys and values goes with all the heads of queries that read it: what is left computes no more of them."""
+    model = model_of(family)
+    layer, (group, _) = find_layers(model)[0], unit_groups(find_layers(model), ("heads",))
+    shared, width, heads = layer.queries_per_key, layer.projections["value"].head_width, 4 // layer.queries_per_key
+    assert len(group) == heads and group.consumer == layer.projections["attention_output"]
+    assert [rows.shape for _, rows in group.rows] == [(heads, shared * width), (heads, width), (heads, width)]
+    assert sorted(group.columns[-1].tolist()) == list(range(4 * width - shared * width, 4 * width))
+    ranking = bench_models.random_ranking(model, ("heads",))
+    plan = ranking.plan(0.5)
+    pruned = prune(model, plan, {p.name: torch.zeros(p.d_out, dtype=torch.float64) for p in find_projections(model)})
+    squeezed, given = squeeze(pruned, plan), tiny.inputs(family)
+    assert tiny.distance(tiny.logits(squeezed, given), tiny.logits(pruned, given)) <= 1e-10
+    for p in find_projections(model):
+        if p.head_width and p.path in squeezed.squeezed.modules and family not in ("gpt2", "phi3", "gpt_neox"):
+            assert squeezed.squeezed.modules[p.path].rows == p.d_out // 2
+
+
+@pytest.mark.parametrize("family", tiny.WRITERS)
+def test_a_squeezed_one_is_kept_and_writes_what_the_pruned_one_writes(family, tmp_path):
+    model = tiny.transformer(family, tie_word_embeddings=family in ("gemma", "qwen3", "opt"))
+    tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert tied == (family in ("gemma", "qwen3", "opt"))
+    plan = tiny.random_plan(model, 0.4)
+    pruned = prune(model, plan, tiny.random_constants(model))
+    squeezed = squeeze(pruned, plan)
+    again = load_pruned(save_pruned(squeezed, tmp_path / "small"))
+    given = tiny.inputs(family, side="left")
+    assert torch.equal(tiny.logits(again, given), tiny.logits(squeezed, given))
+    assert again.squeezed == squeezed.squeezed and type(again) is type(model)
+    assert tied == (again.get_input_embeddings().weight is again.get_output_embeddings().weight)
+    how = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    with torch.no_grad():
+        expected = pruned.generate(**given, **how)
+        assert torch.equal(again.generate(**given, **how), expected)
+        assert torch.equal(again.generate(**given, **how, use_cache=False), expected)
+    assert expected.shape == (3, 17)
+
+
+@pytest.mark.parametrize("family", tiny.WRITERS)
+def test_the_dense_form(family, tmp_path):
+    """Written where there is a place for every constant; else refused in one sentence."""
+    model = tiny.transformer(family, dtype=torch.float32)
+    plan = tiny.random_plan(model, 0.4)
+    pruned = prune(model, plan, tiny.random_constants(model))
+    if family in ("gpt2", "llama", "phi", "gpt_neox", "opt"):
+        check_dense_form(model)
+        export_transformers(pruned, tmp_path / "plain")
+        found = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "plain")
+        given = tiny.inputs(family, torch.float32)
+        assert torch.equal(tiny.logits(found, given), tiny.logits(pruned, given))
+        return
+    for call in (lambda: check_dense_form(model), lambda: export_transformers(pruned, tmp_path / "plain")):
+        with pytest.raises(VPError, match=rf"a {family} model there has no .*bias: save it squeezed instead\.$"):
+            call()
+
+
+def test_norms_after_the_sum_and_heads_without_positions_too():
+    """OPT-350m's layer norms come after the sum; Phi may have norms over its heads, with which they keep their width."""
+    after = tiny.transformer("opt", do_layer_norm_before=False)
+    normed = tiny.transformer("phi", qk_layernorm=True)
+    for family, model in (("opt", after), ("phi", normed)):
+        plan, given = tiny.random_plan(model, 0.5), tiny.inputs(family)
+        pruned = prune(model, plan, tiny.random_constants(model))
+        squeezed = squeeze(pruned, plan)
+        assert tiny.distance(tiny.logits(squeezed, given), tiny.logits(pruned, given)) <= 1e-10
+        assert squeezed.squeezed.notes == ((NORM_NOTE,) if family == "phi" else ())
+    assert family_of("opt").switched[0].pre_norm and not family_of("opt").stacks[0].pre_norm

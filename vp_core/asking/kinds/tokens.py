@@ -1,0 +1,151 @@
+"""Tokens that a model predicts: their losses, from the states that its head reads.
+
+A vocabulary is wide. The head runs on the states of predicted tokens only, and on a few hundred of them at a time, so that
+memory does not grow with the window; the loss of a token is −log of its probability, in nats.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from vp_core.asking.batches import Batch, Encoded
+from vp_core.asking.forward import told
+from vp_core.asking.kinds.question import Question, Worth
+from vp_core.asking.tasks import Task
+from vp_core.ground.errors import VPError
+from vp_core.ground.work import Enough
+from vp_core.model.sharing import share
+from vp_core.model.sites import Site, observed
+
+HEADS = ("classes", "next tokens", "masked tokens")
+"""What a model puts out: answers to whole texts, or a word for every token."""
+AT_ONCE = 256
+"""Tokens whose logits are there at the same time."""
+_RESAMPLES = 2000
+
+
+def head_of(model: PreTrainedModel) -> str:
+    """Which of HEADS a model has, by its class."""
+    type_, name = model.config.model_type, type(model).__name__
+    if MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(type_) == name:
+        return "next tokens"
+    return "masked tokens" if MODEL_FOR_MASKED_LM_MAPPING_NAMES.get(type_) == name else "classes"
+
+
+def head_states(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The states (examples, tokens, width) that the model's last map, from states to words, reads. That map does not run."""
+    seen: list[Tensor] = []
+
+    def see(_site: Site, states: Tensor) -> None:
+        seen.append(states)
+        raise Enough
+
+    more: dict[str, Any] = {"use_cache": False} if head_of(model) == "next tokens" else {}
+    own = share(model)  # hooks of one thread must not meet those of another
+    with observed(own, [Site("head", path_of_head(own), inputs=True)], see), suppress(Enough):
+        own(**inputs, **more)
+    return seen[0]
+
+
+def path_of_head(model: PreTrainedModel) -> str:
+    """The path of the map from states to words; VPError for a model without one."""
+    head = model.get_output_embeddings()
+    path = next((path for path, module in model.named_modules() if module is head), None)
+    if path is None or head is None:
+        raise VPError(f"A {type(model).__name__} predicts no tokens: give a language model, or a masked one.")
+    return path
+
+
+def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
+    """Logits (…, vocabulary), float32, of states (…, width) as `head_states` gives them."""
+    head: Any = model.get_output_embeddings()
+    logits: Tensor = head(states).float()
+    cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma 2
+    return logits if not cap else torch.tanh(logits / cap) * cap
+
+
+def losses_of_tokens(model: PreTrainedModel, states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """(loss in nats, whether it was the likeliest) (n,) of tokens `ids` (n,), from the states (n, width) that predict them."""
+    losses, right = [], []
+    for some, wanted in zip(states.split(AT_ONCE), ids.split(AT_ONCE), strict=True):
+        logits = logits_of(model, some)
+        losses.append(logits.logsumexp(dim=1) - logits.gather(1, wanted[:, None])[:, 0])
+        right.append(logits.argmax(dim=1) == wanted)
+    return torch.cat(losses), torch.cat(right)
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens(Question):
+    """Which token stands where: windows of text `data`, and in window i the tokens `wanted[i]` (n,), told by the states at the
+    positions `read[i]` (n,).
+
+    Outputs and answers of a window are (sum of losses, tokens, tokens that were the likeliest).
+    """
+
+    data: Encoded
+    task: Task
+    read: Sequence[np.ndarray]
+    wanted: Sequence[np.ndarray]
+    sizes: np.ndarray | None = None
+    """Bytes of the predicted tokens of each window (windows,); None where the tokeniser does not say."""
+    first, following = 8, 64
+
+    def outputs(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        """(windows, 3), float64."""
+        device = model.device
+        rows = np.concatenate([np.full(len(self.read[int(i)]), row) for row, i in enumerate(batch.examples)])
+        places = np.concatenate([self.read[int(i)] for i in batch.examples])
+        ids = torch.from_numpy(np.concatenate([self.wanted[int(i)] for i in batch.examples])).to(device)
+        row = torch.from_numpy(rows).to(device)
+        inputs = {name: value.to(device) for name, value in batch.inputs.items()}
+        with told(model, batch):
+            states = head_states(model, inputs)[row, torch.from_numpy(places).to(device)]
+            losses, right = losses_of_tokens(model, states, ids)
+        each = torch.stack([losses.cpu().double(), torch.ones(len(ids), dtype=torch.float64), right.cpu().double()], dim=1)
+        return torch.zeros(len(batch.examples), 3, dtype=torch.float64).index_add_(0, row.cpu(), each)
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """The same."""
+        return outputs
+
+    def blank(self) -> np.ndarray:
+        """Room for the sums of all windows."""
+        return np.zeros((len(self.data), 3))
+
+    def losses(self, examples: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        """The mean loss of each window's tokens."""
+        found: np.ndarray = outputs[:, 0] / outputs[:, 1]
+        return found
+
+    def weights(self) -> np.ndarray:
+        """Tokens of each window."""
+        return np.array([len(ids) for ids in self.wanted])
+
+    def count(self, examples: np.ndarray) -> int:
+        """Predicted tokens of these windows."""
+        return int(self.weights()[examples].sum())
+
+    def worth(self, answers: np.ndarray, seen: np.ndarray) -> Worth:
+        """The task's metrics; the interval is a percentile bootstrap over windows (seeded), whose tokens belong together."""
+        sums = answers[seen]
+        losses, tokens, right = sums.sum(axis=0)
+        drawn = np.random.default_rng(0).multinomial(len(seen), np.full(len(seen), 1 / len(seen)), _RESAMPLES)
+        again = drawn @ sums[:, :2]
+        low, high = np.percentile(again[:, 0] / again[:, 1], [2.5, 97.5])
+        others = {"token_accuracy": float(right / tokens)}
+        if self.sizes is not None and "bits_per_byte" in self.task.metrics:
+            others["bits_per_byte"] = float(losses / np.log(2) / self.sizes[seen].sum())
+        value, low, high = (self.of_loss(float(loss)) for loss in (losses / tokens, low, high))
+        return Worth(value, low, high, others if len(seen) == len(self) else {})
+
+    @abstractmethod
+    def of_loss(self, loss: float) -> float:
+        """The headline metric from the mean loss of a token."""
