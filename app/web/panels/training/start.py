@@ -16,7 +16,10 @@ from vp_core.study import Study
 
 @panel
 def start_panel(study: Study) -> None:
-    """The choices, what they come to in words, and the button."""
+    """The choices, what they come to in words, and the button; one sentence where the model is no classifier."""
+    if study.question.task.tokens:
+        st.info("Training is there for text classifiers: open one on the left, such as demo.", icon=":material/info:")
+        return
     st.caption("Of the choices on the left, model, task and data count here.", help=TERMS["training"])
     _pruning()
     _training()
