@@ -14,9 +14,9 @@ TERMS = {
     "score": "Measured on all evaluation sentences with the pruned model, without any fine-tuning.",
     "interval": "95 % interval: where the score would lie on the population the sentences were drawn from. The difference "
     "to dense is paired: both models were asked the same sentences.",
-    "perplexity": "exp of the mean loss of a token, on the whole text, with the pruned model, without any fine-tuning: as if the "
+    "perplexity": "exp of the mean loss of a token of the text, with the pruned model, without any fine-tuning: as if the "
     "model hesitated between so many tokens that are equally likely. Lower is better; 1 would be to know every token.",
-    "masked_loss": "Mean loss in nats of the tokens that are masked, 15 % of the text and always the same ones, with the pruned "
+    "masked_loss": "Mean loss in nats of the tokens that are masked, 15 % of the text, always the same ones, with the pruned "
     "model, without any fine-tuning. Lower is better.",
     "interval of tokens": "95 % interval: where the score would lie on other text of the same kind (a bootstrap over windows, "
     "whose tokens belong together).",

@@ -66,8 +66,8 @@ class Settings(TrainingChoices):
     ))
     task: str = setting(kind.Text(
         "demo", label="Task",
-        help="For a classifier a task of the GLUE benchmark by name, or the path of a TSV, CSV, JSON, JSONL or Parquet file with "
-        "named columns. For a language model `text` (any text of your own), `wikitext-2` or `demo-text`.",
+        help="For a classifier a task of the GLUE benchmark by name, or the path of a TSV, CSV, JSON, JSONL or Parquet file "
+        "with named columns. For a language model `text` (any text of your own), `wikitext-2` or `demo-text`.",
     ))
     data: str = setting(kind.Text(
         "", label="Data folder", placeholder="empty: the Hub",
@@ -141,8 +141,8 @@ class Settings(TrainingChoices):
     steps: int = setting(kind.Whole(1, least=1, most=MOST_STEPS))
     calibration: int | None = setting(kind.OpenSize(
         None, _SIZES, least=int(_SIZES[0]), most=int(_SIZES[-1]), label="Calibration sentences",
-        help="Training sentences on which everything is measured. Their labels are never looked at. Of a text that is asked for "
-        "its tokens, windows.",
+        help="Training sentences on which everything is measured. Their labels are never looked at. Of a text that is "
+        "asked for its tokens, windows.",
     ))
     separator: str = setting(kind.Text(
         "", label="Separator", placeholder="by the file's ending",
@@ -150,8 +150,8 @@ class Settings(TrainingChoices):
     ))
     max_length: int | None = setting(kind.OpenWhole(
         None, least=4, label="Longest text", placeholder="64 or 128, by the task",
-        help="Texts are cut to so many tokens, at most as many as the model takes. A text that is asked for its tokens is read in "
-        "windows of so many.",
+        help="Texts are cut to so many tokens, at most as many as the model takes. A text that is asked for its tokens is "
+        "read in windows of so many.",
     ))
     stride: int | None = setting(kind.OpenWhole(
         None, least=1, label="Stride", placeholder="a whole window",

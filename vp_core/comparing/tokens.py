@@ -5,6 +5,7 @@ model is asked for the words in the mask's place.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ def _split(
     if tokenizer.is_fast:
         upto = np.maximum.accumulate([0, *(end for _, end in found["offset_mapping"])])
         upto[-1] = len(text)
-        pieces = [text[begin:end] for begin, end in zip(upto[:-1], upto[1:], strict=True)]
+        pieces = [text[begin:end] for begin, end in pairwise(upto)]
     else:
         pieces = [tokenizer.decode([token]) for token in ids]
     room = max(longest - len(before) - len(after), 1)
@@ -122,8 +123,8 @@ def _batch(ids: list[int]) -> Batch:
 
 
 def _told(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: list[int], state_of: dict[int, int], wanted: dict[int, int],
-    top: int,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: list[int], state_of: dict[int, int],
+    wanted: dict[int, int], top: int,
 ) -> dict[int, tuple[float, Guesses]]:  # fmt: skip
     """For each key of `state_of` (loss of its wanted token, likeliest tokens), from the state at that position."""
     batch, made = _batch(ids), {}

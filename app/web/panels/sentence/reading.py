@@ -20,8 +20,8 @@ from vp_core.study import Study
 LOOK = 0.6
 """Seconds a script run waits for something new of a text."""
 _STORY = (
-    'This is a story of Nina. Nina was in the stable. Gustav was in the library. Later Nina ran to the forest. "Where is Nina?" '
-    'asked Gustav. "Nina is in the'
+    "This is a story of Nina. Nina was in the stable. Laura was in the library. Later Nina ran to the forest. "
+    '"Where is Nina?" asked Laura. "Nina is in the'
 )
 _BEHIND = -1
 
