@@ -17,6 +17,10 @@ METRIC_NAMES = {
     "macro_f1": "macro F1",
     "spearman": "Spearman correlation",
     "pearson": "Pearson correlation",
+    "perplexity": "perplexity",
+    "bits_per_byte": "bits per byte",
+    "masked_loss": "masked-token loss",
+    "token_accuracy": "token accuracy",
 }
 TYPE_LABELS = {
     "query": "query",
