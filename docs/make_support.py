@@ -86,15 +86,17 @@ def family_study(family: str, place: Path) -> Study:
 def writer_study(family: str, place: Path) -> Study:
     """A tiny language model of a family, from the folder that it was saved to, asked the tokens of a text of word salads."""
     folder = tiny.save(place / family, *tiny.writer(family))
-    text = place / "text.txt"
-    text.write_text("\n".join(tiny.sentences(24, seed=1)) + "\n", encoding="utf-8")
-    return open_study(str(folder), "text", text, max_length=24, calibration=12)
+    data = place / f"{family}-data"
+    data.mkdir()
+    for part, seed in (("test", 1), ("train", 2)):
+        (data / f"{part}.txt").write_text("\n".join(tiny.sentences(24, seed)) + "\n", encoding="utf-8")
+    return open_study(str(folder), "text", data, max_length=24, calibration=12)
 
 
 def done(study: Study, place: Path) -> tuple[Capability, ...]:
     """What `vp_core.check.capabilities` says of the study's model, found out by doing it; `place` is a folder to write to."""
-    names = _OF_WRITERS if head_of(study.model) == "next tokens" else _OF_CLASSIFIERS
-    return tuple(_tried(name, study, place) for name in names)
+    writes = head_of(study.model) == "next tokens"
+    return tuple(_tried(name, study, place) for name in _DONE if writes or name != "generation")
 
 
 def _tried(name: str, study: Study, place: Path) -> Capability:
@@ -172,7 +174,8 @@ def _int8(study: Study, _place: Path) -> str:
 
 
 def _training(study: Study, place: Path) -> str:
-    lessons = lessons_of(study, "sst2", place.parent / f"{study.model.config.model_type}-data")
+    task, data = study.question.task.name, place.parent / f"{study.model.config.model_type}-data"
+    lessons = lessons_of(study, task, data)
     for one in (study, study_of(study, study.squeezed(Recipe(), 0.5), "squeezed")):
         fine_tune(one, lessons, Schedule(examples=4, precision="float32"))
     return ""
@@ -192,8 +195,6 @@ _DONE: Mapping[str, Callable[[Study, Path], str]] = {
     "save": _save, "transformers": _transformers, "ONNX": _onnx, "int8": _int8, "training": _training,
     "generation": _generation,
 }  # fmt: skip
-_OF_CLASSIFIERS = [name for name in _DONE if name != "generation"]
-_OF_WRITERS = [name for name in _DONE if name not in ("ONNX", "training")]
 
 
 def _logits(study: Study, model: PreTrainedModel) -> torch.Tensor:

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedModel
 
-from vp_core.asking.kinds.tokens import head_of
+from vp_core.asking.kinds.tokens import head_of, path_of_head
 from vp_core.asking.outputs import outputs_of
 from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
@@ -42,10 +43,10 @@ class Capability:
 def capabilities(model: PreTrainedModel) -> tuple[Capability, ...]:
     """One row a capability, in the order of the way of the data; nothing is run, and the model is not changed.
 
-    Of a model that predicts tokens the rows are others than of one that answers whole texts.
+    A model that predicts next tokens has a row more than others: it writes.
     """
-    asked = _QUESTIONS[head_of(model)]
-    return tuple(_asked(name, question, model) for name, question in asked.items())
+    writes = head_of(model) == "next tokens"
+    return tuple(_asked(name, ask, model) for name, ask in _QUESTIONS.items() if writes or name != "generation")
 
 
 def check_model(loaded: LoadedModel) -> tuple[Capability, ...]:
@@ -56,16 +57,19 @@ def check_model(loaded: LoadedModel) -> tuple[Capability, ...]:
         else "squeezed already"
     )
     first = Capability("load", True, " ".join((f"{about}.", *loaded.notes)))
-    whole = head_of(loaded.model) == "classes"
-    outputs = _asked("outputs", _outputs if whole else _any, loaded.model)  # a row only where no task can be asked of them
+    outputs = _asked("outputs", _outputs, loaded.model)  # a row only where no task can be asked of them
     return (first, *(() if outputs.can else (outputs,)), *capabilities(loaded.model))
 
 
 def check_task(study: Study) -> Capability:
-    """The row of a model and a task that fit: what is asked, on how many texts, and what was odd about them."""
+    """The row of a model and a task that fit: what is asked, on how many texts or tokens, and what was odd about them."""
     task, n = study.question.task, len(study.question)
-    classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     told = [note for note in study.notes if note not in study.loaded.notes]
+    if task.tokens:
+        tokens, length = study.question.count(np.arange(n)), study.question.data.max_length
+        asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {tokens:,} tokens in {n:,} windows of {length:,}."
+        return Capability("task", True, " ".join((asked, *told)))
+    classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
 
 
@@ -77,7 +81,10 @@ def _asked(name: str, question: Callable[[PreTrainedModel], str], model: PreTrai
 
 
 def _outputs(model: PreTrainedModel) -> str:
-    outputs_of(model)
+    if head_of(model) == "classes":
+        outputs_of(model)
+    else:
+        path_of_head(model)
     return ""
 
 
@@ -132,7 +139,7 @@ def _any(model: PreTrainedModel) -> str:
     return ""
 
 
-_OF_ALL: Mapping[str, Callable[[PreTrainedModel], str]] = MappingProxyType(
+_QUESTIONS: Mapping[str, Callable[[PreTrainedModel], str]] = MappingProxyType(
     {
         "statistics": _statistics,
         "rows": _recipe("paper"),
@@ -142,11 +149,10 @@ _OF_ALL: Mapping[str, Callable[[PreTrainedModel], str]] = MappingProxyType(
         "squeeze": _squeeze,
         "save": _any,
         "transformers": _transformers,
+        "ONNX": _onnx,
+        "int8": _any,
+        "training": _any,
+        "generation": _any,
     }
 )
-_QUESTIONS = {
-    "classes": {**_OF_ALL, "ONNX": _onnx, "int8": _any, "training": _any},
-    "next tokens": {**_OF_ALL, "int8": _any, "generation": _any},
-    "masked tokens": {**_OF_ALL, "int8": _any},
-}
-"""By what a model puts out: capability → what says why not (VPError), or what else is to be known of it."""
+"""Capability → what says why not (VPError), or what else is to be known of it."""

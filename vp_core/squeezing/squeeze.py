@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
@@ -48,7 +47,7 @@ _NO_ROWS = torch.empty(0, dtype=torch.long)
 class Squeezed:
     """How a squeezed model differs from a dense one: what it costs, shapes by module path, attributes by module path, and
     `notes`, what could not be squeezed; `turning`, by the path of attention whose heads kept frequencies of their own, how many
-    heads of the key there are and how many frequencies each has room for; `sparse` says that single weights of what is left are
+    heads of the key there are and how many pairs of coordinates each has; `sparse` says that single weights of what is left are
     zero. JSON-able; found on the model as `model.squeezed`."""
 
     cost: Cost
@@ -141,8 +140,8 @@ def install(model: nn.Module, squeezed: Squeezed) -> None:
             if {type(value), type(getattr(module, name, None))} != {int} or value < 0:
                 raise ValueError(f"{path}.{name} = {str(value)[:20]} is no size of this model")
             setattr(module, name, value)
-    for path, (heads, pairs) in squeezed.turning.items():
-        _turn_by_own(model, path, torch.empty(heads, pairs, dtype=torch.long, device="meta"))
+    for path, sizes in squeezed.turning.items():
+        _turn_by_own(model, path, torch.empty(sizes, dtype=torch.long, device="meta"))
     model.squeezed = squeezed  # type: ignore[assignment]
 
 
@@ -158,7 +157,7 @@ def _turn_by_own(model: nn.Module, attention: str, own_frequencies: Tensor) -> N
     maps: dict[str, tuple[tuple[int, int], ...]] = {query: ((shared, shared),), key: ((1, 1),)}
     if query == key:
         maps = {query: ((3, 2),) if stack.interleaved else ((shared, shared), (1, 1), (1, 0))}
-    turn_by_own(module, maps, getattr(module, stack.head_size), own_frequencies)
+    turn_by_own(module, maps, own_frequencies)
 
 
 def _bare(model: PreTrainedModel) -> set[str]:
@@ -322,14 +321,13 @@ class _Cut:
         if not all(len(head.values) for head in left.turning):
             self.note(layer.fixed_heads)
         heads = left.turning
-        pairs = max((len(head.pairs) for head in heads), default=0)
         scale = (left.width / full) ** 0.5 if layer.scales_by_width else 1.0  # what scores are divided by, on the query's side
         copies = {"query": layer.queries_per_key, "key": 1, "value": 1}
         made = {}
         for type_, many in copies.items():
             factor = scale if type_ == "query" else 1.0
             weight, bias = factor * self.weight(type_).detach(), factor * self.bias(type_)
-            old, new = _moved(layer, heads, type_, left.width, pairs)
+            old, new = _moved(layer, heads, type_, left.width)
             stays = torch.isin(old, left.rows[type_])
             base = bias.new_zeros(max(len(heads), 1) * many * left.width)
             if type_ != "value":
@@ -349,7 +347,7 @@ class _Cut:
             weight, bias, like = torch.cat(weights)[order], torch.cat(biases)[order], self.weight(types[0])
             self.put_reading(types, path, weight, bias, like, base=base, out_index=where)
         if left.width < full:
-            self._own_frequencies([head.pairs for head in heads], pairs)
+            self._own_frequencies()
 
     def _note_places(self) -> None:
         """Tell of rows of query and key that went, but whose partners did not."""
@@ -359,13 +357,15 @@ class _Cut:
         if alone:
             self.note(layer.full_heads or ROTARY_NOTE)
 
-    def _own_frequencies(self, kept: list[Tensor], pairs: int) -> None:
-        path = self.layer.attention
-        index = torch.stack([*(F.pad(one, (0, pairs - len(one))) for one in kept or [_NO_ROWS])])
+    def _own_frequencies(self) -> None:
+        path, heads = self.layer.attention, self.left.turning
+        index = torch.full((max(len(heads), 1), self.left.width // 2), self.layer.turned // 2)
+        for own, head in zip(index, heads, strict=False):
+            own[: len(head.pairs)] = head.pairs
         self.result.attributes[path] = {self.layer.head_size: self.left.width}
         setattr(self.model.get_submodule(path), self.layer.head_size, self.left.width)
         _turn_by_own(self.model, path, index)
-        self.result.turning[path] = (len(index), pairs)
+        self.result.turning[path] = (index.shape[0], index.shape[1])
 
     def _read_by_heads(self, constants: Tensor) -> tuple[Tensor, Tensor, Tensor, int, Tensor | None]:
         """What `_reader` is told of the heads under rotary positions: `constants` (value rows,) are those of removed values."""
@@ -451,11 +451,11 @@ class _Cut:
         self.put(self.layer.projections[type_].path, matrix, total[rows], weight, in_index=in_index, **put_in_place)
 
 
-def _moved(layer: Layer, heads: Sequence[TurningHead], type_: str, width: int, pairs: int) -> tuple[Tensor, Tensor]:
+def _moved(layer: Layer, heads: Sequence[TurningHead], type_: str, width: int) -> tuple[Tensor, Tensor]:
     """(rows of live heads as they were, their places now), (rows,) each, under rotary positions.
 
-    Places in narrower heads of `width` are those that a Turning attention with so many `pairs` wants; in others they are as
-    before, but for the heads that left. Values come first in their heads.
+    Places in narrower heads of `width` are those that a Turning attention wants: pairs first in both halves, then what does not
+    turn. In others they are as before, but for the heads that left. Values come first in their heads.
     """
     full, copies = layer.projections[type_].head_width or 1, layer.queries_per_key if type_ == "query" else 1
     old, new = [_NO_ROWS], [_NO_ROWS]
@@ -465,8 +465,9 @@ def _moved(layer: Layer, heads: Sequence[TurningHead], type_: str, width: int, p
             places = torch.arange(len(within))
         else:
             within = torch.cat([head.pairs, layer.turned // 2 + head.pairs, head.still])
-            first, still = torch.arange(len(head.pairs)), torch.arange(len(head.still))
-            places = within if width == full else torch.cat([first, pairs + first, 2 * pairs + still])
+            (first, rest), half = torch.arange(width // 2).tensor_split([len(head.pairs)]), width // 2
+            narrow = torch.cat([first, half + first, torch.cat([rest, half + rest])[: len(head.still)]])
+            places = within if width == full else narrow
         for copy in range(copies):
             old.append((head.number * copies + copy) * full + within)
             new.append((position * copies + copy) * width + places)

@@ -15,7 +15,7 @@ the query that share it, where these queries put out nothing in both; rows that 
 constants.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +64,11 @@ class TurningHead:
     def score_width(self) -> int:
         """Coordinates of query and key."""
         return 2 * len(self.pairs) + len(self.still)
+
+    @property
+    def width(self) -> int:
+        """Coordinates that the head needs, before padding."""
+        return max(self.score_width, len(self.values))
 
 
 @dataclass(frozen=True)
@@ -152,24 +157,14 @@ def _turning(
         if live[number] or layer.fixed_heads  # one that is dead and cannot leave keeps its place, without coordinates
     )
     kept = {"query": query & left[:, None], "key": key & left}
-    together = 2 * max((len(h.pairs) for h in heads), default=0) + max((len(h.still) for h in heads), default=0)
-    widest = full if layer.full_heads else max([together, *(len(h.values) for h in heads)])
-    return Survivors(
-        (),
-        _aligned(widest, full),
-        whole,
-        {**rows, **{t: mask.flatten().nonzero().squeeze(1) for t, mask in kept.items()}},
-        heads,
-    )
+    width = full if layer.full_heads else _padded(heads, full)
+    found = {t: mask.flatten().nonzero().squeeze(1) for t, mask in kept.items()}
+    return Survivors((), width, whole, {**rows, **found}, heads)
 
 
-def _padded(heads: list[Head], full: int) -> int:
+def _padded(heads: Sequence[Head] | Sequence[TurningHead], full: int) -> int:
     """The common width of the heads: at least 1, a multiple of ALIGNMENT unless that is wider than a head was."""
-    return _aligned(max([head.width for head in heads], default=1), full)
-
-
-def _aligned(widest: int, full: int) -> int:
-    widest = max(widest, 1)
+    widest = max([head.width for head in heads], default=1) or 1
     return min(-(-widest // ALIGNMENT) * ALIGNMENT, max(full, widest))
 
 

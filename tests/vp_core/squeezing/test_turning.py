@@ -86,14 +86,12 @@ def test_heads_with_unequal_numbers_of_pairs(family, kinds):
         full = p["key"].head_width
         heads = p["key"].d_out // full
         kept = [KEPT[(head + p["key"].layer) % 4] for head in range(heads)]
-        most = max(sum(pair < layer.turned // 2 for pair in one) for one in kept)
-        still = max(2 * sum(pair >= layer.turned // 2 for pair in one) for one in kept)
         values = max(sum(unit % 3 == 0 for unit in range(head * full, (head + 1) * full)) for head in range(heads))
-        width = max(2 * most + still, values + values % 2) if "values" in kinds else full
+        width = max(2 * max(map(len, kept)), values + values % 2) if "values" in kinds else full
         assert getattr(module, layer.head_size) == width
         assert (layer.attention in found.turning) == (width < full)
         if width < full:
-            assert found.turning[layer.attention] == (heads, most) == tuple(module.own_frequencies.shape)
+            assert found.turning[layer.attention] == (heads, width // 2) == tuple(module.own_frequencies.shape)
     length = tiny.inputs(family)["input_ids"].shape[1]
     assert flops_per_token(squeezed, length) >= found.cost.flops_per_token_left(length)
     assert counted_flops(squeezed, **tiny.inputs(family)) == 3 * length * flops_per_token(squeezed, length)
@@ -108,10 +106,10 @@ def test_what_each_head_turns_by(family):
         index = attention(squeezed, number).own_frequencies
         for head, row in enumerate(index.tolist()):
             wanted = [pair for pair in KEPT[(head + number) % 4] if pair < half]
-            assert row == wanted + [0] * (index.shape[1] - len(wanted))
+            assert row == wanted + [half] * (index.shape[1] - len(wanted))  # half: the rest stands still
     before = tiny.logits(squeezed, tiny.inputs(family))
-    other = share(squeezed)
-    attention(other).own_frequencies = (attention(other).own_frequencies + 1) % half
+    other, index = share(squeezed), attention(squeezed).own_frequencies
+    attention(other).own_frequencies = torch.where(index < half, (index + 1) % half, index)
     assert tiny.distance(tiny.logits(other, tiny.inputs(family)), before) > 1e-4  # it matters by which
 
 
