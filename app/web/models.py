@@ -24,12 +24,12 @@ from vp_core.opening import task_of_model
 
 SHIPPED: Mapping[str, str] = MappingProxyType(
     {
-        "demo": "a small BERT that tells good from bad in sentences; comes with this program",
-        "demo-sn": "its twin, trained under spectral normalisation; comes with this program",
-        "demo-text": "a small Llama-style language model of short stories; comes with this program",
+        "demo": "good or bad? a small BERT",
+        "demo-sn": "its normalised twin",
+        "demo-text": "stories, Llama-style",
     }
 )
-"""The models of the package, with one line each."""
+"""The models of the package, with one short line each: the sidebar is narrow."""
 MOST = 20
 """Folders that are remembered."""
 _FILE = "opened.json"
@@ -97,7 +97,7 @@ def _usable(cache: HFCacheInfo) -> Iterator[tuple[str, str]]:
                 any(name.endswith(".safetensors") for name in files)
                 and _config(revision.snapshot_path).get("model_type") in FAMILIES
             ):
-                yield repo.repo_id, _about(revision.snapshot_path, "in the Hub's cache here")
+                yield repo.repo_id, _about(revision.snapshot_path, "from the Hub")
                 break
 
 

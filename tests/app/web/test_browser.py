@@ -149,7 +149,8 @@ def test_a_bad_sparsity_in_the_address_is_a_message(app, value):
 def test_a_model_that_is_not_there_is_a_message_and_the_page_stays_usable(app):
     with browser_page(f"{app}/?model=../../x") as page:
         page.get_by_text("There is no model '../../x'").wait_for()
-        page.get_by_role("textbox", name="Model").fill("demo")
+        page.get_by_role("combobox", name="Model").fill("demo")
+        page.get_by_role("option", name="demo · good or bad?").click()
         page.get_by_test_id("stBaseButton-secondaryFormSubmit").click()
         ready(page)
 
