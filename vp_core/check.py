@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedModel
 
+from vp_core.asking.kinds.tokens import head_of, path_of_head
 from vp_core.asking.outputs import outputs_of
 from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
@@ -56,10 +58,14 @@ def check_model(loaded: LoadedModel) -> tuple[Capability, ...]:
 
 
 def check_task(study: Study) -> Capability:
-    """The row of a model and a task that fit: what is asked, on how many texts, and what was odd about them."""
+    """The row of a model and a task that fit: what is asked, on how many texts or tokens, and what was odd about them."""
     task, n = study.question.task, len(study.question)
-    classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     told = [note for note in study.notes if note not in study.loaded.notes]
+    if task.tokens:
+        tokens, length = study.question.count(np.arange(n)), study.question.data.max_length
+        asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {tokens:,} tokens in {n:,} windows of {length:,}."
+        return Capability("task", True, " ".join((asked, *told)))
+    classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
 
 
@@ -71,7 +77,10 @@ def _asked(name: str, question: Callable[[PreTrainedModel], str], model: PreTrai
 
 
 def _outputs(model: PreTrainedModel) -> str:
-    outputs_of(model)
+    if head_of(model) == "classes":
+        outputs_of(model)
+    else:
+        path_of_head(model)
     return ""
 
 

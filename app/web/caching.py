@@ -34,7 +34,7 @@ from vp_core.opening import open_study
 from vp_core.recipes import Recipe
 from vp_core.running.finetune import lessons_of
 from vp_core.study import Study
-from vp_core.training.schedule import Lessons
+from vp_core.training.schedule import Lessons, TextLessons
 
 HEAD_START = 0.5
 """Seconds by which the visitor's own question goes before the background curve, which then finds its answer done."""
@@ -216,8 +216,8 @@ def train(name: str, settings: Settings) -> bool:
     study, kept = study_of(settings), _lessons()
     of = settings.task, settings.data, settings.columns, settings.label, settings.classes, settings.separator
 
-    def lessons() -> Lessons:
-        found: Lessons = kept.once((study.loaded.fingerprint, study.data_id, *of), lambda: lessons_of(study, *of))
+    def lessons() -> Lessons | TextLessons:
+        found: Lessons | TextLessons = kept.once((study.loaded.fingerprint, study.data_id, *of), lambda: lessons_of(study, *of))
         return found
 
     return trainings().start(name, settings, lambda: rows_of(study, settings, name, lessons), said(study))
