@@ -18,6 +18,7 @@ from app.web.offered import asks_tokens
 from vp_core.ground.errors import VPError
 from vp_core.ground.store import atomic, cache_dir
 from vp_core.loading.folder import CONFIG
+from vp_core.loading.gguf import is_gguf
 from vp_core.loading.load import EMBEDDED
 from vp_core.model.families import FAMILIES
 from vp_core.opening import task_of_model
@@ -49,12 +50,12 @@ def offered() -> dict[str, str]:
 
 def opened_before() -> list[str]:
     """Folders that were opened here and are still there, the last first."""
-    return [name for name in _read() if (Path(name) / CONFIG).is_file()]
+    return [name for name in _read() if _there(name)]
 
 
 def remember_opened(model: str) -> None:
-    """A folder was opened: it is offered from now on, here and after a restart. Other names are not remembered."""
-    if model in EMBEDDED or not model or not os.path.isdir(model):  # noqa: PTH112 (a Path would raise for some names)
+    """A folder, or a GGUF file, was opened: it is offered from now on, here and after a restart. Other names are not kept."""
+    if model in EMBEDDED or not _there(model):
         return
     name, before = str(Path(model).absolute()), _read()
     if before[:1] == [name]:
@@ -65,6 +66,10 @@ def remember_opened(model: str) -> None:
             file.write_text(json.dumps(names), encoding="utf-8")
     except (VPError, OSError):  # a full disk is no reason to show no model
         return
+
+
+def _there(name: str) -> bool:
+    return bool(name) and (os.path.isdir(name) or is_gguf(name))  # noqa: PTH112 (a Path would raise for some names)
 
 
 def _read() -> list[str]:
@@ -110,7 +115,9 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _about(folder: Path, where: str) -> str:
-    """A line about a folder: its family and what it puts out, from its configuration."""
+    """A line about a folder or a GGUF file: its family and what it puts out, from its configuration."""
+    if is_gguf(str(folder)):
+        return f"GGUF, {where}"
     config = _config(folder)
     asked = {"tokens": "language model", "masks": "masked language model", "classes": "classifier"}.get(_head(config), "")
     return ", ".join(part for part in (str(config.get("model_type", "")), asked, where) if part)
@@ -137,7 +144,7 @@ def fitting_task(model: str, task: str) -> str:
     if own:
         return own
     folder = Path(model) if model and "\0" not in model else Path()
-    head = _head(_config(folder if folder.is_dir() else _snapshot(model)))
+    head = "tokens" if is_gguf(model) else _head(_config(folder if folder.is_dir() else _snapshot(model)))
     if head and asks_tokens(task) != (head != "classes"):
         return "demo" if head == "classes" else "demo-text"
     return task

@@ -1,6 +1,7 @@
 """Which models are offered, and the task that goes with one."""
 
 import json
+import shutil
 
 import pytest
 
@@ -27,8 +28,16 @@ def test_folders_that_were_opened_come_back_the_last_first(own_cache):
     assert models.opened_before() == [one, two]
     assert models.offered()[one] == "bert, classifier, opened before"
     assert list(models.offered())[:5] == ["demo", "demo-sn", "demo-text", one, two]
-    (own_cache / "one" / "config.json").unlink()
+    shutil.rmtree(own_cache / "one")
     assert models.opened_before() == [two]  # one that is gone is left out
+
+
+def test_a_gguf_file_is_remembered_as_a_folder_is(own_cache):
+    file = own_cache / "small.gguf"
+    file.write_bytes(b"GGUF")
+    models.remember_opened(str(file))
+    assert models.offered()[str(file)] == "GGUF, opened before"
+    assert models.fitting_task(str(file), "sst2") == "demo-text" and models.fitting_task(str(file), "text") == "text"
 
 
 def test_so_many_are_remembered_and_a_broken_list_begins_anew(own_cache):
