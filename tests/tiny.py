@@ -21,8 +21,10 @@ OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
 """Families that count positions from 2 on."""
 PAD_1 = (*OFFSET, "bart")
 """Families that pad with token 1."""
-ROTARY = ("llama", "modernbert")
-"""Families whose positions turn query and key; their feed-forward network has a gate."""
+ROTARY = ("llama", "modernbert", "mistral", "qwen2", "gemma", "gemma2", "phi", "phi3", "gpt_neox")
+"""Families whose positions turn query and key, ..."""
+NORMED = ("qwen3", "gemma3_text")
+"""... and those in which each head of these has a norm besides."""
 ALL_HEADS = ("mpnet", "t5")
 """Families in which each head has a position bias, so that none leaves the others."""
 READS_END = ("bart", "t5")

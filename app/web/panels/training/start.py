@@ -14,6 +14,11 @@ from vp_core.running.settings import ROWS, WEIGHTS
 from vp_core.study import Study
 
 
+def not_here() -> None:
+    """One sentence for a model that is no classifier."""
+    st.info("Training is there for text classifiers: open one on the left, such as demo.", icon=":material/info:")
+
+
 @panel
 def start_panel(study: Study) -> None:
     """The choices, what they come to in words, and the button."""
