@@ -263,7 +263,7 @@ class _Seen:
 
 
 @cache
-def _turning_class(base: type[nn.Module]) -> type[nn.Module]:
+def _turning_class(base: Any) -> Any:
     about = {"__doc__": Turning.__doc__, "__module__": base.__module__, "of_transformers": base}
     return type(f"Turning{base.__name__}", (Turning, base), about)
 

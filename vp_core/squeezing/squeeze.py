@@ -367,7 +367,7 @@ class _Cut:
         _turn_by_own(self.model, path, index)
         self.result.turning[path] = (index.shape[0], index.shape[1])
 
-    def _read_by_heads(self, constants: Tensor) -> tuple[Tensor, Tensor, Tensor, int, Tensor | None]:
+    def _read_by_heads(self, constants: Tensor) -> tuple[Tensor, Tensor, Tensor | None, int, Tensor | None]:
         """What `_reader` is told of the heads under rotary positions: `constants` (value rows,) are those of removed values."""
         left, shared = self.left, self.layer.queries_per_key
         full = self.layer.projections["key"].head_width or 1
