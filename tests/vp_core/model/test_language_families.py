@@ -1,5 +1,6 @@
 """Decoder language models of every family: where their rows are, what is measured, pruned, squeezed, kept and written."""
 
+import copy
 from functools import cache
 from itertools import product
 from unittest.mock import patch
@@ -13,6 +14,7 @@ import transformers
 
 from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError
+from vp_core.identity import spectral
 from vp_core.measuring.statistics import collect
 from vp_core.model import scatter
 from vp_core.model.families import (
@@ -26,13 +28,18 @@ from vp_core.model.families import (
 from vp_core.model.projections import bias_of, find_layers, find_projections, gate_weight_of, weight_of
 from vp_core.model.stack import COUNTED_NOTE, NORM_NOTE, ROTARY_NOTE
 from vp_core.model.units import unit_groups
+from vp_core.movement.scores import Scores
+from vp_core.movement.shapes import PRESETS, find_groups
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import prune
 from vp_core.squeezing import survivors
 from vp_core.squeezing.cost import flops_per_token
 from vp_core.squeezing.dense_form import check_dense_form, export_transformers
 from vp_core.squeezing.folder import load_pruned, save_pruned
-from vp_core.squeezing.squeeze import squeeze
+from vp_core.squeezing.squeeze import squeeze, squeeze_masked
+from vp_core.weights.masks import Masks
+from vp_core.weights.matrices import find_matrices, view
+from vp_core.weights.prune import masked
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 model_of = cache(tiny.transformer)
@@ -254,6 +261,39 @@ def test_the_dense_form(family, tmp_path):
     for call in (lambda: check_dense_form(model), lambda: export_transformers(pruned, tmp_path / "plain")):
         with pytest.raises(VPError, match=rf"a {family} model there has no .*bias: save it squeezed instead\.$"):
             call()
+
+
+@pytest.mark.parametrize("family", ["phi3", "gpt_neox"])
+def test_single_weights_norms_and_scores_where_one_module_holds_three(family):
+    """Parts that are not equal, or take turns: each matrix is masked, brought to a norm, and scored, by itself."""
+    model, draw = model_of(family), torch.Generator().manual_seed(2)
+    matrices = find_matrices(model)
+    keep = {m.name: torch.rand(m.shape, generator=draw) > 0.5 for m in matrices}
+    keep["1.key"][:12] = False  # rows that nothing is left of
+    masks = Masks.of(keep, criterion="any", scope="any", units="weights", sparsity=0.5)
+    pruned = masked(model, matrices, masks)
+    for m in matrices:
+        assert torch.equal(view(pruned, m), view(model, m) * keep[m.name]) and view(model, m).all()
+    given = tiny.inputs(family)
+    expected = tiny.logits(pruned, given)
+    assert tiny.distance(tiny.logits(squeeze_masked(pruned, masks), given), expected) <= 1e-10
+    rescaled_, plain = spectral.rescaled(model), find_projections(model)
+    trained = copy.deepcopy(model)
+    spectral.normalise(trained)
+    assert tiny.distance(tiny.logits(trained, given), tiny.logits(rescaled_, given)) <= 1e-10
+    for p in plain:
+        assert torch.linalg.matrix_norm(weight_of(rescaled_, p), 2).item() == pytest.approx(5, rel=1e-6), p.name
+        assert torch.linalg.matrix_norm(weight_of(trained, p), 2).item() == pytest.approx(5, rel=1e-6), p.name
+    scored = copy.deepcopy(model)
+    groups = find_groups(find_layers(model), matrices, PRESETS["movement"].shapes)
+    scores = Scores.put_on(scored, groups, 1.0)
+    for name, place in scores.places.items():
+        place.mask = keep[name].double()
+    assert tiny.distance(tiny.logits(scored, given), expected) <= 1e-12
+    scores.write(scored, "0.key", scores.trained(scored, "0.key").data, ~keep["0.key"], torch.full(keep["0.key"].shape, 7.0))
+    scores.take_off(scored)
+    for p in plain:  # what was written is masked: had it been written elsewhere, it would be seen
+        assert torch.equal(weight_of(scored, p), weight_of(pruned, p)), p.name
 
 
 def test_norms_after_the_sum_and_heads_without_positions_too():
