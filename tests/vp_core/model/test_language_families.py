@@ -13,6 +13,7 @@ import torch
 import transformers
 
 from vp_core.asking.batches import Batch
+from vp_core.asking.kinds.tokens import head_states, losses_of_tokens
 from vp_core.ground.errors import VPError
 from vp_core.identity import spectral
 from vp_core.measuring.statistics import collect
@@ -261,6 +262,17 @@ def test_the_dense_form(family, tmp_path):
     for call in (lambda: check_dense_form(model), lambda: export_transformers(pruned, tmp_path / "plain")):
         with pytest.raises(VPError, match=rf"a {family} model there has no .*bias: save it squeezed instead\.$"):
             call()
+
+
+@pytest.mark.parametrize("family", tiny.WRITERS)
+def test_losses_of_tokens_are_those_of_the_whole_model(family):
+    """Whatever comes between the last layer and the words: a cap on logits, a bias, a projection."""
+    more = {"word_embed_proj_dim": 24} if family == "opt" else {"final_logit_softcapping": 2.0} if family == "gemma2" else {}
+    model, ids = tiny.transformer(family, **more), tiny.inputs(family)["input_ids"][:1]
+    with torch.no_grad():
+        found, _ = losses_of_tokens(model, head_states(model, {"input_ids": ids})[0, :-1], ids[0, 1:])
+        expected = torch.nn.functional.cross_entropy(model(input_ids=ids).logits[0, :-1].float(), ids[0, 1:], reduction="none")
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["phi3", "gpt_neox"])
