@@ -198,8 +198,8 @@ BROKEN = {
     "matrices not said": (facts(lambda about: about.pop("compressed")), "cannot be loaded"),
     "a later format": (
         facts(lambda about: about.update(format="variance-pruning squeezed model 4")),
-        "this version reads 'variance-pruning squeezed model 1', 'variance-pruning squeezed model 2' and 'variance-pruning squeezed "
-        "model 3'",
+        "this version reads 'variance-pruning squeezed model 1', 'variance-pruning squeezed model 2' and "
+        "'variance-pruning squeezed model 3'",
     ),
 }
 
