@@ -69,7 +69,7 @@ def draw(readings: Mapping[str, Reading], more: Mapping[str, str] | None = None)
     for name, one in readings.items():
         mean = mean_loss(one)
         loss = f" · {mean:.2f} nats a token, perplexity {np.exp(mean):.1f}" if np.isfinite(mean) else ""
-        ahead = f"<i>{escape(more[name])}</i>" if more and more.get(name) else ""
+        ahead = f"<i>{escape(visible(more[name]))}</i>" if more and more.get(name) else ""
         parts.append(f"<div><b>{escape(name)}</b>{loss}</div><div class='vp-text'>{_tokens(one, top)}{ahead}</div>")
     return "".join(parts) + _legend(top)
 
@@ -105,7 +105,9 @@ def _token(piece: str, loss: float, guesses: Guesses, top: float) -> str:
         tip = "likeliest here:\n" + _lines(guesses) if guesses else "not predicted: nothing stands before it"
         line = f"box-shadow: inset 0 -2px {theme.ACCENT}" if guesses else "opacity: 0.75"
     else:
-        tip = f"loss {loss:.2f} nats · probability {100 * np.exp(-loss):.2g} %\nlikeliest here:\n{_lines(guesses)}"
+        share = 100 * np.exp(-loss)
+        odds = f"{share:.1f}" if share >= 0.1 else f"{share:.2g}"
+        tip = f"loss {loss:.2f} nats · probability {odds} %\nlikeliest here:\n{_lines(guesses)}"
         line = f"background: {theme.translucent(theme.ACCENT, round(_STRONGEST * min(loss / top, 1.0), 3))}"
     told = f"<span class='vp-tip' role='tooltip'>{escape(tip)}</span>"
     return f"<span class='vp-token' tabindex='0' style='{line}'>{shown}{told}</span>"

@@ -259,6 +259,15 @@ def in_memory(model):
     return all(t.data_ptr() % 64 == 0 for t in (*model.parameters(), *model.buffers()))
 
 
+def writer(family, seed=0):
+    """A small random language model whose answers depend on the text, and its tokeniser of byte pairs, which adds no tokens."""
+    torch.manual_seed(seed)
+    spread = {"init_std": 0.25} if family == "opt" else {"initializer_range": 0.25}
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    settings = {"vocab_size": 420} | spread | sizes(family, HIDDEN, FFN, 2) | ends
+    return draw_biases(build(family, KINDS[family], **settings)), tokenizer("gpt2")
+
+
 def name_labels(model, *names):
     model.config.id2label = dict(enumerate(names))
     model.config.label2id = {name: i for i, name in enumerate(names)}

@@ -41,8 +41,12 @@ class Capability:
 
 
 def capabilities(model: PreTrainedModel) -> tuple[Capability, ...]:
-    """One row a capability, in the order of the way of the data; nothing is run, and the model is not changed."""
-    return tuple(_asked(name, question, model) for name, question in _QUESTIONS.items())
+    """One row a capability, in the order of the way of the data; nothing is run, and the model is not changed.
+
+    Of a model that predicts tokens the rows are others than of one that answers whole texts.
+    """
+    asked = _QUESTIONS[head_of(model)]
+    return tuple(_asked(name, question, model) for name, question in asked.items())
 
 
 def check_model(loaded: LoadedModel) -> tuple[Capability, ...]:
@@ -53,7 +57,8 @@ def check_model(loaded: LoadedModel) -> tuple[Capability, ...]:
         else "squeezed already"
     )
     first = Capability("load", True, " ".join((f"{about}.", *loaded.notes)))
-    outputs = _asked("outputs", _outputs, loaded.model)  # a row only where no task can be asked of them
+    whole = head_of(loaded.model) == "classes"
+    outputs = _asked("outputs", _outputs if whole else _any, loaded.model)  # a row only where no task can be asked of them
     return (first, *(() if outputs.can else (outputs,)), *capabilities(loaded.model))
 
 
@@ -116,7 +121,7 @@ def _recipe(name: str) -> Callable[[PreTrainedModel], str]:
 
 
 def _squeeze(model: PreTrainedModel) -> str:
-    told = [(layer.full_heads or (ROTARY_NOTE if layer.rotary else None), layer.fixed_heads) for layer in find_layers(model)]
+    told = [(layer.fixed_heads, layer.full_heads or (ROTARY_NOTE if layer.rotary else None)) for layer in find_layers(model)]
     return " ".join(dict.fromkeys(note for notes in told for note in notes if note))
 
 
@@ -135,7 +140,7 @@ def _any(model: PreTrainedModel) -> str:
     return ""
 
 
-_QUESTIONS: Mapping[str, Callable[[PreTrainedModel], str]] = MappingProxyType(
+_OF_ALL: Mapping[str, Callable[[PreTrainedModel], str]] = MappingProxyType(
     {
         "statistics": _statistics,
         "rows": _recipe("paper"),
@@ -145,9 +150,11 @@ _QUESTIONS: Mapping[str, Callable[[PreTrainedModel], str]] = MappingProxyType(
         "squeeze": _squeeze,
         "save": _any,
         "transformers": _transformers,
-        "ONNX": _onnx,
-        "int8": _any,
-        "training": _any,
     }
 )
-"""Capability → what says why not (VPError), or what else is to be known of it."""
+_QUESTIONS = {
+    "classes": {**_OF_ALL, "ONNX": _onnx, "int8": _any, "training": _any},
+    "next tokens": {**_OF_ALL, "int8": _any, "generation": _any},
+    "masked tokens": {**_OF_ALL, "int8": _any},
+}
+"""By what a model puts out: capability → what says why not (VPError), or what else is to be known of it."""

@@ -77,22 +77,26 @@ def draw(widget: Callable[..., Any], name: str, shown: Any, **how: Any) -> None:
 
 
 def picked_or_typed(name: str, about: Mapping[str, str]) -> str:
-    """A list of what a setting may be, with a line about each, in which anything else can be typed; and what stands there."""
+    """A list of what a setting may be, with a line about each, in which anything else can be typed; and what stands there.
+
+    Of the path of a folder the list shows the last part.
+    """
     declared, value = FIELDS[name], str(getattr(visitor().settings, name))
     names = list(about) if value in about or not value else [*about, value]
     chosen = st.selectbox(
         declared.label, names, index=names.index(value) if value else None, accept_new_options=True, help=declared.help,
-        format_func=lambda one: f"{one} · {about[one]}" if one in about else one,
+        format_func=lambda one: f"{one.rstrip('/').rpartition('/')[2]} · {about[one]}" if one in about else one,
     )  # fmt: skip
     return str(chosen or "").strip()
 
 
-def typed(name: str, label: str = "") -> str:
+def typed(name: str, label: str = "", placeholder: str = "") -> str:
     """A text box for a setting, and what stands in it: for whoever takes it up later, as a form does."""
     declared = FIELDS[name]
     assert isinstance(declared, kind.Text)
     value = getattr(visitor().settings, name)
-    return st.text_input(label or declared.label, value, help=declared.help, placeholder=declared.placeholder)
+    empty = placeholder or declared.placeholder
+    return st.text_input(label or declared.label, value, help=declared.help, placeholder=empty)
 
 
 def typed_number(name: str, label: str = "", placeholder: str = "") -> int | None:

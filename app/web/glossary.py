@@ -86,7 +86,7 @@ TERMS = {
     "start": "One training at a time. Its record and its model are kept in the cache folder of this machine.",
     "film": "The heat map of the paper's figure 3, after each cut. ▶ runs through it; the slider goes to any of them. Learned "
     "scores make no cuts: there it is what they would remove at that step.",
-    "training runs": "All runs of this task on this machine. The score is measured on all evaluation texts, at the beginning, "
+    "training runs": "All runs of this task on this machine. The score is measured on all that is asked, at the beginning, "
     "now and then, and of the squeezed model at the end.",
     "open result": "The smaller model becomes the model in hand, on every page that takes one.",
     "remove": "Removes the run from the disk, with its model.",

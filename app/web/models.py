@@ -18,18 +18,19 @@ from app.web.offered import asks_tokens
 from vp_core.ground.errors import VPError
 from vp_core.ground.store import atomic, cache_dir
 from vp_core.loading.folder import CONFIG
+from vp_core.loading.gguf import is_gguf
 from vp_core.loading.load import EMBEDDED
 from vp_core.model.families import FAMILIES
 from vp_core.opening import task_of_model
 
 SHIPPED: Mapping[str, str] = MappingProxyType(
     {
-        "demo": "a small BERT that tells good from bad in sentences; comes with this program",
-        "demo-sn": "its twin, trained under spectral normalisation; comes with this program",
-        "demo-text": "a small Llama-style language model of short stories; comes with this program",
+        "demo": "good or bad? a small BERT",
+        "demo-sn": "its normalised twin",
+        "demo-text": "stories, Llama-style",
     }
 )
-"""The models of the package, with one line each."""
+"""The models of the package, with one short line each: the sidebar is narrow."""
 MOST = 20
 """Folders that are remembered."""
 _FILE = "opened.json"
@@ -49,12 +50,12 @@ def offered() -> dict[str, str]:
 
 def opened_before() -> list[str]:
     """Folders that were opened here and are still there, the last first."""
-    return [name for name in _read() if (Path(name) / CONFIG).is_file()]
+    return [name for name in _read() if _there(name)]
 
 
 def remember_opened(model: str) -> None:
-    """A folder was opened: it is offered from now on, here and after a restart. Other names are not remembered."""
-    if model in EMBEDDED or not model or not os.path.isdir(model):  # noqa: PTH112 (a Path would raise for some names)
+    """A folder, or a GGUF file, was opened: it is offered from now on, here and after a restart. Other names are not kept."""
+    if model in EMBEDDED or not _there(model):
         return
     name, before = str(Path(model).absolute()), _read()
     if before[:1] == [name]:
@@ -65,6 +66,10 @@ def remember_opened(model: str) -> None:
             file.write_text(json.dumps(names), encoding="utf-8")
     except (VPError, OSError):  # a full disk is no reason to show no model
         return
+
+
+def _there(name: str) -> bool:
+    return bool(name) and (os.path.isdir(name) or is_gguf(name))  # noqa: PTH112 (a Path would raise for some names)
 
 
 def _read() -> list[str]:
@@ -97,7 +102,7 @@ def _usable(cache: HFCacheInfo) -> Iterator[tuple[str, str]]:
                 any(name.endswith(".safetensors") for name in files)
                 and _config(revision.snapshot_path).get("model_type") in FAMILIES
             ):
-                yield repo.repo_id, _about(revision.snapshot_path, "in the Hub's cache here")
+                yield repo.repo_id, _about(revision.snapshot_path, "from the Hub")
                 break
 
 
@@ -110,7 +115,9 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _about(folder: Path, where: str) -> str:
-    """A line about a folder: its family and what it puts out, from its configuration."""
+    """A line about a folder or a GGUF file: its family and what it puts out, from its configuration."""
+    if is_gguf(str(folder)):
+        return f"GGUF, {where}"
     config = _config(folder)
     asked = {"tokens": "language model", "masks": "masked language model", "classes": "classifier"}.get(_head(config), "")
     return ", ".join(part for part in (str(config.get("model_type", "")), asked, where) if part)
@@ -137,7 +144,7 @@ def fitting_task(model: str, task: str) -> str:
     if own:
         return own
     folder = Path(model) if model and "\0" not in model else Path()
-    head = _head(_config(folder if folder.is_dir() else _snapshot(model)))
+    head = "tokens" if is_gguf(model) else _head(_config(folder if folder.is_dir() else _snapshot(model)))
     if head and asks_tokens(task) != (head != "classes"):
         return "demo" if head == "classes" else "demo-text"
     return task

@@ -24,7 +24,10 @@ def sidebar() -> Settings:
     """The widgets, and what is chosen with them."""
     visitor().page_behind = False
     with st.sidebar:
-        remember(**_what())
+        before = visitor().settings
+        opened = remember(**_what())
+        if (opened.model, opened.task) != (before.model, before.task):
+            st.rerun()  # with the fields of this task, and the task that came with the model in its box
         _how()
     return visitor().settings
 
@@ -41,7 +44,7 @@ def _what() -> dict[str, Any]:
             accept_new_options=True,
             help=task.help,
         )
-        data = typed("data", TEXT_PLACE if settings.tokens else "")
+        data = typed("data", *((TEXT_PLACE, "empty: the demo's, or the Hub's") if settings.tokens else ()))
         more = _of_a_text(settings) if settings.tokens else _of_examples(settings)
         st.form_submit_button("Open", width="stretch", on_click=page_behind)
     said = {"model": model, "task": str(chosen or "").strip(), "data": data.strip(), **more}

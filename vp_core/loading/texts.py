@@ -73,8 +73,8 @@ def notes_of_windows(tokenizer: PreTrainedTokenizerBase, data: Encoded, before: 
     lost, total, notes = found[unknown] if unknown is not None else 0, found.total(), list[str]()
     if lost > _REFUSED * total:
         raise VPError(
-            f"{lost / total:.0%} of the words in the text are unknown to the tokeniser: take a model for this language, with its "
-            "own tokeniser."
+            f"{lost / total:.0%} of the words in the text are unknown to the tokeniser: take a model for this language, with "
+            "its own tokeniser."
         )
     if lost > _TOLD * total:
         notes.append(f"{lost / total:.0%} of the words in the text are unknown to the tokeniser.")
@@ -82,8 +82,8 @@ def notes_of_windows(tokenizer: PreTrainedTokenizerBase, data: Encoded, before: 
     if spelt:
         example = tokenizer.convert_ids_to_tokens(max(spelt, key=lambda token: spelt[token]))
         notes.append(
-            f"The text spells out special tokens (such as {example}, {sum(spelt.values()):,} in all): they are read as such, not "
-            "as letters."
+            f"The text spells out special tokens (such as {example}, {sum(spelt.values()):,} in all): they are read as such, "
+            "not as letters."
         )
     return tuple(notes)
 

@@ -36,7 +36,7 @@ def require_onnx() -> None:
 
 
 def export_onnx(model: PreTrainedModel, path: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
-    """Write a classifier or a language model as ONNX, free in batch and length, once onnxruntime answers as torch at other sizes.
+    """Write a classifier or language model as ONNX, free in batch and length, once onnxruntime answers as torch at other sizes.
 
     Its inputs, (batch, tokens) each, are all that `tokenizer` makes: `input_ids`, `attention_mask` and, of a model that has
     segments, `token_type_ids`, which pairs need (without a tokeniser: what the model takes). Its output is `logits`, (batch,

@@ -6,9 +6,6 @@ from app.web.panels.training import runs, start
 
 def main() -> None:
     study, _ = open_page("What can go while a model trains?", squeezed=True)
-    if study.question.task.tokens:
-        start.not_here()
-        return
     start.start_panel(study)
     runs.runs_panel(study)
     runs.take_away(study)

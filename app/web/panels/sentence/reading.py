@@ -8,17 +8,16 @@ import streamlit as st
 from analysis import tokens
 from app.web import components, visitor_jobs
 from app.web.glossary import TERMS
-from app.web.jobs import Job
+from app.web.panels.score_view import FIRST_LOOK
 from app.web.settings import Settings
-from app.web.visitor import visitor
+from app.web.visitor import Followed, visitor
 from app.web.visitor_jobs import Readings
 from app.web.waiting import follow
 from vp_core.asking.kinds.tokens import head_of
 from vp_core.comparing.tokens import Reading
 from vp_core.study import Study
 
-LOOK = 0.6
-"""Seconds a script run waits for something new of a text."""
+_POLL_MS = 500
 _STORY = (
     "This is a story of Nina. Nina was in the stable. Laura was in the library. Later Nina ran to the forest. "
     '"Where is Nina?" asked Laura. "Nina is in the'
@@ -32,8 +31,9 @@ def show_reading(study: Study, settings: Settings, called: Mapping[str, str]) ->
     text = st.text_area("Try a text", _first_text(study, masked), help=TERMS["masked text" if masked else "text"], height=110)
     if not text.strip():
         return
-    job = _job(study, settings, text, tuple(called))
-    job.wait(0, LOOK)
+    followed = _follow(study, settings, text, tuple(called))
+    followed.wait(FIRST_LOOK)
+    job = followed.job
     if job.error:
         st.error(job.error)
     if job.items:
@@ -43,6 +43,7 @@ def show_reading(study: Study, settings: Settings, called: Mapping[str, str]) ->
         _likeliest(read)
         if any(one.cut for one in read.values()):
             st.info(f"Only the first {study.question.data.max_length} tokens of the text were read; the rest is cut off.")
+    components.poller("reading-poll", components.ticket(job), _POLL_MS)
     if not job.done:
         st.caption("Reading …")
     elif job.items:
@@ -77,10 +78,10 @@ def _first_text(study: Study, masked: bool) -> str:
     return f"The capital of France is {mask}." if masked else "The capital of France is Paris, and the capital of Italy is"
 
 
-def _job(study: Study, settings: Settings, text: str, names: tuple[str, ...]) -> Job[Readings]:
+def _follow(study: Study, settings: Settings, text: str, names: tuple[str, ...]) -> Followed[Readings]:
     """What the models make of the text: the dense one first, then what may have to be refitted."""
     recipe, sparsity = settings.recipe, settings.sparsity
     return follow(
         "sentence", (study.key(recipe, sparsity), text, names),
         lambda: visitor_jobs.reading_job(study, recipe, sparsity, text, names, visitor().name),
-    ).job  # fmt: skip
+    )  # fmt: skip

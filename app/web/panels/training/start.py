@@ -1,5 +1,7 @@
 """How to train and how to prune meanwhile: the first part of the page `Training`."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from app.web import caching, trainings
@@ -12,11 +14,6 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.names import METHODS
 from vp_core.running.settings import ROWS, WEIGHTS
 from vp_core.study import Study
-
-
-def not_here() -> None:
-    """One sentence for a model that is no classifier."""
-    st.info("Training is there for text classifiers: open one on the left, such as demo.", icon=":material/info:")
 
 
 @panel
@@ -47,7 +44,7 @@ def start_panel(study: Study) -> None:
         beside.caption(f"*{running}* is under way, and two would slow each other down: the next can start after it.")
     else:
         beside.caption(f"**{settings.method}**: {METHODS[settings.method]}. {words}")
-    if kind_of(settings.task):
+    if kind_of(settings.task) or (settings.tokens and Path(settings.data).is_file()):
         st.info(
             "The file is both what is learned and what is asked: the score says nothing about other texts.",
             icon=":material/data_alert:",
