@@ -273,6 +273,7 @@ def turn_by_own(attention: nn.Module, maps: Mapping[str, Parts], own_frequencies
 
     `maps` are the names of the maps in it that hold query and key, with the parts that each has.
     """
-    attention.__class__ = _turning_class(type(attention))
+    kind: Any = type(attention)
+    attention.__class__ = _turning_class(kind)
     attention.register_buffer("own_frequencies", own_frequencies)
     attention.turned_maps = dict(maps)  # type: ignore[assignment]

@@ -9,8 +9,11 @@ from vp_core.model.projections import as_rows, find_layers, gate_weight_of, line
 from vp_core.model.units import UnitGroup
 from vp_core.ranking.evidence import Evidence
 
-DISTANCE = 128
-"""Under rotary positions a score depends on how far key and query are from each other: all distances below this count alike."""
+DISTANCE = 16
+"""Under rotary positions a score depends on how far key and query are from each other: all distances below this count alike.
+
+Attention is mostly near: on the language model of the demo 16 ranked pairs better than 128 and 1,024 (`variance`).
+"""
 
 
 def weights(model: PreTrainedModel, group: UnitGroup) -> Tensor:
