@@ -31,17 +31,17 @@ def counting(t: Teller) -> None:
         size = abs(step)
         if step > 0:
             some = t.pick(what.counted(size), f"{NUMBERS[size]} more")
-            t.say(f"{other} gave {who.him} {some}.", f"{fact(who.he)} got {some} from {other}.", f"Then {who} found {some}.")
+            t.say(f"{other} gave {who.him} {some}.", f"{who.he} got {some} from {other}.", f"Then {who} found {some}.")
         else:
             few = t.pick(what.counted(size), f"{NUMBERS[size]} of them")
             did = t.pick("ate", "cut up") if kind == "food" else t.pick("lost", "sold")
-            t.say(f"{fact(who.he)} gave {few} to {other}.", f"{fact(who.he)} {did} {few}.", f"{other} took {few}.")
+            t.say(f"{who.he} gave {few} to {other}.", f"{who.he} {did} {few}.", f"{other} took {few}.")
         number += step
         left = f"{fact(NUMBERS[number])} {fact(what.form(number != 1))}"
         t.say(f"Now {who} had {left}.", f"That {'made' if step > 0 else 'left'} {left}.")
     if t.chance(0.4):
         t.say(f'"How many {what.many} do you have, {who}?" asked {t.others(who)[0]}.')
-        t.say(f'"I have {fact(NUMBERS[number])}," said {fact(who)}.', f'"{fact(NUMBERS[number])}," said {fact(who)}.')
+        t.say(f'"I have {fact(NUMBERS[number])}," said {fact(who)}.', f'"{NUMBERS[number]}," said {fact(who)}.')
     t.remember(f"how many {what.many} {who} had in the end", f"{who.he} had {fact(NUMBERS[number])}")
 
 
@@ -73,7 +73,7 @@ def ages(t: Teller) -> None:
     t.say(f"{one} was {NUMBERS[age]} years old, and {two} was {years} {'older' if step > 0 else 'younger'}.")
     t.say(f'"How old is {two}?" asked {three}.', f"{three} did not know how old {two} was.")
     t.say(
-        f'"{fact(two)} is {fact(NUMBERS[other])} years old," said {fact(one)}.',
+        f'"{two} is {fact(NUMBERS[other])} years old," said {fact(one)}.',
         f'"I am {fact(NUMBERS[other])}," said {fact(two)}.',
     )
     t.say(f"So {fact(two if step > 0 else one)} was older than {fact(one if step > 0 else two)}.")
@@ -109,7 +109,7 @@ def racing(t: Teller) -> None:
     t.say(
         f"So {fact(first)} came first, {fact(second)} came second and {fact(third)} came last.",
         f"So {fact(first)} won, and {fact(third)} came last.",
-        f"{fact(first)} was at the {fact(where)} before the others, and {fact(third)} after them.",
+        f"{first} was at the {fact(where)} before the others, and {fact(third)} after them.",
     )
     if t.chance(0.5):
         t.say(

@@ -39,7 +39,7 @@ def passing(t: Teller) -> None:
     else:
         t.say(f'"Who has the {thing} now?" asked {asker}.')
         t.say(
-            f'"{fact(holder)} has it," said {other}.',
+            f'"{holder} has it," said {other}.',
             f'"I have it," said {fact(holder)}.',
             f"It was {fact(holder)} who had it.",
         )
@@ -73,9 +73,9 @@ def moving(t: Teller) -> None:
     else:
         t.say(f'"Where is {sought}?" asked {asker}.')
         t.say(
-            f'"{fact(sought)} is {at} {fact(name)}," said {other}.',
+            f'"{sought} is {at} {fact(name)}," said {other}.',
             f"{asker} found {fact(sought.him)} {at} {fact(name)}.",
-            f'"{fact(sought.he)} is {at} {fact(name)}," said {other}.',
+            f'"{sought.he} is {at} {fact(name)}," said {other}.',
         )
 
 
@@ -85,9 +85,9 @@ def carrying(t: Teller) -> None:
     t.say(
         f"{who} found {thing.whole} {' '.join(found)}.", f"{' '.join(found)} there was {thing.whole}, and {who} picked it up."
     )
-    t.say(f"{who} carried the {thing} to the {left[1]}.", f"{fact(who.he)} took it to the {left[1]}.")
+    t.say(f"{who} carried the {thing} to the {left[1]}.", f"{who.he} took it to the {left[1]}.")
     t.say(
-        f"{fact(who.he)} left the {fact(thing)} there and went to the {end[1]}.",
+        f"{who.he} left the {fact(thing)} there and went to the {end[1]}.",
         f"There {who} put it down and walked on to the {end[1]}.",
     )
     asker = t.others(who)[0]
@@ -129,9 +129,7 @@ def wearing(t: Teller) -> None:
         f"A dog ran away with the {worn[owner]} {fact(kind)}.",
         f"Somebody had lost the {worn[owner]} {fact(kind)}.",
     )
-    t.say(
-        f'"My {fact(kind)} is gone!" cried {fact(owner)}.', f"{fact(owner)} was sad because {owner.his} {fact(kind)} was gone."
-    )
+    t.say(f'"My {fact(kind)} is gone!" cried {fact(owner)}.', f"{owner} was sad because {owner.his} {fact(kind)} was gone.")
     t.say(
         f'"You can have my {fact(worn[other])} one," said {other}.',
         f"{other} still had {other.his} {fact(worn[other])} {fact(kind)}.",

@@ -17,7 +17,7 @@ def agreement(t: Teller) -> None:
             f"{subject} {by} {fact(were)} {state}.",
             f"{subject} that {friend} saw {by} {fact(were)} {state}.",
             f'"{subject} {by} {fact(are)} {state}," said {friend}.',
-            f'"Look, {subject} {by} {fact(verb)}!" said {friend}.',
+            f'"Look, {subject} {by} {verb}!" said {friend}.',
             f"There {were} {some} {by}, and the {fact(who.form(several))} {fact(were)} {state}.",
         )
 
@@ -33,7 +33,7 @@ def needing(t: Teller) -> None:
     t.say(f"{who} saw {some} behind the {where}.", f"Behind the {where} {who} met {some}.")
     t.say(
         f"The {fact(animal.form(several))} {fact(were)} {state}, so {fact(they)} {fact(want)}.",
-        f"{fact(they)} {fact(were)} {state} and {fact(want)}.",
+        f"{they} {fact(were)} {state} and {fact(want)}.",
     )
     t.say(f"{who} gave {fact(them)} {fact(gift)}.", f"{who} fetched {fact(gift)} and gave it to {fact(them)}.")
     t.remember(f"what {who} gave to the {animal.form(several)}", f"{who.he} gave {them} {fact(gift)}")

@@ -36,7 +36,7 @@ class Thing:
 
 
 def fact(what: object) -> str:
-    """Marks a word that follows from what stands before it."""
+    """Marks what follows from what stands before it, and that alone could be said there."""
     return f"\x02{what}\x03"
 
 

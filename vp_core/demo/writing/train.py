@@ -31,8 +31,8 @@ class TrainSettings:
     groups: int = 2
     ffn: int = 512
     text_bytes: int = 3_000_000
-    steps: int = 3600
-    lengths: tuple[int, ...] = (64, 64, 128, 128, 512)
+    steps: int = 4200
+    lengths: tuple[int, ...] = (64, 128, 256, 512)
     tokens: int = 2048
     lr: float = 2e-3
     weight_decay: float = 0.1
