@@ -1,6 +1,7 @@
 """A text of one's own as language models read it: each token coloured by its loss, and the likeliest tokens at a place."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -26,6 +27,14 @@ _STYLE = f"""<style>
   background: linear-gradient(to right, {theme.translucent(theme.ACCENT, 0.0)}, {theme.translucent(theme.ACCENT, _STRONGEST)});
   border: 1px solid {theme.translucent(theme.PRUNED, 0.6)}; }}
 </style>"""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """By model, what it makes of a text so far, and how it goes on behind it."""
+
+    read: Mapping[str, Reading]
+    more: Mapping[str, str]
 
 
 def table(readings: Mapping[str, Reading]) -> pd.DataFrame:

@@ -79,13 +79,16 @@ def draw(widget: Callable[..., Any], name: str, shown: Any, **how: Any) -> None:
 def picked_or_typed(name: str, about: Mapping[str, str]) -> str:
     """A list of what a setting may be, with a line about each, in which anything else can be typed; and what stands there.
 
-    Of the path of a folder the list shows the last part.
+    Of the path of a folder the list shows the last part, unless there is another of that name.
     """
     declared, value = FIELDS[name], str(getattr(visitor().settings, name))
     names = list(about) if value in about or not value else [*about, value]
+    last = {one: one.rstrip("/").rpartition("/")[2] for one in about}
+    # what is shown is what the browser sends back: two folders of one name are shown whole
+    shown = {one: f"{last[one] if list(last.values()).count(last[one]) == 1 else one} · {said}" for one, said in about.items()}
     chosen = st.selectbox(
         declared.label, names, index=names.index(value) if value else None, accept_new_options=True, help=declared.help,
-        format_func=lambda one: f"{one.rstrip('/').rpartition('/')[2]} · {about[one]}" if one in about else one,
+        format_func=lambda one: shown.get(one, one),
     )  # fmt: skip
     return str(chosen or "").strip()
 

@@ -3,12 +3,12 @@
 The work is the visitor's; what it finishes goes to where all find it (`app.web.caching`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from analysis.tokens import Readings
 from app.web.caching import dense_score, readings, said, store, threshold_scores
 from app.web.jobs import Job
 from vp_core.asking.kinds.question import Score
@@ -25,14 +25,6 @@ from vp_core.weights.masks import Masks
 
 Answers = dict[str, tuple[np.ndarray, bool]]
 """By model, what `Study.predict` says of a text."""
-
-
-@dataclass(frozen=True)
-class Readings:
-    """By model, what it makes of a text so far, and how it goes on."""
-
-    read: Mapping[str, Reading]
-    more: Mapping[str, str]
 
 
 def score_job(study: Study, recipe: Recipe, sparsity: float, precision: str, watcher: str) -> Job[Score]:

@@ -88,7 +88,7 @@ PRODUCES = {
     "05_language_models": {
         "load": ["dense: perplexity", "tokens", "bits_per_byte"],
         "by-hand": ["by hand", "nothing known: 1,536"],
-        "variances": ["of 64 windows", "ffn_in", "median"],
+        "variances": ["of 64 windows", "ffn_in", "512"],
         "heat-map": ["heatmap"],
         "slider": ["widget-view"],
         "recipes": ["Perplexity against sparsity", "units least squares"],

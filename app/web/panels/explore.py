@@ -1,5 +1,6 @@
 """The parts of the page `Explore`, from top to bottom. Each lays out what others compute."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -12,7 +13,7 @@ from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
 from app.web.offered import LINES
 from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
-from app.web.panels.sentence.ask import sentence
+from app.web.panels.sentence.ask import BOTH, sentence
 from app.web.settings import Settings
 from app.web.visitor import Followed, visitor
 from app.web.waiting import follow, forget, leave, progress_line
@@ -50,7 +51,7 @@ def score_panel(study: Study) -> None:
     if ready.items and not job.error:
         _show_cost(study, settings)
     if job.items and not job.error:
-        sentence(study, settings)
+        _sentence(study, settings)
 
 
 @panel
@@ -84,7 +85,7 @@ def as_it_is_panel(study: Study) -> None:
     )
     if score.job.items and not score.job.error:
         alone = "as it is" if study.question.task.tokens else "It says"
-        sentence(study, replace(me.settings, sparsity=0.0), {"dense": alone})
+        _sentence(study, replace(me.settings, sparsity=0.0), {"dense": alone})
 
 
 def _score(study: Study, settings: Settings) -> Followed[Score]:
@@ -130,6 +131,15 @@ def _show_weights(study: Study, settings: Settings, cost: Cost) -> None:
     table = "\n".join(f"| {name} | **{share:.1%}** | {of} |" for name, (share, of) in lines.items())
     st.markdown(f"| would go | share | count |\n|:--|--:|:--|\n{table}")
     st.caption("Single weights that are gone save no time by themselves.", help=TERMS["no time"])
+
+
+def _sentence(study: Study, settings: Settings, called: Mapping[str, str] = BOTH) -> None:
+    """A text of the visitor's own, asked of both models; `called`: whose answers are shown, and as what."""
+    asked = study, settings.recipe, settings.sparsity
+    sentence(
+        study, settings, lambda text: visitor_jobs.sentence_job(*asked, text, visitor().name),
+        lambda text, names: visitor_jobs.reading_job(*asked, text, names, visitor().name), called,
+    )  # fmt: skip
 
 
 @panel

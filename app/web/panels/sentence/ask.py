@@ -2,15 +2,21 @@
 
 from collections.abc import Mapping
 
-from app.web.panels.sentence.answers import show_answers
-from app.web.panels.sentence.reading import show_reading
+from app.web.panels.sentence import answers, reading
 from app.web.settings import Settings
 from vp_core.study import Study
 
-_BOTH: Mapping[str, str] = {"dense": "dense", "pruned": "pruned"}
+BOTH: Mapping[str, str] = {"dense": "dense", "pruned": "pruned"}
 
 
-def sentence(study: Study, settings: Settings, called: Mapping[str, str] = _BOTH) -> None:
-    """A box for a text, and what the models make of it; `called`: which of them are shown, and as what."""
-    show = show_reading if study.question.task.tokens else show_answers
-    show(study, settings, called)
+def sentence(
+    study: Study, settings: Settings, answer: answers.Start, read: reading.Start, called: Mapping[str, str] = BOTH
+) -> None:
+    """A box for a text, and what the models make of it; `called`: which of them are shown, and as what.
+
+    `answer` and `read` start the job of asking classifiers, or language models.
+    """
+    if study.question.task.tokens:
+        reading.show_reading(study, settings, called, read)
+    else:
+        answers.show_answers(study, settings, called, answer)

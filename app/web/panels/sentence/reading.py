@@ -1,22 +1,24 @@
 """A text as language models read it: each token coloured by its loss, what was likelier, and how they go on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 import streamlit as st
 
 from analysis import tokens
-from app.web import components, visitor_jobs
+from app.web import components
 from app.web.glossary import TERMS
-from app.web.panels.score_view import FIRST_LOOK
+from app.web.jobs import Job
 from app.web.settings import Settings
-from app.web.visitor import Followed, visitor
-from app.web.visitor_jobs import Readings
 from app.web.waiting import follow
 from vp_core.asking.kinds.tokens import head_of
 from vp_core.comparing.tokens import Reading
 from vp_core.study import Study
 
+Start = Callable[[str, tuple[str, ...]], Job[tokens.Readings]]
+"""From the text and the names of models, the job of reading."""
+LOOK = 0.25
+"""Seconds a script run waits for something new of a text."""
 _POLL_MS = 500
 _STORY = (
     "This is a story of Nina. Nina was in the stable. Laura was in the library. Later Nina ran to the forest. "
@@ -25,14 +27,16 @@ _STORY = (
 _BEHIND = -1
 
 
-def show_reading(study: Study, settings: Settings, called: Mapping[str, str]) -> None:
-    """Have the models read the visitor's own text; `called`: which of them are shown, and as what."""
+def show_reading(study: Study, settings: Settings, called: Mapping[str, str], start: Start) -> None:
+    """Have the models read the visitor's own text; `called`: which of them are shown, and as what; `start`: as in `ask`."""
     masked = head_of(study.model) == "masked tokens"
     text = st.text_area("Try a text", _first_text(study, masked), help=TERMS["masked text" if masked else "text"], height=110)
     if not text.strip():
         return
-    followed = _follow(study, settings, text, tuple(called))
-    followed.wait(FIRST_LOOK)
+    names = tuple(called)
+    question = study.key(settings.recipe, settings.sparsity), text, names
+    followed = follow("sentence", question, lambda: start(text, names))
+    followed.wait(LOOK)
     job = followed.job
     if job.error:
         st.error(job.error)
@@ -76,12 +80,3 @@ def _first_text(study: Study, masked: bool) -> str:
         return _STORY
     mask = study.loaded.tokenizer.mask_token
     return f"The capital of France is {mask}." if masked else "The capital of France is Paris, and the capital of Italy is"
-
-
-def _follow(study: Study, settings: Settings, text: str, names: tuple[str, ...]) -> Followed[Readings]:
-    """What the models make of the text: the dense one first, then what may have to be refitted."""
-    recipe, sparsity = settings.recipe, settings.sparsity
-    return follow(
-        "sentence", (study.key(recipe, sparsity), text, names),
-        lambda: visitor_jobs.reading_job(study, recipe, sparsity, text, names, visitor().name),
-    )  # fmt: skip
