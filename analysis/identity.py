@@ -91,7 +91,7 @@ def summary(logs: Mapping[str, Log]) -> pd.DataFrame:
         metric = points["metric"].iloc[0] if len(points) else ""
         enough = a_point_worse(metric, start)
         near = [at_least(metric, value, enough) or abs(value - enough) < 1e-12 for value in points["value"]]
-        good = points[near].sort_values("share_pruned", kind="stable")
+        good = points[np.array(near, dtype=bool)].sort_values("share_pruned", kind="stable")
         best = good.iloc[-1] if len(good) else None
         row: dict[object, object] = {"run": name, "given": start}
         row |= {"within a point": missing if best is None else best["share_pruned"]}

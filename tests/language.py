@@ -34,7 +34,7 @@ def tokenizer(begins=False, pads=True, masks=False, length=tiny.POSITIONS):
 def writer(family="llama", seed=0, **settings):
     """A random decoder language model in float32 whose predictions depend on all that is before a token."""
     ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-    return tiny.transformer(family, seed, torch.float32, vocab_size=VOCABULARY, **ends | settings)
+    return tiny.transformer(family, seed, torch.float32, **{"vocab_size": VOCABULARY} | ends | settings)
 
 
 def filler(family="bert", seed=0):

@@ -36,7 +36,7 @@ from vp_core.weights.order import WeightRanking
 from vp_core.weights.stage import WeightStage
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """A loaded model, the question it is asked, and the texts its neurons are measured on.
 
@@ -53,6 +53,12 @@ class Study:
     source: str
     notes: tuple[str, ...] = ()
     _kept: Kept = field(default_factory=Kept, repr=False)
+
+    def __repr__(self) -> str:
+        question, everything = self.question, np.arange(len(self.question))
+        scored = f"{question.count(everything):,} {'tokens' if question.task.tokens else 'texts'}"
+        asked = f"{question.task.name!r}: {question.task.metric} on {scored}"
+        return f"Study({self.loaded.name!r}, {asked}, statistics on {len(self.calibration):,} {self.measured_on})"
 
     @property
     def model(self) -> PreTrainedModel:

@@ -56,6 +56,13 @@ def test_most_tokens_takes_a_sample_of_windows(opened):
     assert some.calibration_id == whole.calibration_id
 
 
+def test_a_study_says_what_it_is_in_a_line(opened, study):
+    some = opened(data="texts", most_tokens=200)
+    expected = f"'text': perplexity on 207 tokens, statistics on {len(some.calibration)} windows)"
+    assert repr(some).startswith("Study('") and repr(some).endswith(expected)
+    assert "'sst2': accuracy on 210 texts, statistics on 40 texts)" in repr(study)
+
+
 def test_calibration_counts_windows_of_the_train_text(opened, made):
     study = opened(data="texts", calibration=7)
     assert len(study.calibration) == 7 and study.measured_on == "windows"
@@ -135,7 +142,7 @@ def test_a_tokeniser_without_padding_or_specials(opened, tmp_path):
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_a_classifier_is_asked_for_no_tokens(opened, folders, family):
-    refused("predicts no tokens .it is a .*ForSequenceClassification", str(folders[family]), opened=opened)
+    refused("predicts no tokens of a text .it is a .*ForSequenceClassification", str(folders[family]), opened=opened)
 
 
 def test_a_language_model_is_asked_for_no_classes(made, data):

@@ -72,7 +72,7 @@ def check_asked(name: str, class_name: str, tokens: bool) -> None:
         )
     if tokens and class_name.endswith(_OTHER_HEADS):
         raise VPError(
-            f"The model {name!r} predicts no tokens (it is a {class_name}): give a language model (...ForCausalLM, "
+            f"The model {name!r} predicts no tokens of a text (it is a {class_name}): give a language model (...ForCausalLM, "
             "...ForMaskedLM), or a task for it (--task sst2 --data DIR)."
         )
 

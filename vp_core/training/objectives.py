@@ -21,6 +21,7 @@ from torch.nn.functional import (
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Encoded
+from vp_core.asking.kinds.masking import SHARE
 from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.training.schedule import Lessons, TextLessons
 from vp_core.training.teacher import Teacher
@@ -125,10 +126,10 @@ def with_teacher(
 ) -> Objective:  # fmt: skip
     """The task's loss, or that of words, with a teacher's beside it if there is one."""
     if isinstance(lessons, TextLessons):
-        taught = {"teacher": teacher, "alpha": alpha, "temperature": temperature, "hidden": hidden}
+        taught = teacher, alpha, temperature, hidden
         if lessons.masked:
-            return MaskedWords(lessons.data, lessons.tokenizer, **taught)
-        return NextWords(lessons.data, **taught)
+            return MaskedWords(lessons.data, lessons.tokenizer, SHARE, 0, *taught)
+        return NextWords(lessons.data, *taught)
     if teacher is None:
         return TaskLoss(lessons)
     return Distillation(lessons, teacher, alpha, temperature, hidden)

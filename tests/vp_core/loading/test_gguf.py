@@ -113,7 +113,7 @@ def test_no_vocabulary(model, tmp_path):
 
 
 def test_more_than_the_memory(file, monkeypatch):
-    monkeypatch.setattr(reading.os, "sysconf", lambda name: 1000)
+    monkeypatch.setattr(reading.os, "sysconf", lambda name: 100)
     refused("this machine has", file)
 
 

@@ -9,6 +9,7 @@ import tiny
 import torch
 from gradual_runs import QUICK, Each, trained
 from scipy.special import log_softmax
+from two_processes import on_two
 
 from vp_core.asking.batches import make_batches
 from vp_core.asking.evaluate import score
@@ -21,8 +22,9 @@ from vp_core.ground.errors import VPError
 from vp_core.replacing.prune import prune
 from vp_core.squeezing.squeeze import squeeze
 from vp_core.training import words
+from vp_core.training.loop import train
 from vp_core.training.objectives import with_teacher
-from vp_core.training.schedule import TextLessons
+from vp_core.training.schedule import Schedule, TextLessons
 from vp_core.training.teacher import Teacher
 from vp_core.training.words import MaskedWords, NextWords
 
@@ -130,7 +132,7 @@ def test_masked_words_of_a_teacher():
 
 def test_it_learns_and_rows_may_go_meanwhile():
     lessons, question = TextLessons(DATA, TOKENIZER), NextTokens.make(TOKENIZER, language.text(200), TASKS["text"], 24)
-    model, losses, pruner = language.writer("llama").requires_grad_(True), [], GradualRows(Cuts(4, 4, 0.1, 0.3))
+    model, losses, pruner = language.writer("llama").requires_grad_(True), [], GradualRows(Cuts(3, 3, 0.1, 0.3))
     before = score(model.eval(), question).value
     trained(model, [pruner, Each(lambda run: losses.append(run.loss))], replace(QUICK, epochs=6), with_teacher(lessons, None))
     after = score(model, question).value
@@ -146,7 +148,7 @@ def test_a_squeezed_model_learns_from_the_one_it_was_cut_from():
     losses = []
     objective = NextWords(DATA, Teacher(dense, ()), alpha=0.0)
     trained(small.requires_grad_(True), [Each(lambda run: losses.append(run.loss))], replace(QUICK, epochs=6), objective)
-    assert hasattr(small, "squeezed") and np.mean(losses[-4:]) < 0.6 * np.mean(losses[:4])
+    assert hasattr(small, "squeezed") and np.mean(losses[-4:]) < 0.75 * np.mean(losses[:4])
 
 
 def test_teachers_that_are_none():
@@ -161,3 +163,42 @@ def test_teachers_that_are_none():
         NextWords(DATA, made, alpha=2.0)
     with pytest.raises(VPError, match="predicts no tokens"):
         NextWords(DATA).loss(tiny.classifier("bert"), the_batch(), None, 0)
+
+
+TWO = """
+import json, sys
+from pathlib import Path
+sys.path[:0] = [{root!r}, {root!r} + "/tests"]
+import torch
+torch.set_num_threads(1)
+import language
+import tiny
+from vp_core.asking.kinds.windows import cut
+from vp_core.training import words
+from vp_core.training.loop import new_accelerator, train
+from vp_core.training.schedule import Schedule
+from vp_core.training.teacher import Teacher
+
+words.MOST_LOGITS = 50 * language.VOCABULARY
+accelerator, found = new_accelerator(), {{}}
+data = cut(language.tokenizer(True), language.text(200), 24).data
+for tied in (False, True):
+    model = language.writer("llama", tie_word_embeddings=tied).requires_grad_(True)
+    objective = words.NextWords(data, Teacher(language.writer("gpt2"), ()))
+    schedule = Schedule(steps=3, batch=4, lr=1e-3, precision="float32")
+    found[str(tied)] = [train(model, objective, schedule, accelerator=accelerator), tiny.sha(model)]
+found["ranks"] = accelerator.num_processes
+(Path(sys.argv[1]) / f"{{accelerator.process_index}}.json").write_text(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_learn_next_words_together(tmp_path):
+    """Though the head runs on nothing in the pass that they share, its gradient is there on both."""
+    _, (first, second) = on_two(tmp_path, TWO)
+    assert first == second and first["ranks"] == 2
+    for tied in (False, True):
+        model = language.writer("llama", tie_word_embeddings=tied).requires_grad_(True)
+        objective = NextWords(DATA, Teacher(language.writer("gpt2"), ()))
+        alone = train(model, objective, Schedule(steps=3, batch=4, lr=1e-3, precision="float32"))
+        assert first[str(tied)][0] == pytest.approx(alone, rel=0.02)

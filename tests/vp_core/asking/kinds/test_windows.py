@@ -73,7 +73,7 @@ def test_samples_are_of_the_text_and_spread():
     tokenizer, text = TOKENS[True], language.text(30_000, seed=3)
     found = sample(tokenizer, text, 24, 6)
     assert len(found) == 6 and {len(row) for row in found.data.ids} == {24}
-    places = [text.find(tokenizer.decode(row[1:-2], skip_special_tokens=True)) for row in found.data.ids]
+    places = [text.find(tokenizer.decode(row[1:]).rstrip("�")) for row in found.data.ids]
     assert places == sorted(places) and places[0] >= 0 and places[-1] > 0.7 * len(text)
     assert all(text[place - 1] == "\n" for place in places if place)
     again = sample(tokenizer, text, 24, 6)
