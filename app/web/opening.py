@@ -12,7 +12,9 @@ from app.web.visitor import visitor
 from vp_core.ground.errors import VPError
 from vp_core.study import Study
 
-_OPTION = re.compile(r"--(task|data|text|label|labels|separator|max-length)\b(?!-)(?:[= ](?=')((?:'[^']*'|\"'\")+))?=?")
+_OPTION = re.compile(
+    r"--(task|data|text|label|labels|separator|max-length|device|dtype)\b(?!-)(?:[= ](?=')((?:'[^']*'|\"'\")+))?=?"
+)
 """An option of the command line, with its value where a shell would need quotes around it."""
 
 

@@ -12,7 +12,9 @@ from app.web.settings import FIELDS, Settings
 from app.web.visitor import remember, visitor
 from vp_core.asking.tasks import TASKS
 from vp_core.ground.chosen import criteria_for, scopes_for
-from vp_core.ground.names import TYPES
+from vp_core.ground.errors import VPError
+from vp_core.ground.names import AUTO, DTYPES, TYPES
+from vp_core.model.precision import bfloat16_time, find_device
 from vp_core.recipes import RECIPES
 
 
@@ -42,9 +44,13 @@ def _what() -> dict[str, Any]:
         with st.expander("Columns of a file of your own, labels", expanded=bool(own)):
             more = {name: typed(name) for name in ("text", "label", "labels", "separator")}
             longest = typed_number("max_length")
+        with st.expander("Device", expanded=(settings.device, settings.dtype) != (AUTO, DTYPES[0])):
+            device = typed("device")
+            kept = FIELDS["dtype"]
+            dtype = st.selectbox(kept.label, DTYPES, index=DTYPES.index(settings.dtype), help=kept.help)
         st.form_submit_button("Open", width="stretch", on_click=page_behind)
     said = {"model": model.strip(), "task": str(chosen or "").strip(), "data": data.strip()}
-    return {**said, **more, "max_length": longest}
+    return {**said, **more, "max_length": longest, "device": device.strip() or AUTO, "dtype": dtype}
 
 
 def _how() -> None:
@@ -65,5 +71,17 @@ def _how() -> None:
     offer("replacement", rungs(recipe))
     offer("calibration")
     offer("precision")
+    st.caption(precision_measured(settings.device))
     if visitor().refused:
         st.warning(visitor().refused, icon=":material/undo:")
+
+
+def precision_measured(device: str) -> str:
+    """What bfloat16 costs where the model runs, a sentence; empty for a device that is not there."""
+    try:
+        place = find_device(device)
+    except VPError:
+        return ""
+    ratio = bfloat16_time(place)
+    said = "faster" if ratio < 0.9 else "slower" if ratio > 1.1 else "no faster"
+    return f"Measured here ({place.type}): products in bfloat16 take {ratio:.1f} × the time of float32, so they are {said}."
