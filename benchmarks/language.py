@@ -47,7 +47,7 @@ def run(model: str, task: str, data: str | None, repeats: int = 3) -> None:
 
 
 def plain_loop(model: PreTrainedModel, windows, wanted) -> float:
-    """Perplexity as transformers' own guide takes it: one window after another, all logits, what was told before not counted."""
+    """Perplexity as transformers' own guide takes it: a window after another, all logits, what was told before not counted."""
     total = tokens = 0.0
     for ids, predicted in zip(windows, wanted, strict=True):
         row = torch.tensor([list(ids)])

@@ -77,7 +77,9 @@ class Consumers:
         if consumer.name not in self._factors:
             factor = self._factor(consumer, flat, weight, bias)
             self._factors[consumer.name] = _PackedFactor.of(factor) if self._large else factor
-        return self._factors[consumer.name].solve(weight, bias, kept)
+        new, new_bias = self._factors[consumer.name].solve(weight, bias, kept)
+        # those of all layers are there together until the model is made of them: as it keeps them, where they are many
+        return new.to(weight_of(self._model, consumer).dtype) if self._large else new, new_bias
 
     def _factor(self, consumer: Projection, order: Tensor, weight: Tensor, bias: Tensor) -> Factor:
         site = _site(consumer)
@@ -97,7 +99,7 @@ class Consumers:
 
 @dataclass(frozen=True, eq=False)
 class _PackedFactor:
-    """A Factor in a quarter of the memory: its triangle (n(n + 1)/2,) in float32. What it solves is float32 too."""
+    """A Factor in a quarter of the memory: its triangle (n(n + 1)/2,) in float32."""
 
     order: Tensor
     upper: Tensor
@@ -111,8 +113,7 @@ class _PackedFactor:
     def solve(self, weight: Tensor, bias: Tensor, kept: int) -> tuple[Tensor, Tensor]:
         """As `vp_core.replacing.solve.Factor.solve`."""
         lower = unpack(self.upper, len(self.order)).T
-        new, new_bias = Factor(self.order, lower, self.mean, self.ridge).solve(weight, bias, kept)
-        return new.float(), new_bias
+        return Factor(self.order, lower, self.mean, self.ridge).solve(weight, bias, kept)
 
 
 def _orders(layers: Sequence[Layer], ranking: Ranking) -> list[tuple[Projection, str, Tensor]]:
