@@ -33,7 +33,7 @@ def measure_precisions(
     ask: Asked,
     repeats: int = REPEATS,
 ) -> Iterator[list[PrecisionRow]]:
-    """Six rows (on an accelerator four: no int8), form × precision, better each time: first their speed, round by round, then one score after the other.
+    """Six rows (on an accelerator four: no int8), form × precision, better each time: first speed by round, then the scores.
 
     Speed-ups are against the dense model in float32, with which all the others take turns.
     """

@@ -1,8 +1,8 @@
 """A second device for machines without one: tensors that say they are on `cuda:0`, whose numbers are real and lie in memory.
 
-    with elsewhere():                       # torch.zeros(3, device="cuda") is one of them from here on
-        model = moved(model)                # as model.to("cuda")
-        model(**{name: value.to("cuda") for name, value in batch.items()})
+    with elsewhere():                       # torch.zeros(3, device="cuda:0") is one of them from here on
+        model = moved(model)                # as model.to("cuda:0")
+        model(**{name: value.to("cuda:0") for name, value in batch.items()})
 
 An operation that mixes them with tensors of the processor raises, as CUDA does; only what CUDA takes is taken: scalars (a
 tensor of no dimension), and indices that lie on the processor. So a tensor made on the wrong device fails the test, and a
@@ -29,7 +29,7 @@ class Elsewhere(torch.Tensor):
     def __new__(cls, here):
         with torch.inference_mode(False):  # a shell counts its own versions
             shell = torch.empty_strided(here.shape, here.stride(), dtype=here.dtype, device="meta")
-            made = torch.Tensor._make_subclass(cls, shell, False, dispatch_device=True, device_for_backend_keys=DEVICE)
+            made = torch.Tensor._make_subclass(cls, shell, False, device_for_backend_keys=DEVICE)
         made.here = here
         return made
 
@@ -74,7 +74,9 @@ def _run(func, args, kwargs):
         indices = tree_flatten(args[1])[0] if name in _TAKE_INDICES else []
         if any(not any(one is index for index in indices) for one in wrong) or (wrong and not isinstance(args[0], Elsewhere)):
             raise RuntimeError(f"Expected all tensors to be on the same device, but found cuda:0 and cpu in {name}")
-    result_there = targets[0].type == "cuda" if targets else there
+    # to C++ a shell lies on meta: what is copied to such a place, by `to(other)`, is copied there
+    away = ("cuda", "meta") if name in _COPY else ("cuda",)
+    result_there = targets[0].type in away if targets else there
     args, kwargs = tree_map(lambda one: torch.device("cpu") if isinstance(one, torch.device) else one, (args, kwargs))
     if name == "aten::copy_" and there and not isinstance(args[0], Elsewhere):
         args[0].copy_(args[1].here)

@@ -177,7 +177,7 @@ def test_a_tensor_made_on_the_wrong_device_fails(monkeypatch):
     with pytest.raises(RuntimeError, match="same device"):
         there.model(**batch.inputs)
     with pytest.raises(RuntimeError, match="same device"):
-        torch.zeros(3) + torch.zeros(3, device="cuda")
+        torch.zeros(3) + torch.zeros(3, device="cuda:0")
     right = statistics.batch_moments
     for wrong in (lambda y, real: right(y, real.cpu()), lambda y, real: right(y + torch.zeros(y.shape[1]), real)):
         monkeypatch.setattr(statistics, "batch_moments", wrong)

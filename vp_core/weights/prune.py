@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import in_parallel
+from vp_core.model.precision import device_of
 from vp_core.model.projections import Layer, Projection, as_rows, bias_of, linear_map, weight_of
 from vp_core.model.sharing import Model, share
 from vp_core.ranking.plan import Plan
@@ -34,7 +35,7 @@ def masked(model: Model, matrices: Sequence[Matrix], masks: Masks, replaced: Rep
     def made(path: str) -> tuple[Tensor, Tensor | None]:
         return _made(linear_map(model, path), by_path[path], masks, replaced or {})
 
-    parts = dict(zip(by_path, in_parallel(made, by_path), strict=True))
+    parts = dict(zip(by_path, in_parallel(made, by_path, device_of(model)), strict=True))
     new = share(model, {f"{path}.weight": weight for path, (weight, _) in parts.items()})
     for path, (_, bias) in parts.items():
         if bias is not None:
