@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from vp_core.asking.kinds.question import Score
 from vp_core.ground.names import PRECISIONS
 from vp_core.ground.work import checkpoint
-from vp_core.model.precision import bytes_of, in_precision
+from vp_core.model.precision import bytes_of, device_of, in_precision
 from vp_core.recipes import Recipe
 from vp_core.squeezing.timing import REPEATS, time_forward
 from vp_core.study import Study
@@ -33,12 +33,13 @@ def measure_precisions(
     ask: Asked,
     repeats: int = REPEATS,
 ) -> Iterator[list[PrecisionRow]]:
-    """Six rows, form × precision, better each time: first their speed, round by round, then one score after the other.
+    """Six rows (on an accelerator four: no int8), form × precision, better each time: first speed by round, then the scores.
 
     Speed-ups are against the dense model in float32, with which all the others take turns.
     """
     forms = {"dense": study.model, "squeezed": study.squeezed(recipe, sparsity)}
-    models = {(form, precision): in_precision(forms[form], precision) for form in FORMS for precision in PRECISIONS}
+    here = PRECISIONS if device_of(study.model).type == "cpu" else [one for one in PRECISIONS if one != "int8"]
+    models = {(form, precision): in_precision(forms[form], precision) for form in FORMS for precision in here}
     rows: dict[tuple[str, str], PrecisionRow] = {}
     for key, model in models.items():
         rows[key] = {"sparsity": sparsity, "form": key[0], "precision": key[1], "megabytes": bytes_of(model) / 1e6}

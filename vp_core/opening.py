@@ -19,7 +19,7 @@ from vp_core.asking.outputs import outputs_of
 from vp_core.asking.reading.tables import kind_of
 from vp_core.asking.tasks import Task, find_task
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import CALIBRATION, CALIBRATION_WINDOWS
+from vp_core.ground.names import AUTO, CALIBRATION, CALIBRATION_WINDOWS, DTYPES
 from vp_core.ground.store import digest
 from vp_core.loading.folder import result_of, task_of_run
 from vp_core.loading.load import EMBEDDED, LoadedModel, load_model
@@ -49,6 +49,8 @@ def open_study(
     sentences: int | None = None,
     stride: int | None = None,
     most_tokens: int | None = None,
+    device: str = AUTO,
+    dtype: str = DTYPES[0],
 ) -> Study:
     """Load a model and a task's data and check that they belong together.
 
@@ -65,6 +67,8 @@ def open_study(
     behind the last (default: no overlap); with `most_tokens` a fixed random sample of windows is scored, of about so many
     tokens. `calibration` counts windows.
 
+    The model lies on `device` with its weights in `dtype` (`vp_core.loading.load.load_model`).
+
     Raises VPError with one sentence for whatever is wrong.
     """
     task, model = task or task_of_model(model), result_of(model)
@@ -80,11 +84,12 @@ def open_study(
             raise VPError(f"The task {found.name} has no columns and no labels: leave out --text, --labels and --separator.")
         if sentences is not None:
             raise VPError(f"The task {found.name} has no sentences: leave out --sentences, or choose --most-tokens.")
-        return _of_tokens(load_model(model, tokens=True), found, data, max_length, calibration, stride, most_tokens)
+        writer = load_model(model, tokens=True, device=device, dtype=dtype)
+        return _of_tokens(writer, found, data, max_length, calibration, stride, most_tokens)
     if stride is not None or most_tokens is not None:
         raise VPError(f"The task {task} has no windows: leave out --stride and --most-tokens.")
     calibration = CALIBRATION if calibration is None else calibration
-    loaded = load_model(model)
+    loaded = load_model(model, device=device, dtype=dtype)
     if max_length is not None:
         check_length(max_length, loaded.max_length, loaded.name)
     read_as = data, text, label, labels, separator, outputs_of(loaded.model)

@@ -146,16 +146,20 @@ def measure_sparse(
     matrices = find_matrices(model, layers=find_layers(model)[:layers])
     weights = {matrix.name: view(model, matrix).float().contiguous() for matrix in matrices}
     draw = torch.Generator().manual_seed(0)
-    inputs = {d_in: torch.randn(batch * length, d_in, generator=draw) for d_in in sorted({m.columns for m in matrices})}
+    inputs = {
+        d_in: torch.randn(batch * length, d_in, generator=draw).to(model.device)
+        for d_in in sorted({m.columns for m in matrices})
+    }
     for sparsity in sparsities:
         checkpoint()
         kept = masks(sparsity) if masks else None
-        keep = {n: kept.keep(n) if kept is not None and n in kept.bits else _largest(w, sparsity) for n, w in weights.items()}
+        given = {n: kept.keep(n).to(model.device) for n in weights if n in kept.bits} if kept is not None else {}
+        keep = {n: given[n] if n in given else _largest(w, sparsity) for n, w in weights.items()}
         forms = {name: [_sparse_form(name, w, keep[n], sparsity) for n, w in weights.items()] for name in SPARSE_FORMS}
         forms = {name: maps for name, maps in forms.items() if _runs(maps, weights, inputs)}
         timed = {name: _one_after_the_other(maps, weights, inputs) for name, maps in forms.items()}
         with all_cores():
-            for seconds in take_turns(timed, repeats):
+            for seconds in take_turns(timed, repeats, model.device):
                 timings = {name: Timing(batch, length, values) for name, values in seconds.items()}
                 yield [_sparse_row(name, sparsity, forms[name], timings[name], timings["dense"]) for name in forms]
 
@@ -220,7 +224,7 @@ def _by_sparse_kernel(weight: Tensor, side: int | None) -> _Map:
 def _largest(weight: Tensor, sparsity: float) -> Tensor:
     """Where (any shape) the weights are that stay when this share of them goes, the smallest first."""
     gone = round(sparsity * weight.numel())
-    keep = torch.ones(weight.numel(), dtype=torch.bool)
+    keep = torch.ones(weight.numel(), dtype=torch.bool, device=weight.device)
     keep[weight.abs().flatten().argsort()[:gone]] = False
     return keep.view(weight.shape)
 

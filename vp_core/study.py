@@ -22,6 +22,7 @@ from vp_core.ground.store import digest
 from vp_core.loading.load import LoadedModel
 from vp_core.measuring.measured import Measured
 from vp_core.measuring.statistics import Statistics
+from vp_core.model.precision import device_of
 from vp_core.model.projections import Projection, find_layers
 from vp_core.model.sharing import share
 from vp_core.ranking.plan import Plan, Ranking, masks
@@ -213,7 +214,9 @@ class Study:
         own_counts = recipe.steps > 1 or recipe.budget != "units" or recipe.scope == "measured"
         drawn = ("counts of variance",) if recipe.criterion == "random" and own_counts else ()
         how = () if sparsity == 0 else (tuple(facts.items()), self.calibration_id, round(sparsity, 9), *drawn)
-        return digest("score 3", self.loaded.fingerprint, self.data_id, precision, how)
+        # another device rounds otherwise
+        where = () if (kind := device_of(self.model).type) == "cpu" else (kind,)
+        return digest("score 3", self.loaded.fingerprint, self.data_id, precision, how, *where)
 
     def about(self, recipe: Recipe, sparsity: float) -> dict[str, Any]:
         """What a pruned folder says about where it comes from."""

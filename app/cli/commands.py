@@ -12,6 +12,7 @@ from typing import Any
 from app.cli.options import (
     check_new_file,
     listed,
+    main_process,
     open_from,
     print_json,
     recipe_from,
@@ -26,6 +27,7 @@ from vp_core.asking.metrics import OF_TOKENS
 from vp_core.curves import CurveStore, curve, point, sweep
 from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS
+from vp_core.ground.parallel import shared_out
 from vp_core.loading.load import load_any
 from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import flops_per_token, parameters
@@ -42,7 +44,7 @@ def _check(options: argparse.Namespace) -> None:
 
     rows, problem = list[Capability](), None
     try:
-        rows += check_model(load_any(options.model))
+        rows += check_model(load_any(options.model, device=options.device, dtype=options.dtype))
         if options.task:
             rows.append(check_task(study_from(options)))
     except VPError as error:
@@ -65,10 +67,12 @@ def _stats(options: argparse.Namespace) -> None:
     study = open_from(options)
     say(f"collecting statistics over {len(study.calibration):,} {study.measured_on} …")
     statistics = study.statistics(recipe_estimator)
-    if options.out:
+    if options.out and main_process():
         statistics.save(options.out)
         say(f"written to {options.out}")
     table = layer_table(statistics)
+    if not main_process():
+        return
     if options.json:
         about = {"tokens": statistics.tokens, "estimator": statistics.estimator, "model": study.loaded.name}
         print_json({**about, "out": options.out, "projections": table.to_dict("records")})
@@ -89,7 +93,7 @@ def _eval(options: argparse.Namespace) -> None:
     row = _readable(point(study, recipe, sparsity, score, options.precision))
     if options.json:
         print_json(row)
-    else:
+    elif main_process():
         print(f"{row['metric']} {row['value']:.4f}  95 % interval {row['low']:.4f} to {row['high']:.4f}  n = {row['n']:,}")
 
 
@@ -145,6 +149,7 @@ def _prune(options: argparse.Namespace) -> None:
     sparsity = sparsity_from(options, recipe, "0.5")
     if format_ == "onnx":
         require_onnx()
+        options.device = "cpu"  # where it is traced, and compared with what was traced
     check_new_folder(Path(options.out))  # before the model: a bad place should be told at once
     study = open_from(options)
     say(f"pruning: {recipe.describe()}, {sparsity:.0%} of the {recipe.budget} …")
@@ -228,8 +233,18 @@ def _train(options: argparse.Namespace) -> None:
     train(options)
 
 
+def _by_all(command: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
+    """The command, whose batches the processes share out that `accelerate launch -m app.cli` has started."""
+
+    def run(options: argparse.Namespace) -> None:
+        with shared_out():
+            command(options)
+
+    return run
+
+
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
-    "check": _check, "stats": _stats, "eval": _eval, "curve": _curve, "prune": _prune, "speed": _speed,
+    "check": _check, "stats": _by_all(_stats), "eval": _by_all(_eval), "curve": _curve, "prune": _prune, "speed": _speed,
     "norms": _identity, "finetune": _identity, "snip": _identity, "weights": _weights,
     "train": _train,
 }  # fmt: skip

@@ -17,11 +17,14 @@ from app.cli.trainings import identity_options, train_options
 from vp_core.asking.tasks import TASKS
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import (
+    AUTO,
     BASES,
     BUDGETS,
     CALIBRATION,
     CALIBRATION_WINDOWS,
     CRITERIA,
+    DEVICES,
+    DTYPES,
     ESTIMATORS,
     FORMATS,
     MOST_STEPS,
@@ -54,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _app(options)
         else:
             from app.cli import commands  # torch and transformers take seconds to import: not for --help
+            from app.cli.options import settle
 
+            settle(options)
             with work(hear=commands.say):
                 commands.COMMANDS[options.command](options)
     except VPError as error:
@@ -211,6 +216,8 @@ def _question(parser: argparse.ArgumentParser, asks: bool = False) -> None:
     parser.add_argument(
         "--estimator", help=f"{' or '.join(ESTIMATORS)}, the paper's moving variance (default: {_PAPER.estimator})"
     )
+    parser.add_argument("--device", default=AUTO, help=f"{', '.join(DEVICES)} or cuda:N (default: {AUTO}, an accelerator)")
+    parser.add_argument("--dtype", default=DTYPES[0], help=f"how weights are kept: {', '.join(DTYPES)} (default: {DTYPES[0]})")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
 
 
@@ -233,10 +240,7 @@ def _how(parser: argparse.ArgumentParser, precision: bool = True) -> None:
     parser.add_argument("--steps", help=steps)
     parser.add_argument("--seed", type=int, default=_PAPER.seed, help=f"seed of random and coreset (default: {_PAPER.seed})")
     if precision:
-        parser.add_argument(
-            "--precision", default=PRECISIONS[0], help=f"arithmetic: {', '.join(PRECISIONS)} (default: {PRECISIONS[0]})"
-        )
-        parser.add_argument("--dtype", dest="precision", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # its name in 0.4
+        parser.add_argument("--precision", help=f"arithmetic: {', '.join(PRECISIONS)} (default: as the weights are kept)")
 
 
 def _app(options: argparse.Namespace) -> None:

@@ -10,12 +10,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from app.cli.weight_options import base_for, check_one_share, sparsity_of_density, units_of, with_embeddings
 from vp_core.asking.outputs import parse_labels
 from vp_core.ground.chosen import of_weights
 from vp_core.ground.errors import VPError, harmless, one_of
-from vp_core.ground.names import CALIBRATION, PRECISIONS
+from vp_core.ground.names import CALIBRATION, DTYPES, PRECISIONS
 from vp_core.ground.store import atomic
+from vp_core.model.precision import find_device
 from vp_core.opening import open_study
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, find_recipe
@@ -28,6 +31,25 @@ def open_from(options: argparse.Namespace) -> Study:
     for note in study.notes:
         say(note)
     return study
+
+
+_TRAININGS = ("train", "finetune", "snip")
+
+
+def settle(options: argparse.Namespace) -> None:
+    """The precision, where none is named, is what the weights are kept in; trainings take place on the device that is named.
+
+    Raises VPError for a device that is not there, and for a training of weights that are not float32.
+    """
+    device = find_device(options.device)
+    if one_of("dtype", options.dtype, DTYPES) != DTYPES[0] and options.command in _TRAININGS:
+        raise VPError("Weights are trained in float32: leave out --dtype, and choose the arithmetic with --precision.")
+    if getattr(options, "precision", "") is None:
+        options.precision = options.dtype
+    if device.type == "cpu":
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    elif device.index:
+        torch.cuda.set_device(device)
 
 
 def study_from(options: argparse.Namespace) -> Study:
@@ -47,12 +69,15 @@ def study_from(options: argparse.Namespace) -> Study:
         sentences=None if sentences is None else count("number of sentences", sentences),
         stride=None if stride is None else count("stride", stride),
         most_tokens=None if most is None else count("number of tokens", most),
+        device=options.device, dtype=options.dtype,
     )  # fmt: skip
 
 
 def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Recipe:
     """The named recipe (the paper's, if none is named) with whatever the options say otherwise; VPError for what cannot be."""
-    one_of("precision", getattr(options, "precision", "float32"), PRECISIONS)
+    one_of(
+        "precision", getattr(options, "precision", None) or options.dtype, tuple(dict.fromkeys((*PRECISIONS, options.dtype)))
+    )
     units = units_of(options)
     said = {
         "criterion": criterion,

@@ -70,9 +70,9 @@ def _timed(options: argparse.Namespace) -> _Timed:
         return _Timed(study.model, lambda sparsity: forms_of(study, recipe, sparsity), single, masks)
     if options.criterion not in (None, "magnitude"):
         raise VPError(f"The criterion {options.criterion!r} needs texts: name a task (--task), or take magnitude.")
-    one_of("precision", options.precision, PRECISIONS)
+    one_of("precision", options.precision, tuple(dict.fromkeys((*PRECISIONS, options.dtype))))
     single = bool(options.recipe or options.units) and recipe_from(options, options.criterion).pattern is not None
-    model = load_any(options.model).model
+    model = load_any(options.model, device=options.device, dtype=options.dtype).model
     if single:
         say("no task: single weights of one layer go by magnitude, and only speed and size mean something")
         return _Timed(model, None, single)

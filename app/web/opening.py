@@ -15,7 +15,8 @@ from vp_core.ground.errors import VPError
 from vp_core.study import Study
 
 _OPTION = re.compile(
-    r"--(task|data|text|label|labels|separator|max-length|stride|most-tokens)\b(?!-)(?:[= ](?=')((?:'[^']*'|\"'\")+))?=?"
+    r"--(task|data|text|label|labels|separator|max-length|stride|most-tokens|device|dtype)\b"
+    r"(?!-)(?:[= ](?=')((?:'[^']*'|\"'\")+))?=?"
 )
 """An option of the command line, with its value where a shell would need quotes around it."""
 

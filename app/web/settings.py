@@ -30,9 +30,11 @@ from vp_core.ground.names import (
     ALL_CRITERIA,
     ALL_REPLACEMENTS,
     ALL_SCOPES,
+    AUTO,
     BASES,
     CALIBRATION,
     CALIBRATION_WINDOWS,
+    DTYPES,
     MODES,
     MOST_STEPS,
     PRECISIONS,
@@ -121,8 +123,9 @@ class Settings(TrainingChoices):
     ))
     precision: str = setting(kind.OneOf(
         "float32", PRECISIONS, label="Precision",
-        help="Arithmetic of the evaluation. bfloat16 is several times faster on recent processors and may cost a few "
-        "predictions; int8 keeps the linear layers' weights in 8 bits and quantises what they read as it comes.",
+        help="Arithmetic of the evaluation. bfloat16 may cost a few predictions, and is faster only where the machine is made "
+        "for it: what it takes here was measured, and stands below. int8, on processors, keeps the linear layers' weights in "
+        "8 bits and quantises what they read as it comes.",
     ))
     sparsity: float = setting(kind.Share(0.2))
     units: tuple[str, ...] = setting(kind.Combination(
@@ -161,6 +164,16 @@ class Settings(TrainingChoices):
     most_tokens: int | None = setting(kind.OpenWhole(
         None, least=2, label="Most tokens", placeholder="the whole text",
         help="A fixed random sample of windows with about so many tokens is scored, for a quick look.",
+    ))
+    device: str = setting(kind.Text(
+        AUTO, label="Device",
+        help="Where the model is run: `cpu`, `cuda` (`cuda:1` is the second of several) or `mps`. `auto` is an accelerator if "
+        "there is one.",
+    ))
+    dtype: str = setting(kind.OneOf(
+        DTYPES[0], DTYPES, label="Weights kept in",
+        help="bfloat16 and float16 need half the memory of float32, and are rounded, so another model than it. float16 is for "
+        "accelerators.",
     ))
     lines: str = setting(kind.OneOf(
         "", ("", *LINES), label="Lines",

@@ -13,7 +13,9 @@ from app.web.settings import FIELDS, Settings
 from app.web.visitor import remember, visitor
 from vp_core.asking.tasks import TASKS, find_task
 from vp_core.ground.chosen import criteria_for, scopes_for
-from vp_core.ground.names import TYPES
+from vp_core.ground.errors import VPError
+from vp_core.ground.names import AUTO, DTYPES, TYPES
+from vp_core.model.precision import bfloat16_time, find_device
 from vp_core.recipes import RECIPES
 
 WINDOW, TEXT_PLACE = "Window length", "Text file or folder"
@@ -46,9 +48,18 @@ def _what() -> dict[str, Any]:
         )
         data = typed("data", *((TEXT_PLACE, "empty: the demo's, or the Hub's") if settings.tokens else ()))
         more = _of_a_text(settings) if settings.tokens else _of_examples(settings)
+        how = _of_the_device(settings)
         st.form_submit_button("Open", width="stretch", on_click=page_behind)
-    said = {"model": model, "task": str(chosen or "").strip(), "data": data.strip(), **more}
+    said = {"model": model, "task": str(chosen or "").strip(), "data": data.strip(), **more, **how}
     return said if model == settings.model and said["task"] == settings.task else _fitting(settings, said)
+
+
+def _of_the_device(settings: Settings) -> dict[str, Any]:
+    """Where the model is run, and how its weights are kept."""
+    kept = FIELDS["dtype"]
+    with st.expander("Device", expanded=(settings.device, settings.dtype) != (AUTO, DTYPES[0])):
+        device = typed("device").strip() or AUTO
+        return {"device": device, "dtype": st.selectbox(kept.label, DTYPES, index=DTYPES.index(settings.dtype), help=kept.help)}
 
 
 def _of_examples(settings: Settings) -> dict[str, Any]:
@@ -95,5 +106,17 @@ def _how() -> None:
     offer("replacement", rungs(recipe))
     offer("calibration", now=settings.calibrated_on, **({"label": "Calibration windows"} if settings.tokens else {}))
     offer("precision")
+    st.caption(precision_measured(settings.device))
     if visitor().refused:
         st.warning(visitor().refused, icon=":material/undo:")
+
+
+def precision_measured(device: str) -> str:
+    """What bfloat16 costs where the model runs, a sentence; empty for a device that is not there."""
+    try:
+        place = find_device(device)
+    except VPError:
+        return ""
+    ratio = bfloat16_time(place)
+    said = "faster" if ratio < 0.9 else "slower" if ratio > 1.1 else "no faster"
+    return f"Measured here ({place.type}): products in bfloat16 take {ratio:.1f} × the time of float32, so they are {said}."

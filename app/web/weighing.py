@@ -47,7 +47,7 @@ def tables_of_weights(study: Study, recipe: Recipe) -> Iterator[Tables]:
         (words,) = find_matrices(study.model, (WORD_EMBEDDINGS,))
     except VPError:  # a model without text
         return
-    made["embeddings"] = heat.embedding_table(view(study.model, words), study.loaded.tokenizer)
+    made["embeddings"] = heat.embedding_table(view(study.model, words).cpu(), study.loaded.tokenizer)
     yield dict(made)
 
 
@@ -79,4 +79,4 @@ def tables_of_two(study: Study, other: Study, recipe: Recipe) -> Iterator[Tables
 
 
 def _weights(study: Study, ranking: WeightRanking) -> dict[str, Tensor]:
-    return {matrix.name: view(study.model, matrix) for matrix in ranking.matrices}
+    return {matrix.name: view(study.model, matrix).cpu() for matrix in ranking.matrices}

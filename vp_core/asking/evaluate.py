@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import Batch
 from vp_core.asking.kinds.question import Question, Score
 from vp_core.ground.errors import VPError
-from vp_core.ground.parallel import Stopwatch, in_parallel
-from vp_core.model.precision import in_precision
+from vp_core.ground.parallel import WORKERS, Stopwatch, in_parallel, share_now
+from vp_core.model.precision import device_of, in_precision
 from vp_core.model.sharing import share
 
 
@@ -27,10 +27,26 @@ def outputs_by_batch(model: PreTrainedModel, question: Question, batches: Sequen
             return batch, question.outputs(private, batch)
 
     with question.ready(private):
-        for batch, outputs in in_parallel(one, batches):
+        for batch, outputs in _in_order(one, batches, device_of(model)):
             if not torch.isfinite(outputs).all():
                 raise VPError("The model's outputs are NaN or infinite: check its weights, or evaluate in float32.")
             yield batch, outputs
+
+
+def _in_order(
+    one: Callable[[Batch], tuple[Batch, Tensor]], batches: Sequence[Batch], device: torch.device
+) -> Iterator[tuple[Batch, Tensor]]:
+    """`one(batch)` of all batches; several processes share out a few at a time, and each hears of all."""
+    share = share_now()
+    if share.number == 1:
+        yield from in_parallel(one, batches, device)
+        return
+    step = 2 * WORKERS * share.number
+    for start in range(0, len(batches), step):
+        mine = share.of(batches[start : start + step])
+        parts = share.together(lambda mine=mine: [outputs for _, outputs in in_parallel(one, mine, device)])
+        for i, batch in enumerate(batches[start : start + step]):
+            yield batch, parts[i % share.number][i // share.number]
 
 
 def evaluate(

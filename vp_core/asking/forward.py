@@ -1,5 +1,6 @@
 """A model's answer to a batch. Whatever it raises reaches the user as one sentence that names the model and the text."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,19 +12,29 @@ from torch import Tensor, nn
 from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError, harmless, one_line
 from vp_core.ground.work import Cancelled, Enough
+from vp_core.model.precision import device_of
 from vp_core.model.sharing import share
 
 TRIED = 64
 """Texts of a batch that are tried one at a time, to find out which of them the model fails on."""
 _SHOWN = 60
 """Characters of a text that a sentence shows."""
+_WANTED = re.compile(r"ried to allocate ([\d.]+) ([KMGT]iB|bytes)")
+_FREE = re.compile(r"of which ([\d.]+ [KMGT]iB) is free")
+"""How torch says that memory has run out, on an accelerator and on the processor."""
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad allocation")
 
 
 def forward(model: nn.Module, batch: Batch) -> Any:
     """The model's output for a batch; raises as `told` does."""
     with told(model, batch):
-        return model(**batch.inputs)
+        return model(**inputs_for(model, batch))
+
+
+def inputs_for(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """A batch's inputs (examples, tokens) on the model's device."""
+    device = device_of(model)
+    return {name: value.to(device) for name, value in batch.inputs.items()}
 
 
 @contextmanager
@@ -51,7 +62,8 @@ def _sentence(model: nn.Module, batch: Batch, error: Exception) -> str:
     tokens = max((value.shape[1] for value in batch.inputs.values() if value.dim() == 2), default=0)
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
         return (
-            f"There was not enough memory to run the model {name!r} on {texts:,} texts of {tokens:,} tokens together: "
+            f"There was not enough memory to run the model {name!r} on {texts:,} texts of {tokens:,} tokens "
+            f"together{needed(error)}: "
             "take shorter texts, a smaller batch where there is a choice, or a smaller model."
         )
     row, reason = _first_failure(model, batch, error)
@@ -64,6 +76,19 @@ def _sentence(model: nn.Module, batch: Batch, error: Exception) -> str:
     )
 
 
+def needed(error: BaseException) -> str:
+    """What an error says of how much memory was wanted, and was free: ` (20.00 GiB more were needed, 1.2 GiB were free)`.
+
+    >>> needed(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3000000000 bytes."))
+    ' (3.0 GB more were needed)'
+    """
+    wanted, free = _WANTED.search(str(error)), _FREE.search(str(error))
+    if wanted is None:
+        return ""
+    amount = f"{int(wanted[1]) / 1e9:.1f} GB" if wanted[2] == "bytes" else f"{wanted[1]} {wanted[2]}"
+    return f" ({amount} more were needed{f', {free[1]} were free' if free else ''})"
+
+
 def _first_failure(model: nn.Module, batch: Batch, error: Exception) -> tuple[int | None, Exception]:
     """(the first of TRIED rows that the model fails on by itself, why); (None, `error`) if it takes each of them."""
     if len(batch.examples) == 1:
@@ -72,7 +97,7 @@ def _first_failure(model: nn.Module, batch: Batch, error: Exception) -> tuple[in
     with torch.no_grad():
         for row in range(min(len(batch.examples), TRIED)):
             try:
-                plain(**alone(batch, row))
+                plain(**{name: value.to(device_of(plain)) for name, value in alone(batch, row).items()})
             except Exception as own:  # see `told`
                 return row, own
     return None, error

@@ -41,7 +41,7 @@ def order_of(weights: Tensor) -> np.ndarray:
     Numbers not below 0 have the order of their bits. With the position behind them these are sorted by value, which takes a
     fraction of the time of sorting positions by what they point at.
     """
-    magnitudes = weights.detach().abs().float().contiguous().numpy().reshape(-1)
+    magnitudes = weights.detach().abs().float().contiguous().cpu().numpy().reshape(-1)
     keys = magnitudes.view(np.uint32).astype(np.uint64)
     keys <<= np.uint64(32)
     keys |= np.arange(len(keys), dtype=np.uint64)

@@ -53,6 +53,10 @@ BASES = ("neurons", "principal")
 """The coordinates of heads (`vp_core.replacing.principal`)."""
 PRECISIONS = ("float32", "bfloat16", "int8")
 """The arithmetic a model is run in (`vp_core.model.precision`)."""
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Where a model is run (`vp_core.model.precision`); cuda:1 is the second of several."""
+DTYPES = ("float32", "bfloat16", "float16")
+"""How a model's weights are kept (`vp_core.loading.load`); in what they are multiplied is the precision."""
 AUTO = "auto"
 """No precision is named: bfloat16 where the processor is made for it, else float32 (`vp_core.model.precision`)."""
 TRAINING_PRECISIONS = (AUTO, "float32", "bfloat16")

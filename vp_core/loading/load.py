@@ -27,8 +27,9 @@ from transformers import (
 
 from vp_core.asking.kinds.tokens import head_of
 from vp_core.ground.bounded import check_sizes, read_json
-from vp_core.ground.errors import VPError, one_line
+from vp_core.ground.errors import VPError, one_line, one_of
 from vp_core.ground.hub import quiet_transformers, require_hub
+from vp_core.ground.names import DTYPES
 from vp_core.loading.checkpoint import (
     check_amount,
     check_classifier,
@@ -55,6 +56,7 @@ from vp_core.loading.gguf import as_folder, is_gguf
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.loading.tokeniser import check_file, check_tokeniser, incomplete
 from vp_core.model.families import family_of, longest_input
+from vp_core.model.precision import bytes_of, find_device
 from vp_core.model.projections import Projection, find_projections
 from vp_core.squeezing.folder import is_pruned, load_pruned
 
@@ -94,14 +96,20 @@ class LoadedModel:
         return int(min(self.tokenizer.model_max_length, longest_input(self.model.config), most))
 
 
-def load_model(name: str, tokens: bool = False) -> LoadedModel:
+def load_model(name: str, tokens: bool = False, *, device: str = "cpu", dtype: str = DTYPES[0]) -> LoadedModel:
     """Load and check a sequence-classification (or regression) model, or one that predicts `tokens`, and its tokeniser.
+
+    Its weights lie on `device` (`vp_core.model.precision.find_device`) in `dtype`, one of DTYPES. That is another model than
+    in float32 if its weights were not of that type already, and `notes` say so; `fingerprint` is that of what was read, on
+    whatever device. Weights need half the memory in bfloat16 or float16, and are multiplied as they are kept unless a
+    precision says otherwise.
 
     Raises VPError, one sentence that says what to give or mend, for an unknown or unreachable id, for a folder that is
     something else, for a checkpoint that is broken, pickled, quantised or of an unsupported family, for weights that are
     missing, left over inside the model, of other sizes, NaN or infinite, and for a tokeniser that is missing or another's.
     """
-    notes = _NO_NOTES
+    notes, place = _NO_NOTES, find_device(device)
+    kept = _dtype(dtype, place)
     name = result_of(name)
     if name in EMBEDDED:
         model, tokenizer = _embedded(name, tokens)
@@ -113,16 +121,44 @@ def load_model(name: str, tokens: bool = False) -> LoadedModel:
     else:
         model, tokenizer, notes = _load_pretrained(name, tokens)
     model.eval().requires_grad_(False)
+    if kept != torch.float32:
+        model = model.to(kept)
+        notes = (*notes, f"Weights are kept in {dtype}, and multiplied so unless another precision is chosen.")
     check_finite(model, name)
     notes = (*notes, *check_tokeniser(name, model, tokenizer))
     projections = () if hasattr(model, "squeezed") else find_projections(model)
-    return LoadedModel(model, tokenizer, name, fingerprint(model), projections, notes)
+    known = fingerprint(model)
+    return LoadedModel(to_device(model, place), tokenizer, name, known, projections, notes)
 
 
-def load_any(name: str) -> LoadedModel:
-    """A model as what it was saved as: one that predicts tokens, else a classifier; raises as `load_model` does."""
+def to_device(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """The model, moved; VPError that says how much was needed if there is no room for it."""
+    if device.type == "cpu":
+        return model
+    try:
+        return model.to(device)
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in str(error).lower():
+            raise
+        raise VPError(
+            f"The device {str(device)!r} has no room for a model of {bytes_of(model) / 1e9:.2f} GB: take a smaller one, the "
+            "device cpu, or keep its weights in bfloat16 (--dtype bfloat16)."
+        ) from error
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    """The type of that name; VPError if there is none, and for float16 on the processor, which has no kernels for it."""
+    one_of("dtype", name, DTYPES)
+    if name == "float16" and device.type == "cpu":
+        raise VPError("Weights in float16 are for accelerators: choose float32 or bfloat16 on the processor.")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def load_any(name: str, *, device: str = "cpu", dtype: str = DTYPES[0]) -> LoadedModel:
+    """A model as what it was saved as: one that predicts tokens, else a classifier; takes and raises what `load_model` does."""
     name = result_of(name)
-    return load_model(name, predicts_tokens(name))
+    return load_model(name, predicts_tokens(name), device=device, dtype=dtype)
 
 
 def predicts_tokens(name: str) -> bool:
@@ -150,7 +186,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     sha = hashlib.sha256(json.dumps(_behaviour(model.config), sort_keys=True, default=str).encode())
     for key, tensor in sorted(model.state_dict().items()):
         sha.update(key.encode())
-        sha.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return sha.hexdigest()[:16]
 
 

@@ -5,7 +5,7 @@ A covariance is kept in `blocks` diagonal blocks of (w, w): one block for inputs
 coordinates are all read together, one for each head of query and key, which meet within a head only.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -69,7 +69,7 @@ class CoMoments:
 
 
 def co_moments(x: Tensor, blocks: int) -> CoMoments:
-    """CoMoments of one batch `x` (tokens, n) of real tokens.
+    """CoMoments of one batch `x` (tokens, n) of real tokens, multiplied on its device; they are on the processor.
 
     >>> m = co_moments(torch.tensor([[0.0, 1.0], [2.0, 5.0]]), 1)    # deviations ∓(1, 2)
     >>> m.mean.tolist(), m.m2[0].tolist()
@@ -80,10 +80,10 @@ def co_moments(x: Tensor, blocks: int) -> CoMoments:
     deviation = (x - mean).view(len(x), blocks, x.shape[1] // blocks)
     if blocks > 1:
         parts = deviation.transpose(0, 1)
-        return CoMoments(len(x), mean, parts.transpose(1, 2) @ parts)
+        return CoMoments(len(x), mean.cpu(), (parts.transpose(1, 2) @ parts).cpu())
     upper = x.new_zeros(x.shape[1], x.shape[1])
     add_gram(upper, deviation[:, 0])
-    return CoMoments(len(x), mean, (upper.triu() + upper.triu(1).T)[None])
+    return CoMoments(len(x), mean.cpu(), (upper.triu() + upper.triu(1).T)[None].cpu())
 
 
 def add_gram(total: Tensor, x: Tensor) -> None:
@@ -146,6 +146,60 @@ def _input_name(layer: Layer, p: Projection) -> str:
         return f"{p.layer}.inputs of ffn_in"
     with_query = layer.projections["query"].decoder == p.decoder
     return f"{p.layer}.inputs of {'query' if with_query else 'key'}"
+
+
+LARGE = 2_500_000_000
+"""Bytes of covariances from which on they are taken a layer at a time and kept packed: more than those of a BERT-base."""
+
+
+def pack(matrices: Tensor) -> Tensor:
+    """The upper triangles (…, w(w + 1)/2) of symmetric or upper triangular ones (…, w, w), float32: a quarter of float64."""
+    return matrices[..., _upper(matrices.shape[-1])].float()
+
+
+def unpack(upper: Tensor, width: int) -> Tensor:
+    """The upper triangular matrices (…, width, width), float64, that `pack` was given, zeros below the diagonal.
+
+    >>> unpack(pack(torch.tensor([[1.0, 2.0], [2.0, 5.0]])), 2).tolist()
+    [[1.0, 2.0], [0.0, 5.0]]
+    """
+    full = torch.zeros(*upper.shape[:-1], width, width, dtype=torch.float64)
+    full[..., _upper(width)] = upper.double()
+    return full
+
+
+def _upper(width: int) -> Tensor:
+    return torch.ones(width, width, dtype=torch.bool).triu()
+
+
+class Packed(MutableMapping[str, CoMoments]):
+    """Site name → CoMoments, kept as float32 triangles; one that is asked for is made anew, in float64."""
+
+    def __init__(self) -> None:
+        self._sites: dict[str, tuple[int, Tensor, Tensor]] = {}
+
+    def __setitem__(self, name: str, moments: CoMoments) -> None:
+        self._sites[name] = moments.count, moments.mean, pack(moments.m2)
+
+    def __delitem__(self, name: str) -> None:
+        del self._sites[name]
+
+    def copy(self) -> "Packed":
+        """Another one with the same sites."""
+        new = Packed()
+        new._sites = dict(self._sites)
+        return new
+
+    def __getitem__(self, name: str) -> CoMoments:
+        count, mean, upper = self._sites[name]
+        full = unpack(upper, len(mean) // len(upper))
+        return CoMoments(count, mean, full + full.triu(1).transpose(1, 2))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
 
 
 def bytes_needed(layers: Sequence[Layer]) -> int:

@@ -233,7 +233,7 @@ def _of_batch(
         mask = batch.real_tokens(side)
         chosen = [i for i, block in enumerate(blocks) if decoder[block] == side]
         for use in zip(*(uses[blocks[i]] for i in chosen), strict=True):
-            norms = torch.stack(use).float()  # (blocks, examples·tokens)
+            norms = torch.stack(use).float().cpu()  # (blocks, examples·tokens)
             if mask is not None:
                 norms *= mask
             _check_finite([blocks[i] for i in chosen], norms)

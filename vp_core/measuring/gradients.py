@@ -19,6 +19,7 @@ from vp_core.asking.forward import forward
 from vp_core.measuring.covariance import READ_AT, Covariances
 from vp_core.measuring.statistics import Statistics
 from vp_core.measuring.tally import each_batch
+from vp_core.model.precision import sums_at
 from vp_core.model.projections import Layer, find_layers
 from vp_core.model.sharing import share
 from vp_core.model.sites import Site, input_site, observed, output_site
@@ -172,14 +173,19 @@ def _by_output(outputs: Tensor, values: Sequence[Tensor]) -> Iterator[tuple[Tens
 
 def _of_coordinates(coordinates: Coordinates, gradient: Tensor, values: Tensor) -> _Sums:
     """Of one output and one use: from ∂z/∂h and h, both (examples, tokens, n)."""
-    change = gradient * (values - coordinates.mean.to(gradient.dtype))  # padding has no gradient
+    change = gradient * (values - coordinates.mean.to(gradient))  # padding has no gradient
     heads = change.unflatten(-1, (coordinates.heads, -1)).sum(dim=-1)  # (examples, tokens, heads)
     return _Sums(
-        change.square().sum(dim=(0, 1), dtype=torch.float64),
-        heads.square().sum(dim=(0, 1), dtype=torch.float64),
-        heads.sum(dim=-1).square().sum(dtype=torch.float64)[None],
-        [gradient.square().sum(dim=-1)],
+        summed(change.square(), (0, 1)),
+        summed(heads.square(), (0, 1)),
+        summed(heads.sum(dim=-1).square(), (0, 1))[None],
+        [gradient.square().sum(dim=-1).cpu()],
     )
+
+
+def summed(values: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Sums over some dimensions, float64, taken where the values are (`vp_core.model.precision.sums_at`), on the processor."""
+    return values.to(sums_at(values.device)).sum(dim=dims, dtype=torch.float64).cpu()
 
 
 def collect_weight_effects(
@@ -230,4 +236,4 @@ def _squares(model: PreTrainedModel, batch: Batch, sites: Mapping[str, tuple[Sit
             for example in range(len(outputs)):
                 whole = torch.stack([g[example].T @ x[example] for g, x in pairs]).sum(dim=0).square_()
                 found[path] = found[path].add_(whole) if path in found else whole
-    return found
+    return {path: squares.cpu() for path, squares in found.items()}

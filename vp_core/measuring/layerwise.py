@@ -6,22 +6,26 @@ stops at the last module anybody looks at. So each layer costs its own work only
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, by_text
-from vp_core.asking.forward import told
+from vp_core.asking.forward import inputs_for, told
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import in_parallel
-from vp_core.ground.work import Enough
-from vp_core.model.projections import layer_paths
+from vp_core.ground.work import Enough, say
+from vp_core.measuring.covariance import CoMoments, Covariances, Packed, check_finite, co_moments, sites_of
+from vp_core.model.precision import device_of, sums_at
+from vp_core.model.projections import Layer, layer_paths
 from vp_core.model.sharing import share
 from vp_core.model.sites import Site, forward, observed
+
+Made = TypeVar("Made")
 
 
 def layer_modules(model: PreTrainedModel) -> dict[str, list[int]]:
@@ -78,15 +82,35 @@ class Walk:
 
         def of_batch(i: int) -> Tensor:
             with torch.inference_mode():
-                return self._run(ready, i).logits.float()
+                return self._run(ready, i).logits.float().cpu()
 
-        return in_parallel(of_batch, range(len(self.batches)))
+        return in_parallel(of_batch, range(len(self.batches)), device_of(self.model))
 
     def step(self) -> None:
         """Go one layer on: behind the next one, whose outputs are cached."""
-        path = self.paths[self.position]
-        with self._seen([Site("output", path, inputs=False)]) as seen:
-            self._outputs[_stack(path)] = [found["output"] for found in in_parallel(seen, range(len(self.batches)))]
+        for _ in self.along((), lambda number, seen: None):
+            pass
+
+    def along(self, sites: Sequence[Site], make: Callable[[int, dict[str, Tensor]], Made]) -> Iterator[Made]:
+        """`make(number, seen)` of every batch in order, from what passes the sites (…, n); at its end the walk is one layer on.
+
+        `make` is called by any thread. The sites lie in the next layer, and each is used once in a pass.
+        """
+        path, outputs = self.paths[self.position], list[Any]()
+        parts = {site.name: site.part for site in sites}
+
+        with self._seen([*sites, Site("output", path, inputs=False)]) as seen:
+
+            def of_batch(i: int) -> tuple[Any, Made]:
+                found = seen(i)
+                output = found.pop("output")
+                with torch.inference_mode():
+                    return output, make(i, {name: parts[name](value) for name, value in found.items()})
+
+            for output, made in in_parallel(of_batch, range(len(self.batches)), device_of(self.model)):
+                outputs.append(output)
+                yield made
+        self._outputs[_stack(path)] = outputs
         self.position += 1
 
     @contextmanager
@@ -111,7 +135,7 @@ class Walk:
     def _run(self, ready: PreTrainedModel, i: int) -> Any:
         self._here.batch = i
         with told(ready, self.batches[i]):
-            return forward(ready, self.batches[i].inputs)
+            return forward(ready, inputs_for(ready, self.batches[i]))
 
     def _from_here(self, model: PreTrainedModel) -> PreTrainedModel:
         """A copy in which every layer before this place hands on the last output of its stack."""
@@ -121,6 +145,56 @@ class Walk:
             module = ready.get_submodule(path)
             module.forward = lambda *_args, outputs=outputs, **_kwargs: outputs[self._here.batch]
         return ready
+
+
+def collect_by_layer(
+    model: PreTrainedModel, batches: Sequence[Batch], held_out: Sequence[Batch], layers: Sequence[Layer]
+) -> Covariances:
+    """What `vp_core.measuring.covariance.collect_covariances` finds, rounded to float32, in the memory of one layer's.
+
+    Besides them there are the layer's inputs, of all tokens. Raises VPError as that does, and for a model that runs a layer
+    several times.
+    """
+    check_once(model, "taking covariances a layer at a time")
+    if not batches:
+        raise VPError("There are no tokens to collect covariances from: give at least one sentence.")
+    walks = Walk(model, batches), Walk(model, held_out)
+    together, apart = Packed(), Packed()
+    sites = sites_of(layers)
+    for number, numbers in enumerate(layer_modules(model).values()):
+        names = tuple(f"{one}." for one in numbers)
+        here = {site: blocks for site, blocks in sites.items() if site.name.startswith(names)}
+        found, some = (_moments_of_layer(walk, here) for walk in walks)
+        for name, moments in found.items():
+            if name in some:
+                apart[name] = some[name]
+                moments.merge(some[name])
+            check_finite(name, moments.m2)
+            together[name] = moments
+        say(f"measuring covariances: layer {number + 1} of {len(walks[0].paths)}")
+    return Covariances(together, apart)
+
+
+def _moments_of_layer(walk: Walk, sites: Mapping[Site, int]) -> dict[str, CoMoments]:
+    """Co-moments at sites of the next layer, over the real tokens of all batches."""
+    by_name = {site.name: site for site in sites}
+
+    def make(number: int, seen: dict[str, Tensor]) -> dict[str, CoMoments]:
+        found = {}
+        for name, values in seen.items():
+            mask = walk.batches[number].real_tokens(by_name[name].decoder)
+            x = values.flatten(0, -2).to(sums_at(values.device))
+            found[name] = co_moments(x if mask is None else x[mask.bool().to(x.device)], sites[by_name[name]])
+        return found
+
+    total: dict[str, CoMoments] = {}
+    for seen in walk.along(list(sites), make):
+        for name, new in seen.items():
+            if name in total:
+                total[name].merge(new)
+            else:
+                total[name] = new
+    return total
 
 
 def _stack(path: str) -> str:

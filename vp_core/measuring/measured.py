@@ -11,9 +11,10 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.ground.kept import Kept
 from vp_core.ground.work import say
-from vp_core.measuring.covariance import Covariances, bytes_needed, collect_covariances, collect_inputs
+from vp_core.measuring.covariance import LARGE, Covariances, bytes_needed, collect_covariances, collect_inputs
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.measuring.gradients import Gradients, collect_gradients, collect_weight_effects
+from vp_core.measuring.layerwise import collect_by_layer
 from vp_core.measuring.statistics import Statistics, collect
 from vp_core.model.projections import find_layers
 
@@ -42,6 +43,11 @@ class Measured:
         self.layers = find_layers(model)
         self.estimator, self.seed = "exact", 0
         self._known, self._kept = covariances, Kept()
+
+    @property
+    def large(self) -> bool:
+        """Whether covariances of all layers together are too many to be kept as they are."""
+        return bytes_needed(self.layers) > LARGE and all(layer.uses == 1 for layer in self.layers)
 
     def seen_with(self, estimator: str, seed: int) -> "Measured":
         """These measurements as a criterion sees them with another estimator and seed; nothing is measured again."""
@@ -95,7 +101,8 @@ class Measured:
         if self._known is not None:
             return self._known
         say(f"measuring covariances ({bytes_needed(self.layers) / 1e6:,.0f} MB)")
-        return collect_covariances(self.model, *self._parted(), self.layers)
+        collect_ = collect_by_layer if self.large else collect_covariances
+        return collect_(self.model, *self._parted(), self.layers)
 
     def _inputs(self) -> Covariances:
         known = self.covariances()

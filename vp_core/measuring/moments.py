@@ -58,7 +58,7 @@ class Moments:
 
 
 def batch_moments(y: Tensor, real: Tensor | None = None) -> Moments:
-    """Moments of one batch `y` (tokens, n), any floating type, summed in float64.
+    """Moments of one batch `y` (tokens, n), any floating type, summed in float64 on its device; they are on the processor.
 
     The data are shifted by the first real token before squaring, so that a mean of 1e8 with variance 1 loses nothing.
 
@@ -67,15 +67,16 @@ def batch_moments(y: Tensor, real: Tensor | None = None) -> Moments:
     (3, 4.0, 38.0)
     """
     neurons = y.shape[1]
-    weight = torch.ones(len(y), dtype=torch.float64) if real is None else real.to(torch.float64)
+    exact = {"dtype": torch.float64, "device": y.device}
+    weight = torch.ones(len(y), **exact) if real is None else real.to(torch.float64)
     count = int(weight.sum())
     if count == 0:
         return Moments.empty(neurons)
     shift = y[int(weight.argmax())].to(torch.float64)
-    total = torch.zeros(neurons, dtype=torch.float64)
-    squares = torch.zeros(neurons, dtype=torch.float64)
-    rows = max(_CHUNK_ELEMENTS // neurons, 16)
-    buffer = torch.empty(min(rows, len(y)), neurons, dtype=torch.float64)  # one for all chunks: fresh memory is slow
+    total = torch.zeros(neurons, **exact)
+    squares = torch.zeros(neurons, **exact)
+    rows = max(_CHUNK_ELEMENTS // neurons, 16) if y.device.type == "cpu" else len(y)
+    buffer = torch.empty(min(rows, len(y)), neurons, **exact)  # one for all chunks: fresh memory is slow
     for start in range(0, len(y), rows):
         part = weight[start : start + rows]
         deviation = buffer[: len(part)].copy_(y[start : start + rows]).sub_(shift)
@@ -83,7 +84,7 @@ def batch_moments(y: Tensor, real: Tensor | None = None) -> Moments:
         squares += part @ deviation.square_()
     # Rounding may leave −1e-30 for a neuron that never moves; a sum of squares is not negative.
     mean, rest = two_sum(shift, total / count)
-    return Moments(count, mean, (squares - total.square() / count).clamp_(min=0), rest)
+    return Moments(count, mean.cpu(), (squares - total.square() / count).clamp_(min=0).cpu(), rest.cpu())
 
 
 def two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,15 +5,19 @@ on, is for what is made of a batch as a whole. Axis convention: (tokens, n), the
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
 from vp_core.asking.forward import forward
 from vp_core.ground.errors import VPError
-from vp_core.ground.parallel import in_parallel, per_thread
+from vp_core.ground.parallel import Share, in_parallel, per_thread, share_now
+from vp_core.ground.work import Enough
+from vp_core.model.precision import device_of, sums_at
 from vp_core.model.sharing import share
 from vp_core.model.sites import Site, observed
 
@@ -33,7 +37,8 @@ Given = TypeVar("Given")
 """A batch, or what holds one."""
 Stat = TypeVar("Stat", bound=Statistic)
 Make = Callable[[Site, Tensor, Tensor | None], Stat]
-"""From a site, what passed there (tokens, n), and 1 for each real token and 0 for padding (tokens,), None without padding."""
+"""From a site, what passed there (tokens, n), and 1 for each real token and 0 for padding (tokens,), None without padding. Both
+are on the model's device, what is made of them is on the processor."""
 
 
 def each_batch(model: Model, batches: Iterable[Given], one: Callable[[Model, Given], Result]) -> Iterator[Result]:
@@ -42,7 +47,7 @@ def each_batch(model: Model, batches: Iterable[Given], one: Callable[[Model, Giv
     Each thread has a structural copy of `model` for itself: its hooks meet nobody else's, and the model stays as it came.
     """
     private = per_thread(lambda: share(model))
-    return in_parallel(lambda batch: one(private(), batch), batches)
+    return in_parallel(lambda batch: one(private(), batch), batches, device_of(model))
 
 
 def tally(
@@ -54,34 +59,58 @@ def tally(
     each: Callable[[str, Stat], None] = lambda name, new: None,
     nothing: str | None = None,
     least: int = 0,
+    ordered: bool = False,
 ) -> dict[str, Stat]:
     """Site name → the statistic of all batches, merged in their order; a module used several times (ALBERT) adds up its uses.
 
     What passes is used up as it comes by and never kept: memory grows with the number of coordinates, not of tokens.
+    Several processes share the batches out (`vp_core.ground.parallel.shared_out`), unless they must come in order (`ordered`).
     `each(name, statistic)` hears every batch's statistic before it is merged, in order: the place to refuse what is not finite.
     Raises VPError with the sentence `nothing` if nothing was seen, or fewer than `least` tokens; without one, {} is the answer.
     """
-    sites = tuple(sites)
+    sites, end = tuple(sites), the_end(model)
 
     def one(copy: nn.Module, batch: Batch) -> dict[str, Stat]:
-        real = {decoder: batch.real_tokens(decoder) for decoder in (False, True)}
+        device = sums_at(device_of(copy))
+        masks = {decoder: batch.real_tokens(decoder) for decoder in (False, True)}
+        real = {decoder: None if mask is None else mask.to(device) for decoder, mask in masks.items()}
         seen: dict[str, Stat] = {}
 
         def see(site: Site, value: Tensor) -> None:
-            _add(seen, site.name, make(site, site.part(value).flatten(0, -2), real[site.decoder]))
+            if site is end:
+                raise Enough
+            _add(seen, site.name, make(site, site.part(value).flatten(0, -2).to(device), real[site.decoder]))
 
-        with torch.inference_mode(), observed(copy, sites, see):
+        with torch.inference_mode(), observed(copy, (*sites, end) if end else sites, see), suppress(Enough):
             forward(copy, batch)
         return seen
 
-    total: dict[str, Stat] = {}
-    for seen in each_batch(model, batches, one):
-        for name, new in seen.items():
-            each(name, new)
+    def of(some: Iterable[Batch]) -> dict[str, Stat]:
+        found: dict[str, Stat] = {}
+        for seen in each_batch(model, some, one):
+            for name, new in seen.items():
+                each(name, new)
+                _add(found, name, new)
+        return found
+
+    share = Share() if ordered else share_now()
+    total, *others = share.together(lambda: of(batches if share.number == 1 else share.of(batches)))
+    for other in others:  # of the same sites
+        for name, new in other.items():
             _add(total, name, new)
     if nothing is not None and (not total or next(iter(total.values())).count < least):
         raise VPError(nothing)
     return total
+
+
+def the_end(model: nn.Module) -> Site | None:
+    """What the map from states to words reads, behind which nothing is measured; None for a model without one.
+
+    A vocabulary is wide: of SmolLM2 that map is a fifth of a pass, and its logits are far more than all else that passes.
+    """
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    path = next((path for path, module in model.named_modules() if module is head), None) if head is not None else None
+    return None if path is None else Site("the end", path, inputs=True)
 
 
 def _add(total: dict[str, Stat], name: str, new: Stat) -> None:

@@ -159,7 +159,9 @@ def filled(
     With `base` (width,) and `out_index` (rows,) the output is put into the base; with `in_index` (columns,) the input is
     picked from a wider one.
     """
-    if out_index is not None and base is not None and torch.equal(out_index, torch.arange(len(base))):
+    bias, device = bias.to(weight.device), weight.device
+    base, out_index, in_index = (None if one is None else one.to(device) for one in (base, out_index, in_index))
+    if out_index is not None and base is not None and torch.equal(out_index, torch.arange(len(base), device=device)):
         base = out_index = None
     rows, columns = weight.shape
     width = None if base is None else len(base)
@@ -169,7 +171,7 @@ def filled(
     tensors: dict[str, Tensor | None] = {"weight": weight, "bias": bias}
     if isinstance(module, ScatterLinear):
         if module.linear is not None:
-            where = out_index if wide and out_index is not None else torch.arange(rows)
+            where = out_index if wide and out_index is not None else torch.arange(rows, device=device)
             full = weight.new_zeros(shape.multiplied, columns).index_copy(0, where, weight.detach())
             tensors = {"linear.weight": full, "linear.bias": bias.new_zeros(len(full)).index_copy(0, where, bias.detach())}
         if wide and base is not None and out_index is not None:

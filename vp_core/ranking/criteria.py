@@ -89,7 +89,7 @@ def _conditional(evidence: Evidence, group: UnitGroup) -> Tensor:
         return _variance(evidence, group)
     else:  # a residual coordinate: the output of a linear map whose inputs' covariance is known
         inputs = evidence.covariances()[f"{group.layer}.{READ_AT[kind]}"].matrix()
-        weight = weight_of(evidence.model, group.projection).detach().double()
+        weight = weight_of(evidence.model, group.projection).detach().cpu().double()
         blocks = (weight @ inputs @ weight.T)[None]
     return torch.cat([conditional_variance(block) for block in blocks])
 
@@ -139,12 +139,12 @@ def _wanda(evidence: Evidence, group: UnitGroup) -> Tensor:
 
     if group.consumer is not None and group.columns is not None:
         site = f"{group.layer}.{READ_AT[group.consumer.type]}"
-        sums = weight_of(evidence.model, group.consumer).detach().double().abs().sum(dim=0) * norms(site)
+        sums = weight_of(evidence.model, group.consumer).detach().cpu().double().abs().sum(dim=0) * norms(site)
         return sums[group.columns].sum(dim=1)
     inputs = {"query": "query_input", "key": "key_input", "value": "key_input", "ffn_in": "ffn_input"} | READ_AT
     total = torch.zeros(len(group), dtype=torch.float64)
     for p, rows in group.rows:
-        sums = weight_of(evidence.model, p).detach().double().abs() @ norms(f"{p.layer}.{inputs[p.type]}")
+        sums = weight_of(evidence.model, p).detach().cpu().double().abs() @ norms(f"{p.layer}.{inputs[p.type]}")
         total += sums[rows].sum(dim=1)
     return total
 

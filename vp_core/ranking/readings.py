@@ -20,10 +20,10 @@ def weights(model: PreTrainedModel, group: UnitGroup) -> Tensor:
     """(units, weights of a unit) float64: its rows, with those of a gate, and its columns in the consumer."""
     parts = []
     for p, rows in group.rows:
-        matrices = [weight_of(model, p), *([gate_weight_of(model, p)] if p.gate else [])]
+        matrices = [weight_of(model, p).cpu(), *([gate_weight_of(model, p).cpu()] if p.gate else [])]
         parts += [matrix[rows].flatten(1) for matrix in matrices]
     if group.consumer is not None and group.columns is not None:
-        parts.append(weight_of(model, group.consumer)[:, group.columns].movedim(0, 1).flatten(1))
+        parts.append(weight_of(model, group.consumer).cpu()[:, group.columns].movedim(0, 1).flatten(1))
     return torch.cat(parts, dim=1).detach().double()
 
 
@@ -47,7 +47,7 @@ def consumed(evidence: Evidence, group: UnitGroup) -> tuple[Tensor, Tensor]:
     path = group.consumer.path if group.consumer else group.projection.consumer
     assert path
     module = linear_map(evidence.model, path)
-    return covariance, as_rows(module, module.weight).detach().double()
+    return covariance, as_rows(module, module.weight).detach().cpu().double()
 
 
 def contribution(evidence: Evidence, group: UnitGroup) -> Tensor:

@@ -9,6 +9,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import REPLACEMENTS
 from vp_core.ground.parallel import in_parallel
-from vp_core.measuring.covariance import READ_AT, Covariances
+from vp_core.measuring.covariance import LARGE, READ_AT, Covariances, pack, unpack
 from vp_core.measuring.statistics import Statistics
 from vp_core.model.projections import CONSUMERS, Layer, Projection, linear_map, weight_of
 from vp_core.model.units import UnitGroup, context_columns
@@ -48,7 +49,8 @@ class Consumers:
     def __init__(self, model: PreTrainedModel, layers: Sequence[Layer], ranking: Ranking, covariances: Covariances) -> None:
         self._model, self._covariances = model, covariances
         self._orders = _orders(layers, ranking)
-        self._factors: dict[str, Factor] = {}
+        self._large = sum(8 * order.numel() ** 2 for *_, order in self._orders) > LARGE
+        self._factors: dict[str, Factor | _PackedFactor] = {}
 
     def solve(self, replacement: str, gone: Mapping[str, int]) -> dict[str, tuple[Tensor, Tensor]]:
         """Weights of the consumers when so many units of each group are gone, float64.
@@ -73,8 +75,11 @@ class Consumers:
             mean = self._covariances[_site(consumer)].mean
             return new, bias if replacement == "zero" else bias + (weight - new) @ mean
         if consumer.name not in self._factors:
-            self._factors[consumer.name] = self._factor(consumer, flat, weight, bias)
-        return self._factors[consumer.name].solve(weight, bias, kept)
+            factor = self._factor(consumer, flat, weight, bias)
+            self._factors[consumer.name] = _PackedFactor.of(factor) if self._large else factor
+        new, new_bias = self._factors[consumer.name].solve(weight, bias, kept)
+        # those of all layers are there together until the model is made of them: as it keeps them, where they are many
+        return new.to(weight_of(self._model, consumer).dtype) if self._large else new, new_bias
 
     def _factor(self, consumer: Projection, order: Tensor, weight: Tensor, bias: Tensor) -> Factor:
         site = _site(consumer)
@@ -90,6 +95,25 @@ class Consumers:
             ridge = best_ridge(RIDGES, error)
         moments = self._covariances[site]
         return factorise(moments.matrix(), moments.mean, order, ridge)
+
+
+@dataclass(frozen=True, eq=False)
+class _PackedFactor:
+    """A Factor in a quarter of the memory: its triangle (n(n + 1)/2,) in float32."""
+
+    order: Tensor
+    upper: Tensor
+    mean: Tensor
+    ridge: float
+
+    @classmethod
+    def of(cls, factor: Factor) -> "_PackedFactor":
+        return cls(factor.order, pack(factor.lower.T), factor.mean, factor.ridge)
+
+    def solve(self, weight: Tensor, bias: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+        """As `vp_core.replacing.solve.Factor.solve`."""
+        lower = unpack(self.upper, len(self.order)).T
+        return Factor(self.order, lower, self.mean, self.ridge).solve(weight, bias, kept)
 
 
 def _orders(layers: Sequence[Layer], ranking: Ranking) -> list[tuple[Projection, str, Tensor]]:
@@ -112,7 +136,7 @@ def _site(consumer: Projection) -> str:
 
 
 def weight_and_bias(model: PreTrainedModel, p: Projection) -> tuple[Tensor, Tensor]:
-    """(weight (d_out, d_in), bias (d_out,)) of a projection, float64, without gradient; zeros where it has no bias."""
-    weight = weight_of(model, p).detach().double()
+    """(weight (d_out, d_in), bias (d_out,)) of a projection, float64 on the processor; zeros where it has no bias."""
+    weight = weight_of(model, p).detach().cpu().double()
     bias = linear_map(model, p.path).bias
-    return weight, weight.new_zeros(p.d_out) if bias is None else bias.detach().double()[p.part.index]
+    return weight, weight.new_zeros(p.d_out) if bias is None else bias.detach().cpu().double()[p.part.index]

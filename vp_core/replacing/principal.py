@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from vp_core.measuring.covariance import CoMoments, Covariances
+from vp_core.measuring.covariance import CoMoments, Covariances, Packed
 from vp_core.model.projections import Layer, as_rows, find_layers, linear_map
 from vp_core.model.sharing import Model, share
 
@@ -33,7 +33,7 @@ def principal(model: Model, covariances: Covariances) -> tuple[Model, Covariance
     """(the same model in turned coordinates, its covariances): see the module. Nothing that came in is changed."""
     assert isinstance(model, PreTrainedModel)
     edited: dict[str, Tensor] = {}
-    turned = [dict(part) for part in (covariances.all, covariances.held_out)]
+    turned = [part.copy() if isinstance(part, Packed) else dict(part) for part in (covariances.all, covariances.held_out)]
     for layer in find_layers(model):
         turn = _Turn(model, layer, edited)
         value = turn.values(covariances[f"{layer.projections['value'].layer}.context"].matrix())
@@ -59,7 +59,7 @@ class _Turn:
         value, output = self.layer.projections["value"], self.layer.projections["attention_output"]
         width, shared = value.head_width or 1, self.layer.queries_per_key
         module, weight, _ = self._copies(output.path)
-        reader = as_rows(module, weight).detach().double()
+        reader = as_rows(module, weight).detach().cpu().double()
         maps = []
         for head in range(value.d_out // width):
             # heads of the query that share these values are read by several sets of columns: one basis for all
@@ -70,7 +70,7 @@ class _Turn:
             maps.append(vectors @ inverse)
             back = torch.linalg.inv(maps[-1])
             for p in parts:
-                as_rows(module, weight)[:, p] = (reader[:, p] @ back).to(weight.dtype)
+                as_rows(module, weight)[:, p] = (reader[:, p] @ back).to(weight)
         self._rows("value", torch.stack(maps))
         return torch.stack(maps).repeat_interleave(shared, dim=0)
 
@@ -98,10 +98,10 @@ class _Turn:
         module, weight, bias = self._copies(p.path)
         part = p.part.index
         rows = as_rows(module, weight)
-        old = rows[part].double().view(len(maps), -1, p.d_in)
-        rows[part] = (maps @ old).flatten(0, 1).to(weight.dtype)
+        old = rows[part].cpu().double().view(len(maps), -1, p.d_in)
+        rows[part] = (maps @ old).flatten(0, 1).to(weight)
         if bias is not None:
-            bias[part] = (maps @ bias[part].double().view(len(maps), -1, 1)).flatten().to(bias.dtype)
+            bias[part] = (maps @ bias[part].cpu().double().view(len(maps), -1, 1)).flatten().to(bias)
 
     def _copies(self, path: str) -> tuple[nn.Module, Tensor, Tensor | None]:
         module = linear_map(self.model, path)

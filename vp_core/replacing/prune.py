@@ -66,8 +66,8 @@ def _solved_copies(model: nn.Module, projections: Sequence[Projection], solved: 
     for projection in (p for p in projections if p.name in solved):
         module, weight, bias = _copies(model, projection.path, edited)
         rows, (new, new_bias) = projection.part.index, solved[projection.name]
-        as_rows(module, weight)[rows] = new.to(weight.dtype)
-        bias[rows] = new_bias.to(bias.dtype)
+        as_rows(module, weight)[rows] = new.to(weight)
+        bias[rows] = new_bias.to(bias)
     return edited
 
 
@@ -85,7 +85,7 @@ def _remove(model: nn.Module, projection: Projection, rows: Tensor, constants: T
     module, weight, bias = _copies(model, projection.path, edited)
     own = projection.part.at(rows)
     as_rows(module, weight)[own] = 0
-    values = constants[rows].to(bias.dtype)
+    values = constants.cpu()[rows].to(bias)
     if projection.gate is None:
         bias[own] = values
         return

@@ -23,6 +23,7 @@ from vp_core.ground.work import checkpoint
 from vp_core.measuring.covariance import READ_AT, check_finite
 from vp_core.measuring.layerwise import REFIT, Walk, check_once, layer_modules
 from vp_core.measuring.measured import HELD_OUT
+from vp_core.model.precision import device_of, sums_at
 from vp_core.model.projections import Layer, Projection, find_layers, layer_paths, weight_of
 from vp_core.model.sites import Site, input_site, output_site
 from vp_core.model.stack import Stack
@@ -149,23 +150,23 @@ class _Refit:
 
     def _weight(self, p: Projection) -> Tensor:
         """What the solution is pulled towards (d_out, d_in), float64."""
-        return self.solved[p.name][0].double() if p.name in self.solved else weight_of(self.model, p).detach().double()
+        return self.solved[p.name][0].double() if p.name in self.solved else weight_of(self.model, p).detach().cpu().double()
 
     def _sums(
         self, members: Sequence[Projection], residual: Sequence[Site], live: Tensor | None
     ) -> list[tuple[Regression, Regression]]:
         """For each member: over four of five sentences, and over the fifth."""
-        columns = members[0].d_in if live is None else len(live)
+        columns, device = members[0].d_in if live is None else len(live), sums_at(device_of(self.model))
 
         def chain(first: int) -> list[tuple[Sums, Sums]]:
-            found = [(Sums(columns, p.d_out), Sums(columns, p.d_out)) for p in members]
+            found = [(Sums(columns, p.d_out, device), Sums(columns, p.d_out, device)) for p in members]
             for number in range(first, len(self.dense.batches), CHAINS):
                 self._add(found, members, residual, live, number, target(number), seen(number))
             return found
 
         targets, inputs = [*residual, *map(output_site, members)], [*residual, input_site(members[0], "x")]
         with self.dense.look(targets) as target, self.student.look(inputs) as seen:
-            chains = list(in_parallel(chain, range(min(CHAINS, len(self.dense.batches)))))
+            chains = list(in_parallel(chain, range(min(CHAINS, len(self.dense.batches))), device_of(self.model)))
         return [(_moments(parts, 0), _moments(parts, 1)) for parts in zip(*chains, strict=True)]
 
     def _add(
@@ -177,12 +178,15 @@ class _Refit:
         mask = batch.real_tokens(members[0].decoder)
         real = torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask.view(x.shape[:2]).bool()
         fifth = torch.from_numpy(batch.examples % HELD_OUT == HELD_OUT - 1)[:, None]
+        device = sums_at(x.device)
+        places = [where.to(x.device) for where in (real & ~fifth, real & fifth)]
         drift = sum(target[site.name] - seen[site.name] for site in residual)
         x = x if live is None else x[..., live]
         for p, parts in zip(members, found, strict=True):
             y = target[p.name] + drift
-            for part, where in zip(parts, (real & ~fifth, real & fifth), strict=True):
-                part.add(x[where], y[where], self.weights[p.name][number][where])
+            for part, where in zip(parts, places, strict=True):
+                weights = self.weights[p.name][number].to(x.device)[where]
+                part.add(*(one.to(device) for one in (x[where], y[where], weights)))
 
 
 def _moments(parts: Sequence[tuple[Sums, Sums]], which: int) -> Regression:

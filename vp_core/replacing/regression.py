@@ -1,6 +1,7 @@
 """Weighted ridge regression from moments: what `vp_core.replacing.refit` solves, collected batch by batch, float64."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,12 @@ class Sums:
     The first tokens' means are that point: nothing is lost to cancellation as long as the rest are of like size.
     """
 
-    def __init__(self, n: int, d: int) -> None:
+    def __init__(self, n: int, d: int, device: torch.device | None = None) -> None:
         self.weight = 0.0
-        self._x0, self._y0 = torch.zeros(n, dtype=torch.float64), torch.zeros(d, dtype=torch.float64)
-        self._x, self._y, self._yy = (torch.zeros(size, dtype=torch.float64) for size in (n, d, d))
-        self._xx, self._xy = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, d, dtype=torch.float64)
+        exact: dict[str, Any] = {"dtype": torch.float64, "device": device}
+        self._x0, self._y0 = torch.zeros(n, **exact), torch.zeros(d, **exact)
+        self._x, self._y, self._yy = (torch.zeros(size, **exact) for size in (n, d, d))
+        self._xx, self._xy = torch.zeros(n, n, **exact), torch.zeros(n, d, **exact)
 
     def add(self, x: Tensor, y: Tensor, weights: Tensor) -> None:
         """Add tokens x (tokens, n), y (tokens, d) with their `weights` (tokens,)."""
@@ -40,12 +42,13 @@ class Sums:
         self._yy += y.square_().sum(dim=0)
 
     def moments(self) -> "Regression":
-        """The weighted means and centred sums of all that was added."""
+        """The weighted means and centred sums of all that was added, on the processor."""
         total = max(self.weight, 1e-300)
         x, y = self._x / total, self._y / total
         xx = self._xx.triu().add_(self._xx.triu(1).T).addr_(x, x, alpha=-total)
         xy = self._xy.addr(x, y, alpha=-total)
-        return Regression(self.weight, self._x0 + x, self._y0 + y, xx, xy, self._yy - total * y.square())
+        found = (self._x0 + x, self._y0 + y, xx, xy, self._yy - total * y.square())
+        return Regression(self.weight, *(one.cpu() for one in found))
 
 
 @dataclass(eq=False)

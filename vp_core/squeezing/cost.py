@@ -116,8 +116,8 @@ def silent_queries(layers: Sequence[Layer], groups: Sequence[UnitGroup]) -> list
 
 
 def query_biases(model: nn.Module, layers: Sequence[Layer]) -> list[torch.Tensor]:
-    """What the query of each layer puts out in rows whose weights are zero, (d_out,) each: its bias."""
-    return [bias_of(model, layer.projections["query"]) for layer in layers]
+    """What the query of each layer puts out in rows whose weights are zero, (d_out,) each: its bias, on the processor."""
+    return [bias_of(model, layer.projections["query"]).cpu() for layer in layers]
 
 
 def sparse_cost(layers: Sequence[Layer], masks: Masks, plan: Plan, query_biases: Sequence[torch.Tensor] | None = None) -> Cost:

@@ -47,7 +47,7 @@ def _with_all_biases(pruned: PreTrainedModel, family: Family) -> PreTrainedModel
     _check_names(have.keys(), wider, pruned.config.model_type)
     if not family.bias_flags:
         return pruned
-    zero = {n: torch.zeros(t.shape, dtype=pruned.dtype) for n, t in named_tensors(wider) if n not in have}
+    zero = {n: torch.zeros(t.shape, dtype=pruned.dtype, device=pruned.device) for n, t in named_tensors(wider) if n not in have}
     assign(wider, have | zero)
     if pruned.can_generate():
         wider.generation_config = pruned.generation_config

@@ -256,7 +256,7 @@ class _Cut:
         return len(self.left.rows[type_]) == self.layer.projections[type_].d_out
 
     def attention(self) -> None:
-        left, constants = self.left, self.bias("value").double()
+        left, constants = self.left, self.bias("value").cpu().double()
         if left.whole and self.keeps_all("attention_output"):
             return
         if self.layer.rotary:
@@ -283,7 +283,7 @@ class _Cut:
             self.note(layer.fixed_heads)
         # (neurons, inputs + 1): a row and its bias go the same way
         query, key, value = (torch.cat([self.weight(t), self.bias(t)[:, None]], dim=1).detach() for t in _HEADED)
-        zeros, ones = (torch.zeros(max(len(heads), 1), width, dtype=query.dtype) for _ in range(2))
+        zeros, ones = (query.new_zeros(max(len(heads), 1), width) for _ in range(2))
         for number, head in enumerate(heads):
             ones[number, len(head.scores) : head.score_width] = 1  # the query of a merged coordinate
         constants = query[:, -1]
@@ -406,11 +406,11 @@ class _Cut:
         rows, weight, bias = self.left.rows["ffn_in"], self.weight("ffn_in"), self.bias("ffn_in")
         constants = torch.zeros(projection.d_out, dtype=torch.double)  # under a gate `prune` has moved them to the reader
         if self.layer.activation:
-            constants = self.model.get_submodule(self.layer.activation)(bias.double())
+            constants = self.model.get_submodule(self.layer.activation)(bias.cpu().double())
         room = aligned(len(rows))  # zero units fill up to a fast size: they meet zero columns, now and in training
         if not self.keeps_all("ffn_in"):
             # The activation needs something to act on, so an FFN that is gone keeps one coordinate that is never computed.
-            base = None if len(rows) else torch.zeros(1, dtype=weight.dtype)
+            base = None if len(rows) else weight.new_zeros(1)
             parts = {projection.path: [(_pad_rows(weight[rows], room), _pad_rows(bias[rows], room))]}
             if projection.gate:
                 gate, gate_bias = gate_weight_of(self.model, projection)[rows], _gate_bias(self.model, projection)[rows]
@@ -443,10 +443,10 @@ class _Cut:
         """
         rows, weight, bias = self.left.rows[type_], self.weight(type_), self.bias(type_)
         gone = torch.ones(weight.shape[1], dtype=torch.bool).index_fill(0, columns, False)
-        total = (bias.double() + weight[:, gone].double() @ constants[gone]).to(weight.dtype)
+        total = (bias.cpu().double() + weight[:, gone].cpu().double() @ constants[gone]).to(weight)
         matrix = weight[rows][:, columns]
         if places is not None:
-            matrix = matrix.new_zeros(len(rows), room).index_copy(1, places, matrix)
+            matrix = matrix.new_zeros(len(rows), room).index_copy(1, places.to(matrix.device), matrix)
         put_in_place = {"base": total, "out_index": rows} if len(rows) < len(total) else {}
         self.put(self.layer.projections[type_].path, matrix, total[rows], weight, in_index=in_index, **put_in_place)
 
@@ -478,8 +478,8 @@ def _with_merged(key: Tensor, head: Head, constants: Tensor) -> Tensor:
     """Rows of `key` that a head keeps, and Σ c_i·key_i over those whose query is a constant c_i, as one row more."""
     if not len(head.merged):
         return key[head.scores]
-    merged = constants[head.merged].double() @ key[head.merged].double()
-    return torch.cat([key[head.scores], merged.to(key.dtype)[None]])
+    merged = constants[head.merged].cpu().double() @ key[head.merged].cpu().double()
+    return torch.cat([key[head.scores], merged.to(key)[None]])
 
 
 def _pad_rows(tensor: Tensor, rows: int) -> Tensor:

@@ -18,6 +18,7 @@ from vp_core.ground.names import REPEATS
 from vp_core.ground.parallel import WORKERS
 from vp_core.ground.work import TURNS, checkpoint
 from vp_core.model.families import family_of, longest_input
+from vp_core.model.precision import device_of
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,12 @@ def random_texts(config: PretrainedConfig, batch: int, length: int, seed: int = 
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def take_turns(runs: Mapping[str, Callable[[], object]], repeats: int) -> Iterator[dict[str, tuple[float, ...]]]:
+def take_turns(
+    runs: Mapping[str, Callable[[], object]], repeats: int, device: torch.device | None = None
+) -> Iterator[dict[str, tuple[float, ...]]]:
     """After a warm-up, the seconds of each run so far, once each round in which every run had a turn.
+
+    What is begun on an accelerator `device` is waited for before the clock is read.
 
     Before each run, outside of what is timed, is the moment to let a waiting visitor's score go first, and to stop.
     """
@@ -73,12 +78,20 @@ def take_turns(runs: Mapping[str, Callable[[], object]], repeats: int) -> Iterat
     for round_ in range(repeats + 1):
         for name, run in runs.items():
             checkpoint()
+            wait_for(device)
             start = time.perf_counter()
             run()
+            wait_for(device)
             if round_:
                 seconds[name] += (time.perf_counter() - start,)
         if round_:
             yield dict(seconds)
+
+
+def wait_for(device: torch.device | None) -> None:
+    """Until an accelerator has done all that was begun on it; the processor has at once."""
+    if device is not None and device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
 
 
 def time_forward(
@@ -89,7 +102,10 @@ def time_forward(
     Raises VPError as `random_texts` does, and if a model fails.
     """
     models = dict(models)
-    texts = Batch(random_texts(next(iter(models.values())).config, batch, length), np.arange(batch))
+    first = next(iter(models.values()))
+    device = device_of(first)
+    inputs = {name: value.to(device) for name, value in random_texts(first.config, batch, length).items()}
+    texts = Batch(inputs, np.arange(batch))
 
     def run_of(model: PreTrainedModel) -> Callable[[], object]:
         def run() -> object:
@@ -99,7 +115,7 @@ def time_forward(
         return run
 
     with all_cores():
-        for seconds in take_turns({name: run_of(model) for name, model in models.items()}, repeats):
+        for seconds in take_turns({name: run_of(model) for name, model in models.items()}, repeats, device):
             yield {name: Timing(batch, length, values) for name, values in seconds.items()}
 
 

@@ -22,7 +22,7 @@ Criterion = Callable[[Evidence, Matrix], Tensor]
 
 def magnitude(evidence: Evidence, matrix: Matrix) -> Tensor:
     """|W| (Han et al. 2015; Compressing BERT, section 2.1): (rows, columns)."""
-    return view(evidence.model, matrix).abs().float()
+    return view(evidence.model, matrix).cpu().abs().float()
 
 
 def random(evidence: Evidence, matrix: Matrix) -> Tensor:
@@ -36,7 +36,7 @@ def random(evidence: Evidence, matrix: Matrix) -> Tensor:
 
 def coreset(evidence: Evidence, matrix: Matrix) -> Tensor:
     """How early a column is drawn (`vp_core.weights.coreset`), the same for all weights of it: (rows, columns)."""
-    return priorities(view(evidence.model, matrix), matrix.name, evidence.seed).float().expand(matrix.shape)
+    return priorities(view(evidence.model, matrix).cpu(), matrix.name, evidence.seed).float().expand(matrix.shape)
 
 
 def wanda(evidence: Evidence, matrix: Matrix) -> Tensor:
@@ -47,7 +47,7 @@ def wanda(evidence: Evidence, matrix: Matrix) -> Tensor:
     """
     moments = inputs_of(evidence, matrix)
     norms = (moments.variance() + moments.mean.square()).sqrt()
-    return view(evidence.model, matrix).abs().float() * norms.float()
+    return view(evidence.model, matrix).cpu().abs().float() * norms.float()
 
 
 def fisher(evidence: Evidence, matrix: Matrix) -> Tensor:
@@ -56,7 +56,7 @@ def fisher(evidence: Evidence, matrix: Matrix) -> Tensor:
     The optimal brain damage of LeCun et al. (1989) with an empirical Fisher information in place of the Hessian's diagonal,
     and the outputs in place of the loss, so that no label is needed (`vp_core.measuring.gradients`).
     """
-    return view(evidence.model, matrix).float().square() * evidence.weight_effects()[matrix.name]
+    return view(evidence.model, matrix).cpu().float().square() * evidence.weight_effects()[matrix.name]
 
 
 def brain_surgeon(evidence: Evidence, matrix: Matrix) -> Tensor:
@@ -66,7 +66,7 @@ def brain_surgeon(evidence: Evidence, matrix: Matrix) -> Tensor:
     (rows, columns); SparseGPT (Frantar and Alistarh 2023, section 3.3) chooses by the same.
     """
     diagonal = inverse_diagonal(damped(inputs_of(evidence, matrix)))
-    return (view(evidence.model, matrix).double().square() / diagonal).float()
+    return (view(evidence.model, matrix).cpu().double().square() / diagonal).float()
 
 
 def inputs_of(evidence: Evidence, matrix: Matrix) -> CoMoments:

@@ -102,11 +102,11 @@ def view(model: nn.Module, matrix: Matrix) -> Tensor:
 
 
 def bias_of(model: nn.Module, matrix: Matrix) -> Tensor:
-    """The bias (rows,) float64 of a matrix, zeros where it has none."""
+    """The bias (rows,) float64 of a matrix, on the processor; zeros where it has none."""
     bias = getattr(model.get_submodule(matrix.path), "bias", None)
     if bias is None:
         return torch.zeros(matrix.rows, dtype=torch.float64)
-    return bias.detach().double()[matrix.part.index]
+    return bias.detach().cpu().double()[matrix.part.index]
 
 
 def tied_with(model: PreTrainedModel, matrix: Matrix) -> tuple[str, ...]:

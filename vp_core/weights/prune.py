@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import in_parallel
+from vp_core.model.precision import device_of
 from vp_core.model.projections import Layer, Projection, as_rows, bias_of, linear_map, weight_of
 from vp_core.model.sharing import Model, share
 from vp_core.ranking.plan import Plan
@@ -34,7 +35,7 @@ def masked(model: Model, matrices: Sequence[Matrix], masks: Masks, replaced: Rep
     def made(path: str) -> tuple[Tensor, Tensor | None]:
         return _made(linear_map(model, path), by_path[path], masks, replaced or {})
 
-    parts = dict(zip(by_path, in_parallel(made, by_path), strict=True))
+    parts = dict(zip(by_path, in_parallel(made, by_path, device_of(model)), strict=True))
     new = share(model, {f"{path}.weight": weight for path, (weight, _) in parts.items()})
     for path, (_, bias) in parts.items():
         if bias is not None:
@@ -53,12 +54,12 @@ def _made(module: nn.Module, matrices: Sequence[Matrix], masks: Masks, replaced:
         place = as_rows(module, weight)[rows]
         if new is not None:
             place.copy_(new)
-        place.masked_fill_(~masks.keep(matrix.name), 0)
+        place.masked_fill_(~masks.keep(matrix.name).to(place.device), 0)
         matrix.part.give(as_rows(module, weight), place)
         if new_bias is not None:
             if bias is None:
                 bias = old.new_zeros(len(as_rows(module, weight))) if old_bias is None else old_bias.detach().clone()
-            bias[rows] = new_bias.to(bias.dtype)
+            bias[rows] = new_bias.to(bias)
     return weight, bias
 
 
@@ -84,18 +85,18 @@ def silenced(masked: Model, layers: Sequence[Layer], plan: Plan) -> Model:
 
 def _gated_constants(model: PreTrainedModel, p: Projection, plan: Plan) -> Tensor:
     """(d_out,) what the neurons of a gated network put out where both of their rows are empty; 0 for those nobody reads."""
-    bias, nothing = bias_of(model, p), torch.zeros(p.d_out, dtype=model.dtype)
+    bias, nothing = bias_of(model, p).cpu(), torch.zeros(p.d_out, dtype=model.dtype)
     gone = ~plan.keep[p.name]
-    empty = gone & ~weight_of(model, p).detach().any(dim=1)
+    empty = gone & ~weight_of(model, p).detach().any(dim=1).cpu()
     if not bool(bias[empty].any()):  # a factor of 0
         return nothing
     assert p.consumer
     reader = linear_map(model, p.consumer)
-    read = as_rows(reader, reader.weight).detach().any(dim=0)
+    read = as_rows(reader, reader.weight).detach().any(dim=0).cpu()
     network, name = share(model).get_submodule(p.path.rpartition(".")[0]), p.consumer.rpartition(".")[2]
-    plain = nn.Linear(p.d_out, p.d_out, bias=False, dtype=model.dtype)  # shows what comes to it
-    plain.weight = nn.Parameter(torch.eye(p.d_out, dtype=model.dtype))
+    plain = nn.Linear(p.d_out, p.d_out, bias=False, dtype=model.dtype, device=model.device)  # shows what comes to it
+    plain.weight = nn.Parameter(torch.eye(p.d_out, dtype=model.dtype, device=model.device))
     network.set_submodule(name, plain)
     with torch.no_grad():
-        found = network.eval()(torch.zeros(1, 1, p.d_in, dtype=model.dtype)).flatten()
+        found = network.eval()(torch.zeros(1, 1, p.d_in, dtype=model.dtype, device=model.device)).flatten().cpu()
     return torch.where(empty & read, found, nothing)

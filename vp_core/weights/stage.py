@@ -86,7 +86,7 @@ class WeightStage:
 
     def _drawn(self, recipe: Recipe, masks: Masks) -> Callable[[Matrix], tuple[Tensor, Tensor | None]]:
         def weighed(matrix: Matrix) -> tuple[Tensor, Tensor | None]:
-            weight, keep = view(self.measured.model, matrix), masks.keep(matrix.name)[0]
+            weight, keep = view(self.measured.model, matrix).cpu(), masks.keep(matrix.name)[0]
             return weighted(weight, keep, priorities(weight, matrix.name, recipe.seed), matrix.name), None
 
         return weighed
@@ -97,7 +97,7 @@ class WeightStage:
         def solved(matrix: Matrix) -> tuple[Tensor, Tensor | None]:
             p = matrix.projection
             assert p  # a recipe with word embeddings has no such replacement
-            weight, bias = view(model, matrix).double(), bias_of(model, matrix)
+            weight, bias = view(model, matrix).cpu().double(), bias_of(model, matrix)
             held_out = (inputs.fitted(p.name), inputs.held_out[p.name]) if p.name in inputs.held_out else None
             return replaced(recipe.replacement, weight, bias, masks.keep(matrix.name), inputs[p.name], held_out)
 

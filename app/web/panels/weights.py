@@ -108,7 +108,7 @@ def _matrix(study: Study, settings: Settings, masks: Masks | Plan) -> None:
     matrix = matrices[choose_matrix(list(matrices))]
     left, right = st.columns(2, gap="large")
     with right:
-        cells = heat.matrix_table(view(study.model, matrix), matrix)
+        cells = heat.matrix_table(view(study.model, matrix).cpu(), matrix)
         components.figure("magnitudes", components.still(heat.draw_matrix(cells, matrix)), f"magnitudes-{matrix.name}", 0)
         components.csv_button("magnitudes", lambda: cells)
     if matrix.name in (masks.bits if isinstance(masks, Masks) else masks.keep):

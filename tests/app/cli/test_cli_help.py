@@ -6,7 +6,7 @@ import re
 import pytest
 
 from app.cli.main import _parser, main
-from app.cli.options import recipe_from
+from app.cli.options import recipe_from, settle
 from app.cli.trainings.identity_commands import _settings
 from app.cli.trainings.lessons import schedule_from
 from vp_core.asking.tasks import TASKS
@@ -52,7 +52,7 @@ def test_every_word_can_be_read_in_the_help(capsys, monkeypatch, command):
             assert word in help_[option], (option, word)
     assert all(word in help_["units"] for word in names.WEIGHT_UNITS)
     assert {"block", "embeddings", "density"} <= help_.keys()
-    assert "dtype" not in help_
+    assert all(word in help_["dtype"] for word in names.DTYPES) and all(word in help_["device"] for word in names.DEVICES)
 
 
 def test_modes_and_formats(capsys, monkeypatch):
@@ -75,10 +75,34 @@ def test_defaults_are_those_of_the_library():
     assert _settings(parse(["snip", "demo", "--out", "x"])) == SnipSettings()
 
 
-def test_the_name_of_precision_in_0_4_is_understood():
-    parse = _parser().parse_args
-    assert parse(["eval", "demo", "--dtype", "int8"]).precision == "int8"
-    assert parse(["eval", "demo"]).precision == "float32"
+def test_precision_is_what_weights_are_kept_in(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    for said, precision in ([], "float32"), (["--dtype", "bfloat16"], "bfloat16"), (["--precision", "int8"], "int8"):
+        options = _parser().parse_args(["eval", "demo", "--device", "cpu", *said])
+        settle(options)
+        assert options.precision == precision
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (["eval", "demo", "--device", "cuda:9"], "'cuda:9' is not there"),
+        (["eval", "demo", "--device", "tpu"], "Unknown device 'tpu'"),
+        (["eval", "demo", "--dtype", "int8"], "Unknown dtype 'int8': choose one of float32, bfloat16, float16."),
+        (["eval", "demo", "--device", "cpu", "--dtype", "float16"], "Weights in float16 are for accelerators"),
+        (["finetune", "demo", "--out", "x", "--dtype", "bfloat16"], "Weights are trained in float32"),
+    ],
+)
+def test_what_a_device_cannot_be(said, sentence, capsys):
+    assert main(said) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and len(error.splitlines()) == 1
+
+
+def test_weights_kept_in_bfloat16(capsys):
+    assert main(["eval", "demo", "--sentences", "40", "--dtype", "bfloat16", "--json"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["precision"] == "bfloat16" and "Weights are kept in bfloat16" in output.err
 
 
 def test_a_sample_of_sentences(capsys, folders, data):

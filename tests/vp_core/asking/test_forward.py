@@ -10,7 +10,7 @@ import torch
 
 from vp_core.asking.batches import Batch, encode, make_batches
 from vp_core.asking.evaluate import outputs_by_batch
-from vp_core.asking.forward import forward
+from vp_core.asking.forward import forward, told
 from vp_core.asking.kinds.classification import Classification
 from vp_core.asking.tasks import TASKS
 from vp_core.carry_out import Stage
@@ -152,3 +152,24 @@ def test_a_mini_batch_in_parts_has_the_loss_of_the_whole(loaded):
         lessons = Lessons.make(texts, np.arange(12) % 2, TASKS["sst2"], (0, 1))
         found.append((train(model, lessons, Schedule(precision="float32", batch=12, epochs=2)), model))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.25 GiB is "
+                "free. Process 1 has 77 GiB memory in use."
+            ),
+            "(20.00 GiB more were needed, 1.25 GiB were free)",
+        ),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB). Tried to allocate 512.00 MiB."), "(512.00 MiB more"),
+        (MemoryError(), "tokens together: take shorter texts"),
+    ],
+)
+def test_memory_that_was_needed_is_told(error, says):
+    model, batch = tiny.classifier("bert"), Batch({"input_ids": torch.ones(2, 3, dtype=torch.long)}, np.arange(2))
+    with pytest.raises(VPError) as error_told, told(model, batch):
+        raise error
+    assert says in str(error_told.value) and str(error_told.value).startswith("There was not enough memory")

@@ -36,7 +36,7 @@ class Classification(Question):
     def outputs(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Logits (examples, outputs), float32."""
         logits: Tensor = forward(model, batch).logits
-        return logits.float()
+        return logits.float().cpu()
 
     def answers(self, outputs: Tensor) -> Tensor:
         """Of several labels each is said by itself, where its output is above 0, a probability of one half."""

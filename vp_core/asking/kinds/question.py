@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.asking.tasks import Task
 
-BATCH_TOKENS = {"float32": 768, "bfloat16": 1536, "int8": 1536}
+BATCH_TOKENS = {"float32": 768, "bfloat16": 1536, "float16": 1536, "int8": 1536}
 """Padded tokens a batch. Smaller ones stay nearer the cache and waste less padding, larger ones cost less overhead,
 which weighs more where the arithmetic is faster."""
 FIRST_ANSWER = 64

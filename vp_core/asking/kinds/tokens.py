@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from vp_core.asking.batches import Batch, Encoded
-from vp_core.asking.forward import told
+from vp_core.asking.forward import inputs_for, told
 from vp_core.asking.kinds.question import Question, Worth
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError
@@ -105,9 +105,8 @@ class Tokens(Question):
         places = np.concatenate([self.read[int(i)] for i in batch.examples])
         ids = torch.from_numpy(np.concatenate([self.wanted[int(i)] for i in batch.examples])).to(device)
         row = torch.from_numpy(rows).to(device)
-        inputs = {name: value.to(device) for name, value in batch.inputs.items()}
         with told(model, batch):
-            states = head_states(model, inputs)[row, torch.from_numpy(places).to(device)]
+            states = head_states(model, inputs_for(model, batch))[row, torch.from_numpy(places).to(device)]
             losses, right = losses_of_tokens(model, states, ids)
         each = torch.stack([losses.cpu().double(), torch.ones(len(ids), dtype=torch.float64), right.cpu().double()], dim=1)
         return torch.zeros(len(batch.examples), 3, dtype=torch.float64).index_add_(0, row.cpu(), each)
