@@ -40,6 +40,6 @@ setup-dev: .venv/.installed-dev
 	$(VENV)/pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
 
-.venv/.installed-dev: .venv/.installed requirements-dev.txt requirements-onnx.txt
+.venv/.installed-dev: .venv/.installed requirements-dev.txt requirements-gguf.txt requirements-onnx.txt
 	$(VENV)/pip install -q --disable-pip-version-check -r requirements-dev.txt
 	touch $@

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import theme
-from analysis.names import METRIC_NAMES, titled
+from analysis.names import LOWER, METRIC_NAMES, hover_format, titled
 from vp_core.curves import CurveRow, CurveStore, known_point, order_of_points, sweep
 from vp_core.ground.work import checkpoint
 from vp_core.recipes import RANDOM, RECIPES, Recipe, find_recipe
@@ -23,6 +23,8 @@ MOST_GAP = 0.35
 """Between two measured shares: over a wider gap, as while a line is still being computed, nothing is interpolated."""
 POINT = 0.01
 """One point of accuracy, F1 or correlation."""
+TENTH = float(np.log(1.1))
+"""Nats by which the loss of a token grows where perplexity grows by a tenth."""
 COLUMNS = ("line", "sparsity", "share", "metric", "value", "low", "high", "n", "seed")
 _PARAMETERS = ("parameters_removed", "parameters")
 Lines = Mapping[str, Sequence[Recipe]]
@@ -88,12 +90,22 @@ def table(rows: Sequence[CurveRow]) -> pd.DataFrame:
 
 def means(table: pd.DataFrame) -> pd.DataFrame:
     """One row for each line and sparsity: means over the seeds; the interval is the widest, `worst` and `best` the range."""
-    grouped = table.groupby(["line", "sparsity"], sort=False)
+    grouped, ends = table.groupby(["line", "sparsity"], sort=False), ("min", "max")
+    worst, best = ends[::-1] if len(table) and table["metric"].iloc[0] in LOWER else ends
     made = grouped.agg(
         share=("share", "mean"), mean=("value", "mean"), low=("low", "min"), high=("high", "max"),
-        worst=("value", "min"), best=("value", "max"), seeds=("seed", "count"), n=("n", "max"),
+        worst=("value", worst), best=("value", best), seeds=("seed", "count"), n=("n", "max"),
     )  # fmt: skip
     return made.rename(columns={"mean": "value"}).reset_index()
+
+
+def summary_names(metric: str) -> tuple[str, str]:
+    """What the columns of a `summary` are called that compare with dense: over the whole line, and up to where it is near.
+
+    >>> summary_names("accuracy"), summary_names("perplexity")
+    (('area', 'within a point'), ('times dense', 'within a tenth'))
+    """
+    return ("times dense", "within a tenth") if metric in LOWER else ("area", "within a point")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -102,18 +114,39 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     Scores lie on the straight line between two measured points, and are missing beyond them and over gaps. The area is the
     mean score over the measured range of shares, as a part of the dense score. `within a point` is the share up to which
     the line stays within 0.01 of dense, from the left, interpolated.
+
+    Perplexities are compared by their logarithm, the loss of a token: `times dense` is exp of the mean difference over the
+    measured range, and `within a tenth` the share up to which perplexity is at most 1.1 times dense. So are losses of masked
+    tokens, of which exp is the perplexity.
     """
+    metric = str(table["metric"].iloc[0]) if len(table) else "accuracy"
+    over_all, near = summary_names(metric)
     rows: list[dict[object, object]] = []
     for name, part in means(table).groupby("line", sort=False):
         part = part.sort_values("share")
-        share, value = part["share"].to_numpy(), part["value"].to_numpy()
+        share, value = part["share"].to_numpy(), _heights(part["value"].to_numpy(), metric)
         dense = float(value[0]) if share[0] == 0 else float("nan")
-        row: dict[object, object] = {"line": name} | {at: _at(at, share, value) for at in AT}
+        row: dict[object, object] = {"line": name} | {at: _scores(_at(at, share, value), metric) for at in AT}
         whole = len(share) > 1 and np.diff(share).max() <= MOST_GAP
-        row |= {"area": area(share, value, dense) if whole else float("nan")}
-        row |= {"within a point": within(share, value, dense) if whole else float("nan")}
+        mean = times(share, value, dense) if metric in LOWER else area(share, value, dense)
+        row |= {over_all: mean if whole else float("nan")}
+        row |= {near: within(share, value, dense, TENTH if metric in LOWER else POINT) if whole else float("nan")}
         rows.append(row | {"measured to": float(share[-1])})
-    return pd.DataFrame(rows, columns=["line", *AT, "area", "within a point", "measured to"])
+    return pd.DataFrame(rows, columns=["line", *AT, over_all, near, "measured to"])
+
+
+def _heights(values: np.ndarray, metric: str) -> np.ndarray:
+    """Scores (points,) as lines are interpolated and compared, the higher the better: of tokens, their loss below 0."""
+    if metric not in LOWER:
+        return values
+    return -np.log(values) if metric == "perplexity" else -values
+
+
+def _scores(height: float, metric: str) -> float:
+    """The score of one of `_heights`."""
+    if metric not in LOWER:
+        return height
+    return float(np.exp(-height)) if metric == "perplexity" else -height
 
 
 def _at(at: float, share: np.ndarray, value: np.ndarray) -> float:
@@ -134,6 +167,17 @@ def area(share: np.ndarray, value: np.ndarray, dense: float) -> float:
     """
     span = share[-1] - share[0]
     return round(float(np.trapezoid(value, share) / span / dense), 12) if span > 0 else float("nan")
+
+
+def times(share: np.ndarray, value: np.ndarray, dense: float) -> float:
+    """exp of the mean by which a curve, `value` over `share` (points,), lies below `dense`: of losses below 0 the geometric
+    mean of perplexity as a multiple of dense. NaN for a single point.
+
+    >>> times(np.array([0.0, 0.5]), -np.log([20.0, 80.0]), -np.log(20.0))
+    2.0
+    """
+    span = share[-1] - share[0]
+    return round(float(np.exp(dense - np.trapezoid(value, share) / span)), 12) if span > 0 else float("nan")
 
 
 def within(share: np.ndarray, value: np.ndarray, dense: float, loss: float = POINT) -> float:
@@ -157,7 +201,7 @@ def within(share: np.ndarray, value: np.ndarray, dense: float, loss: float = POI
 def draw(table: pd.DataFrame, metric: str) -> go.Figure:
     """Score against the share of linear parameters that goes, a line for each recipe with its 95 % intervals as bars.
 
-    The band of RANDOM spans its seeds. The dotted line is one point below dense.
+    The band of RANDOM spans its seeds. The dotted line is one point below dense; of perplexities, a tenth above.
     """
     name = METRIC_NAMES[metric]
     figure = theme.figure(
@@ -169,16 +213,19 @@ def draw(table: pd.DataFrame, metric: str) -> go.Figure:
         return figure
     shown = means(table)
     for line, colour in theme.line_colours(list(shown["line"])).items():
-        _add_line(figure, shown[shown["line"] == line].sort_values("share"), line, colour)
-    dense = shown.loc[shown["sparsity"] == 0, "value"]
+        _add_line(figure, shown[shown["line"] == line].sort_values("share"), line, colour, hover_format(metric))
+    if metric == "perplexity":
+        theme.scores_on(figure, metric, float(shown["low"].min()), float(shown["high"].max()))
+    dense = shown.loc[shown["sparsity"] == 0, "value"].to_numpy()
     if len(dense):
-        figure.add_hline(y=float(dense.iloc[0]) - POINT, line={"color": theme.PRUNED, "width": 1, "dash": "dot"})
+        near = _scores(float(_heights(dense[:1], metric)[0]) - (TENTH if metric in LOWER else POINT), metric)
+        figure.add_hline(y=near, line={"color": theme.PRUNED, "width": 1, "dash": "dot"})
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)
     return figure
 
 
-def _add_line(figure: go.Figure, part: pd.DataFrame, line: str, colour: str) -> None:
+def _add_line(figure: go.Figure, part: pd.DataFrame, line: str, colour: str, as_read: str) -> None:
     x, several = 100 * part["share"], part["seeds"].max() > 1
     if several:
         figure.add_scatter(
@@ -190,5 +237,6 @@ def _add_line(figure: go.Figure, part: pd.DataFrame, line: str, colour: str) -> 
         x=x, y=part["value"], mode="lines+markers", name=line, legendgroup=line, line={"color": colour, "width": 2.5},
         marker={"size": 7}, customdata=part[["low", "high", "n"]].to_numpy(),
         error_y={"type": "data", "symmetric": False, "thickness": 1, "width": 3, "visible": not several, **bars},
-        hovertemplate="%{x:.1f} %: %{y:.4f} (95 %: %{customdata[0]:.4f} to %{customdata[1]:.4f}, n = %{customdata[2]:,})",
+        hovertemplate=f"%{{x:.1f}} %: %{{y:{as_read}}} (95 %: %{{customdata[0]:{as_read}}} to %{{customdata[1]:{as_read}}}, "
+        "n = %{customdata[2]:,})",
     )  # fmt: skip

@@ -5,7 +5,7 @@ import pandas as pd
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure
-from analysis.names import METRIC_NAMES, titled
+from analysis.names import METRIC_NAMES, hover_format, titled
 
 
 def draw(
@@ -16,13 +16,13 @@ def draw(
     a line for each value of the column `by`; `removed` is the title of the horizontal axis.
 
     With `sparsity` a vertical line marks the current point, and a dot what the curve of `line` says there (between two
-    finished points: on the straight line that joins them); both follow the slider.
+    finished points: on the straight line that joins them); both follow the slider. Perplexities have a logarithmic axis.
     """
-    name = METRIC_NAMES[metric]
+    name, as_read = METRIC_NAMES[metric], hover_format(metric)
     figure = theme.figure(f"{titled(name)} against sparsity, no fine-tuning", removed, name)
-    low = float(table["low"].min()) if len(table) else 0.0
-    high = float(table["high"].max()) if len(table) else 1.0
-    pad = 0.05 * (high - low)
+    low, high = (float(table["low"].min()), float(table["high"].max())) if len(table) else (0.0, 1.0)
+    if not len(table) and metric == "perplexity":
+        low, high = 1.0, 100.0
     known = table.sort_values("sparsity")
     for one, colour in theme.line_colours(list(table[by])).items():
         part = known[known[by] == one]
@@ -34,20 +34,26 @@ def draw(
         figure.add_scatter(
             x=x, y=part["value"], mode="lines+markers", name=one, legendgroup=one, line={"color": colour, "width": 2.5},
             marker={"size": 7}, customdata=part[["low", "high", "n"]].to_numpy(),
-            hovertemplate="%{x:.0f} %: %{y:.4f} (95 %: %{customdata[0]:.4f} to %{customdata[1]:.4f}, n = %{customdata[2]:,})",
+            hovertemplate=f"%{{x:.0f}} %: %{{y:{as_read}}} (95 %: %{{customdata[0]:{as_read}}} to "
+            f"%{{customdata[1]:{as_read}}}, n = %{{customdata[2]:,}})",
         )  # fmt: skip
-    figure.update_yaxes(range=[low - pad, high + pad])
+    bottom, top = theme.scores_on(figure, metric, low, high)
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)
     if sparsity is None:
         return LiveFigure(figure)
-    return LiveFigure(figure, theme.follow(figure, sparsity, low - pad, high + pad, _heights(known[known[by] == line])))
+    heights = _heights(known[known[by] == line], metric == "perplexity")
+    return LiveFigure(figure, theme.follow(figure, sparsity, bottom, top, heights))
 
 
-def _heights(points: pd.DataFrame) -> list[float | None]:
-    """What a line of points says at each position of the slider, None beyond its ends."""
+def _heights(points: pd.DataFrame, logarithmic: bool = False) -> list[float | None]:
+    """What a line of points, straight as it is drawn, says at each position of the slider, None beyond its ends."""
     if not len(points):
         return [None] * len(STEPS)
     first, last = float(points["sparsity"].min()), float(points["sparsity"].max())
-    heights = np.interp(STEPS, points["sparsity"], points["value"])
+    values = points["value"].to_numpy()
+    if logarithmic:
+        heights = np.exp(np.interp(STEPS, points["sparsity"], np.log(values)))
+    else:
+        heights = np.interp(STEPS, points["sparsity"], values)
     return [round(float(h), 5) if first <= s <= last else None for s, h in zip(STEPS, heights, strict=True)]

@@ -13,12 +13,11 @@ from plotly.subplots import make_subplots
 
 from analysis import theme
 from analysis.names import METRIC_NAMES, block_name, titled
+from vp_core.asking.metrics import a_point_worse, at_least
 from vp_core.ground.errors import VPError
 from vp_core.model.blocks import Block
 
 Log = Mapping[str, Any]
-POINT = 0.01
-"""One point of accuracy, F1 or correlation."""
 AT = (0.5, 0.75)
 """Shares pruned at which the summary tells the score."""
 COLUMNS = (
@@ -81,7 +80,7 @@ def given(log: Log) -> float:
 
 
 def summary(logs: Mapping[str, Log]) -> pd.DataFrame:
-    """One row a run: the smallest model within a POINT of the given one's score, and the scores at the shares AT.
+    """One row a run: the smallest model within a point of the given one's score, and the scores at the shares AT.
 
     `within a point` is the share pruned of the largest such share, NaN if no iteration's model is; a score at a share is
     that of the iteration with the smallest share pruned at or above it, NaN if the run did not go so far.
@@ -89,7 +88,10 @@ def summary(logs: Mapping[str, Log]) -> pd.DataFrame:
     rows: list[dict[object, object]] = []
     for name, log in logs.items():
         points, start, missing = table({name: log}), given(log), float("nan")
-        good = points[points["value"] >= start - POINT - 1e-12].sort_values("share_pruned", kind="stable")
+        metric = points["metric"].iloc[0] if len(points) else ""
+        enough = a_point_worse(metric, start)
+        near = [at_least(metric, value, enough) or abs(value - enough) < 1e-12 for value in points["value"]]
+        good = points[near].sort_values("share_pruned", kind="stable")
         best = good.iloc[-1] if len(good) else None
         row: dict[object, object] = {"run": name, "given": start}
         row |= {"within a point": missing if best is None else best["share_pruned"]}
@@ -130,7 +132,9 @@ def draw_score(logs: Mapping[str, Log]) -> go.Figure:
             "left; n = %{customdata[3]:,})",
         )  # fmt: skip
     for level in sorted({given(log) for log in logs.values() if log["rows"]}):
-        figure.add_hline(y=level - POINT, line={"color": theme.PRUNED, "width": 1, "dash": "dot"})
+        figure.add_hline(
+            y=a_point_worse(shown["metric"].iloc[0], level), line={"color": theme.PRUNED, "width": 1, "dash": "dot"}
+        )
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)
     return figure

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from vp_core.asking.kinds.question import Question
 from vp_core.asking.metrics import CLASSIFICATION
 from vp_core.asking.tasks import Task
 from vp_core.ground.names import WORD_EMBEDDINGS
@@ -17,7 +18,15 @@ METRIC_NAMES = {
     "macro_f1": "macro F1",
     "spearman": "Spearman correlation",
     "pearson": "Pearson correlation",
+    "perplexity": "perplexity",
+    "masked_loss": "loss of masked tokens",
+    "token_accuracy": "token accuracy",
+    "bits_per_byte": "bits per byte",
 }
+LOWER = ("perplexity", "masked_loss", "bits_per_byte")
+"""Metrics of which less is better."""
+_SHARES = (*CLASSIFICATION, "token_accuracy")
+"""Metrics that are read in percent."""
 TYPE_LABELS = {
     "query": "query",
     "key": "key",
@@ -125,28 +134,48 @@ def answer_text(task: Task, output: np.ndarray) -> str:
     return ", ".join(said) or f"no label ({shown[int(output.argmax())]})"
 
 
+def asked_text(question: Question) -> str:
+    """How much is asked, in words: "872 evaluation texts", "17,180 tokens of text"."""
+    n = question.count(np.arange(len(question)))
+    return f"{n:,} tokens of text" if question.task.tokens else f"{n:,} evaluation texts"
+
+
 def score_text(value: float, metric: str) -> str:
     """A score as it is read: in percent where it counts right answers.
 
     >>> score_text(0.9161, "accuracy"), score_text(0.8512, "pearson")
     ('91.6 %', '0.851')
+    >>> [score_text(value, "perplexity") for value in (21.3456, 312.345, 12345.6, 1.2345e9)]
+    ['21.35', '312.3', '12,346', '1.23e+09']
     """
-    return f"{100 * value:.1f} %" if metric in CLASSIFICATION else f"{value:.3f}"
+    if metric == "perplexity":
+        digits = ".2f" if value < 100 else ".1f" if value < 1000 else ",.0f" if value < 1e7 else ".3g"
+        return f"{value:{digits}}"
+    return f"{100 * value:.1f} %" if metric in _SHARES else f"{value:.3f}"
 
 
 def difference_text(value: float, metric: str) -> str:
     """A difference of two scores.
 
-    >>> difference_text(-0.021, "accuracy"), difference_text(0.021, "pearson")
-    ('-2.1 points', '+0.021')
+    >>> difference_text(-0.021, "accuracy"), difference_text(0.021, "pearson"), difference_text(4.5678, "perplexity")
+    ('-2.1 points', '+0.021', '+4.57')
     """
-    return f"{100 * value:+.1f} points" if metric in CLASSIFICATION else f"{value:+.3f}"
+    if metric == "perplexity":
+        return f"{'-' if value < 0 else '+'}{score_text(abs(value), metric)}"
+    return f"{100 * value:+.1f} points" if metric in _SHARES else f"{value:+.3f}"
 
 
 def score_format(metric: str) -> tuple[int, str]:
     """(factor, printf format) of a column of such scores.
 
-    >>> score_format("accuracy"), score_format("pearson")
-    ((100, '%.1f %%'), (1, '%.3f'))
+    >>> score_format("accuracy"), score_format("pearson"), score_format("perplexity")
+    ((100, '%.1f %%'), (1, '%.3f'), (1, '%.4g'))
     """
-    return (100, "%.1f %%") if metric in CLASSIFICATION else (1, "%.3f")
+    if metric == "perplexity":
+        return 1, "%.4g"
+    return (100, "%.1f %%") if metric in _SHARES else (1, "%.3f")
+
+
+def hover_format(metric: str) -> str:
+    """The format in which a figure says a score where it is pointed at (d3's)."""
+    return ".5~g" if metric == "perplexity" else ".4f"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
@@ -89,6 +90,19 @@ def figure(title: str, x: str, y: str, height: int = 380) -> go.Figure:
         hoverlabel={"namelength": -1},
     )
     return made
+
+
+def scores_on(figure: go.Figure, metric: str, low: float, high: float) -> tuple[float, float]:
+    """Room for scores from `low` to `high` on the upright axis, and its ends; perplexities, which differ by factors, on a
+    logarithmic one."""
+    if metric != "perplexity":
+        pad = 0.05 * (high - low)
+        figure.update_yaxes(range=[low - pad, high + pad])
+        return low - pad, high + pad
+    ends = np.log10([low, high]) + np.array([-0.05, 0.05]) * max(np.log10(high / low), 0.2)
+    figure.update_yaxes(type="log", range=ends.tolist(), tickformat="~s", nticks=8)
+    bottom, top = (10.0**ends).tolist()
+    return bottom, top
 
 
 def map_height(layers: int) -> int:

@@ -10,7 +10,20 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import app, evaluation, heat_map, identity, imports, peers, replacement, sparse, squeezing, statistics, training
+from benchmarks import (
+    app,
+    evaluation,
+    generation,
+    heat_map,
+    identity,
+    imports,
+    peers,
+    replacement,
+    sparse,
+    squeezing,
+    statistics,
+    training,
+)  # fmt: skip
 from vp_core.asking.examples import open_examples
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.parallel import WORKERS
@@ -18,7 +31,7 @@ from vp_core.opening import open_study
 
 _ALL = [
     "statistics", "evaluation", "heat_map", "squeezing", "sparse", "peers", "replacement", "identity", "training", "table2",
-    "imports", "app",
+    "generation", "imports", "app",
 ]  # fmt: skip
 
 
@@ -51,6 +64,8 @@ def main(chosen: list[str]) -> None:
         training.run()
     if "table2" in chosen:
         training.write_table()
+    if "generation" in chosen:
+        generation.run()
     if "imports" in chosen:
         imports.run()
     if "app" in chosen:

@@ -1,4 +1,4 @@
-"""Takes the pictures of the app: `python -m docs.make_screenshot` writes docs/app.png and docs/identity_runs.png."""
+"""Takes the pictures of the app: `python -m docs.make_screenshot` writes docs/app.png, app_text.png and identity_runs.png."""
 
 import tempfile
 from pathlib import Path
@@ -24,6 +24,16 @@ def take_explore(page: Page) -> None:
     page.screenshot(path=str(DOCS / "app.png"))
 
 
+def take_text(page: Page) -> None:
+    """A language model: perplexity at the slider, and a text read token by token."""
+    wait_for_exact(page)
+    page.wait_for_function("() => document.querySelectorAll('.vp-text i').length === 2", timeout=120_000)
+    page.wait_for_function("() => !document.body.innerText.includes(' of 30 points')", timeout=300_000)
+    page.locator(".vp-text").nth(1).locator(".vp-token").nth(8).hover()
+    page.wait_for_timeout(1500)
+    page.screenshot(path=str(DOCS / "app_text.png"))
+
+
 def take_runs(page: Page) -> None:
     figure = page.locator(".st-key-runs-score")
     figure.scroll_into_view_if_needed(timeout=120_000)
@@ -36,6 +46,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache, running_app(Path(cache)) as url:
         with browser_page(url, height=1040) as page:
             take_explore(page)
+        with browser_page(f"{url}/?model=demo-text&task=demo-text&sparsity=0.2", height=1040) as page:
+            take_text(page)
         with browser_page(f"{url}/sublayers?run={runs}", height=1040) as page:
             take_runs(page)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -18,10 +18,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 import tiny  # noqa: E402
 
 from vp_core.asking.evaluate import outputs_by_batch  # noqa: E402
+from vp_core.asking.kinds.tokens import head_of  # noqa: E402
 from vp_core.check import Capability, units_refused  # noqa: E402
 from vp_core.ground.errors import VPError  # noqa: E402
 from vp_core.ground.names import WORD_EMBEDDINGS  # noqa: E402
 from vp_core.model.families import FAMILIES  # noqa: E402
+from vp_core.model.sharing import share  # noqa: E402
 from vp_core.opening import open_study  # noqa: E402
 from vp_core.recipes import RECIPES, Recipe  # noqa: E402
 from vp_core.running.finetune import fine_tune, lessons_of, study_of  # noqa: E402
@@ -51,7 +53,24 @@ A number stands for a reason below the table.
 - **int8**: its score with all linear maps in 8 bits.
 - **training**: `vp finetune` of the dense and of the squeezed model.
 
-ViT and Llama-style models are for those who bring their own batches to the library: all but best, ONNX, int8 and training.
+ViT is for those who bring their own batches to the library: all but best, ONNX, int8 and training.
+
+## Text classifiers
+
+"""
+OF_WRITERS = """
+## Language models
+
+Decoder language models of these families are opened with a text (`--task text --data FILE`, or `wikitext-2`).
+
+- **units**, **squeeze**: heads of keys and values go with all the heads of queries that read them.
+- **transformers**: where a bias has no place for what a removed row leaves, the squeezed folder has.
+- **generation**: the squeezed model continues a text, with a cache, by the same tokens as the pruned one.
+
+"""
+REASONS = """
+## Reasons
+
 """
 
 
@@ -64,9 +83,18 @@ def family_study(family: str, place: Path) -> Study:
     return open_study(str(folder), "sst2", place / f"{family}-data")
 
 
+def writer_study(family: str, place: Path) -> Study:
+    """A tiny language model of a family, from the folder that it was saved to, asked the tokens of a text of word salads."""
+    folder = tiny.save(place / family, *tiny.writer(family))
+    text = place / "text.txt"
+    text.write_text("\n".join(tiny.sentences(24, seed=1)) + "\n", encoding="utf-8")
+    return open_study(str(folder), "text", text, max_length=24, calibration=12)
+
+
 def done(study: Study, place: Path) -> tuple[Capability, ...]:
     """What `vp_core.check.capabilities` says of the study's model, found out by doing it; `place` is a folder to write to."""
-    return tuple(_tried(name, study, place) for name in _DONE)
+    names = _OF_WRITERS if head_of(study.model) == "next tokens" else _OF_CLASSIFIERS
+    return tuple(_tried(name, study, place) for name in names)
 
 
 def _tried(name: str, study: Study, place: Path) -> Capability:
@@ -124,7 +152,8 @@ def _save(study: Study, place: Path) -> str:
 def _transformers(study: Study, place: Path) -> str:
     pruned = study.pruned(Recipe(), 0.5)
     export_transformers(pruned, place, study.loaded.tokenizer)
-    again = AutoModelForSequenceClassification.from_pretrained(place, dtype=torch.float32).eval()
+    made_by = AutoModelForCausalLM if head_of(pruned) == "next tokens" else AutoModelForSequenceClassification
+    again = made_by.from_pretrained(place, dtype=torch.float32).eval()
     again.config.pad_token_id = pruned.config.pad_token_id
     _same(_logits(study, again), _logits(study, pruned), 1e-6)
     return ""
@@ -149,14 +178,30 @@ def _training(study: Study, place: Path) -> str:
     return ""
 
 
+def _generation(study: Study, _place: Path) -> str:
+    text = {"input_ids": torch.tensor([study.calibration.ids[0][:8]])}
+    how = {"max_new_tokens": 16, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    both = (study.squeezed(Recipe(), 0.5), study.pruned(Recipe(), 0.5))
+    small, large = (share(model, cast=torch.float64).generate(**text, **how) for model in both)
+    assert small.shape == (1, 24) and torch.equal(small, large)
+    return ""
+
+
 _DONE: Mapping[str, Callable[[Study, Path], str]] = {
     "statistics": _statistics, "rows": _rows, "units": _units, "weights": _weights, "best": _best, "squeeze": _squeeze,
     "save": _save, "transformers": _transformers, "ONNX": _onnx, "int8": _int8, "training": _training,
+    "generation": _generation,
 }  # fmt: skip
+_OF_CLASSIFIERS = [name for name in _DONE if name != "generation"]
+_OF_WRITERS = [name for name in _DONE if name not in ("ONNX", "training")]
 
 
 def _logits(study: Study, model: PreTrainedModel) -> torch.Tensor:
-    """(texts, outputs) in the order of the study's texts."""
+    """(texts, outputs) in the order of the study's texts; of a language model (tokens, vocabulary), window after window."""
+    if head_of(model) == "next tokens":
+        with torch.no_grad():
+            found = [(model(**batch.inputs).logits, batch.inputs["attention_mask"]) for batch in study.question.chunks()[0][1]]
+        return torch.cat([logits[mask.bool()] for logits, mask in found])
     found = torch.empty(len(study.question), len(study.question.order))
     for batch, logits in outputs_by_batch(model, study.question, study.question.chunks()[0][1]):
         found[batch.examples] = logits
@@ -167,10 +212,22 @@ def _same(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None
     assert tiny.distance(found, expected) <= tolerance
 
 
-def page(rows: Mapping[str, Sequence[Capability]]) -> str:
-    """The page's text, from family → what was found."""
-    names = list(_DONE)
-    lines, reasons = ["| family | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"], []
+Rows = Mapping[str, Sequence[Capability]]
+"""Family → what was found."""
+
+
+def page(classifiers: Rows, writers: Rows) -> str:
+    """The page's text."""
+    reasons: list[str] = []
+    tables = [_table(rows, reasons) for rows in (classifiers, writers)]
+    numbered = "\n".join(f"{i}. {why}" for i, why in enumerate(reasons, 1))
+    return f"{ABOUT}{tables[0]}{OF_WRITERS}{tables[1]}{REASONS}{numbered}\n"
+
+
+def _table(rows: Rows, reasons: list[str]) -> str:
+    """A line for each family; reasons that are new join `reasons`."""
+    names = [one.name for one in next(iter(rows.values()))]
+    lines = ["| family | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for family, found in rows.items():
         cells = []
         for one in found:
@@ -179,17 +236,21 @@ def page(rows: Mapping[str, Sequence[Capability]]) -> str:
             mark = "yes" if one.can else "no"
             cells.append(f"{mark} ({reasons.index(one.why) + 1})" if one.why else mark)
         lines.append(f"| {family} | " + " | ".join(cells) + " |")
-    numbered = [f"{i}. {why}" for i, why in enumerate(reasons, 1)]
-    return "\n".join([ABOUT, *lines, "", *numbered, ""])
+    return "\n".join([*lines, ""])
 
 
-def everything() -> Iterator[tuple[str, tuple[Capability, ...]]]:
-    """(family, what was found) of every family whose classifiers a study takes."""
-    for family, about in FAMILIES.items():
-        if about.classifies_text:
-            with tempfile.TemporaryDirectory() as place:
-                yield family, done(family_study(family, Path(place)), Path(place))
+def everything(
+    study_of_family: Callable[[str, Path], Study], families: Sequence[str]
+) -> Iterator[tuple[str, Sequence[Capability]]]:
+    """(family, what was found) of these families, each really done."""
+    for family in families:
+        with tempfile.TemporaryDirectory() as place:
+            yield family, done(study_of_family(family, Path(place)), Path(place))
 
+
+CLASSIFIERS = [family for family, about in FAMILIES.items() if about.classifies_text]
+WRITERS = [family for family, about in FAMILIES.items() if about.writes_text]
 
 if __name__ == "__main__":
-    PAGE.write_text(page(dict(everything())), encoding="utf-8")
+    both = dict(everything(family_study, CLASSIFIERS)), dict(everything(writer_study, WRITERS))
+    PAGE.write_text(page(*both), encoding="utf-8")

@@ -14,6 +14,8 @@ from vp_core.model.units import unit_groups
 from vp_core.ranking.plan import rank
 
 CLASSIFIERS = (*tiny.FAMILIES, "llama")
+OTHERS = ("opt", "gpt_neox", "phi3", "gemma2")
+"""Further ones whose layers are unlike all of these: for what is measured and solved layer by layer."""
 ROWS = ("rows",)
 KINDS = ("ffn neurons", "values", "pairs", "heads", "sublayers", "layers")
 
@@ -21,11 +23,11 @@ KINDS = ("ffn neurons", "values", "pairs", "heads", "sublayers", "layers")
 @cache
 def classifier(family, dtype=torch.float64, outputs=3):
     """A tiny classifier of 2 layers of 4 heads of 12, dropout off, in float64."""
-    if family not in ("bart", "gpt2", "llama", "t5"):
+    if family not in (*tiny.WRITERS, *tiny.READS_END):
         return tiny.transformer(family, dtype=dtype, num_labels=outputs)
     torch.manual_seed(1)
     settings = tiny.sizes(family, 48, tiny.FFN, 2) | tiny.NO_DROPOUT | {"num_labels": outputs, "vocab_size": 99}
-    model = tiny.draw_biases(tiny.build(family, "ForSequenceClassification", **{"pad_token_id": 1} | settings))
+    model = tiny.draw_biases(tiny.build(family, "ForSequenceClassification", **settings | {"pad_token_id": 1}))
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Linear | tiny.Conv1D):
@@ -37,7 +39,7 @@ def texts(family, n=40, longest=11, seed=0):
     """`n` random texts of 3 to `longest` tokens."""
     rng, end = np.random.default_rng(seed), [2] if family in tiny.READS_END else []  # BART's classifier reads the end token
     ids = [[*rng.integers(5, 99, rng.integers(3, longest + 1)).tolist(), *end] for _ in range(n)]
-    return Encoded(ids, None, 1 if family in (*tiny.PAD_1, "gpt2", "llama", "t5") else 0, 0, longest + 1)
+    return Encoded(ids, None, 1 if family in (*tiny.PAD_1, *tiny.WRITERS, "t5") else 0, 0, longest + 1)
 
 
 def stage(family, n=40, model=None):

@@ -21,8 +21,10 @@ OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
 """Families that count positions from 2 on."""
 PAD_1 = (*OFFSET, "bart")
 """Families that pad with token 1."""
-ROTARY = ("llama", "modernbert")
-"""Families whose positions turn query and key; their feed-forward network has a gate."""
+ROTARY = ("llama", "modernbert", "mistral", "qwen2", "gemma", "gemma2", "phi", "phi3", "gpt_neox")
+"""Families whose positions turn query and key, ..."""
+NORMED = ("qwen3", "gemma3_text")
+"""... and those in which each head of these has a norm besides."""
 ALL_HEADS = ("mpnet", "t5")
 """Families in which each head has a position bias, so that none leaves the others."""
 READS_END = ("bart", "t5")
@@ -255,6 +257,15 @@ def answers(model, tok, texts):
 def in_memory(model):
     """Whether all weights lie where torch puts what it makes (64-byte addresses), none in a file that is mapped."""
     return all(t.data_ptr() % 64 == 0 for t in (*model.parameters(), *model.buffers()))
+
+
+def writer(family, seed=0):
+    """A small random language model whose answers depend on the text, and its tokeniser of byte pairs, which adds no tokens."""
+    torch.manual_seed(seed)
+    spread = {"init_std": 0.25} if family == "opt" else {"initializer_range": 0.25}
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    settings = {"vocab_size": 420} | spread | sizes(family, HIDDEN, FFN, 2) | ends
+    return draw_biases(build(family, KINDS[family], **settings)), tokenizer("gpt2")
 
 
 def name_labels(model, *names):

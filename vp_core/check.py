@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedModel
 
+from vp_core.asking.kinds.tokens import head_of, path_of_head
 from vp_core.asking.outputs import outputs_of
 from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
@@ -39,8 +41,12 @@ class Capability:
 
 
 def capabilities(model: PreTrainedModel) -> tuple[Capability, ...]:
-    """One row a capability, in the order of the way of the data; nothing is run, and the model is not changed."""
-    return tuple(_asked(name, question, model) for name, question in _QUESTIONS.items())
+    """One row a capability, in the order of the way of the data; nothing is run, and the model is not changed.
+
+    Of a model that predicts tokens the rows are others than of one that answers whole texts.
+    """
+    asked = _QUESTIONS[head_of(model)]
+    return tuple(_asked(name, question, model) for name, question in asked.items())
 
 
 def check_model(loaded: LoadedModel) -> tuple[Capability, ...]:
@@ -51,15 +57,20 @@ def check_model(loaded: LoadedModel) -> tuple[Capability, ...]:
         else "squeezed already"
     )
     first = Capability("load", True, " ".join((f"{about}.", *loaded.notes)))
-    outputs = _asked("outputs", _outputs, loaded.model)  # a row only where no task can be asked of them
+    whole = head_of(loaded.model) == "classes"
+    outputs = _asked("outputs", _outputs if whole else _any, loaded.model)  # a row only where no task can be asked of them
     return (first, *(() if outputs.can else (outputs,)), *capabilities(loaded.model))
 
 
 def check_task(study: Study) -> Capability:
-    """The row of a model and a task that fit: what is asked, on how many texts, and what was odd about them."""
+    """The row of a model and a task that fit: what is asked, on how many texts or tokens, and what was odd about them."""
     task, n = study.question.task, len(study.question)
-    classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     told = [note for note in study.notes if note not in study.loaded.notes]
+    if task.tokens:
+        tokens, length = study.question.count(np.arange(n)), study.question.data.max_length
+        asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {tokens:,} tokens in {n:,} windows of {length:,}."
+        return Capability("task", True, " ".join((asked, *told)))
+    classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
 
 
@@ -71,7 +82,10 @@ def _asked(name: str, question: Callable[[PreTrainedModel], str], model: PreTrai
 
 
 def _outputs(model: PreTrainedModel) -> str:
-    outputs_of(model)
+    if head_of(model) == "classes":
+        outputs_of(model)
+    else:
+        path_of_head(model)
     return ""
 
 
@@ -107,7 +121,7 @@ def _recipe(name: str) -> Callable[[PreTrainedModel], str]:
 
 
 def _squeeze(model: PreTrainedModel) -> str:
-    told = [(layer.full_heads or (ROTARY_NOTE if layer.rotary else None), layer.fixed_heads) for layer in find_layers(model)]
+    told = [(layer.fixed_heads, layer.full_heads or (ROTARY_NOTE if layer.rotary else None)) for layer in find_layers(model)]
     return " ".join(dict.fromkeys(note for notes in told for note in notes if note))
 
 
@@ -126,7 +140,7 @@ def _any(model: PreTrainedModel) -> str:
     return ""
 
 
-_QUESTIONS: Mapping[str, Callable[[PreTrainedModel], str]] = MappingProxyType(
+_OF_ALL: Mapping[str, Callable[[PreTrainedModel], str]] = MappingProxyType(
     {
         "statistics": _statistics,
         "rows": _recipe("paper"),
@@ -136,9 +150,11 @@ _QUESTIONS: Mapping[str, Callable[[PreTrainedModel], str]] = MappingProxyType(
         "squeeze": _squeeze,
         "save": _any,
         "transformers": _transformers,
-        "ONNX": _onnx,
-        "int8": _any,
-        "training": _any,
     }
 )
-"""Capability → what says why not (VPError), or what else is to be known of it."""
+_QUESTIONS = {
+    "classes": {**_OF_ALL, "ONNX": _onnx, "int8": _any, "training": _any},
+    "next tokens": {**_OF_ALL, "int8": _any, "generation": _any},
+    "masked tokens": {**_OF_ALL, "int8": _any},
+}
+"""By what a model puts out: capability → what says why not (VPError), or what else is to be known of it."""

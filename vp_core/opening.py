@@ -13,7 +13,7 @@ from vp_core.asking.kinds.masked_tokens import MaskedTokens
 from vp_core.asking.kinds.next_tokens import NextTokens
 from vp_core.asking.kinds.texts import Texts, open_texts
 from vp_core.asking.kinds.tokens import head_of
-from vp_core.asking.kinds.windows import Windows, cut, sample
+from vp_core.asking.kinds.windows import Windows, around, cut, sample
 from vp_core.asking.labels import check_order, order_of
 from vp_core.asking.outputs import outputs_of
 from vp_core.asking.reading.tables import kind_of
@@ -23,7 +23,7 @@ from vp_core.ground.names import CALIBRATION, CALIBRATION_WINDOWS
 from vp_core.ground.store import digest
 from vp_core.loading.folder import result_of, task_of_run
 from vp_core.loading.load import EMBEDDED, LoadedModel, load_model
-from vp_core.loading.texts import check_numbers, check_texts
+from vp_core.loading.texts import check_numbers, check_texts, notes_of_windows
 from vp_core.squeezing.folder import task_of
 from vp_core.study import Study
 
@@ -70,11 +70,16 @@ def open_study(
     task, model = task or task_of_model(model), result_of(model)
     if task is None:
         raise VPError(
-            "Which task? Name one (--task sst2 --data DIR), or a file (--task FILE.tsv --text COLUMN --label COLUMN)."
+            "Which task? Name one (--task sst2 --data DIR), or a file (--task FILE.tsv --text COLUMN --label COLUMN); for a "
+            "language model a text (--task text --data FILE)."
         )
     if calibration is not None and calibration < 2:
-        raise VPError("Statistics need at least 2 calibration sentences: ask for more.")
+        raise VPError("Statistics need at least 2 calibration texts: ask for more.")
     if not kind_of(task) and (found := find_task(task)).tokens:
+        if text or labels or separator:
+            raise VPError(f"The task {found.name} has no columns and no labels: leave out --text, --labels and --separator.")
+        if sentences is not None:
+            raise VPError(f"The task {found.name} has no sentences: leave out --sentences, or choose --most-tokens.")
         return _of_tokens(load_model(model, tokens=True), found, data, max_length, calibration, stride, most_tokens)
     if stride is not None or most_tokens is not None:
         raise VPError(f"The task {task} has no windows: leave out --stride and --most-tokens.")
@@ -131,7 +136,8 @@ def _of_tokens(
     if masked and stride is not None:
         raise VPError("Masked words are predicted from both sides, so windows do not overlap: leave out --stride.")
     windows = cut(loaded.tokenizer, texts.scored, length, stride, ends=masked)
-    notes = texts.notes
+    before, after = around(loaded.tokenizer, masked)
+    notes = (*texts.notes, *notes_of_windows(loaded.tokenizer, windows.data, len(before), len(after)))
     if most_tokens is not None and (few := _few(windows, most_tokens)) is not windows:
         notes = (*notes, f"Scored on a random sample of {len(few):,} of {len(windows):,} windows.")
         windows = few

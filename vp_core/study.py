@@ -60,6 +60,11 @@ class Study:
         """The model as it was loaded."""
         return self.loaded.model
 
+    @property
+    def measured_on(self) -> str:
+        """What the calibration texts are called: texts, or windows of one."""
+        return "windows" if self.question.task.tokens else "texts"
+
     def measured(self, basis: str = "neurons") -> Measured:
         """All that the calibration texts say of the model in this basis, each thing measured when it is first asked for."""
         return self.stage(basis).measured
@@ -179,7 +184,7 @@ class Study:
         return (
             *notes,
             f"{tokens:,} calibration tokens cannot tell {width:,} inputs of a matrix apart: the solutions lean on the ridge; "
-            "ask for more calibration sentences.",
+            f"ask for more calibration {'windows' if self.question.task.tokens else 'sentences'}.",
         )
 
     def squeezed(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:

@@ -22,10 +22,11 @@ from app.cli.options import (
     write_chart,
 )
 from app.cli.weight_options import criteria_to_compare
+from vp_core.asking.metrics import OF_TOKENS
 from vp_core.curves import CurveStore, curve, point, sweep
 from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS
-from vp_core.loading.load import load_model
+from vp_core.loading.load import load_any
 from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import flops_per_token, parameters
 from vp_core.squeezing.dense_form import export_transformers
@@ -41,7 +42,7 @@ def _check(options: argparse.Namespace) -> None:
 
     rows, problem = list[Capability](), None
     try:
-        rows += check_model(load_model(options.model))
+        rows += check_model(load_any(options.model))
         if options.task:
             rows.append(check_task(study_from(options)))
     except VPError as error:
@@ -62,7 +63,7 @@ def _stats(options: argparse.Namespace) -> None:
 
     recipe_estimator = one_of("estimator", options.estimator or "exact", ESTIMATORS)
     study = open_from(options)
-    say(f"collecting statistics over {len(study.calibration):,} texts …")
+    say(f"collecting statistics over {len(study.calibration):,} {study.measured_on} …")
     statistics = study.statistics(recipe_estimator)
     if options.out:
         statistics.save(options.out)
@@ -194,7 +195,8 @@ def _zeros(row: Mapping[str, Any]) -> str:
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     """A point without its inner columns."""
-    others = json.loads(row["others"]) | {"params_removed": row["parameters_removed"] / row["parameters"]}
+    tokens = {"tokens": int(row["n"])} if row["metric"] in OF_TOKENS else {}
+    others = tokens | json.loads(row["others"]) | {"params_removed": row["parameters_removed"] / row["parameters"]}
     return {k: v for k, v in row.items() if k not in ("key", "right", "others")} | others
 
 

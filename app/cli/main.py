@@ -42,7 +42,7 @@ _FORMATS = dict(zip(FORMATS, ("squeezed: load_pruned, vp eval", "same shapes: fr
 _CRITERION = f"{', '.join(CRITERIA)} (default: the recipe's, the paper's is {_PAPER.criterion})"
 _COMMANDS = "app | check | stats | curve | eval | prune | speed | train | norms | finetune | snip | weights"
 
-_MODEL_HELP = "'demo', a folder written by save_pretrained, or a Hub id"
+_MODEL_HELP = "'demo', 'demo-text', a folder written by save_pretrained, a GGUF file, or a Hub id"
 _TASK_HELP = f"{', '.join(TASKS)}, or a TSV, CSV, JSON, JSONL or Parquet file (with --text and --label)"
 
 
@@ -206,8 +206,8 @@ def _question(parser: argparse.ArgumentParser, asks: bool = False) -> None:
     )
     if asks:
         parser.add_argument("--sentences", metavar="N", help="score on a random sample of at most N texts (default: all)")
-        parser.add_argument("--stride", metavar="N", help="tokens between two windows of a long text (default: no overlap)")
-        parser.add_argument("--most-tokens", metavar="N", help="score a long text on a random sample of windows, N tokens")
+    parser.add_argument("--stride", metavar="N", help="tokens between two windows of a long text (default: no overlap)")
+    parser.add_argument("--most-tokens", metavar="N", help="score a long text on a random sample of windows, N tokens")
     parser.add_argument(
         "--estimator", help=f"{' or '.join(ESTIMATORS)}, the paper's moving variance (default: {_PAPER.estimator})"
     )

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from app.cli.options import count, listed, open_from, print_json, recipe_from, say, sparsities_from
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import PRECISIONS
-from vp_core.loading.load import EMBEDDED, load_model
+from vp_core.loading.load import EMBEDDED, load_any
 from vp_core.speed import Forms, SpeedRow, compare, forms_of, forms_without_data, measure_sparse, no_semi_structured
 from vp_core.weights.masks import Masks
 
@@ -72,7 +72,7 @@ def _timed(options: argparse.Namespace) -> _Timed:
         raise VPError(f"The criterion {options.criterion!r} needs texts: name a task (--task), or take magnitude.")
     one_of("precision", options.precision, PRECISIONS)
     single = bool(options.recipe or options.units) and recipe_from(options, options.criterion).pattern is not None
-    model = load_model(options.model).model
+    model = load_any(options.model).model
     if single:
         say("no task: single weights of one layer go by magnitude, and only speed and size mean something")
         return _Timed(model, None, single)

@@ -34,17 +34,17 @@ from vp_core.opening import open_study
 from vp_core.recipes import Recipe
 from vp_core.running.finetune import lessons_of
 from vp_core.study import Study
-from vp_core.training.schedule import Lessons
+from vp_core.training.schedule import Lessons, TextLessons
 
 HEAD_START = 0.5
 """Seconds by which the visitor's own question goes before the background curve, which then finds its answer done."""
 
 
 def study_of(settings: Settings) -> Study:
-    """The study of a model, a task and a number of calibration sentences, loaded once for all visitors."""
+    """The study of a model, a task and a number of calibration texts or windows, loaded once for all visitors."""
     return _opened(
         settings.model, settings.task, settings.data, settings.columns, settings.label, settings.classes, settings.separator,
-        settings.max_length, settings.calibration,
+        settings.max_length, settings.calibration, settings.stride, settings.most_tokens,
     )  # fmt: skip
 
 
@@ -57,11 +57,11 @@ def study_over(settings: Settings) -> Study | None:
 @st.cache_resource(max_entries=4, show_spinner="Loading the model and its data …")
 def _opened(
     model: str, task: str, data: str, columns: tuple[str, ...], label: str, labels: tuple[str, ...], separator: str,
-    max_length: int | None, calibration: int,
+    max_length: int | None, calibration: int | None, stride: int | None, most_tokens: int | None,
 ) -> Study:  # fmt: skip
     opened = open_study(
         model, task, data or None, text=columns, label=label, labels=labels, separator=separator, max_length=max_length,
-        calibration=calibration,
+        calibration=calibration, stride=stride, most_tokens=most_tokens,
     )  # fmt: skip
     if opened.loaded.projections:  # of a squeezed model there is nothing to measure
         opened.statistics()  # now, under the spinner, rather than at the first slide
@@ -216,8 +216,8 @@ def train(name: str, settings: Settings) -> bool:
     study, kept = study_of(settings), _lessons()
     of = settings.task, settings.data, settings.columns, settings.label, settings.classes, settings.separator
 
-    def lessons() -> Lessons:
-        found: Lessons = kept.once((study.loaded.fingerprint, study.data_id, *of), lambda: lessons_of(study, *of))
+    def lessons() -> Lessons | TextLessons:
+        found: Lessons | TextLessons = kept.once((study.loaded.fingerprint, study.data_id, *of), lambda: lessons_of(study, *of))
         return found
 
     return trainings().start(name, settings, lambda: rows_of(study, settings, name, lessons), said(study))
@@ -231,6 +231,12 @@ def limits(study: Study, recipe: Recipe, length: int) -> pd.DataFrame:
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _limits(_study: Study, _recipe: Recipe, length: int, key: str) -> pd.DataFrame:
     return limit(_study, _recipe, length)
+
+
+@st.cache_resource(show_spinner=False)
+def readings() -> Kept:
+    """What dense models made of visitors' own texts, by model and text."""
+    return Kept(most=64)
 
 
 @st.cache_resource(show_spinner=False)

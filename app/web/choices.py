@@ -1,7 +1,7 @@
 """The widgets of the settings: each follows from what `app.web.settings` declares, and acts at once."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, ParamSpec
@@ -76,22 +76,38 @@ def draw(widget: Callable[..., Any], name: str, shown: Any, **how: Any) -> None:
     widget(key=key, on_change=picked, args=(name, _IN_PANEL.get()), **how)
 
 
-def typed(name: str) -> str:
+def picked_or_typed(name: str, about: Mapping[str, str]) -> str:
+    """A list of what a setting may be, with a line about each, in which anything else can be typed; and what stands there.
+
+    Of the path of a folder the list shows the last part.
+    """
+    declared, value = FIELDS[name], str(getattr(visitor().settings, name))
+    names = list(about) if value in about or not value else [*about, value]
+    chosen = st.selectbox(
+        declared.label, names, index=names.index(value) if value else None, accept_new_options=True, help=declared.help,
+        format_func=lambda one: f"{one.rstrip('/').rpartition('/')[2]} · {about[one]}" if one in about else one,
+    )  # fmt: skip
+    return str(chosen or "").strip()
+
+
+def typed(name: str, label: str = "", placeholder: str = "") -> str:
     """A text box for a setting, and what stands in it: for whoever takes it up later, as a form does."""
     declared = FIELDS[name]
     assert isinstance(declared, kind.Text)
     value = getattr(visitor().settings, name)
-    return st.text_input(declared.label, value, help=declared.help, placeholder=declared.placeholder)
+    empty = placeholder or declared.placeholder
+    return st.text_input(label or declared.label, value, help=declared.help, placeholder=empty)
 
 
-def typed_number(name: str) -> int | None:
+def typed_number(name: str, label: str = "", placeholder: str = "") -> int | None:
     """A box for a whole number that may be left open, as `typed`."""
     declared = FIELDS[name]
     assert isinstance(declared, kind.OpenWhole)
     value = getattr(visitor().settings, name)
     return st.number_input(
-        declared.label, value=value, min_value=declared.least, step=1, help=declared.help, placeholder=declared.placeholder
-    )
+        label or declared.label, value=value, min_value=declared.least, step=1, help=declared.help,
+        placeholder=placeholder or declared.placeholder,
+    )  # fmt: skip
 
 
 def _widget(declared: Setting[Any], options: Sequence[str], value: Any) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
@@ -116,7 +132,7 @@ def _widget(declared: Setting[Any], options: Sequence[str], value: Any) -> tuple
             return st.number_input, value, empty | {"value": None}
         case kind.Whole(choices=()):
             return st.number_input, value, {"min_value": declared.least, "max_value": declared.most}
-        case kind.Whole():
+        case kind.Whole() | kind.OpenSize():
             return st.selectbox, text, how | {"options": _with(options, text)}
         case kind.Number() | kind.OpenNumber():
             offered, text = _among(options, text)

@@ -38,6 +38,7 @@ def how_to_load(study: Study, settings: Settings) -> tuple[str, str]:
     options = {"task": settings.task, "data": settings.data, "text": settings.text}
     options |= {"label": settings.label if settings.text else "", "labels": settings.labels}
     options |= {"separator": settings.separator, "max-length": str(settings.max_length or "")}
+    options |= {"stride": str(settings.stride or ""), "most-tokens": str(settings.most_tokens or "")}
     command = ["vp", "eval", folder]
     for name, value in options.items():
         if value:  # one word where the value would look like an option

@@ -6,11 +6,20 @@ TERMS = {
     "of your own.",
     "compare": "Points that are missing are computed in the background, the shape of all lines first; every one is kept.",
     "area": "Mean score over the measured shares, as a part of the dense score: 100 % would be nothing lost anywhere.",
+    "times dense": "Perplexity as a multiple of dense, the geometric mean over the measured shares: 1 would be nothing lost "
+    "anywhere.",
+    "within a tenth": "How much of the encoder's linear parameters can go until perplexity is a tenth above dense.",
     "within a point": "How much of the encoder's linear parameters can go until the line is one point below dense.",
     "measured to": "The largest share of linear parameters at which this recipe was measured so far.",
     "score": "Measured on all evaluation sentences with the pruned model, without any fine-tuning.",
     "interval": "95 % interval: where the score would lie on the population the sentences were drawn from. The difference "
     "to dense is paired: both models were asked the same sentences.",
+    "perplexity": "exp of the mean loss of a token of the text, with the pruned model, without any fine-tuning: as if the "
+    "model hesitated between so many tokens that are equally likely. Lower is better; 1 would be to know every token.",
+    "masked_loss": "Mean loss in nats of the tokens that are masked, 15 % of the text, always the same ones, with the pruned "
+    "model, without any fine-tuning. Lower is better.",
+    "interval of tokens": "95 % interval: where the score would lie on other text of the same kind (a bootstrap over windows, "
+    "whose tokens belong together).",
     "would go": "What goes when the removed rows are squeezed out exactly: a row of query, key, value or the first "
     "feed-forward matrix takes a part of its partner matrix along. Shares are of all six projections of all layers; "
     "embeddings and the products of attention are not counted. The page Speed measures it.",
@@ -34,6 +43,10 @@ TERMS = {
     "not compete by these scores, each has a line of its own.",
     "curve": "Score against sparsity without fine-tuning; the bands are 95 % intervals.",
     "sentence": "Ask the dense and the pruned model about a text of your own.",
+    "text": "The dense and the pruned model read a text of your own. The stronger a token's colour, the less they expected it: "
+    "its loss is −log of its probability, in nats. In italics: how each goes on, always with the likeliest token.",
+    "masked text": "The dense and the pruned model guess the words in the mask's place in a text of your own.",
+    "likeliest": "What each model holds likeliest at a place of the text, after what stands before it.",
     "measure": "Dense, masked and squeezed model take turns on random tokens, after a warm-up; background work waits. Only "
     "what is missing is measured, or all of it again.",
     "form": "**dense**: the model as it came. **masked**: removed rows are zero, with their constant in the bias; the matrices "
@@ -73,7 +86,7 @@ TERMS = {
     "start": "One training at a time. Its record and its model are kept in the cache folder of this machine.",
     "film": "The heat map of the paper's figure 3, after each cut. ▶ runs through it; the slider goes to any of them. Learned "
     "scores make no cuts: there it is what they would remove at that step.",
-    "training runs": "All runs of this task on this machine. The score is measured on all evaluation texts, at the beginning, "
+    "training runs": "All runs of this task on this machine. The score is measured on all that is asked, at the beginning, "
     "now and then, and of the squeezed model at the end.",
     "open result": "The smaller model becomes the model in hand, on every page that takes one.",
     "remove": "Removes the run from the disk, with its model.",

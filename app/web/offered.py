@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vp_core.asking.reading.tables import kind_of
+from vp_core.asking.tasks import find_task
 from vp_core.ground.chosen import check_types, criteria_for, of_weights, replacements_for, scopes_for
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import CRITERIA, TYPES, WEIGHT_UNITS, WORD_EMBEDDINGS
@@ -107,3 +109,11 @@ def fitting(units: tuple[str, ...], before: Mapping[str, Any]) -> dict[str, Any]
         found["types"] = types or TYPES
     pattern = find_pattern(units[0])
     return found | ({"sparsity": round(pattern.sparsity, 2)} if pattern and pattern.sparsity else {})
+
+
+def asks_tokens(task: str) -> bool:
+    """Whether a task asks for tokens of a text; not for a name that is none."""
+    try:
+        return not kind_of(task) and find_task(task).tokens
+    except VPError:
+        return False

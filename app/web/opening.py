@@ -5,14 +5,18 @@ import shlex
 
 import streamlit as st
 
+from analysis.names import asked_text
 from app.web import caching, components
+from app.web.models import remember_opened
 from app.web.settings import FIELDS, Settings
-from app.web.sidebar import sidebar
+from app.web.sidebar import TEXT_PLACE, WINDOW, sidebar
 from app.web.visitor import visitor
 from vp_core.ground.errors import VPError
 from vp_core.study import Study
 
-_OPTION = re.compile(r"--(task|data|text|label|labels|separator|max-length)\b(?!-)(?:[= ](?=')((?:'[^']*'|\"'\")+))?=?")
+_OPTION = re.compile(
+    r"--(task|data|text|label|labels|separator|max-length|stride|most-tokens)\b(?!-)(?:[= ](?=')((?:'[^']*'|\"'\")+))?=?"
+)
 """An option of the command line, with its value where a shell would need quotes around it."""
 
 
@@ -29,23 +33,28 @@ def open_page(title: str, squeezed: bool = False) -> tuple[Study, Settings]:
         if not squeezed:
             study.projections()
     except VPError as error:
-        st.error(in_app(str(error)), icon=":material/error:")
+        st.error(in_app(str(error), settings.tokens), icon=":material/error:")
         st.stop()
+    remember_opened(settings.model)
     st.caption(f"{describe(study)}  \n{can_be_done(study)}", help=why_not(study) or None)
     for note in study.notes:
-        st.info(in_app(note), icon=":material/info:")
+        st.info(in_app(note, settings.tokens), icon=":material/info:")
     return study, settings
 
 
-def in_app(sentence: str) -> str:
-    """A sentence that names options of `vp`, with the fields of the sidebar instead and values as they are typed there.
+def in_app(sentence: str, tokens: bool = False) -> str:
+    """A sentence that names options of `vp`, with the fields of the sidebar instead and values as they are typed there;
+    where the task asks for tokens some fields have names of their own.
 
     >>> in_app("Name them (--labels 'bad,very good' or --labels=-1,1), or --max-length.")
     'Name them (“Labels” bad,very good or “Labels” -1,1), or “Longest text”.'
     """
 
+    of_tokens = {"max_length": WINDOW, "data": TEXT_PLACE} if tokens else {}
+
     def field(found: re.Match[str]) -> str:
-        label = FIELDS[found[1].replace("-", "_")].label.partition(",")[0]
+        name = found[1].replace("-", "_")
+        label = of_tokens.get(name) or FIELDS[name].label.partition(",")[0]
         value = shlex.split(found[2])[0] if found[2] else ""
         return f"“{label}” {value}" if value or found[0].endswith("=") else f"“{label}”"
 
@@ -69,9 +78,12 @@ def describe(study: Study) -> str:
     config, task = study.model.config, study.question.task
     layers = f"{study.loaded.layers} layers" if study.loaded.projections else "squeezed"
     what = f"**{study.loaded.name}** · {config.model_type}, {layers} · **{task.name}**"
-    asked = f"{len(study.question):,} evaluation texts"
+    asked = asked_text(study.question)
     if study.loaded.projections:
-        asked += f" · statistics over {study.statistics().tokens:,} tokens of {len(study.calibration):,} training texts"
+        where = "windows" if task.tokens else "training texts"
+        asked += f" · statistics over {study.statistics().tokens:,} tokens of {len(study.calibration):,} {where}"
     if task.name == "demo":
         asked += " · *demo sentences, written by a grammar of this project: good to learn with, no benchmark*"
+    if task.name == "demo-text":
+        asked += " · *short stories, written by a grammar of this project: good to learn with, no benchmark*"
     return f"{what} · {asked}"

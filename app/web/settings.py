@@ -16,6 +16,7 @@ from app.web.offered import (
     TYPE_NAMES,
     UNIT_CHOICES,
     UNIT_NAMES,
+    asks_tokens,
     budget_of,
     check_recipes,
     fitting,
@@ -31,6 +32,7 @@ from vp_core.ground.names import (
     ALL_SCOPES,
     BASES,
     CALIBRATION,
+    CALIBRATION_WINDOWS,
     MODES,
     MOST_STEPS,
     PRECISIONS,
@@ -42,7 +44,7 @@ from vp_core.recipes import RANDOM, RECIPES, Recipe, recipe_name
 BESIDE = ("twin", "nothing", "rescaled")
 """What the page Sub-layers draws beside the model in hand. An empty setting is the first of them that there is."""
 _SHOWN = (*TYPES, "ffn neurons", "values", "pairs", "heads", "attention", "feed-forward", "layer")
-_SIZES = ("64", "128", "256", "512", "1024", "2048", "4096")
+_SIZES = ("16", "32", "64", "128", "256", "512", "1024", "2048", "4096")
 _HUNDREDTHS = tuple(f"{i / 100:g}" for i in range(101))
 _TENTHS = tuple(f"{i / 10:g}" for i in range(10))
 _MODE_NAMES = {
@@ -58,15 +60,19 @@ class Settings(TrainingChoices):
     # fmt: off
     model: str = setting(kind.Text(
         "demo", label="Model",
-        help="`demo`, a folder written by `save_pretrained`, or the id of a model on the Hugging Face Hub (safetensors only).",
+        help="A model that comes with this program, a folder that was opened before, or what the Hub's cache on this machine "
+        "holds; or type any folder written by `save_pretrained`, or the id of a model on the Hugging Face Hub (safetensors "
+        "only). A task that fits is chosen with it.",
     ))
     task: str = setting(kind.Text(
         "demo", label="Task",
-        help="A task of the GLUE benchmark by name, or the path of a TSV, CSV, JSON, JSONL or Parquet file with named columns.",
+        help="For a classifier a task of the GLUE benchmark by name, or the path of a TSV, CSV, JSON, JSONL or Parquet file "
+        "with named columns. For a language model `text` (any text of your own), `wikitext-2` or `demo-text`.",
     ))
     data: str = setting(kind.Text(
         "", label="Data folder", placeholder="empty: the Hub",
-        help="The folder that holds the task in GLUE's TSV layout (`sst2/dev.tsv`). Empty: the Hub, or the demo's sentences.",
+        help="The folder that holds the task in GLUE's TSV layout (`sst2/dev.tsv`); for a language model a file of plain text, "
+        "or a folder with train.txt and test.txt. Empty: the Hub, or the demo's own.",
     ))
     text: str = setting(kind.Text(
         "", label="Text columns",
@@ -133,9 +139,10 @@ class Settings(TrainingChoices):
     ))
     budget: str = setting(kind.OneOf("", ("", *BUDGETS)))
     steps: int = setting(kind.Whole(1, least=1, most=MOST_STEPS))
-    calibration: int = setting(kind.Whole(
-        CALIBRATION, _SIZES, least=int(_SIZES[0]), most=int(_SIZES[-1]), label="Calibration sentences",
-        help="Training sentences on which everything is measured. Their labels are never looked at.",
+    calibration: int | None = setting(kind.OpenSize(
+        None, _SIZES, least=int(_SIZES[0]), most=int(_SIZES[-1]), label="Calibration sentences",
+        help="Training sentences on which everything is measured. Their labels are never looked at. Of a text that is "
+        "asked for its tokens, windows.",
     ))
     separator: str = setting(kind.Text(
         "", label="Separator", placeholder="by the file's ending",
@@ -143,7 +150,17 @@ class Settings(TrainingChoices):
     ))
     max_length: int | None = setting(kind.OpenWhole(
         None, least=4, label="Longest text", placeholder="64 or 128, by the task",
-        help="Texts are cut to so many tokens, at most as many as the model takes.",
+        help="Texts are cut to so many tokens, at most as many as the model takes. A text that is asked for its tokens is "
+        "read in windows of so many.",
+    ))
+    stride: int | None = setting(kind.OpenWhole(
+        None, least=1, label="Stride", placeholder="a whole window",
+        help="So many tokens each window begins behind the last. Below a window's length windows overlap: every token has more "
+        "before it, and each window more to compute.",
+    ))
+    most_tokens: int | None = setting(kind.OpenWhole(
+        None, least=2, label="Most tokens", placeholder="the whole text",
+        help="A fixed random sample of windows with about so many tokens is scored, for a quick look.",
     ))
     lines: str = setting(kind.OneOf(
         "", ("", *LINES), label="Lines",
@@ -235,6 +252,16 @@ class Settings(TrainingChoices):
     def classes(self) -> tuple[str, ...]:
         """The classes that the visitor gave, in the order of the model's outputs."""
         return parse_labels(self.labels)
+
+    @property
+    def tokens(self) -> bool:
+        """Whether the task asks for tokens of a text."""
+        return asks_tokens(self.task)
+
+    @property
+    def calibrated_on(self) -> int:
+        """How many sentences, or windows of a text, everything is measured on."""
+        return self.calibration or (CALIBRATION_WINDOWS if self.tokens else CALIBRATION)
 
     @property
     def recipe(self) -> Recipe:

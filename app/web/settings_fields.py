@@ -156,6 +156,27 @@ class OpenWhole(Setting[int | None]):
 
 
 @dataclass(frozen=True)
+class OpenSize(Setting[int | None]):
+    """A whole number from `least` to `most` of which some are offered, or None, an empty text: what goes with the task.
+
+    >>> OpenSize(None, ("64", "128"), least=16, most=256).parse("calibration", "100")
+    100
+    """
+
+    _: KW_ONLY
+    least: int
+    most: int
+
+    def parse(self, name: str, text: str) -> int | None:
+        if not text or (text.isdecimal() and self.least <= int(text) <= self.most):
+            return int(text) if text else None
+        raise VPError(f"The {name} {text!r} is no whole number from {self.least} to {self.most:,}.")
+
+    def format(self, value: int | None) -> str:
+        return "" if value is None else str(value)
+
+
+@dataclass(frozen=True)
 class Share(Setting[float]):
     """A share from 0 to 1 in hundredths, the steps of the slider.
 

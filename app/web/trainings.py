@@ -26,7 +26,7 @@ from vp_core.running.run import Row, TrainingMaterial, run_training
 from vp_core.running.settings import ROWS, WEIGHTS, TrainSettings
 from vp_core.study import Study
 from vp_core.training.run_folder import LOG, read_log
-from vp_core.training.schedule import Lessons, Schedule
+from vp_core.training.schedule import Lessons, Schedule, TextLessons
 
 SCORES = 4
 """So often a model is scored on the way here, where somebody waits for the next step."""
@@ -65,14 +65,14 @@ def words_of(wanted: TrainSettings) -> str:
     return f"Gone after step {listed if shown is at else listed.replace(f', {at[-1]:,}:', f' … {at[-1]:,}:')}"
 
 
-def rows_of(study: Study, settings: Settings, name: str, lessons: Callable[[], Lessons]) -> Iterator[Row]:
+def rows_of(study: Study, settings: Settings, name: str, lessons: Callable[[], Lessons | TextLessons]) -> Iterator[Row]:
     """The rows of that run as they come, those already on disk first; what there is to tell is said (`vp_core.ground.work`)."""
     say("reading the training texts")
     learned, teacher, called = lessons(), None, ""
     if settings.teacher:
         called = settings.teacher_model.strip() or settings.model
         say(f"loading the teacher, {called}")
-        loaded = study.loaded if called == settings.model else load_model(called)
+        loaded = study.loaded if called == settings.model else load_model(called, tokens=study.question.task.tokens)
         teacher = teacher_of(study, learned, loaded, say)
     say("scoring the model as it is")
     yield from run_training(TrainingMaterial(study, learned, teacher, called), wanted_by(settings), folder() / name, say)

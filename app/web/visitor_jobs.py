@@ -3,15 +3,19 @@
 The work is the visitor's; what it finishes goes to where all find it (`app.web.caching`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from app.web.caching import dense_score, said, store, threshold_scores
+from app.web.caching import dense_score, readings, said, store, threshold_scores
 from app.web.jobs import Job
 from vp_core.asking.kinds.question import Score
+from vp_core.asking.kinds.tokens import head_of
+from vp_core.comparing.tokens import Reading, go_on, read
 from vp_core.curves import known_point, point, score_of
-from vp_core.ground.work import TURNS
+from vp_core.ground.work import TURNS, Turn
 from vp_core.identity.threshold import Threshold, running_scores
 from vp_core.identity.threshold import key as threshold_key
 from vp_core.ranking.plan import Plan
@@ -21,6 +25,14 @@ from vp_core.weights.masks import Masks
 
 Answers = dict[str, tuple[np.ndarray, bool]]
 """By model, what `Study.predict` says of a text."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """By model, what it makes of a text so far, and how it goes on."""
+
+    read: Mapping[str, Reading]
+    more: Mapping[str, str]
 
 
 def score_job(study: Study, recipe: Recipe, sparsity: float, precision: str, watcher: str) -> Job[Score]:
@@ -90,3 +102,31 @@ def sentence_job(study: Study, recipe: Recipe, sparsity: float, text: tuple[str,
         yield {name: study.predict(model, [text]) for name, model in models.items()}
 
     return Job(answers, said=said(study)).start(watcher)
+
+
+def reading_job(
+    study: Study, recipe: Recipe, sparsity: float, text: str, names: tuple[str, ...], watcher: str
+) -> Job[Readings]:  # fmt: skip
+    """What language models, "dense" or "pruned", make of a text, piece by piece as it is known; scores go first."""
+    tokenizer, longest = study.loaded.tokenizer, study.question.data.max_length
+    writes = head_of(study.model) == "next tokens"
+
+    def of(name: str, what: Callable[..., Any]) -> Any:
+        def found() -> Any:
+            model = study.model if name == "dense" else study.pruned(recipe, sparsity)
+            return what(model, tokenizer, text, longest)
+
+        key = study.loaded.fingerprint, text, longest, what.__name__
+        return readings().once(key, found) if name == "dense" else found()
+
+    def parts() -> Iterator[Readings]:
+        read_by: dict[str, Reading] = {}
+        more: dict[str, str] = {}
+        for name in names:
+            read_by[name] = of(name, read)
+            yield Readings(dict(read_by), {})
+        for name in names if writes else ():
+            more[name] = of(name, go_on)
+            yield Readings(dict(read_by), dict(more))
+
+    return Job(parts, len(names) * (2 if writes else 1), said=said(study), turn=Turn.SECOND).start(watcher)

@@ -121,3 +121,28 @@ def test_the_ladder_and_its_lines():
     assert random.scope == "per type" and random.replacement != "refit" and random.budget == "parameters"
     assert ladder.own_line(best, "replacement") in rungs and ladder.own_line(best, "criteria") in ladder.lines(best, "criteria")
     assert list(ladder.lines(Recipe(), "criteria")) == ["variance", "random", "magnitude"]
+
+
+def test_perplexities_are_compared_by_their_logarithm():
+    # log2 of perplexity over 20: 0, 1, 2 at shares 0, 0.3, 0.6; a tenth above dense is at 0.3 · log2(1.1)
+    table = made(mine=[(0.0, 20.0), (0.3, 40.0), (0.6, 80.0)]).assign(metric="perplexity")
+    (row,) = compare.summary(table).to_dict("records")
+    assert row[0.3] == pytest.approx(40) and row[0.5] == pytest.approx(20 * 2 ** (0.5 / 0.3)) and np.isnan(row[0.8])
+    assert row["times dense"] == pytest.approx(2.0)  # the geometric mean
+    assert row["within a tenth"] == pytest.approx(0.3 * np.log2(1.1))
+    losses = table.assign(metric="masked_loss", value=np.log(table["value"]))
+    (same,) = compare.summary(losses).to_dict("records")
+    assert same["times dense"] == pytest.approx(2.0) and same["within a tenth"] == pytest.approx(row["within a tenth"])
+    assert same[0.3] == pytest.approx(np.log(40))
+    seeds = pd.concat([table, table.assign(seed=1, value=table["value"] * 2)])
+    assert compare.means(seeds)[["worst", "best"]].iloc[0].tolist() == [40.0, 20.0]
+
+
+def test_the_picture_of_perplexities_is_logarithmic_and_marks_a_tenth_above_dense():
+    table = made(mine=[(0.0, 20.0), (0.3, 40.0), (0.6, 80.0)]).assign(metric="perplexity")
+    figure = compare.draw(table, "perplexity")
+    assert figure.layout.yaxis.type == "log" and figure.layout.yaxis.title.text == "perplexity"
+    (level,) = figure.layout.shapes
+    assert level.y0 == level.y1 == pytest.approx(22.0)
+    low, high = figure.layout.yaxis.range
+    assert 10**low < 19.98 and 10**high > 80.02

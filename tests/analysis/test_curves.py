@@ -54,3 +54,24 @@ def test_before_the_first_point(points, labelled):
     labelled(live.figure)
     assert live.at(40).data[-1].y[0] is None
     assert live.figure.layout.yaxis.title.text == "Spearman correlation"
+
+
+def test_perplexities_have_a_logarithmic_axis_and_the_marker_stays_on_the_line(points, labelled):
+    words = points.assign(value=np.exp(5 - 3 * points["value"]), metric="perplexity")
+    words = words.assign(low=words["value"] / 1.1, high=words["value"] * 1.1)
+    live = curves.draw(words, "perplexity", 0.3)
+    labelled(live.figure)
+    assert live.figure.layout.yaxis.type == "log" and live.figure.layout.yaxis.title.text == "perplexity"
+    low, high = live.figure.layout.yaxis.range
+    assert 10**low < words["low"].min() and 10**high > words["high"].max()
+    mine = words[words["criterion"] == "variance"].set_index("sparsity")["value"]
+    upright, dot = [t for t in live.at(30).data if t.name == "slider"]
+    third = np.log(mine[0.2]) + (np.log(mine[0.5]) - np.log(mine[0.2])) / 3  # straight on the axis that is drawn
+    assert dot.y[0] == pytest.approx(np.exp(third), abs=1e-5)
+    np.testing.assert_allclose(np.log10(upright.y), [low, high])
+    assert ".5~g" in line(live.figure, "variance").hovertemplate
+
+
+def test_nothing_is_known_of_a_perplexity_yet(points):
+    figure = curves.draw(points.iloc[:0], "perplexity", 0.3).figure
+    assert np.isfinite(figure.layout.yaxis.range).all()

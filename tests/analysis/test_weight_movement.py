@@ -1,6 +1,7 @@
 """Tables of two checkpoints beside each other, of features and of losses, against what they are made of."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -112,3 +113,11 @@ def test_masked_words_at_every_sparsity(labelled):
     assert table["loss"].tolist() == [masked_lm_loss(one, tok, texts, seed=3) for one in (model, without)]
     assert table["loss"].nunique() == 2
     labelled(losses.draw_loss(table))
+
+
+def test_the_loss_of_tokens_is_drawn_by_sparsity_since_perplexity_is_exp_of_it(labelled):
+    rows = {"sparsity": [0.0, 0.5], "loss": [3.0, 4.0], "metric": "perplexity", "value": np.exp([3.0, 4.0])}
+    figure = losses.draw(pd.DataFrame(rows).assign(low=1.0, high=99.0, n=10))
+    labelled(figure)
+    (line,) = figure.data
+    assert list(line.x) == [0, 50] and list(line.y) == [3, 4] and "nats" in figure.layout.yaxis.title.text

@@ -85,6 +85,17 @@ PRODUCES = {
         "map": ["heatmap", "heads"],
         "saved": ["13,738,370", "checkpoint.safetensors, model, run.json"],
     },
+    "05_language_models": {
+        "load": ["dense: perplexity", "tokens", "bits_per_byte"],
+        "by-hand": ["by hand", "nothing known: 1,536"],
+        "variances": ["of 64 windows", "ffn_in", "median"],
+        "heat-map": ["heatmap"],
+        "slider": ["widget-view"],
+        "recipes": ["Perplexity against sparsity", "units least squares"],
+        "tokens": ["nats a token", "vp-token", "pruned by 20 %: probability"],
+        "squeezed": ["1,869,504 parameters", "the squeezed model writes what the masked one writes"],
+        "neurons": ["standard deviations", "where"],
+    },
     "07_single_weights": {
         "load": ["dense: accuracy 0.9", "36 matrices, 10,616,832 weights"],
         "by-hand": ["176,947 of 589,824 weights go"],

@@ -17,9 +17,33 @@ MULTI_LABEL = ("subset_accuracy", "micro_f1", "macro_f1")
 CLASSIFICATION = ("accuracy", "f1", "matthews", *MULTI_LABEL)
 REGRESSION = ("spearman", "pearson")
 METRICS = CLASSIFICATION + REGRESSION
+OF_TOKENS = ("perplexity", "masked_loss")
+"""Of predicted tokens (`vp_core.asking.kinds.tokens`), where less is better."""
+POINT = 0.01
+"""What two scores may differ by and still be near each other: a hundredth of a share, or of a token's loss in nats."""
 
 _Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
 _RESAMPLES = 2000
+
+
+def a_point_worse(metric: str, value: float) -> float:
+    """The score that is a point worse than this one.
+
+    >>> a_point_worse("accuracy", 0.9), round(a_point_worse("perplexity", 100), 2), a_point_worse("masked_loss", 2)
+    (0.89, 101.01, 2.01)
+    """
+    if metric == "perplexity":
+        return value * math.exp(POINT)
+    return value + POINT if metric in OF_TOKENS else value - POINT
+
+
+def at_least(metric: str, value: float, other: float) -> bool:
+    """Whether a score is as good as another, or better.
+
+    >>> at_least("accuracy", 0.9, 0.8), at_least("perplexity", 20, 30)
+    (True, True)
+    """
+    return value <= other if metric in OF_TOKENS else value >= other
 
 
 def compute(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:

@@ -4,4 +4,5 @@ movement   how far weights move in the order of their magnitudes
 features   how alike what layers put out still is
 losses     the loss of a task, of the same passes as its score
 masked_lm  the loss of predicting masked words
+tokens     what a language model makes of a text of one's own, token by token
 """

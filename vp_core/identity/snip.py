@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.evaluate import score
 from vp_core.asking.kinds.question import Question, Score
+from vp_core.asking.metrics import a_point_worse, at_least
 from vp_core.ground.names import MODES
 from vp_core.identity.gate import gated, ungate
 from vp_core.identity.l1 import TowardsIdentity
@@ -43,7 +44,7 @@ from vp_core.training.callbacks import Callback
 from vp_core.training.held import check_whole, count_zero, said
 from vp_core.training.loop import Watch, new_accelerator, on_all, train
 from vp_core.training.run_folder import Checkpoint, Log
-from vp_core.training.schedule import Lessons, Schedule
+from vp_core.training.schedule import Lessons, Schedule, TextLessons
 
 Tell = Callable[[str], None]
 
@@ -53,7 +54,7 @@ class Material:
     """What a run works on: `question` is asked after each iteration, `texts` give ε and the usage of blocks."""
 
     model: PreTrainedModel
-    lessons: Lessons
+    lessons: Lessons | TextLessons
     texts: Encoded
     question: Question
     model_id: str = ""
@@ -229,5 +230,6 @@ class _Run:
             return
         about = {"method": "snip", "mode": self.settings.mode, "iteration": row["iteration"], "score": row["value"]}
         self.log.keep("model", small, self.material.tokenizer, about)
-        if row["value"] >= self.log.rows[0]["given"]["value"] - 0.01:
+        metric, given = row["metric"], self.log.rows[0]["given"]["value"]
+        if at_least(metric, row["value"], a_point_worse(metric, given)):
             self.log.keep("within", small, self.material.tokenizer, about)

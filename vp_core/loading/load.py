@@ -1,4 +1,5 @@
-"""Loading models: `demo`, a directory written by `save_pretrained`, or a Hub id. Safetensors only, float32, no remote code.
+"""Loading models: `demo`, a directory written by `save_pretrained`, a GGUF file, or a Hub id. Float32, nothing pickled, no
+remote code.
 
 A classifier of texts, unless tokens are to be predicted: then a causal or a masked language model, as config.json says.
 """
@@ -38,7 +39,19 @@ from vp_core.loading.checkpoint import (
     own_weights,
 )
 from vp_core.loading.config import check_config, check_dropped, mend
-from vp_core.loading.folder import CONFIG, check_folder, check_hub_id, check_tokeniser_files, fetch, read_weights, result_of
+from vp_core.loading.folder import (
+    CONFIG,
+    check_asked,
+    check_folder,
+    check_hub_id,
+    check_tokeniser_files,
+    class_of,
+    fetch,
+    is_language_model,
+    read_weights,
+    result_of,
+)
+from vp_core.loading.gguf import as_folder, is_gguf
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.loading.tokeniser import check_file, check_tokeniser, incomplete
 from vp_core.model.families import family_of, longest_input
@@ -92,6 +105,11 @@ def load_model(name: str, tokens: bool = False) -> LoadedModel:
     name = result_of(name)
     if name in EMBEDDED:
         model, tokenizer = _embedded(name, tokens)
+    elif is_gguf(name):
+        check_asked(name, "ForCausalLM", tokens)
+        folder, notes = as_folder(name)
+        model, tokenizer, more = _load_pretrained(str(folder), tokens)
+        notes = (*notes, *more)
     else:
         model, tokenizer, notes = _load_pretrained(name, tokens)
     model.eval().requires_grad_(False)
@@ -99,6 +117,21 @@ def load_model(name: str, tokens: bool = False) -> LoadedModel:
     notes = (*notes, *check_tokeniser(name, model, tokenizer))
     projections = () if hasattr(model, "squeezed") else find_projections(model)
     return LoadedModel(model, tokenizer, name, fingerprint(model), projections, notes)
+
+
+def load_any(name: str) -> LoadedModel:
+    """A model as what it was saved as: one that predicts tokens, else a classifier; raises as `load_model` does."""
+    name = result_of(name)
+    return load_model(name, predicts_tokens(name))
+
+
+def predicts_tokens(name: str) -> bool:
+    """Whether a model says of itself that it predicts tokens, the next ones or masked ones."""
+    if name in EMBEDDED or is_gguf(name):
+        return name == "demo-text" or name not in EMBEDDED
+    is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
+    with quiet_transformers(), as_one_sentence(name, is_folder):
+        return is_language_model(class_of(Path(name) if is_folder else on_the_hub(name)))
 
 
 def _embedded(name: str, tokens: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -132,6 +165,7 @@ def _load_pretrained(name: str, tokens: bool) -> tuple[PreTrainedModel, PreTrain
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
         folder, notes = Path(name) if is_folder else on_the_hub(name), _NO_NOTES
+        check_asked(name, class_of(folder), tokens)
         if is_folder and is_pruned(name):
             model = _squeezed(name, tokens)
         else:
@@ -190,9 +224,7 @@ def _language_class(name: str, folder: Path) -> tuple[type, str, str]:
     As the class that saved it says, where it does; VPError for one that says it does something else.
     """
     if (folder / CONFIG).exists():
-        raw = read_json(folder / CONFIG)
-        saved_by = str((raw.get("architectures") or [""])[0]) if isinstance(raw.get("architectures"), list) else ""
-        family = family_of(str(raw.get("model_type")))
+        saved_by, family = class_of(folder), family_of(str(read_json(folder / CONFIG).get("model_type")))
         if saved_by.endswith("ForMaskedLM") or (family.fills_masks and not family.writes_text):
             return AutoModelForMaskedLM, "ForMaskedLM", "predicting masked words"
     return AutoModelForCausalLM, "ForCausalLM", "predicting the next token"

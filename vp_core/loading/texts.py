@@ -1,5 +1,6 @@
 """Do texts, tokenised, fit the model: known words, numbers and segments that it has embeddings for?"""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -58,6 +59,33 @@ def check_known(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, .
             "for this language, with its own tokeniser."
         )
     return (f"{lost / total:.0%} of the words in the texts are unknown to the tokeniser (such as {example!r}).",)
+
+
+def notes_of_windows(tokenizer: PreTrainedTokenizerBase, data: Encoded, before: int, after: int) -> tuple[str, ...]:
+    """Notes on windows of a text, the first `before` and last `after` tokens of each being the tokeniser's own.
+
+    On special tokens that the text spells out, which are read as such, and on words that the tokeniser does not know, of which
+    VPError for nearly all.
+    """
+    roles = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
+    unknown = None if tokenizer.unk_token_id in {*roles, tokenizer.pad_token_id} else tokenizer.unk_token_id
+    found = Counter(token for row in data.ids for token in row[before : len(row) - after])
+    lost, total, notes = found[unknown] if unknown is not None else 0, found.total(), list[str]()
+    if lost > _REFUSED * total:
+        raise VPError(
+            f"{lost / total:.0%} of the words in the text are unknown to the tokeniser: take a model for this language, with "
+            "its own tokeniser."
+        )
+    if lost > _TOLD * total:
+        notes.append(f"{lost / total:.0%} of the words in the text are unknown to the tokeniser.")
+    spelt = {token: found[token] for token in set(tokenizer.all_special_ids) - {unknown} if found[token]}
+    if spelt:
+        example = tokenizer.convert_ids_to_tokens(max(spelt, key=lambda token: spelt[token]))
+        notes.append(
+            f"The text spells out special tokens (such as {example}, {sum(spelt.values()):,} in all): they are read as such, "
+            "not as letters."
+        )
+    return tuple(notes)
 
 
 def check_texts(

@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
 from vp_core.model.encoder_decoders import BART, T5
-from vp_core.model.stack import COUNT_NOTE, FIXED_NOTE, Family, Stack
+from vp_core.model.stack import COUNTED_NOTE, FIXED_NOTE, Family, Stack
 
 
 def _modules(*names: str) -> Mapping[str, str]:
@@ -173,8 +173,9 @@ _LLAMA = Family(
 )
 _MISTRAL = replace(_LLAMA, bias_flags=(), bare=True)
 _GEMMA = replace(_LLAMA, bias_flags=("attention_bias",), bare=True)
+_QWEN3 = replace(_GEMMA, stacks=(replace(_LLAMA.stacks[0], head_norm="q_norm"),))
 _GEMMA2 = replace(_GEMMA, stacks=(replace(_LLAMA.stacks[0], normed_writes=True),))
-_GEMMA3 = replace(_GEMMA, stacks=(replace(_LLAMA.stacks[0], normed_writes=True, frequencies="rotary_emb.{}_inv_freq"),))
+_GEMMA3 = replace(_GEMMA, stacks=(replace(_QWEN3.stacks[0], normed_writes=True, frequencies="rotary_emb.{}_inv_freq"),))
 _PHI = replace(
     _LLAMA,
     stacks=(
@@ -183,6 +184,7 @@ _PHI = replace(
             modules=_modules(*_parts("self_attn", *_QKVO[:3], "dense"), "mlp.fc1", "mlp.fc2"),
             gate=None,
             activation="mlp.activation_fn",
+            head_norm="q_layernorm",
         ),
     ),
     bias_flags=(),
@@ -194,7 +196,7 @@ _PHI3 = replace(
             _LLAMA.stacks[0],
             modules=_modules(*["self_attn.qkv_proj"] * 3, "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"),
             gate="mlp.gate_up_proj",
-            fixed_heads=COUNT_NOTE,
+            fixed_heads=COUNTED_NOTE,
         ),
     ),
 )
@@ -250,7 +252,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "llama": _LLAMA,
         "mistral": _MISTRAL,
         "qwen2": _MISTRAL,
-        "qwen3": _GEMMA,
+        "qwen3": _QWEN3,
         "gemma": _GEMMA,
         "gemma2": _GEMMA2,
         "gemma3_text": _GEMMA3,

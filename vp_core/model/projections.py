@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from vp_core.ground.errors import VPError
 from vp_core.model.families import family_of, stacks_of
-from vp_core.model.stack import HEAD_NORMS, NORM_NOTE, Part, Stack
+from vp_core.model.stack import NORM_NOTE, Part, Stack
 
 HEADED = ("query", "key", "value")
 CONSUMERS = {"value": "attention_output", "ffn_in": "ffn_out"}
@@ -77,11 +77,11 @@ class Layer:
     `attention` is the path of the module that cuts its three projections into heads, `head_size` the name of its attribute
     with the width of a head, `total_size` that of all heads, `head_count` that of their number, `split_size` that of a fused
     projection's parts. `queries_per_key` heads of the query share a head of key and value; `rotary` positions turn pairs of
-    query and key coordinates, i with i + turning/2 of the first `turning` of each head, by the angles in the buffer
+    query and key coordinates, the first `turned` of each head: i and i + turned/2 together, by the angles in the buffer
     `frequencies`. The layer runs `uses` times in a forward pass (ALBERT shares it). `full_heads`, `fixed_heads` and
-    `scales_by_width` are as in `vp_core.model.stack.Stack`, but that norms of a head's own are a reason for `full_heads` too.
-    `turns` says that scores stay the same when query and key get another basis: not where positions turn them, or have
-    matrices of their own.
+    `scales_by_width` are as in `vp_core.model.stack.Stack`. `turns` says that scores stay the same when query and key get
+    another basis: not where positions turn them, or have matrices of their own. `normed` says that each head of query and key
+    is brought to one length by a norm, which reads all its coordinates.
     """
 
     projections: Mapping[str, Projection]
@@ -97,8 +97,9 @@ class Layer:
     scales_by_width: bool = False
     total_size: str | None = None
     turns: bool = True
+    turned: int = 0
     head_count: str | None = None
-    turning: int = 0
+    normed: bool = False
     frequencies: str | None = None
 
 
@@ -108,8 +109,8 @@ def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
     Layers that share their weights (ALBERT) are one layer. Raises VPError for a family that is not supported and for a
     model that is squeezed already.
     """
-    rotary = family_of(model.config.model_type).rotary
-    return tuple(_layer(model, stack, path, i, rotary) for i, (stack, path) in enumerate(layer_paths(model)))
+    turned = _turned(model) if family_of(model.config.model_type).rotary else None
+    return tuple(_layer(model, stack, path, i, turned) for i, (stack, path) in enumerate(layer_paths(model)))
 
 
 def layer_paths(model: PreTrainedModel) -> list[tuple[Stack, str]]:
@@ -136,10 +137,15 @@ def _numbered(model: nn.Module, pattern: str) -> list[str]:
     return [path for number in numbers for path in _numbered(model, f"{head}.{number}{tail}")]
 
 
-def _layer(model: PreTrainedModel, stack: Stack, path: str, number: int, rotary: bool) -> Layer:
+def _turned(model: nn.Module) -> int:
+    """How many coordinates of a head rotary positions turn: two for each of their frequencies."""
+    return max(2 * len(one) for name, one in model.named_buffers() if name.endswith("inv_freq"))
+
+
+def _layer(model: PreTrainedModel, stack: Stack, path: str, number: int, turned: int | None) -> Layer:
     attention = model.get_submodule(f"{path}.{stack.attention}")
     width = getattr(attention, stack.head_size)
-    frequencies = _frequencies(model, stack, number) if rotary else None
+    normed = stack.head_norm is not None and hasattr(attention, stack.head_norm)
     projections: dict[str, Projection] = {}
     used: dict[str, int] = {}
     for type_, name in stack.modules.items():
@@ -167,16 +173,17 @@ def _layer(model: PreTrainedModel, stack: Stack, path: str, number: int, rotary:
         split_size=stack.split_size,
         activation=f"{path}.{stack.activation}" if stack.activation and "ffn_in" in projections else None,
         queries_per_key=projections["query"].d_out // projections["key"].d_out,
-        rotary=rotary,
+        rotary=turned is not None,
+        turned=turned or 0,
         uses=uses_of(model, stack),
-        full_heads=stack.full_heads or (NORM_NOTE if any(hasattr(attention, name) for name in HEAD_NORMS) else None),
+        full_heads=NORM_NOTE if normed else stack.full_heads,
         fixed_heads=stack.fixed_heads,
         scales_by_width=stack.scales_by_width,
         total_size=stack.total_size,
         head_count=stack.head_count,
-        turns=frequencies is None and (not stack.positions_too or bool(getattr(attention, "share_att_key", False))),
-        turning=2 * len(model.get_buffer(frequencies)) if frequencies else 0,
-        frequencies=frequencies,
+        normed=normed,
+        turns=turned is None and (not stack.positions_too or bool(getattr(attention, "share_att_key", False))),
+        frequencies=None if turned is None else _frequencies(model, stack, number),
     )
 
 

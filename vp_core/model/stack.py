@@ -13,20 +13,18 @@ FIXED_NOTE = (
     "Heads that go keep their places, filled with zeros: each head has a position bias of its own, so their share of the "
     "products of attention and of its output matrix is still computed."
 )
-COUNT_NOTE = (
-    "Heads that go keep their places, filled with zeros: attention counts heads by the configuration, so their share of the "
-    "products of attention and of its output matrix is still computed."
+COUNTED_NOTE = (
+    "Heads that go keep their places, filled with zeros: this family counts the heads of every layer by its configuration, so "
+    "their share of the products of attention and of its output matrix is still computed."
+)
+NORM_NOTE = (
+    "Query and key keep the full width of their heads: a norm brings each head to one length by all its coordinates, so "
+    "a removed row saves its own product only, not its partner's."
 )
 ROTARY_NOTE = (
     "Rows of query and key that go by themselves save their own products only: rotary positions turn coordinates in pairs, so "
     "the other rows of their pair stay, in every head that shares the key."
 )
-NORM_NOTE = (
-    "Query and key keep the full width of their heads: each head's query and key go through a norm of their own, which looks "
-    "at all of its coordinates together."
-)
-HEAD_NORMS = ("q_norm", "k_norm", "q_layernorm", "k_layernorm")
-"""What such norms are called in an attention module."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,12 @@ class Stack:
     whose first input is that stream, of attention and of the feed-forward network (None: the layer, and its first sum).
 
     Where `gate` is also the name of `ffn_in` one module holds both, the gate's rows first. `interleaved` says that the rows of
-    a module that holds query, key and value take turns, a head of each after another. `full_heads` says why heads keep their
-    width when they are squeezed (None: they become narrower); `fixed_heads` why none can leave the others (None: it can);
-    `scales_by_width` that scores are divided by √(a head's width as it is, not as it was). `positions_too` says that query and
-    key are also multiplied with embeddings of relative positions. `head_count` is the name of the number of heads, where
-    attention goes by it. `normed_writes` says that what a sub-layer writes goes through a norm before it joins the residual
+    a module that holds query, key and value take turns, a head of each after another. `full_heads` says why heads keep
+    their width when they are squeezed (None: they become narrower); `fixed_heads` why none can leave the others
+    (None: it can); `scales_by_width` that scores are divided by √(a head's width as it is, not as it was).
+    `positions_too` says that query and key are also multiplied with embeddings of relative positions. `head_norm` is the name
+    of the norm over each head of the query, where there may be one; `head_count` that of the number of heads, where attention
+    goes by it. `normed_writes` says that what a sub-layer writes goes through a norm before it joins the residual
     stream. Under rotary positions `frequencies` is the buffer with the angle by which each pair of coordinates turns from one
     position to the next, in the base model ({} stands for the layer's type, where each type has its own).
     """
@@ -65,6 +64,7 @@ class Stack:
     scales_by_width: bool = False
     positions_too: bool = False
     interleaved: bool = False
+    head_norm: str | None = None
     head_count: str | None = None
     normed_writes: bool = False
     frequencies: str = "rotary_emb.inv_freq"

@@ -139,12 +139,12 @@ def _turning_pairs(layer: Layer) -> list[UnitGroup]:
     """By head of the key its frequencies, then what does not turn, in twos."""
     query, key = layer.projections["query"], layer.projections["key"]
     width, shared = key.head_width or 0, layer.queries_per_key
-    if layer.turning % 2 or width % 2:
+    if layer.turned % 2 or width % 2:
         raise VPError(
-            f"Query/key pairs cannot go where {layer.turning} of {width} coordinates turn: choose other units, such as ffn "
+            f"Query/key pairs cannot go where {layer.turned} of {width} coordinates turn: choose other units, such as ffn "
             "neurons and values."
         )
-    halves = [torch.arange(start, stop).view(2, -1).T for start, stop in ((0, layer.turning), (layer.turning, width))]
+    halves = [torch.arange(start, stop).view(2, -1).T for start, stop in ((0, layer.turned), (layer.turned, width))]
     within = torch.cat(halves)  # (pairs of a head, 2)
     heads = torch.arange(key.d_out // width)[:, None, None]
     keys = heads * width + within

@@ -116,11 +116,11 @@ def _silent_queries(model: nn.Module, layer: Layer, masks: Masks) -> Tensor:
         silent &= bias_of(model, key).cpu() == 0
     shape = (len(silent) // key.head_width, -1, key.head_width)  # heads of key, heads of query that share it, coordinates
     both = (no_query.view(shape) & silent.view(shape)).flatten()
-    if layer.rotary and layer.full_heads:  # norms: every coordinate of a query has to do with how long the others come out
+    if layer.normed:  # every coordinate of a query has to do with how long the others come out
         return torch.zeros_like(both)
     if layer.rotary:
-        pairs = both.view(-1, key.head_width)[:, : layer.turning]
-        pairs &= pairs.roll(layer.turning // 2, dims=1)
+        pairs = both.view(-1, key.head_width)[:, : layer.turned]
+        pairs &= pairs.roll(layer.turned // 2, dims=1)
     return both
 
 

@@ -92,7 +92,7 @@ def turning_matrices(evidence: Evidence, group: UnitGroup) -> Tensor:
     (q_same, q_other), (k_same, k_other) = (_of_complex(one, first, second) for one in (queries, keys))
     theta = torch.zeros(len(first), dtype=torch.float64)
     assert layer.frequencies
-    theta[: layer.turning // 2] = evidence.model.get_buffer(layer.frequencies).double().cpu()
+    theta[: layer.turned // 2] = evidence.model.get_buffer(layer.frequencies).double().cpu()
     causal = bool(evidence.model.get_submodule(layer.attention).is_causal)
     distances = torch.arange(1 - DISTANCE, 1 if causal else DISTANCE, dtype=torch.float64)
 

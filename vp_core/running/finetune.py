@@ -21,21 +21,27 @@ from vp_core.asking.evaluate import score
 from vp_core.asking.examples import open_examples
 from vp_core.asking.kinds.classification import as_classification
 from vp_core.asking.kinds.question import Score
+from vp_core.asking.kinds.texts import open_texts
+from vp_core.asking.kinds.tokens import head_of
+from vp_core.asking.kinds.windows import cut
 from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
+from vp_core.asking.reading.tables import kind_of
+from vp_core.asking.tasks import Task, find_task
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.kept import Kept
 from vp_core.ground.names import ALPHA, READINGS, TEMPERATURE
 from vp_core.identity.spectral import SpectralNorm, check_lambda, fold, normalise
 from vp_core.identity.spectral_start import nearest
 from vp_core.loading.load import LoadedModel, fingerprint
+from vp_core.loading.texts import check_numbers
 from vp_core.measuring.spectral_norms import SpectralNorms
 from vp_core.model.families import longest_input
 from vp_core.study import Study
 from vp_core.training.held import count_single, count_zero, said
 from vp_core.training.loop import Watch, new_accelerator, on_all, train
 from vp_core.training.objectives import Objective, with_teacher
-from vp_core.training.schedule import Lessons, Schedule
+from vp_core.training.schedule import Lessons, Schedule, TextLessons
 from vp_core.training.teacher import Teacher
 
 POINTS = 20
@@ -74,20 +80,31 @@ class Tuned:
 def lessons_of(
     study: Study, task: str, data: str | Path | None = None, text: Sequence[str] = (), label: str = "label",
     labels: Sequence[str] = (), separator: str = "",
-) -> Lessons:  # fmt: skip
+) -> Lessons | TextLessons:  # fmt: skip
     """The task's training set for the study's model, cut as its texts are; the arguments are those of `open_study`.
 
+    Of a task that asks for tokens it is its train text in windows, as long as those that are scored, which do not overlap.
     Raises VPError for fewer than two rows, of different labels.
     """
+    if not kind_of(task) and (found := find_task(task)).tokens:
+        return _text_lessons(study, found, data)
     examples = open_examples(task, "train", data, text, label, labels, separator, outputs_of(study.model))
     encoded = encode(study.loaded.tokenizer, examples.texts, study.question.data.max_length)
     question = as_classification(study.question, "Training on labels")
     return Lessons.make(encoded, examples.labels, examples.task, order_like(study.model, examples, question))
 
 
+def _text_lessons(study: Study, task: Task, data: str | Path | None) -> TextLessons:
+    texts, tokenizer, masked = open_texts(task, data), study.loaded.tokenizer, head_of(study.model) == "masked tokens"
+    found = cut(tokenizer, texts.measured, study.question.data.max_length, ends=masked).data
+    check_numbers(study.model, tokenizer, found)
+    same = "The model learns the text that it is scored on: its score says what it remembers; give a folder with train.txt and "
+    return TextLessons(found, tokenizer, masked, (f"{same}test.txt.",) if texts.measured == texts.scored else ())
+
+
 def fine_tune(
     study: Study,
-    lessons: Lessons,
+    lessons: Lessons | TextLessons,
     schedule: Schedule | None = None,
     sn: float | None = None,
     tell: Callable[[str], None] = lambda news: None,
@@ -115,6 +132,8 @@ def fine_tune(
     zero, weights = (0, 0) if squeezed else count_zero(study.model), count_single(study.model)
     if any(zero) or weights:
         tell(said(*zero, weights))
+    for note in lessons.notes if isinstance(lessons, TextLessons) else ():
+        tell(note)
     accelerator = new_accelerator()
     schedule = on_all(accelerator, named.settled)
     if named != schedule:
@@ -146,7 +165,7 @@ def fine_tune(
 
 
 def objective_of(
-    study: Study, lessons: Lessons, teacher: LoadedModel | None, alpha: float, temperature: float, hidden: float,
+    study: Study, lessons: Lessons | TextLessons, teacher: LoadedModel | None, alpha: float, temperature: float, hidden: float,
     tell: Callable[[str], None] = lambda news: None,
 ) -> Objective:  # fmt: skip
     """The task's loss, or that of a teacher beside it; raises VPError as `teacher_of` does."""
@@ -154,7 +173,9 @@ def objective_of(
     return with_teacher(lessons, made, alpha, temperature, hidden)
 
 
-def teacher_of(study: Study, lessons: Lessons, teacher: LoadedModel, tell: Callable[[str], None]) -> Teacher:
+def teacher_of(
+    study: Study, lessons: Lessons | TextLessons, teacher: LoadedModel, tell: Callable[[str], None]
+) -> Teacher:  # fmt: skip
     """A loaded model as the teacher of a study's; VPError for one that is none for this model and these texts."""
     made = Teacher.make(teacher.model, teacher.tokenizer, study.model, study.loaded.tokenizer)
     longest = max(map(len, lessons.data.ids))
@@ -206,7 +227,7 @@ def study_of(study: Study, model: PreTrainedModel, name: str) -> Study:
 
 
 def about_training(
-    study: Study, lessons: Lessons, sn: float | None, tuned: Tuned, start: str = "nearest"
+    study: Study, lessons: Lessons | TextLessons, sn: float | None, tuned: Tuned, start: str = "nearest"
 ) -> dict[str, Any]:  # fmt: skip
     """Facts that are saved beside a fine-tuned model, JSON-able; VPError for λ ≤ 0."""
     about: dict[str, Any] = {"format": FORMAT, "model": study.loaded.name, "fingerprint": study.loaded.fingerprint}

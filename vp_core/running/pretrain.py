@@ -17,6 +17,8 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from vp_core.asking.batches import Encoded
+from vp_core.asking.kinds.windows import LEAST, around, check_room
+from vp_core.asking.reading.files import read_lines
 from vp_core.ground.errors import VPError
 from vp_core.ground.hub import quiet_transformers
 from vp_core.loading.checkpoint import check_finite, check_left_over, check_prefix, own_weights
@@ -30,8 +32,6 @@ LENGTH = 128
 """Tokens of a window (BERT's first phase, Devlin et al. 2019, appendix A.2)."""
 _LINES = 1000
 """Lines that are tokenised together."""
-_LEAST = 8
-"""Tokens that the last window has at least: of fewer there is too little to predict a word from."""
 _MARKS = {" @-@ ": "-", " @,@ ": ",", " @.@ ": "."}
 """How WikiText writes marks within a word."""
 
@@ -39,16 +39,14 @@ _MARKS = {" @-@ ": "-", " @,@ ": ",", " @.@ ": "."}
 def windows(tokenizer: PreTrainedTokenizerBase, path: str | Path, length: int = LENGTH, most: int | None = None) -> Encoded:
     """A text file (UTF-8) as windows of `length` tokens, one after another, each with a text's first and last special tokens.
 
-    At most the first `most` of them. WikiText's `<unk>` becomes the tokeniser's own, which is never masked. Raises VPError for
-    a file that is not there, is no text, or has too little of it, and for a length that is too small or too large.
+    At most the first `most` of them, of which no more is read than it takes. Lines are tokenised one by one, without empty
+    ones; WikiText's `<unk>` becomes the tokeniser's own, which is never masked. Raises VPError for a file that is not there, is
+    no text, or has too little of it, and for a length that is too small or too large.
     """
-    before, after = _around(tokenizer)
-    room = length - len(before) - len(after)
-    if room < _LEAST or length > tokenizer.model_max_length:
-        at_least = _LEAST + len(before) + len(after)
-        raise VPError(
-            f"Windows cannot have {length} tokens: choose from {at_least} to {int(tokenizer.model_max_length)} for this model."
-        )
+    before, after = around(tokenizer)
+    room = check_room(length, len(before) + len(after))
+    if length > tokenizer.model_max_length:
+        raise VPError(f"Windows cannot have {length} tokens: this model takes {int(tokenizer.model_max_length)} at most.")
     found: list[list[int]] = []
     rest: list[int] = []
     lines = _lines(Path(path), tokenizer.unk_token)
@@ -60,7 +58,7 @@ def windows(tokenizer: PreTrainedTokenizerBase, path: str | Path, length: int = 
         rest = rest[whole:]
         if most is not None and len(found) >= most:
             break
-    if len(rest) >= _LEAST:
+    if len(rest) >= LEAST:
         found.append([*before, *rest, *after])
     found = found[:most]
     if len(found) < 2:
@@ -68,30 +66,13 @@ def windows(tokenizer: PreTrainedTokenizerBase, path: str | Path, length: int = 
     return Encoded(found, None, tokenizer.pad_token_id, 0, length)
 
 
-def _around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """(the tokens that a text begins with, those that it ends with)."""
-    found = tokenizer("a", return_special_tokens_mask=True)
-    words = [place for place, special in enumerate(found["special_tokens_mask"]) if not special]
-    if not words:
-        raise VPError("This tokeniser has no word for the letter a: take the one that belongs to the model.")
-    return found["input_ids"][: words[0]], found["input_ids"][words[-1] + 1 :]
-
-
 def _lines(path: Path, unknown: str | None) -> Iterator[str]:
-    """Lines that are not empty, WikiText's marks taken out."""
-    try:
-        with path.open(encoding="utf-8") as text:
-            for line in text:
-                if "\0" in line:
-                    raise VPError(f"{str(path)!r} is no text file: give one of plain text in UTF-8.")
-                for mark, plain in _MARKS.items():
-                    line = line.replace(mark, plain)
-                if line.strip():
-                    yield line.strip().replace("<unk>", unknown or "<unk>")
-    except UnicodeDecodeError as error:
-        raise VPError(f"{str(path)!r} is no text file in UTF-8 ({error.reason}): give one of plain text.") from error
-    except OSError as error:
-        raise VPError(f"The text {str(path)!r} could not be read ({error.strerror}): give a text file.") from error
+    """Lines that are not empty, WikiText's marks taken out; raises as `vp_core.asking.reading.files.read_lines` does."""
+    for line in read_lines(path):
+        for mark, plain in _MARKS.items():
+            line = line.replace(mark, plain)
+        if line.strip():
+            yield line.strip().replace("<unk>", unknown or "<unk>")
 
 
 def open_masked_lm(

@@ -24,7 +24,7 @@ from vp_core.training.checkpoint import Saved
 from vp_core.training.loop import new_accelerator, on_all, training
 from vp_core.training.objectives import with_teacher
 from vp_core.training.run_folder import Log, begun_in, check_run_folder
-from vp_core.training.schedule import Lessons
+from vp_core.training.schedule import Lessons, TextLessons
 from vp_core.training.teacher import Teacher
 
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ class TrainingMaterial:
     """What a run works on: a study's model and question, the lessons, and perhaps a teacher, by the name `teacher_name`."""
 
     study: Study
-    lessons: Lessons
+    lessons: Lessons | TextLessons
     teacher: Teacher | None = None
     teacher_name: str = ""
 
@@ -100,6 +100,8 @@ class _Job:
     def rows(self) -> Iterator[Row]:
         """What comes from here on."""
         study, schedule, settings = self.material.study, self.settings.schedule, self.settings
+        for note in self.material.lessons.notes if isinstance(self.material.lessons, TextLessons) else ():
+            self.tell(note)
         if not self.log.rows:
             yield self._row(0, self._score(study.model).as_json())
         model = copy.deepcopy(study.model).requires_grad_(True)

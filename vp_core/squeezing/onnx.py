@@ -1,4 +1,4 @@
-"""ONNX files of squeezed (or any other) text classifiers, checked against torch before they are kept."""
+"""ONNX files of squeezed (or any other) text classifiers and language models, checked against torch before they are kept."""
 
 import importlib.util
 import inspect
@@ -15,6 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from vp_core.asking.batches import Batch
 from vp_core.asking.forward import told
+from vp_core.asking.kinds.tokens import head_of
 from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.store import atomic
 from vp_core.model.families import family_of, longest_input
@@ -35,12 +36,12 @@ def require_onnx() -> None:
 
 
 def export_onnx(model: PreTrainedModel, path: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
-    """Write a text classifier as ONNX, free in batch and length, once onnxruntime has answered as torch does at other sizes.
+    """Write a classifier or language model as ONNX, free in batch and length, once onnxruntime answers as torch at other sizes.
 
     Its inputs, (batch, tokens) each, are all that `tokenizer` makes: `input_ids`, `attention_mask` and, of a model that has
-    segments, `token_type_ids`, which pairs need (without a tokeniser: what the model takes). Its output is `logits`. Raises
-    VPError if the extra `onnx` is not installed, if the export fails, or if onnxruntime answers otherwise; then no file is
-    left.
+    segments, `token_type_ids`, which pairs need (without a tokeniser: what the model takes). Its output is `logits`, (batch,
+    outputs), of a language model (batch, tokens, vocabulary) without a cache. Raises VPError if the extra `onnx` is not
+    installed, if the export fails, or if onnxruntime answers otherwise; then no file is left.
     """
     require_onnx()
     names = input_names(model, tokenizer)
@@ -78,7 +79,7 @@ def input_names(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Non
 
 
 class _Logits(nn.Module):
-    """The model as a function from inputs to logits (batch, outputs): no caches, no checks that only some batches pass."""
+    """The model as a function from inputs to logits: no caches, no checks that only some batches pass."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -91,7 +92,9 @@ class _Logits(nn.Module):
         model: Any = self.model
         if self.family.reads_end:
             return self._at_the_end(model, inputs)
-        return model(**inputs, **({"use_cache": False} if self.family.reads_last else {})).logits
+        return model(
+            **inputs, **({"use_cache": False} if self.family.reads_last or head_of(model) == "next tokens" else {})
+        ).logits
 
     def _at_the_end(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         """What the model's own code does with a check of the batch in between: the state of each text's last end token."""
@@ -138,4 +141,8 @@ def _differences(
         except Exception as error:  # onnxruntime's own kinds share no base class
             reason = one_line(error, 160)
             raise VPError(f"onnxruntime cannot run this model ({reason}): the ONNX file was not kept.") from error
-        yield float((torch.from_numpy(logits) - expected).abs().max() / expected.abs().max())
+        found = torch.from_numpy(logits)
+        if expected.dim() == 3:  # a token for padding has no answer
+            real = inputs["attention_mask"].bool()
+            found, expected = found[real], expected[real]
+        yield float((found - expected).abs().max() / expected.abs().max())

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
@@ -48,7 +47,7 @@ _NO_ROWS = torch.empty(0, dtype=torch.long)
 class Squeezed:
     """How a squeezed model differs from a dense one: what it costs, shapes by module path, attributes by module path, and
     `notes`, what could not be squeezed; `turning`, by the path of attention whose heads kept frequencies of their own, how many
-    heads of the key there are and how many frequencies each has room for; `sparse` says that single weights of what is left are
+    heads of the key there are and how many pairs of coordinates each has; `sparse` says that single weights of what is left are
     zero. JSON-able; found on the model as `model.squeezed`."""
 
     cost: Cost
@@ -141,8 +140,8 @@ def install(model: nn.Module, squeezed: Squeezed) -> None:
             if {type(value), type(getattr(module, name, None))} != {int} or value < 0:
                 raise ValueError(f"{path}.{name} = {str(value)[:20]} is no size of this model")
             setattr(module, name, value)
-    for path, (heads, pairs) in squeezed.turning.items():
-        _turn_by_own(model, path, torch.empty(heads, pairs, dtype=torch.long, device="meta"))
+    for path, sizes in squeezed.turning.items():
+        _turn_by_own(model, path, torch.empty(sizes, dtype=torch.long, device="meta"))
     model.squeezed = squeezed  # type: ignore[assignment]
 
 
@@ -152,11 +151,13 @@ def _turn_by_own(model: nn.Module, attention: str, own_frequencies: Tensor) -> N
     stack = next((stack for stack, path in layer_paths(model) if f"{path}.{stack.attention}" == attention), None)
     if stack is None:
         raise ValueError(f"{attention} is no attention of this model")
-    names = [stack.modules[type_].removeprefix(f"{stack.attention}.") for type_ in _HEADED]
+    query, key, _ = (stack.modules[type_].removeprefix(f"{stack.attention}.") for type_ in _HEADED)
     module = model.get_submodule(attention)
-    fused = "in turns" if stack.interleaved else "beside"
-    maps = {name: fused if names.count(name) > 1 else "own" for name in names[:2]}
-    turn_by_own(module, maps, getattr(module, stack.head_size), own_frequencies)
+    shared = getattr(module, "num_key_value_groups", 1)
+    maps: dict[str, tuple[tuple[int, int], ...]] = {query: ((shared, shared),), key: ((1, 1),)}
+    if query == key:
+        maps = {query: ((3, 2),) if stack.interleaved else ((shared, shared), (1, 1), (1, 0))}
+    turn_by_own(module, maps, own_frequencies)
 
 
 def _bare(model: PreTrainedModel) -> set[str]:
@@ -317,15 +318,16 @@ class _Cut:
         """
         layer, left, full = self.layer, self.left, self.layer.projections["key"].head_width or 1
         self._note_places()
+        if not all(len(head.values) for head in left.turning):
+            self.note(layer.fixed_heads)
         heads = left.turning
-        pairs = max((len(head.pairs) for head in heads), default=0)
         scale = (left.width / full) ** 0.5 if layer.scales_by_width else 1.0  # what scores are divided by, on the query's side
         copies = {"query": layer.queries_per_key, "key": 1, "value": 1}
         made = {}
         for type_, many in copies.items():
             factor = scale if type_ == "query" else 1.0
             weight, bias = factor * self.weight(type_).detach(), factor * self.bias(type_)
-            old, new = _moved(layer, heads, type_, left.width, pairs)
+            old, new = _moved(layer, heads, type_, left.width)
             stays = torch.isin(old, left.rows[type_])
             base = bias.new_zeros(max(len(heads), 1) * many * left.width)
             if type_ != "value":
@@ -333,44 +335,39 @@ class _Cut:
             made[type_] = (weight[old[stays]], bias[old[stays]], base, new[stays])
         for path, types in self.by_path(_HEADED).items():
             weights, biases, bases, places = zip(*(made[type_] for type_ in types), strict=True)
-            base, like = torch.cat(bases), self.weight(types[0])
-            parts = self._side_by_side(types, [len(one) for one in bases])
-            for part, one in zip(parts, bases, strict=True):
-                part.give(base, one)
-            where, order = torch.cat([part.at(place) for part, place in zip(parts, places, strict=True)]).sort()
-            weight, bias = torch.cat(weights)[order], torch.cat(biases)[order]
+            base, at = torch.cat(bases), []
+            for number, (own, place) in enumerate(zip(bases, places, strict=True)):
+                start, step = sum(len(one) for one in bases[:number]), 0
+                if layer.projections[types[0]].step:  # heads of query, key and value take turns
+                    start, step = number * left.width, len(types) * left.width
+                part = Part(start, len(own), left.width if step else 0, step)
+                part.give(base, own)
+                at.append(part.at(place))
+            where, order = torch.cat(at).sort()
+            weight, bias, like = torch.cat(weights)[order], torch.cat(biases)[order], self.weight(types[0])
             self.put_reading(types, path, weight, bias, like, base=base, out_index=where)
         if left.width < full:
-            self._own_frequencies([head.pairs for head in heads], pairs)
-
-    def _side_by_side(self, types: Sequence[str], rows: Sequence[int]) -> list[Part]:
-        """Where these types, with so many rows each in heads of the new width, are in the one module that holds them."""
-        width = self.left.width
-        if self.layer.projections[types[0]].step:
-            return [Part(i * width, count, width, len(types) * width) for i, count in enumerate(rows)]
-        return [Part(sum(rows[:i]), count) for i, count in enumerate(rows)]
+            self._own_frequencies()
 
     def _note_places(self) -> None:
         """Tell of rows of query and key that went, but whose partners did not."""
         layer, left = self.layer, self.left
         shared = {"query": layer.queries_per_key, "key": 1}
         alone = any(len(left.rows[t]) < many * sum(head.score_width for head in left.turning) for t, many in shared.items())
-        if layer.full_heads and not (self.keeps_all("query") and self.keeps_all("key")):
-            self.note(layer.full_heads)
-        elif alone:
-            self.note(ROTARY_NOTE)
-        if not all(len(head.values) for head in left.turning):
-            self.note(layer.fixed_heads)
+        if alone:
+            self.note(layer.full_heads or ROTARY_NOTE)
 
-    def _own_frequencies(self, kept: list[Tensor], pairs: int) -> None:
-        path = self.layer.attention
-        index = torch.stack([*(F.pad(one, (0, pairs - len(one))) for one in kept or [_NO_ROWS])])
+    def _own_frequencies(self) -> None:
+        path, heads = self.layer.attention, self.left.turning
+        index = torch.full((max(len(heads), 1), self.left.width // 2), self.layer.turned // 2)
+        for own, head in zip(index, heads, strict=False):
+            own[: len(head.pairs)] = head.pairs
         self.result.attributes[path] = {self.layer.head_size: self.left.width}
         setattr(self.model.get_submodule(path), self.layer.head_size, self.left.width)
         _turn_by_own(self.model, path, index)
-        self.result.turning[path] = (len(index), pairs)
+        self.result.turning[path] = (index.shape[0], index.shape[1])
 
-    def _read_by_heads(self, constants: Tensor) -> tuple[Tensor, Tensor, Tensor, int, Tensor | None]:
+    def _read_by_heads(self, constants: Tensor) -> tuple[Tensor, Tensor, Tensor | None, int, Tensor | None]:
         """What `_reader` is told of the heads under rotary positions: `constants` (value rows,) are those of removed values."""
         left, shared = self.left, self.layer.queries_per_key
         full = self.layer.projections["key"].head_width or 1
@@ -392,9 +389,13 @@ class _Cut:
         for path, types in self.by_path(_HEADED).items():
             parts = [(self.left.rows[t], self.weight(t), self.bias(t)) for t in types]
             bases = [torch.zeros_like(b) if t == "value" else b.clone() for t, (_, _, b) in zip(types, parts, strict=True)]
-            places = [self.layer.projections[t].start + rows for t, (rows, _, _) in zip(types, parts, strict=True)]
+            base = torch.cat(bases)
+            for type_, own in zip(types, bases, strict=True):
+                self.layer.projections[type_].part.give(base, own)
+            at = [self.layer.projections[t].part.at(rows) for t, (rows, _, _) in zip(types, parts, strict=True)]
+            places, order = torch.cat(at).sort()
             weight, bias = torch.cat([w[rows] for rows, w, _ in parts]), torch.cat([b[rows] for rows, _, b in parts])
-            self.put_reading(types, path, weight, bias, parts[0][1], base=torch.cat(bases), out_index=torch.cat(places))
+            self.put_reading(types, path, weight[order], bias[order], parts[0][1], base=base, out_index=places)
 
     def ffn(self) -> None:
         projection = self.layer.projections.get("ffn_in")
@@ -450,11 +451,11 @@ class _Cut:
         self.put(self.layer.projections[type_].path, matrix, total[rows], weight, in_index=in_index, **put_in_place)
 
 
-def _moved(layer: Layer, heads: Sequence[TurningHead], type_: str, width: int, pairs: int) -> tuple[Tensor, Tensor]:
+def _moved(layer: Layer, heads: Sequence[TurningHead], type_: str, width: int) -> tuple[Tensor, Tensor]:
     """(rows of live heads as they were, their places now), (rows,) each, under rotary positions.
 
-    Places in narrower heads of `width` are those that a Turning attention with so many `pairs` wants; in others they are as
-    before, but for the heads that left. Values come first in their heads.
+    Places in narrower heads of `width` are those that a Turning attention wants: pairs first in both halves, then what does not
+    turn. In others they are as before, but for the heads that left. Values come first in their heads.
     """
     full, copies = layer.projections[type_].head_width or 1, layer.queries_per_key if type_ == "query" else 1
     old, new = [_NO_ROWS], [_NO_ROWS]
@@ -463,9 +464,10 @@ def _moved(layer: Layer, heads: Sequence[TurningHead], type_: str, width: int, p
             within = head.values - head.number * full
             places = torch.arange(len(within))
         else:
-            within = torch.cat([head.pairs, layer.turning // 2 + head.pairs, head.still])
-            first, still = torch.arange(len(head.pairs)), torch.arange(len(head.still))
-            places = within if width == full else torch.cat([first, pairs + first, 2 * pairs + still])
+            within = torch.cat([head.pairs, layer.turned // 2 + head.pairs, head.still])
+            (first, rest), half = torch.arange(width // 2).tensor_split([len(head.pairs)]), width // 2
+            narrow = torch.cat([first, half + first, torch.cat([rest, half + rest])[: len(head.still)]])
+            places = within if width == full else narrow
         for copy in range(copies):
             old.append((head.number * copies + copy) * full + within)
             new.append((position * copies + copy) * width + places)

@@ -15,7 +15,7 @@ the query that share it, where these queries put out nothing in both; rows that 
 constants.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +49,7 @@ class Head:
 
 @dataclass(frozen=True)
 class TurningHead:
-    """What is left of a live head of the key under rotary positions, and of the heads of the query that share it; or the place
-    of a dead one that cannot leave, without coordinates.
+    """What is left of a live head of the key under rotary positions, and of the heads of the query that share it.
 
     `number` is its own among the heads of the key; `pairs` are places in the table of frequencies, `still` coordinates of the
     head that do not turn, `values` rows of value that it keeps.
@@ -65,6 +64,11 @@ class TurningHead:
     def score_width(self) -> int:
         """Coordinates of query and key."""
         return 2 * len(self.pairs) + len(self.still)
+
+    @property
+    def width(self) -> int:
+        """Coordinates that the head needs, before padding."""
+        return max(self.score_width, len(self.values))
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def _turning(
     layer: Layer, masks: Mapping[str, Tensor], rows: Mapping[str, Tensor], whole: bool, query_bias: Tensor | None
 ) -> Survivors:
     """`survivors` under rotary positions; where query and key have norms of their own no coordinate leaves by itself."""
-    full, turning = layer.projections["key"].head_width or 1, layer.turning
+    full, turning = layer.projections["key"].head_width or 1, layer.turned
     query, key, value = masks["query"].view(-1, layer.queries_per_key, full), masks["key"].view(-1, full), masks["value"]
     value = value.view(-1, full)
     live = value.any(dim=1)
@@ -145,31 +149,22 @@ def _turning(
     heads = tuple(
         TurningHead(
             number,
-            (~pairs[number] & live[number]).nonzero().squeeze(1),
-            turning + (~gone[number, turning:] & live[number]).nonzero().squeeze(1),
+            left[number, : turning // 2].nonzero().squeeze(1),
+            turning + left[number, turning:].nonzero().squeeze(1),
             number * full + value[number].nonzero().squeeze(1),
         )
-        for number in (live | bool(layer.fixed_heads)).nonzero().flatten().tolist()
+        for number in range(len(live))
+        if live[number] or layer.fixed_heads  # one that is dead and cannot leave keeps its place, without coordinates
     )
     kept = {"query": query & left[:, None], "key": key & left}
-    together = 2 * max((len(h.pairs) for h in heads), default=0) + max((len(h.still) for h in heads), default=0)
-    widest = full if layer.full_heads else max([together, *(len(h.values) for h in heads)])
-    return Survivors(
-        (),
-        _aligned(widest, full),
-        whole,
-        {**rows, **{t: mask.flatten().nonzero().squeeze(1) for t, mask in kept.items()}},
-        heads,
-    )
+    width = full if layer.full_heads else _padded(heads, full)
+    found = {t: mask.flatten().nonzero().squeeze(1) for t, mask in kept.items()}
+    return Survivors((), width, whole, {**rows, **found}, heads)
 
 
-def _padded(heads: list[Head], full: int) -> int:
+def _padded(heads: Sequence[Head] | Sequence[TurningHead], full: int) -> int:
     """The common width of the heads: at least 1, a multiple of ALIGNMENT unless that is wider than a head was."""
-    return _aligned(max([head.width for head in heads], default=1), full)
-
-
-def _aligned(widest: int, full: int) -> int:
-    widest = max(widest, 1)
+    widest = max([head.width for head in heads], default=1) or 1
     return min(-(-widest // ALIGNMENT) * ALIGNMENT, max(full, widest))
 
 

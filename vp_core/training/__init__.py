@@ -2,7 +2,8 @@
 
 schedule    how to train, and on what
 teacher     a model whose answers another one learns
-objectives  what is minimised: the task, with a teacher, masked words
+words       what is minimised of next or masked words, with a teacher
+objectives  what is minimised: the task, with a teacher, or words
 groups      which parameters are trained how
 held        what was pruned stays pruned
 callbacks   what may act on a model while it trains

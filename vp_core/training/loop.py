@@ -24,8 +24,8 @@ from vp_core.training.callbacks import Callback, Run
 from vp_core.training.checkpoint import Saved, restore
 from vp_core.training.groups import parameter_groups
 from vp_core.training.held import Held
-from vp_core.training.objectives import Distillation, Objective, TaskLoss
-from vp_core.training.schedule import Lessons, Schedule, mini_batches
+from vp_core.training.objectives import Distillation, Objective, with_teacher
+from vp_core.training.schedule import Lessons, Schedule, TextLessons, mini_batches
 
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16}
 """The dtype of products by precision; None: that of the weights."""
@@ -53,7 +53,7 @@ def on_all(accelerator: Accelerator, compute: Callable[[], Result]) -> Result:
 
 def train(
     model: PreTrainedModel,
-    objective: Objective | Lessons,
+    objective: Objective | Lessons | TextLessons,
     schedule: Schedule,
     *,
     seed: int = 0,
@@ -77,7 +77,7 @@ def train(
 
 def training(
     model: PreTrainedModel,
-    objective: Objective | Lessons,
+    objective: Objective | Lessons | TextLessons,
     schedule: Schedule,
     *,
     seed: int = 0,
@@ -90,15 +90,15 @@ def training(
 
     At the end it is in evaluation mode, and rows that were zero still are.
 
-    `objective` is what is minimised, for `Lessons` the task's own loss. Each of `callbacks` acts in its turn. With `saved` the
-    state is kept while it goes on, and when it is left or fails between two steps; a training found there is gone on with, to
-    the same bits on one thread. Under several processes each takes its part of every mini-batch and all end with equal
-    weights. Raises VPError when the loss or its gradient is no longer finite, before that step is taken, and Cancelled between
-    two steps if the work was cancelled.
+    `objective` is what is minimised, for lessons the task's own loss, or that of their words. Each of `callbacks` acts in its
+    turn. With `saved` the state is kept while it goes on, and when it is left or fails between two steps; a training found
+    there is gone on with, to the same bits on one thread. Under several processes each takes its part of every mini-batch and
+    all end with equal weights. Raises VPError when the loss or its gradient is no longer finite, before that step is taken, and
+    Cancelled between two steps if the work was cancelled.
     """
     accelerator = accelerator or Accelerator()
     schedule = on_all(accelerator, schedule.settled)
-    objective = TaskLoss(objective) if isinstance(objective, Lessons) else objective
+    objective = with_teacher(objective, None) if isinstance(objective, Lessons | TextLessons) else objective
     steps = mini_batches(objective.data, schedule, seed)
     if isinstance(objective, Distillation):
         objective.expect(np.concatenate(steps))

@@ -1,13 +1,11 @@
-"""What a training minimises: the loss of the task, with a teacher beside it, or that of masked words.
+"""What a training minimises: the loss of the task, with a teacher beside it, or that of words of a text.
 
 An objective has its `data`, and a `loss` that asks the model what it needs to know: `ask(inputs)` is a forward pass of the
 model that is being trained, with all that watches it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,18 +18,13 @@ from torch.nn.functional import (
     logsigmoid,
     mse_loss,
 )  # fmt: skip
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Encoded
-from vp_core.asking.kinds.masking import SHARE, check_masked_lm, mask_batch
-from vp_core.ground.errors import VPError
 from vp_core.ground.names import ALPHA, TEMPERATURE
-from vp_core.model.sites import Site, observed
-from vp_core.training.schedule import Lessons
+from vp_core.training.schedule import Lessons, TextLessons
 from vp_core.training.teacher import Teacher
-
-Ask = Callable[..., Any]
-"""The output of the model in training for `inputs`, a dictionary of tensors (examples, tokens), and further arguments."""
+from vp_core.training.words import Ask, MaskedWords, NextWords, between, check_teaching
 
 
 class Objective(Protocol):
@@ -103,43 +96,8 @@ class Distillation:
         soft = towards(logits, self.teacher.logits(batch, logits.device), self.temperature, self.lessons)
         total = self.alpha * task + (1 - self.alpha) * soft
         if self.hidden:
-            total = total + self.hidden * _between(found, self.teacher.hidden(batch, logits.device), batch)
+            total = total + self.hidden * between(found.hidden_states, self.teacher.hidden(batch, logits.device), batch)
         return total
-
-
-@dataclass(frozen=True, eq=False)
-class MaskedWords:
-    """The cross-entropy of masked words, masked anew in every step (BERT; RoBERTa's dynamic masking), of a ...ForMaskedLM.
-
-    What is masked depends on the seed, the step and the text, and on nothing else.
-    """
-
-    data: Encoded
-    tokenizer: PreTrainedTokenizerBase
-    share: float = SHARE
-    seed: int = 0
-
-    def loss(self, model: PreTrainedModel, batch: Batch, ask: Ask, step: int) -> Tensor:
-        """The mean loss () of the masked words of a batch."""
-        check_masked_lm(model)
-        masked = mask_batch(self.tokenizer, self.data, batch, self.share, (self.seed, step))
-        head = model.get_output_embeddings()
-        path = next(path for path, module in model.named_modules() if module is head)
-
-        def only_masked(_site: Site, states: Tensor) -> Tensor:  # the vocabulary is wide: other words are not predicted
-            return states[masked.rows.to(states.device), masked.columns.to(states.device)]
-
-        with observed(model, [Site("head", path, inputs=True)], only_masked):
-            logits = ask(masked.batch.inputs).logits
-        return cross_entropy(logits.float(), masked.ids.to(logits.device))
-
-
-def check_teaching(alpha: float, temperature: float, hidden: float) -> None:
-    """VPError for weights and a temperature that a teacher cannot have."""
-    if not 0 <= alpha <= 1:
-        raise VPError(f"The weight α {alpha!r} of the task's loss is not between 0 and 1: 0.5 takes both halves.")
-    if not (0 < temperature < inf and 0 <= hidden < inf):
-        raise VPError("The temperature must be above 0, the weight of hidden states at least 0: 2 and 0 are the defaults.")
 
 
 def of_answers(logits: Tensor, targets: Tensor, lessons: Lessons) -> Tensor:
@@ -161,22 +119,16 @@ def towards(logits: Tensor, teacher: Tensor, temperature: float, lessons: Lesson
     return temperature**2 * found
 
 
-def _between(found: Any, teacher: tuple[Tensor, ...], batch: Batch) -> Tensor:
-    """Mean squared error of hidden states over layers, real tokens and coordinates."""
-    mine = found.hidden_states
-    if len(mine) != len(teacher) or mine[0].shape != teacher[0].shape:
-        raise VPError(
-            f"The teacher has {len(teacher) - 1} layers of width {teacher[0].shape[-1]}, the student {len(mine) - 1} of "
-            f"{mine[0].shape[-1]}: hidden states need equal ones; leave their weight at 0."
-        )
-    real = batch.inputs["attention_mask"].to(mine[0].device)[..., None].float()
-    count = real.sum() * mine[0].shape[-1]
-    losses = [((a.float() - b.float()).square() * real).sum() / count for a, b in zip(mine, teacher, strict=True)]
-    return torch.stack(losses).mean()
-
-
-def with_teacher(lessons: Lessons, teacher: Teacher | None, alpha: float, temperature: float, hidden: float = 0.0) -> Objective:
-    """The task's loss, with a teacher's beside it if there is one."""
+def with_teacher(
+    lessons: Lessons | TextLessons, teacher: Teacher | None, alpha: float = ALPHA, temperature: float = TEMPERATURE,
+    hidden: float = 0.0,
+) -> Objective:  # fmt: skip
+    """The task's loss, or that of words, with a teacher's beside it if there is one."""
+    if isinstance(lessons, TextLessons):
+        taught = {"teacher": teacher, "alpha": alpha, "temperature": temperature, "hidden": hidden}
+        if lessons.masked:
+            return MaskedWords(lessons.data, lessons.tokenizer, **taught)
+        return NextWords(lessons.data, **taught)
     if teacher is None:
         return TaskLoss(lessons)
     return Distillation(lessons, teacher, alpha, temperature, hidden)

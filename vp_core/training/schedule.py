@@ -1,4 +1,4 @@
-"""How to train and on what: `Schedule` and `Lessons`."""
+"""How to train and on what: `Schedule`, `Lessons`, `TextLessons`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Encoded
 from vp_core.asking.tasks import Task
@@ -112,6 +113,19 @@ class Lessons:
     def mini_batches(self, schedule: Schedule, seed: int) -> list[np.ndarray]:
         """Positions (examples,) for every step: see `mini_batches`."""
         return mini_batches(self.data, schedule, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class TextLessons:
+    """What a model that predicts tokens is trained on: windows of a text, whose next tokens it learns, or `masked` ones.
+
+    `notes` are what whoever trains should know of them.
+    """
+
+    data: Encoded
+    tokenizer: PreTrainedTokenizerBase
+    masked: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def mini_batches(data: Encoded, schedule: Schedule, seed: int) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.asking.forward import alone, told
+from vp_core.asking.kinds.tokens import head_of, head_states, logits_of
 from vp_core.asking.outputs import listing, match, outputs_of
 from vp_core.ground.errors import VPError
 from vp_core.model.sharing import share
@@ -24,7 +25,8 @@ _TOGETHER = 32
 class Teacher:
     """A model in evaluation mode, for one set of texts: its logits for an example are computed once and kept.
 
-    `order[j]` is its output for the student's output j. With `segments` it tells the first of two texts from the second by
+    `order[j]` is its output for the student's output j. One that predicts tokens has no order, and is asked anew each time,
+    for a vocabulary is wide. With `segments` it tells the first of two texts from the second by
     segment ids. `make` checks that both belong together.
     """
 
@@ -45,13 +47,18 @@ class Teacher:
     ) -> "Teacher":
         """The model that is given is not changed (transformers leaves hooks where it is asked for hidden states).
 
-        Raises VPError for a teacher with other labels than the student's, or with another tokeniser.
+        Raises VPError for a teacher with other labels than the student's, one that predicts other things, or has another
+        tokeniser.
         """
         if tokenizer.get_vocab() != student_tokenizer.get_vocab():
             raise VPError(
                 f"The teacher's tokeniser ({len(tokenizer):,} tokens) is not the student's ({len(student_tokenizer):,}): take "
                 "a teacher with the same vocabulary."
             )
+        if (their_head := head_of(model)) != (my_head := head_of(student)):
+            raise VPError(f"The teacher predicts {their_head}, the student {my_head}: take a teacher that does the same.")
+        if my_head != "classes":
+            return cls(share(model).eval(), ())
         theirs, mine = outputs_of(model), outputs_of(student)
         if theirs.kind != mine.kind or len(theirs) != len(mine):
             raise VPError(
@@ -101,6 +108,17 @@ class Teacher:
         """Its hidden states (examples, tokens, d) for a batch, the embeddings' first; never kept."""
         return tuple(state.to(device) for state in self._ask(batch, True).hidden_states)
 
+    def states(self, batch: Batch) -> Tensor:
+        """The states (examples, tokens, width) that its map to words reads, of one that predicts tokens; never kept."""
+        inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
+        with torch.no_grad(), told(self.model, batch):
+            return head_states(self.model, inputs)
+
+    def logits_of(self, states: Tensor) -> Tensor:
+        """Its logits (n, vocabulary), float32, of some of these states (n, width)."""
+        with torch.no_grad():
+            return logits_of(self.model, states.to(self.model.device))
+
     def _ask(self, batch: Batch, hidden: bool) -> Any:
         inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
         if self.segments and "token_type_ids" not in inputs and any(len(text) > 1 for text in batch.texts):
@@ -111,7 +129,8 @@ class Teacher:
         if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
             inputs.pop("token_type_ids", None)  # DistilBERT has BERT's tokens, and no segments
         with torch.no_grad(), told(self.model, batch):
-            return self.model(**inputs, **({"output_hidden_states": True} if hidden else {}))
+            asked = self.model if self.order else self.model.base_model  # of one that predicts tokens, no logits are wanted
+            return asked(**inputs, **({"output_hidden_states": True} if hidden else {}))
 
 
 def _one(batch: Batch, row: int) -> Batch:

@@ -60,7 +60,7 @@ def _norms(options: argparse.Namespace) -> None:
         say("the weights are rescaled only, nothing is trained: this is no model that anybody would use")
     elif scale is not None:
         study, weights = _normalised(study, options, schedule, scale, start), "fine-tuned with SN"
-    say(f"measuring function norms over {len(study.calibration):,} texts …")
+    say(f"measuring function norms over {len(study.calibration):,} {study.measured_on} …")
     norms = study.measured().norms()
     if options.out:
         norms.save(options.out)
@@ -127,7 +127,7 @@ def _finetune(options: argparse.Namespace) -> None:
     check_normalisable(study.model, scale)
     if options.plot and hasattr(study.model, "squeezed"):
         raise VPError("A squeezed model has no whole matrices whose spectral norms could be drawn: leave --plot out.")
-    teacher = load_model(options.teacher) if options.teacher else None
+    teacher = load_model(options.teacher, tokens=study.question.task.tokens) if options.teacher else None
     lessons = lessons_from(study, options)
     tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch, teacher, **taught, start=start)
     about = about_training(study, lessons, scale, tuned, start)

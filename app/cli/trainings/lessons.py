@@ -9,7 +9,7 @@ from vp_core.ground.names import LEARNING_RATE
 from vp_core.opening import task_of_model
 from vp_core.running.finetune import lessons_of
 from vp_core.study import Study
-from vp_core.training.schedule import Lessons, Schedule
+from vp_core.training.schedule import Lessons, Schedule, TextLessons
 
 
 def schedule_from(options: argparse.Namespace) -> Schedule:
@@ -28,7 +28,7 @@ def schedule_from(options: argparse.Namespace) -> Schedule:
     )  # fmt: skip
 
 
-def lessons_from(study: Study, options: argparse.Namespace) -> Lessons:
+def lessons_from(study: Study, options: argparse.Namespace) -> Lessons | TextLessons:
     """The training set of the task that the options name."""
     task = options.task or task_of_model(options.model)
     if task is None:

@@ -20,7 +20,7 @@ from vp_core.running.run import Row, TrainingMaterial, run_training
 from vp_core.running.settings import TrainSettings
 from vp_core.study import Study
 from vp_core.training.run_folder import LOG, begun_in, check_run_folder, read_log
-from vp_core.training.schedule import Lessons
+from vp_core.training.schedule import Lessons, TextLessons
 from vp_core.training.teacher import Teacher
 
 
@@ -87,11 +87,11 @@ def settings_from(options: argparse.Namespace) -> TrainSettings:
     )  # fmt: skip
 
 
-def teacher_from(options: argparse.Namespace, study: Study, lessons: Lessons) -> Teacher | None:
+def teacher_from(options: argparse.Namespace, study: Study, lessons: Lessons | TextLessons) -> Teacher | None:
     """The teacher that the options name, checked to fit the study's model and its lessons."""
     if not options.teacher:
         return None
-    loaded = load_model(options.teacher)
+    loaded = load_model(options.teacher, tokens=study.question.task.tokens)
     for note in loaded.notes:
         say(note)
     return teacher_of(study, lessons, loaded, say)

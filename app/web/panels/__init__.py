@@ -1,7 +1,7 @@
 """The parts of the pages, from top to bottom of each: they lay out what others compute.
 
 score_view     how a score is shown, on whatever page
-explore        the page Explore: score, curve, sentences
+explore        the page Explore: score and curve
 weights        the page Weights: masks, one matrix, two masks
 weight_figures its figures of weights
 units          its panels that wait for the order of removal

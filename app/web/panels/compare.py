@@ -83,9 +83,10 @@ def _show_summary(summary: pd.DataFrame, metric: str) -> None:
         title = f"{name} at {at:.0%}"
         shown[title] = scale * summary[at]
         columns[title] = st.column_config.NumberColumn(format=format_)
-    for title in ("area", "within a point", "measured to"):
-        shown[title] = 100 * summary[title]
-        columns[title] = st.column_config.NumberColumn(format="%.1f %%", help=TERMS[title])
+    for title in (*compare.summary_names(metric), "measured to"):
+        factor, format_ = (1, "%.3g ×") if title == "times dense" else (100, "%.1f %%")
+        shown[title] = factor * summary[title]
+        columns[title] = st.column_config.NumberColumn(format=format_, help=TERMS[title])
     st.dataframe(shown, column_config=columns, hide_index=True, height="content", key="summary")
 
 

@@ -1,19 +1,18 @@
 """The parts of the page `Explore`, from top to bottom. Each lays out what others compute."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
 
 from analysis import curves, ladder
-from analysis.names import METRIC_NAMES, answer_text, removed
+from analysis.names import METRIC_NAMES, removed
 from app.web import caching, components, visitor_jobs
 from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
-from app.web.jobs import Job
 from app.web.offered import LINES
 from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
+from app.web.panels.sentence.ask import sentence
 from app.web.settings import Settings
 from app.web.visitor import Followed, visitor
 from app.web.waiting import follow, forget, leave, progress_line
@@ -24,8 +23,6 @@ from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import Cost
 from vp_core.study import Study
 
-SENTENCE_LOOK = 1.0
-"""Seconds a script run waits for the answers to a sentence, which are hardly ever long in coming."""
 _SCORE_POLL_MS, _PREPARING_POLL_MS, _CURVE_POLL_MS = 60, 700, 1000
 
 
@@ -53,7 +50,7 @@ def score_panel(study: Study) -> None:
     if ready.items and not job.error:
         _show_cost(study, settings)
     if job.items and not job.error:
-        _sentence(study, settings)
+        sentence(study, settings)
 
 
 @panel
@@ -86,7 +83,8 @@ def as_it_is_panel(study: Study) -> None:
         icon=":material/compress:",
     )
     if score.job.items and not score.job.error:
-        _sentence(study, replace(me.settings, sparsity=0.0), {"dense": "It says"})
+        alone = "as it is" if study.question.task.tokens else "It says"
+        sentence(study, replace(me.settings, sparsity=0.0), {"dense": alone})
 
 
 def _score(study: Study, settings: Settings) -> Followed[Score]:
@@ -132,36 +130,6 @@ def _show_weights(study: Study, settings: Settings, cost: Cost) -> None:
     table = "\n".join(f"| {name} | **{share:.1%}** | {of} |" for name, (share, of) in lines.items())
     st.markdown(f"| would go | share | count |\n|:--|--:|:--|\n{table}")
     st.caption("Single weights that are gone save no time by themselves.", help=TERMS["no time"])
-
-
-def _sentence(study: Study, settings: Settings, called: Mapping[str, str] | None = None) -> None:
-    """Ask both models about the visitor's own text; `called`: which answers are shown, and as whose."""
-    called = called or {"dense": "dense", "pruned": "pruned"}
-    names = ["First text", "Second text"] if len(study.question.task.text) > 1 else ["Try a sentence"]
-    default = "Not nearly as dull as I had feared." if study.question.task.name == "demo" else ""
-    text = tuple(st.text_input(name, default, help=TERMS["sentence"]) for name in names)
-    if not all(part.strip() for part in text):
-        return
-    job = _sentence_job(study, settings, text)
-    job.wait(0, SENTENCE_LOOK)
-    if job.error:
-        st.error(job.error)
-    for name, (outputs, _) in (job.items[0] if job.items else {}).items():
-        if name in called:
-            st.markdown(f"**{called[name]}**: {answer_text(study.question.task, outputs[0])}")
-    if not job.done:
-        st.caption("Asking …" if len(called) == 1 else "Asking both models …")
-    if job.items and any(cut for _, cut in job.items[0].values()):
-        st.info(f"Only the first {study.question.data.max_length} tokens of the text were read; the rest is cut off.")
-
-
-def _sentence_job(study: Study, settings: Settings, text: tuple[str, ...]) -> Job[visitor_jobs.Answers]:
-    """What both models say. A job, since the pruned one may have to be refitted first."""
-    recipe, sparsity = settings.recipe, settings.sparsity
-    return follow(
-        "sentence", (study.key(recipe, sparsity), text),
-        lambda: visitor_jobs.sentence_job(study, recipe, sparsity, text, visitor().name),
-    ).job  # fmt: skip
 
 
 @panel

@@ -1,8 +1,10 @@
 """How a score is shown, on whatever page: while it is prepared, while it runs, and once it is exact."""
 
+from typing import Literal
+
 import streamlit as st
 
-from analysis.names import METRIC_NAMES, difference_text, score_text
+from analysis.names import LOWER, METRIC_NAMES, difference_text, score_text
 from app.web import caching
 from app.web.glossary import TERMS
 from app.web.jobs import Job
@@ -25,13 +27,19 @@ def show_score(score: Score, dense: Score | None, how: str = "without fine-tunin
     metric, delta = score.metric, None
     if dense is not None and score.final:
         delta = f"{difference_text(score.value - dense.value, metric)} against dense {score_text(dense.value, metric)}"
+        if metric == "perplexity":
+            delta += f" ({score_text(score.value / dense.value, metric)} times)"
     value = score_text(score.value, metric)
-    st.metric(f"{METRIC_NAMES[metric]} {how}", value, delta, help=TERMS["score"])
+    colour: Literal["normal", "inverse"] = "inverse" if metric in LOWER else "normal"
+    st.metric(f"{METRIC_NAMES[metric]} {how}", value, delta, delta_color=colour, help=TERMS.get(metric, TERMS["score"]))
     interval = f"95 % interval {score_text(score.low, metric)} to {score_text(score.high, metric)}"
     if dense is not None and score.right is not None and dense.right is not None and metric in SHARES:
         paired = paired_interval(score.right, dense.right)
         interval += f"; the difference {difference_text(paired['low'], metric)} to {difference_text(paired['high'], metric)}"
-    seen = f"n = {score.n:,}" if score.final else f"n = {score.n:,} of {score.total:,}, going on"
-    st.markdown(f":small[{interval} · {seen} · {score.seconds:.2f} s]", help=TERMS["interval"])
+    tokens = " tokens" if metric in LOWER else ""
+    seen = f"n = {score.n:,}{tokens}" if score.final else f"n = {score.n:,} of {score.total:,}{tokens}, going on"
+    st.markdown(
+        f":small[{interval} · {seen} · {score.seconds:.2f} s]", help=TERMS["interval of tokens" if tokens else "interval"]
+    )
     if score.others:
         st.caption(" · ".join(f"{METRIC_NAMES[name]} {score_text(other, name)}" for name, other in score.others.items()))

@@ -84,7 +84,8 @@ def answers_panel(study: Study) -> None:
         begin("answers", key, lambda: caching.weights_answers_job(study, recipe, visitor().name))
         st.rerun(scope="fragment")
     if job is None:
-        beside.caption("The model is asked all texts at every tenth of sparsity, once the button is pressed.")
+        what = "the whole text" if study.question.task.tokens else "all texts"
+        beside.caption(f"The model is asked {what} at every tenth of sparsity, once the button is pressed.")
         return
     if job.error:
         beside.error(job.error, icon=":material/error:")

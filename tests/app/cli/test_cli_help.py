@@ -11,7 +11,6 @@ from app.cli.trainings.identity_commands import _settings
 from app.cli.trainings.lessons import schedule_from
 from vp_core.asking.tasks import TASKS
 from vp_core.ground import names
-from vp_core.ground.names import CALIBRATION
 from vp_core.identity.settings import SnipSettings
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.training.schedule import Schedule
@@ -71,7 +70,7 @@ def test_defaults_are_those_of_the_library():
     parse = _parser().parse_args
     for command in (["eval", "demo"], ["prune", "demo", "--out", "x"], ["speed", "demo"]):
         options = parse(command)
-        assert recipe_from(options) == Recipe() and options.calibration == str(CALIBRATION)
+        assert recipe_from(options) == Recipe() and options.calibration is None  # by the task
     assert schedule_from(parse(["finetune", "demo", "--out", "x"])) == Schedule()
     assert _settings(parse(["snip", "demo", "--out", "x"])) == SnipSettings()
 

@@ -149,7 +149,8 @@ def test_a_bad_sparsity_in_the_address_is_a_message(app, value):
 def test_a_model_that_is_not_there_is_a_message_and_the_page_stays_usable(app):
     with browser_page(f"{app}/?model=../../x") as page:
         page.get_by_text("There is no model '../../x'").wait_for()
-        page.get_by_role("textbox", name="Model").fill("demo")
+        page.get_by_role("combobox", name="Model").fill("demo")
+        page.get_by_role("option", name="demo · good or bad?").click()
         page.get_by_test_id("stBaseButton-secondaryFormSubmit").click()
         ready(page)
 
@@ -173,3 +174,29 @@ def test_best_is_one_click_away_and_comes_while_the_page_stays_alive(own_app):
         page.get_by_test_id("stSidebar").get_by_text("Paper", exact=True).click()
         page.wait_for_function("() => !location.search.includes('basis')")
         page.get_by_text("Sparsity: share of rows removed").wait_for()
+
+
+def test_a_language_model_is_a_choice_away_and_its_tokens_say_their_loss(app):
+    with browser_page(f"{app}/?calibration=64", height=2000) as page:
+        wait_for_exact(page)
+        page.get_by_role("combobox", name="Model").click()
+        page.get_by_role("option", name="demo-text").click()
+        page.get_by_test_id("stBaseButton-secondaryFormSubmit").click()
+        page.wait_for_url("**task=demo-text**")
+        page.get_by_text("perplexity without fine-tuning").wait_for()
+        wait_for_exact(page)
+        before = page.locator(".st-key-score [data-testid=stMetricValue]").inner_text()
+        drag_slider(page, 40)
+        page.wait_for_url("**sparsity=0.4**")
+        page.wait_for_function(
+            f"() => document.querySelector('.st-key-score [data-testid=stMetricValue]').innerText !== {before!r}"
+        )
+        wait_for_exact(page)
+        assert float(page.locator(".st-key-score [data-testid=stMetricValue]").inner_text().replace(",", "")) > float(before)
+        page.wait_for_function("() => document.querySelectorAll('.vp-text').length === 2")
+        token = page.locator(".vp-token").nth(5)
+        tip = token.locator(".vp-tip")
+        assert not tip.is_visible()
+        token.hover()
+        tip.wait_for()
+        assert "nats" in tip.inner_text() and "likeliest here" in tip.inner_text()

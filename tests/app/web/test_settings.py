@@ -76,7 +76,7 @@ def test_what_is_measured_is_sorted_once_each_and_with_the_sliders():
         ("basis", "principal", "Single rows are pruned as they are"),
         ("budget", "latency", "Unknown budget 'latency'"),
         ("replacement", "median", "Unknown replacement 'median': choose one of"),
-        ("calibration", "32", "'32' is no whole number from 64 to 4,096"),
+        ("calibration", "8", "'8' is no whole number from 16 to 4,096"),
         ("calibration", "many", "'many' is no whole number"),
         ("steps", "0", "'0' is no whole number from 1"),
         ("recipes", "paper,worst", "Unknown recipe 'worst'"),

@@ -95,7 +95,7 @@ def test_a_squeezed_model_is_one_sentence(view, tmp_path, studies):
     assert not at.exception
     (message,) = at.error
     assert "squeezed already: prune the model that it was made from" in message.value
-    (model,) = [widget for widget in at.text_input if widget.label == "Model"]
+    (model,) = [widget for widget in at.selectbox if widget.label == "Model"]
     assert model.value == str(tmp_path / "small")
 
 

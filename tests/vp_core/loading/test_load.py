@@ -162,11 +162,15 @@ def test_unsupported_family(tmp_path):
     assert "vit" not in text and "llama" not in text.split(", or a language model of one of ")[0]  # no text classifiers
 
 
-@pytest.mark.parametrize("family", ["vit", "llama"])
-def test_families_without_text_classifiers_here(tmp_path, family):
-    made = tiny.transformer(family, dtype=torch.float32)
-    tiny.save(tmp_path, made, tiny.tokenizer("bert"))
-    assert "bart" in refused(tmp_path, f"no text classifier.*'{family}'")
+def test_a_family_without_text_classifiers(tmp_path):
+    tiny.save(tmp_path, tiny.transformer("vit", dtype=torch.float32), tiny.tokenizer("bert"))
+    assert "bart" in refused(tmp_path, "no text classifier.*'vit'")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_language_model_is_no_classifier(tmp_path, family):
+    tiny.save(tmp_path, tiny.transformer(family, dtype=torch.float32), tiny.tokenizer("gpt2"))
+    assert "(--task text --data FILE)" in refused(tmp_path, r"is a language model \(.*\), no text classifier")
 
 
 @pytest.mark.parametrize("in_config", [None, 0, 7, -1])

@@ -9,6 +9,7 @@ import torch
 from bench_models import stage
 
 from vp_core.measuring.gradients import FLOOR, coordinates_of
+from vp_core.model.stack import Part
 from vp_core.recipes import Recipe
 
 STEP = 1e-5
@@ -29,8 +30,9 @@ def changes(model, batch, site, columns, mean, uses):
         if counter[0] - 1 != use:
             return values
         values = values.clone()
-        at = site.start + columns
-        values[:, token, at] += step * (mean[columns] - values[:, token, at])
+        at = Part(site.start, len(mean), site.run, site.step).at(columns)
+        own = values.view(*batch.inputs["input_ids"].shape, -1)  # OPT's feed-forward networks see one row of tokens
+        own[:, token, at] += step * (mean[columns] - own[:, token, at])
         return values
 
     rows = []
@@ -77,7 +79,7 @@ def test_the_place_of_every_projection():
     assert torch.equal(found["0.activation"].mean, one.measured.covariances()["0.activation"].mean)
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "albert", "bart", "llama"])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "albert", "bart", "llama", "opt", "gpt_neox"])
 @pytest.mark.parametrize("name", ["0.context", "0.query", "0.ffn_in", "0.activation", "0.attention_output"])
 def test_effects_are_those_of_finite_differences(family, name):
     found = staged(family).measured.gradients()

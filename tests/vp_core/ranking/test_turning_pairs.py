@@ -19,28 +19,31 @@ def put_out(one, p):
     """(tokens, heads, width) numpy: what a projection puts out at real tokens."""
     rows = []
     handle = one.measured.model.get_submodule(p.path).register_forward_hook(
-        lambda _m, _a, output: rows.append(output[..., p.start : p.start + p.d_out].detach())
+        lambda _m, _a, output: rows.append(output[..., p.part.index].detach())
     )
     for batch in one.measured.solving_batches():
         with torch.no_grad():
             one.measured.model(**batch.inputs)
         rows[-1] = rows[-1][batch.inputs["attention_mask"].bool()]
     handle.remove()
-    return torch.cat(rows).double().numpy().reshape(-1, p.d_out // 12, 12)
+    return torch.cat(rows).double().numpy().reshape(-1, p.d_out // p.head_width, p.head_width)
 
 
-def score_covariance(q, k, causal, base):
-    """(pairs, pairs): mean over queries (tokens, 12) of the covariance, over all keys and distances, of what pairs add."""
-    theta = base ** (-np.arange(6) / 6)
+def score_covariance(q, k, causal, base, turning):
+    """(pairs, pairs): mean over queries (tokens, width) of the covariance, over all keys and distances, of what pairs add."""
+    turns, pairs = turning // 2, q.shape[1] // 2
+    first = [*range(turns), *range(turning, turning + pairs - turns)]  # by hand: i with i + turns, and the rest with the rest
+    second = [*range(turns, turning), *range(turning + pairs - turns, 2 * pairs)]
+    theta = np.concatenate([base ** (-np.arange(turns) / turns), np.zeros(pairs - turns)])
     distances = np.arange(1 - DISTANCE, 1 if causal else DISTANCE)
-    total = np.zeros((6, 6))
-    turned = np.empty((len(k), len(distances), 2, 6))
+    total = np.zeros((pairs, pairs))
+    turned = np.empty((len(k), len(distances), 2, pairs))
     for number, d in enumerate(distances):  # a key d tokens away, turned as transformers turns it
         cos, sin = np.cos(d * theta), np.sin(d * theta)
-        turned[:, number, 0] = k[:, :6] * cos - k[:, 6:] * sin
-        turned[:, number, 1] = k[:, 6:] * cos + k[:, :6] * sin
+        turned[:, number, 0] = k[:, first] * cos - k[:, second] * sin
+        turned[:, number, 1] = k[:, second] * cos + k[:, first] * sin
     for query in q:
-        added = (turned * query.reshape(2, 6)).sum(axis=2).reshape(-1, 6)
+        added = (turned * query[[first, second]]).sum(axis=2).reshape(-1, pairs)
         total += np.cov(added.T, bias=True)
     return total / len(q)
 
@@ -54,12 +57,11 @@ def test_every_query_with_every_key_at_every_distance(family):
         if "rope_theta" not in parameters:
             parameters = parameters[one.measured.model.config.layer_types[group.layer]]
         found = pair_matrices(one.measured, group)
-        assert found.shape == (key.shape[1], 6, 6)
+        assert found.shape == (key.shape[1], key.shape[2] // 2, key.shape[2] // 2)
         for head in range(key.shape[1]):
             shared = range(head * layer.queries_per_key, (head + 1) * layer.queries_per_key)
-            expected = sum(
-                score_covariance(query[:, h], key[:, head], family != "modernbert", parameters["rope_theta"]) for h in shared
-            )
+            how = family != "modernbert", parameters["rope_theta"], layer.turned
+            expected = sum(score_covariance(query[:, h], key[:, head], *how) for h in shared)
             assert np.allclose(found[head].numpy(), expected, rtol=0, atol=1e-7 * expected.max())  # angles are float32
         variances = one.scores(PAIRS)[group.name]
         assert torch.equal(variances, found.diagonal(dim1=1, dim2=2).flatten()) and (variances > 0).all()

@@ -22,6 +22,7 @@ from vp_core.replacing.solve import RIDGES
 pytestmark = pytest.mark.usefixtures("exact_norms")
 ONCE = [family for family in bench_models.CLASSIFIERS if family != "albert"]
 UNITS = {family: ("ffn neurons", "values") if family == "llama" else ("ffn neurons", "values", "pairs") for family in ONCE}
+UNITS |= dict.fromkeys(bench_models.OTHERS, ("ffn neurons", "values"))
 
 
 def relative_error(model, other, batches):
@@ -45,7 +46,7 @@ def run(one, plan, start=None, means=True, weights=None):
     return steps[-1]
 
 
-@pytest.mark.parametrize("family", ONCE)
+@pytest.mark.parametrize("family", [*ONCE, *bench_models.OTHERS])
 def test_with_nothing_removed_the_target_is_the_dense_output(family):
     """So every projection finds its own weights again: also behind layer norms, and where heads share values."""
     one = stage(family, 60)
@@ -64,7 +65,8 @@ BOTH = ("bert", "gpt2", "llama")
 
 
 @pytest.mark.parametrize(  # both kinds where queries are separate, joined and grouped, one of them with each other family
-    ("family", "kinds"), [*product(BOTH, KINDS), *zip([f for f in ONCE if f not in BOTH], cycle(KINDS))]
+    ("family", "kinds"),
+    [*product(BOTH, KINDS), *zip([f for f in UNITS if f not in BOTH], cycle(KINDS))],
 )
 def test_refit_is_nearer_to_the_dense_model_than_what_it_began_with(family, kinds):
     one = stage(family, 200)

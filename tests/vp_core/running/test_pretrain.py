@@ -44,16 +44,16 @@ def test_texts_that_are_refused(tmp_path, text):
             windows(TOKENIZER, path, length)
         assert "\n" not in str(raised.value)
 
-    says("could not be read", tmp_path / "none.txt")
-    says("could not be read", tmp_path)
+    says("There is no file", tmp_path / "none.txt")
+    says("it is a folder", tmp_path)
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00abc")
-    says("no text file in UTF-8", tmp_path / "binary")
+    says("is UTF-16 text, not UTF-8", tmp_path / "binary")
     (tmp_path / "zeros").write_bytes(b"abc\0def\n")
-    says("no text file", tmp_path / "zeros")
+    says("holds a NUL byte", tmp_path / "zeros")
     (tmp_path / "short.txt").write_text("the film was great\n")
     says("fewer than two windows", tmp_path / "short.txt")
-    says("from 10 to 40", text, 9)
-    says("from 10 to 40", text, 41)
+    says("choose 10 or more", text, 9)
+    says("takes 40 at most", text, 41)
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "albert"])

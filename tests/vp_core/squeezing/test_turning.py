@@ -11,7 +11,7 @@ import torch
 from vp_core.model.precision import in_precision
 from vp_core.model.projections import find_layers
 from vp_core.model.sharing import share
-from vp_core.model.stack import ROTARY_NOTE
+from vp_core.model.stack import COUNTED_NOTE, NORM_NOTE, ROTARY_NOTE
 from vp_core.model.units import unit_groups
 from vp_core.ranking.plan import Plan, masks
 from vp_core.replacing.prune import prune
@@ -31,19 +31,23 @@ def any_width(monkeypatch):
 
 
 def gone(model, kinds, choose):
-    """The plan that takes of every group the units for which `choose(kind, layer, unit, units)`."""
-    groups = unit_groups(find_layers(model), kinds)
-    goes = [[choose(g.kind, g.layer, unit, len(g)) for unit in range(len(g))] for g in groups]
+    """The plan that takes of every group the units for which `choose(kind, layer, unit, pairs of a head)`."""
+    groups, half = unit_groups(find_layers(model), kinds), find_layers(model)[0].projections["key"].head_width // 2
+    goes = [[choose(g.kind, g.layer, unit, half) for unit in range(len(g))] for g in groups]
     keep = masks((g, torch.tensor(which).numpy()) for g, which in zip(groups, goes, strict=True))
     return Plan(keep, "by hand", "by hand", 0.5)
 
 
-def unequal(kind, layer, unit, units):
-    """Of pairs the first head keeps none, the next one, the next two …; of values and neurons every head keeps a third."""
+KEPT = ([], [4], [1, 3], [0, 2, 5])
+"""The pairs of a head that stay: in the first layer none of the first, one of the second and so on."""
+
+
+def unequal(kind, layer, unit, half):
+    """Pairs by KEPT; of values and neurons every third stays."""
     if kind != "pairs":
         return unit % 3 > 0
-    head, pair = divmod(unit, 6)
-    return pair not in ([], [4], [1, 3], [0, 2, 5])[(head + layer) % 4]
+    head, pair = divmod(unit, half)
+    return pair not in KEPT[(head + layer) % 4]
 
 
 def both(family, plan=None, **settings):
@@ -77,16 +81,17 @@ def test_heads_with_unequal_numbers_of_pairs(family, kinds):
     assert tiny.distance(expected, tiny.logits(model, tiny.inputs(family, side="left"))) > 0.01
     found = squeezed.squeezed
     assert not found.notes and found.cost.parameters_removed > 0
-    full = 12
     for layer in find_layers(model):
         p, module = layer.projections, squeezed.get_submodule(layer.attention)
+        full = p["key"].head_width
         heads = p["key"].d_out // full
-        most = max(6 - sum(unequal("pairs", p["key"].layer, h * 6 + i, 0) for i in range(6)) for h in range(heads))
-        width = max(2 * most, 4) if "values" in kinds else full
+        kept = [KEPT[(head + p["key"].layer) % 4] for head in range(heads)]
+        values = max(sum(unit % 3 == 0 for unit in range(head * full, (head + 1) * full)) for head in range(heads))
+        width = max(2 * max(map(len, kept)), values + values % 2) if "values" in kinds else full
         assert getattr(module, layer.head_size) == width
         assert (layer.attention in found.turning) == (width < full)
         if width < full:
-            assert found.turning[layer.attention] == (heads, most) == tuple(module.own_frequencies.shape)
+            assert found.turning[layer.attention] == (heads, width // 2) == tuple(module.own_frequencies.shape)
     length = tiny.inputs(family)["input_ids"].shape[1]
     assert flops_per_token(squeezed, length) >= found.cost.flops_per_token_left(length)
     assert counted_flops(squeezed, **tiny.inputs(family)) == 3 * length * flops_per_token(squeezed, length)
@@ -96,15 +101,15 @@ def test_heads_with_unequal_numbers_of_pairs(family, kinds):
 def test_what_each_head_turns_by(family):
     """Of four frequencies the first head of the first layer keeps none, the second one 4, and so on."""
     _, squeezed = both(family)
-    kept = {0: [], 1: [4], 2: [1, 3], 3: [0, 2, 5]}
+    half = find_layers(model_of(family))[0].turned // 2
     for number in range(2):
         index = attention(squeezed, number).own_frequencies
         for head, row in enumerate(index.tolist()):
-            wanted = kept[(head + number) % 4]
-            assert row == wanted + [0] * (index.shape[1] - len(wanted))
+            wanted = [pair for pair in KEPT[(head + number) % 4] if pair < half]
+            assert row == wanted + [half] * (index.shape[1] - len(wanted))  # half: the rest stands still
     before = tiny.logits(squeezed, tiny.inputs(family))
-    other = share(squeezed)
-    attention(other).own_frequencies = (attention(other).own_frequencies + 1) % 6
+    other, index = share(squeezed), attention(squeezed).own_frequencies
+    attention(other).own_frequencies = torch.where(index < half, (index + 1) % half, index)
     assert tiny.distance(tiny.logits(other, tiny.inputs(family)), before) > 1e-4  # it matters by which
 
 
@@ -112,19 +117,23 @@ def test_what_each_head_turns_by(family):
 def test_whole_heads_leave_with_their_group(family):
     """Rows of query, key and value, columns of the output; as many heads of the query for each of the key as before."""
     model = model_of(family)
-    first = gone(model, ("heads",), lambda _kind, _layer, unit, _units: unit == 0)
+    first = gone(model, ("heads",), lambda _kind, _layer, unit, _half: unit == 0)
     masked, squeezed = both(family, first)
     same(family, masked, squeezed)
+    if family == "phi3":
+        assert squeezed.squeezed.notes == (COUNTED_NOTE,)
+        return
     assert not squeezed.squeezed.notes and not squeezed.squeezed.turning
     for layer in find_layers(model):
         p = layer.projections
-        heads = p["key"].d_out // 12 - 1
-        rows = {t: heads * 12 * (layer.queries_per_key if t == "query" else 1) for t in ("query", "key", "value")}
+        width = p["key"].head_width
+        heads = p["key"].d_out // width - 1
+        rows = {t: heads * width * (layer.queries_per_key if t == "query" else 1) for t in ("query", "key", "value")}
         for path in {p[t].path for t in rows}:
             assert squeezed.squeezed.modules[path].rows == sum(n for t, n in rows.items() if p[t].path == path)
         assert squeezed.squeezed.modules[p["attention_output"].path].columns == rows["query"]
     assert squeezed.squeezed.cost.attention_left == squeezed.squeezed.cost.attention * heads // (heads + 1)
-    with_rest = gone(model, ("ffn neurons", "heads"), lambda kind, _layer, unit, _units: unit == 0 or kind != "heads")
+    with_rest = gone(model, ("ffn neurons", "heads"), lambda kind, _layer, unit, _half: unit == 0 or kind != "heads")
     same(family, *both(family, with_rest))
 
 
@@ -212,19 +221,49 @@ def scaled(lengths):
     return lengths[lengths > 0].sort().values
 
 
+@pytest.mark.parametrize("family", tiny.NORMED)
+def test_a_norm_over_each_head_keeps_its_width(family):
+    """What it makes of a query depends on all of its coordinates: rows save their own products; whole heads go all the same."""
+    model = model_of(family)
+    masked, squeezed = both(family)
+    same(family, masked, squeezed)
+    assert squeezed.squeezed.notes == (NORM_NOTE,) and not squeezed.squeezed.turning
+    for layer in find_layers(model):
+        queries = layer.projections["query"]
+        shape, goes = squeezed.squeezed.modules[queries.path], sum(masked.get_submodule(queries.path).weight.any(dim=1) == 0)
+        assert goes > 0 and (shape.rows, shape.width) == (queries.d_out - goes, queries.d_out)
+    masked, squeezed = both(family, gone(model, ("heads",), lambda _kind, _layer, unit, _half: unit == 0))
+    same(family, masked, squeezed)
+    assert not squeezed.squeezed.notes
+    for layer in find_layers(model):
+        assert squeezed.get_submodule(layer.projections["key"].path).out_features == 16
+
+
+def test_norms_that_a_configuration_has():
+    """Phi's norm subtracts a mean: a query of zeros does not come out of it as zeros."""
+    masked, squeezed = both("phi", qk_layernorm=True)
+    same("phi", masked, squeezed)
+    assert squeezed.squeezed.notes == (NORM_NOTE,) and not squeezed.squeezed.turning
+
+
 @pytest.mark.parametrize("cached", [True, False])
-@pytest.mark.parametrize("kinds", [("ffn neurons", "values", "pairs"), ("heads",)], ids="+".join)
-def test_it_writes_what_the_masked_model_writes(cached, kinds):
+@pytest.mark.parametrize("family", [*(f for f in tiny.ROTARY if f != "modernbert"), "heads"])
+def test_it_writes_what_the_masked_model_writes(family, cached):
     """A batch padded on the left; heads that left have left the cache too."""
-    model = model_of("llama")
-    choose = unequal if "pairs" in kinds else lambda _kind, layer, unit, _units: unit == layer
-    masked, squeezed = both("llama", gone(model, kinds, choose))
-    inputs = tiny.inputs("llama", side="left")
+    family, kinds = ("llama", ("heads",)) if family == "heads" else (family, ("ffn neurons", "values", "pairs"))
+    model = model_of(family)
+    choose = unequal if "pairs" in kinds else lambda _kind, layer, unit, _half: unit == layer
+    masked, squeezed = both(family, gone(model, kinds, choose))
+    inputs = tiny.inputs(family, side="left")
     settings = {"do_sample": False, "max_new_tokens": 20, "min_new_tokens": 20, "use_cache": cached, "pad_token_id": 0}
+    settings["no_repeat_ngram_size"] = 1
     expected = masked.generate(**inputs, **settings)
     assert torch.equal(squeezed.generate(**inputs, **settings), expected)
     assert expected.shape == (3, 31) and len(set(expected[:, 11:].flatten().tolist())) > 5
     if cached:
-        cache_ = squeezed(**inputs, use_cache=True).past_key_values
-        module = squeezed.model.layers[0].self_attn
-        assert cache_.layers[0].keys.shape == (3, 1 if kinds == ("heads",) else 2, 11, module.head_dim)
+        layer, cache_ = find_layers(model)[0], squeezed(**inputs, use_cache=True).past_key_values
+        heads = layer.projections["key"].d_out // layer.projections["key"].head_width - (kinds == ("heads",))
+        width = getattr(squeezed.get_submodule(layer.attention), layer.head_size)
+        keys = cache_.layers[0].keys
+        assert keys.shape == (3, heads, 7 if family == "gemma2" else 11, width)  # Gemma-2 sees a window in its first layer
+        assert width < layer.projections["key"].head_width or kinds == ("heads",)

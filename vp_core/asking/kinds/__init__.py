@@ -2,8 +2,8 @@
 
 question        what all kinds have: batches in their order, outputs, answers, a score with its interval
 classification  classes, values and several labels of texts
-texts           where a long text comes from
 windows         a long text as windows of tokens
+texts           where a long text comes from
 masking         words of a text masked, the same for every model
 tokens          tokens that are predicted: their losses, from the states before the head
 next_tokens     a language model's next tokens: perplexity

@@ -28,14 +28,17 @@ class MaskedTokens(Tokens):
         cls, tokenizer: PreTrainedTokenizerBase, text: str, task: Task, length: int, seed: int = 0, share: float = SHARE
     ) -> "MaskedTokens":
         """A question about a text in windows of `length` tokens; raises as `windows.cut` and `masking.check_share` do."""
-        check_share(tokenizer, share)
         return cls.of(tokenizer, cut(tokenizer, text, length, ends=True), task, seed, share)
 
     @classmethod
     def of(
         cls, tokenizer: PreTrainedTokenizerBase, windows: Windows, task: Task, seed: int = 0, share: float = SHARE
     ) -> "MaskedTokens":
-        """A question about windows that are there: what is masked of each depends on the seed and on its place alone."""
+        """A question about windows that are there: what is masked of each depends on the seed and on its place alone.
+
+        Raises VPError for a tokeniser without a mask, and for a window without words.
+        """
+        check_share(tokenizer, share)
         data, special = windows.data, set(tokenizer.all_special_ids)
         read = [choose_words(ids, special, share, [seed, i]) for i, ids in enumerate(data.ids)]
         if any(not len(places) for places in read):

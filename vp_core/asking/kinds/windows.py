@@ -42,8 +42,11 @@ class Windows:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a file in UTF-8; raises VPError as `vp_core.asking.reading.files.read_lines` does, and if it is empty."""
-    text = "".join(read_lines(Path(path)))
+    """The text of a file in UTF-8, its lines ending in a newline alone whatever wrote them.
+
+    Raises VPError as `vp_core.asking.reading.files.read_lines` does, and if it is empty.
+    """
+    text = "".join(read_lines(Path(path))).replace("\r\n", "\n")
     if not text.strip():
         raise VPError(f"{str(path)!r} has no text in it: give one with a few thousand words.")
     return text

@@ -15,7 +15,7 @@ from vp_core.demo.making.build import folder_bytes, versions, write_atomically
 from vp_core.demo.quantise import pack
 from vp_core.demo.writing.stories import Story, whole, write_stories
 from vp_core.demo.writing.tokens import encode, train_tokenizer
-from vp_core.demo.writing.train import TrainSettings, known, make_model, perplexity, train
+from vp_core.demo.writing.train import WINDOW, TrainSettings, known, make_model, perplexity, train
 
 LIMIT = 8_000_000  # bytes for the whole folder
 SEEDS = {"training": 1, "train": 2, "test": 3}
@@ -32,7 +32,7 @@ def store(model: LlamaForCausalLM, folder: Path) -> None:
     """Writes configuration and weights: eight-bit safetensors, the tied head once."""
     model.config.save_pretrained(folder)
     state = {name: tensor for name, tensor in model.state_dict().items() if name != TIED[0]}
-    about = {"format": "pt", "layout": "int8 rows with .scale", "version": "1"}
+    about = {"layout": "int8 rows with .scale, version 1"}  # one entry: safetensors writes several in a random order
     write_atomically(folder / MODEL_FILE, save(pack(state), metadata=about))
 
 
@@ -44,10 +44,13 @@ def measure(
     tokens = encode(tokenizer, whole(test))
     facts = known(stored, tokenizer, test)
     return {
-        "perplexity_float32": perplexity(model, tokens, settings.length),
-        "perplexity_int8": perplexity(stored, tokens, settings.length),
-        "perplexity_int8_first_8_windows": perplexity(stored, tokens, settings.length, 8),
-        "window": settings.length,
+        "perplexity_float32": perplexity(model, tokens),
+        "perplexity_int8": perplexity(stored, tokens),
+        "perplexity_int8_first_8_windows": perplexity(stored, tokens, windows=8),
+        "perplexity_int8_of_train_txt": perplexity(
+            stored, encode(tokenizer, (folder / TEXT_FILES["train"]).read_text("utf-8"))
+        ),
+        "window": WINDOW,
         "tokens": len(tokens),
         "facts": {kind: f"{right} of {total}" for kind, (right, total) in facts.items()},
         "facts_share": sum(right for right, _ in facts.values()) / max(sum(total for _, total in facts.values()), 1),

@@ -4,9 +4,9 @@ import random
 import re
 from dataclasses import dataclass
 
-from vp_core.demo.writing.words import Noun, Person, article, held_out, nouns, people, words
+from vp_core.demo.writing.words import Noun, Person, article, held_out, nobody, nouns, people, words
 
-NEW_SHARE = 0.5  # of the people of a test story, those whose names training never saw
+STRANGE = {"train": 0.25, "test": 0.15}  # share of people with a name that nobody has, or one kept for the test text
 _MARK = re.compile("\x02([^\x03]*)\x03")
 
 
@@ -58,11 +58,12 @@ class Teller:
         self._memories: list[tuple[str, str, str]] = []
 
     def _cast(self, size: int) -> list[Person]:
-        share = NEW_SHARE if self.split == "test" else 0.0
         found: list[Person] = []
         while len(found) < size:
-            person = self.rng.choice(people(new=self.rng.random() < share))
-            if person not in found:
+            person = self.rng.choice(people())
+            if self.chance(STRANGE[self.split]):
+                person = self.rng.choice(people(new=True)) if self.split == "test" else nobody(self.rng)
+            if person.name not in [other.name for other in found]:
                 found.append(person)
         return found
 
@@ -85,7 +86,7 @@ class Teller:
         return self._left[name].pop()
 
     def thing(self, kind: str = "small") -> Thing:
-        """A new thing in a colour that it never has in the other text."""
+        """A new thing; in the training text in none of the colours that are kept for the test text."""
         what = self.new(kind)
         return Thing(self.rng.choice(colours_of(what, kind, self.split)), what)
 
@@ -120,6 +121,6 @@ class Teller:
 
 
 def colours_of(what: Noun, kind: str, split: str) -> list[str]:
-    """The colours that a thing has in the text of this split."""
+    """The colours that a thing has in the text of this split: in the test text, all."""
     at = nouns("things", kind).index(what)
-    return [c for i, c in enumerate(words("things", "colours")) if held_out(i, at) == (split == "test")]
+    return [colour for i, colour in enumerate(words("things", "colours")) if split == "test" or not held_out(i, at)]

@@ -12,12 +12,16 @@ from vp_core.demo.making.train import groups_of
 from vp_core.demo.writing.stories import BREAK, Story
 from vp_core.demo.writing.tokens import END, MAX_LENGTH, PAD, encode
 
+WINDOW = 256  # tokens of a window that perplexity is measured on
 FROM_STORY = 0.5  # share of training windows that begin with a story; half of those, with the token before a text
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The model's size and how it is trained."""
+    """The model's size and how it is trained: as many steps at each of `lengths`, of `tokens` tokens each.
+
+    Short windows first: what to repeat is found among few words sooner than among many.
+    """
 
     seed: int = 16
     vocabulary: int = 1536
@@ -27,10 +31,10 @@ class TrainSettings:
     groups: int = 2
     ffn: int = 512
     text_bytes: int = 3_000_000
-    steps: int = 1600
-    batch: int = 16
-    length: int = 256
-    lr: float = 3e-3
+    steps: int = 3600
+    lengths: tuple[int, ...] = (64, 64, 128, 128, 512)
+    tokens: int = 2048
+    lr: float = 2e-3
     weight_decay: float = 0.1
     warm_up: float = 0.05
     threads: int = 1
@@ -56,14 +60,18 @@ def make_model(tokenizer: PreTrainedTokenizerBase, settings: TrainSettings) -> L
     return LlamaForCausalLM(config)
 
 
-def batch_of(stream: Tensor, starts: Tensor, end: int, settings: TrainSettings, generator: torch.Generator) -> Tensor:
-    """Windows (batch, length) of a stream (tokens,): from anywhere, from the start of a story, or that after `end`."""
-    anywhere = torch.randint(len(stream) - settings.length, (settings.batch,), generator=generator)
-    story = starts[torch.randint(len(starts), (settings.batch,), generator=generator)]
-    chance = torch.rand(settings.batch, generator=generator)
+def batch_of(
+    stream: Tensor, starts: Tensor, end: int, shape: tuple[int, int], generator: torch.Generator
+) -> Tensor:  # fmt: skip
+    """Windows of `shape` (batch, length) of a stream (tokens,): from anywhere, from one of the stories' `starts`, or so
+    after the token `end`."""
+    batch, length = shape
+    anywhere = torch.randint(len(stream) - length, (batch,), generator=generator)
+    story = starts[torch.randint(len(starts), (batch,), generator=generator)]
+    chance = torch.rand(batch, generator=generator)
     begin = torch.where(chance < FROM_STORY, story, anywhere)
-    windows = stream[begin[:, None] + torch.arange(settings.length)]
-    led = torch.cat([torch.full((settings.batch, 1), end), windows[:, :-1]], dim=1)
+    windows = stream[begin[:, None] + torch.arange(length)]
+    led = torch.cat([torch.full((batch, 1), end), windows[:, :-1]], dim=1)
     return torch.where((chance < FROM_STORY / 2)[:, None], led, windows)
 
 
@@ -75,7 +83,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, stories: 
     parts = [encode(tokenizer, story.text + BREAK) for story in stories]
     stream = torch.cat(parts)
     starts = torch.tensor([0] + [len(part) for part in parts[:-1]]).cumsum(0)
-    starts = starts[starts < len(stream) - settings.length]
+    starts = starts[starts < len(stream) - max(settings.lengths)]
     end = tokenizer.convert_tokens_to_ids(END)
     optimiser = torch.optim.AdamW(
         groups_of(list(model.parameters())), lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay
@@ -83,8 +91,9 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, stories: 
     schedule = get_cosine_schedule_with_warmup(optimiser, int(settings.warm_up * settings.steps), settings.steps)
     generator = torch.Generator().manual_seed(settings.seed)
     model.train()
-    for _ in (bar := tqdm(range(settings.steps), desc="training", unit="step")):
-        inputs = batch_of(stream, starts, end, settings, generator)
+    for step in (bar := tqdm(range(settings.steps), desc="training", unit="step")):
+        length = settings.lengths[step * len(settings.lengths) // settings.steps]
+        inputs = batch_of(stream, starts, end, (settings.tokens // length, length), generator)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(input_ids=inputs, use_cache=False).logits[:, :-1]
         loss = cross_entropy(logits.float().flatten(0, 1), inputs[:, 1:].flatten())
@@ -98,7 +107,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, stories: 
 
 
 @torch.inference_mode()
-def perplexity(model: LlamaForCausalLM, tokens: Tensor, length: int = 256, windows: int | None = None) -> float:
+def perplexity(model: LlamaForCausalLM, tokens: Tensor, length: int = WINDOW, windows: int | None = None) -> float:
     """exp of the mean negative log-likelihood of the tokens (tokens,), in windows of `length` one after the other.
 
     The first token of a window is only read; the last window may be shorter; `windows` takes the first ones only.

@@ -1,5 +1,6 @@
 """The words of the stories, and the little grammar they need: plurals, articles, numbers in words, lists."""
 
+import random
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -92,6 +93,14 @@ def people(new: bool = False) -> tuple[Person, ...]:
     """Everybody with a name; the `new` ones come in the test text only."""
     prefix = "new_" if new else ""
     return tuple(Person(name, kind == "girls") for kind in ("girls", "boys") for name in words("names", prefix + kind))
+
+
+def nobody(rng: random.Random) -> Person:
+    """Somebody with a name that nobody has."""
+    female = rng.random() < 0.5
+    ends = words("names", "girl_end" if female else "boy_end")
+    name = "".join(rng.choice(part) for part in (words("names", "first"), words("names", "middle"), ends))
+    return Person(name, female)
 
 
 def held_out(first: int, second: int) -> bool:

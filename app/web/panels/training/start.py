@@ -1,5 +1,7 @@
 """How to train and how to prune meanwhile: the first part of the page `Training`."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from app.web import caching, trainings
@@ -42,7 +44,7 @@ def start_panel(study: Study) -> None:
         beside.caption(f"*{running}* is under way, and two would slow each other down: the next can start after it.")
     else:
         beside.caption(f"**{settings.method}**: {METHODS[settings.method]}. {words}")
-    if kind_of(settings.task):
+    if kind_of(settings.task) or (settings.tokens and Path(settings.data).is_file()):
         st.info(
             "The file is both what is learned and what is asked: the score says nothing about other texts.",
             icon=":material/data_alert:",

@@ -1,0 +1,165 @@
+"""What is minimised of a model that predicts tokens: the loss of the next ones, or of masked ones, with a teacher beside it.
+
+A vocabulary is wide. Next tokens are predicted at every place, so their logits are made some at a time inside of the model's
+own forward pass, and made again for the gradient; the head itself then runs on nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vp_core.asking.batches import Batch, Encoded
+from vp_core.asking.kinds.masking import SHARE, check_masked_lm, mask_batch
+from vp_core.asking.kinds.tokens import logits_of, path_of_head
+from vp_core.ground.errors import VPError
+from vp_core.ground.names import ALPHA, TEMPERATURE
+from vp_core.model.sites import Site, observed
+from vp_core.training.teacher import Teacher
+
+Ask = Callable[..., Any]
+"""The output of the model in training for `inputs`, a dictionary of tensors (examples, tokens), and further arguments."""
+MOST_LOGITS = 2**24
+"""So many numbers of a vocabulary's width are there at the same time: 64 MiB, and a few times that for their gradient."""
+
+
+@dataclass(frozen=True, eq=False)
+class NextWords:
+    """The mean cross-entropy of all next tokens of a batch of windows, of a ...ForCausalLM.
+
+    With a teacher it is α·loss + (1 − α)·T²·KL(teacher ‖ model), the mean over tokens of the KL of outputs softened by the
+    temperature T (Hinton et al. 2015); `hidden` weighs the mean squared error of all hidden states besides. A window's first
+    token is not predicted. VPError for α outside 0..1, a temperature or weight that is none.
+    """
+
+    data: Encoded
+    teacher: Teacher | None = None
+    alpha: float = ALPHA
+    temperature: float = TEMPERATURE
+    hidden: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        check_teaching(self.alpha, self.temperature, self.hidden)
+
+    def loss(self, model: PreTrainedModel, batch: Batch, ask: Ask, step: int) -> Tensor:
+        """The mean loss () of the next tokens of a batch."""
+        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"].bool()
+        rows, places = (mask[:, 1:] & mask[:, :-1]).nonzero(as_tuple=True)  # where the state stands that predicts
+        teacher, theirs = self.teacher, None
+        if teacher is not None:
+            theirs = teacher.states(batch)[rows.to(teacher.model.device), places.to(teacher.model.device)]
+        sums: list[Tensor] = []
+
+        def at_the_head(_site: Site, states: Tensor) -> Tensor | None:
+            if sums:  # the head itself, which the loss is made with
+                return None
+            sums.append(states.new_zeros(()))
+            here = states.device
+            wanted = ids[rows, places + 1].to(here)
+            told = None if theirs is None else theirs.to(here)
+            sums.extend(self._parts(model, states[rows.to(here), places.to(here)], wanted, told))
+            return states[:, :0]
+
+        more: dict[str, Any] = {"use_cache": False} | ({"output_hidden_states": True} if teacher and self.hidden else {})
+        with observed(model, [Site("head", path_of_head(model), inputs=True)], at_the_head):
+            found = ask(batch.inputs, **more)
+        loss = torch.stack([part.float() for part in sums]).sum() / len(rows)
+        if teacher and self.hidden:
+            loss = loss + self.hidden * between(found.hidden_states, teacher.hidden(batch, loss.device), batch)
+        return loss
+
+    def _parts(self, model: PreTrainedModel, states: Tensor, ids: Tensor, theirs: Tensor | None) -> Iterator[Tensor]:
+        """Sums of losses () of some tokens at a time, from states (n, width) of the model and (n, other width) of a teacher."""
+
+        def one(some: Tensor, wanted: Tensor, told: Tensor | None) -> Tensor:
+            logits = logits_of(model, some)
+            taught = None if told is None or self.teacher is None else self.teacher.logits_of(told)
+            return of_words(logits, wanted, taught, self.alpha, self.temperature) * len(wanted)
+
+        at_once = max(1, MOST_LOGITS // model.config.vocab_size)
+        for start in range(0, len(ids), at_once):
+            part = slice(start, start + at_once)
+            given = states[part], ids[part], None if theirs is None else theirs[part]
+            yield one(*given) if len(ids) <= at_once else checkpoint(one, *given, use_reentrant=False)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedWords:
+    """The cross-entropy of masked words, masked anew in every step (BERT; RoBERTa's dynamic masking), of a ...ForMaskedLM.
+
+    What is masked depends on the seed, the step and the text, and on nothing else. With a teacher it is as `NextWords` says.
+    """
+
+    data: Encoded
+    tokenizer: PreTrainedTokenizerBase
+    share: float = SHARE
+    seed: int = 0
+    teacher: Teacher | None = None
+    alpha: float = ALPHA
+    temperature: float = TEMPERATURE
+    hidden: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        check_teaching(self.alpha, self.temperature, self.hidden)
+
+    def loss(self, model: PreTrainedModel, batch: Batch, ask: Ask, step: int) -> Tensor:
+        """The mean loss () of the masked words of a batch."""
+        check_masked_lm(model)
+        masked = mask_batch(self.tokenizer, self.data, batch, self.share, (self.seed, step))
+        teacher, theirs = self.teacher, None
+        if teacher is not None:
+            places = masked.rows.to(teacher.model.device), masked.columns.to(teacher.model.device)
+            theirs = teacher.logits_of(teacher.states(masked.batch)[places])
+
+        def only_masked(_site: Site, states: Tensor) -> Tensor:  # other words are not predicted
+            return states[masked.rows.to(states.device), masked.columns.to(states.device)]
+
+        with observed(model, [Site("head", path_of_head(model), inputs=True)], only_masked):
+            found = ask(masked.batch.inputs, **({"output_hidden_states": True} if teacher and self.hidden else {}))
+        logits = found.logits.float()
+        loss = of_words(logits, masked.ids.to(logits.device), theirs, self.alpha, self.temperature)
+        if teacher and self.hidden:
+            loss = loss + self.hidden * between(found.hidden_states, teacher.hidden(masked.batch, loss.device), batch)
+        return loss
+
+
+def of_words(logits: Tensor, ids: Tensor, teacher: Tensor | None, alpha: float, temperature: float) -> Tensor:
+    """The mean loss () of logits (n, vocabulary) against words (n,), and against a teacher's logits where there are some.
+
+    Two vocabularies of one tokeniser may be padded to different lengths: words that only one of the models has are left out.
+    """
+    loss = cross_entropy(logits, ids)
+    if teacher is None:
+        return loss
+    shared = min(logits.shape[1], teacher.shape[1])
+    mine, theirs = (log_softmax(z[:, :shared].to(logits.device) / temperature, dim=1) for z in (logits, teacher))
+    return alpha * loss + (1 - alpha) * temperature**2 * kl_div(mine, theirs, reduction="batchmean", log_target=True)
+
+
+def check_teaching(alpha: float, temperature: float, hidden: float) -> None:
+    """VPError for weights and a temperature that a teacher cannot have."""
+    if not 0 <= alpha <= 1:
+        raise VPError(f"The weight α {alpha!r} of the task's loss is not between 0 and 1: 0.5 takes both halves.")
+    if not (0 < temperature < inf and 0 <= hidden < inf):
+        raise VPError("The temperature must be above 0, the weight of hidden states at least 0: 2 and 0 are the defaults.")
+
+
+def between(mine: tuple[Tensor, ...], teacher: tuple[Tensor, ...], batch: Batch) -> Tensor:
+    """Mean squared error () of hidden states (examples, tokens, d) over layers, real tokens and coordinates."""
+    if len(mine) != len(teacher) or mine[0].shape != teacher[0].shape:
+        raise VPError(
+            f"The teacher has {len(teacher) - 1} layers of width {teacher[0].shape[-1]}, the student {len(mine) - 1} of "
+            f"{mine[0].shape[-1]}: hidden states need equal ones; leave their weight at 0."
+        )
+    real = batch.inputs["attention_mask"].to(mine[0].device)[..., None].float()
+    count = real.sum() * mine[0].shape[-1]
+    losses = [((a.float() - b.float()).square() * real).sum() / count for a, b in zip(mine, teacher, strict=True)]
+    return torch.stack(losses).mean()
