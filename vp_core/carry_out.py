@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from vp_core.asking.kinds.tokens import head_of
 from vp_core.ground.kept import Kept
 from vp_core.ground.names import WHOLE
 from vp_core.ground.work import say
 from vp_core.measuring.layerwise import MEASURED, REFIT, Walk, check_once
 from vp_core.measuring.measured import Measured
-from vp_core.model.projections import find_layers
-from vp_core.model.units import UnitGroup, unit_groups
-from vp_core.ranking import allocation
+from vp_core.model.projections import Layer, find_layers
+from vp_core.model.units import UnitGroup, unit_groups, units_that_go
+from vp_core.ranking import allocation, estimated
 from vp_core.ranking.criteria import score_units
 from vp_core.ranking.plan import Plan, Ranking, rank
 from vp_core.recipes import Recipe
@@ -52,17 +53,21 @@ def carry_out(first: "Stage", recipe: Recipe, sparsity: float) -> PreTrainedMode
 def check_recipe(model: PreTrainedModel, recipe: Recipe) -> None:
     """VPError if the recipe does not fit the model, told before anything is measured.
 
-    Which units there are depends on the positions (pairs do not go under rotary ones), and a model that runs a layer several
-    times has no measured allocation and no refit.
+    Which units there are depends on the model (where pairs cannot go, the recipe's other units do), and a model that runs a
+    layer several times has no measured allocation and no refit.
     """
     if recipe.pattern:
         find_matrices(model, recipe.types)
         return
-    unit_groups(find_layers(model), recipe.units, recipe.types)
+    _groups(find_layers(model), recipe)
     if recipe.scope == "measured":
         check_once(model, MEASURED)
     if recipe.replacement == "refit":
         check_once(model, REFIT)
+
+
+def _groups(layers: Sequence[Layer], recipe: Recipe) -> tuple[UnitGroup, ...]:
+    return unit_groups(layers, units_that_go(layers, recipe.units), recipe.types)
 
 
 def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_means: bool) -> PreTrainedModel:
@@ -98,8 +103,8 @@ class Stage:
         self._kept, self._refitted, self._later = Kept(), Kept(most=4, cancellable=True), Kept(most=1)
 
     def groups(self, recipe: Recipe) -> tuple[UnitGroup, ...]:
-        """The units that the recipe chooses from."""
-        return unit_groups(self.measured.layers, recipe.units, recipe.types)
+        """The units that the recipe chooses from: of its kinds those that can go from this model."""
+        return _groups(self.measured.layers, recipe)
 
     def scores(self, recipe: Recipe) -> Mapping[str, Tensor]:
         """The criterion's score of every unit: group name → (units,) float64."""
@@ -199,12 +204,23 @@ class Stage:
         def without(group: UnitGroup, units: int) -> PreTrainedModel:
             return self.closed_form(recipe, ranking.only(group.name, units), {group.name: units})
 
+        model, longest = self.measured.model, max(map(len, self.measured.texts.ids))
+        words = head_of(model) != "classes"
+        expected = self._estimated(recipe, ranking) if words else {}
+        levels = estimated.middle if words else allocation.counts
         losses: dict[str, allocation.Losses] = {}
-        walk = Walk(self.measured.model, self.measured.some_batches(allocation.SENTENCES))
-        for name, lost in allocation.measure_losses(walk, ranking.groups, without):
-            losses[name] = lost
+        walk = Walk(model, self.measured.some_batches(allocation.texts_for(model, longest)))
+        for name, lost in allocation.measure_losses(walk, ranking.groups, without, levels):
+            losses[name] = estimated.brought_to(expected[name], lost) if words else lost
             say(f"measuring what each layer loses: {len(losses)} of {len(ranking.groups)}")
         return losses
+
+    def _estimated(self, recipe: Recipe, ranking: Ranking) -> Mapping[str, allocation.Losses]:
+        """The same of a language model in closed form: group name → losses."""
+        effects = self.scores(replace(recipe, criterion="fisher"))
+        return estimated.estimate_losses(
+            ranking, self.measured, effects, lambda group, units: self._solved(recipe, {group.name: units})
+        )
 
     def _with_gone_first(self, scores: Mapping[str, Tensor], groups: tuple[UnitGroup, ...]) -> Mapping[str, Tensor]:
         """What went in an earlier step stays gone: it comes first."""

@@ -25,6 +25,7 @@ from vp_core.measuring.statistics import Statistics
 from vp_core.model.precision import device_of
 from vp_core.model.projections import Projection, find_layers
 from vp_core.model.sharing import share
+from vp_core.model.units import units_that_go
 from vp_core.ranking.plan import Plan, Ranking, masks
 from vp_core.recipes import Recipe
 from vp_core.replacing.principal import principal
@@ -179,6 +180,8 @@ class Study:
     def warnings(self, recipe: Recipe) -> tuple[str, ...]:
         """What a user should know: too few calibration tokens for what the recipe solves, units that do not fit evenly."""
         notes = self.weights().notes(recipe) if recipe.pattern else ()
+        if "pairs" in recipe.units and "pairs" not in (go := units_that_go(self.measured().layers, recipe.units)):
+            notes = (f"No query/key pairs go from this model, whose heads need all their coordinates: {' and '.join(go)} do.",)
         solves = recipe.criterion == "surgeon" or recipe.replacement == "least squares"
         if recipe.plain or (recipe.pattern and not solves):
             return notes

@@ -1,5 +1,7 @@
 """What each coordinate does to the model's outputs, to first order and without labels: one backward pass for each output.
 
+Where a word is the answer drawn words stand for the outputs (`vp_core.asking.kinds.answered`), with a backward pass for each.
+
 At a token t, replacing coordinate i by its mean μ_i changes output z by about g_ti·(h_ti − μ_i) with g = ∂z/∂h. The mean over
 sentences of Σ_z Σ_t (…)² is the coordinate's *effect*: the Fisher information of its mask (Theis et al. 2018) with the outputs
 in place of the loss, so that no label is needed, and token by token, which ranked rows better than whole sentences did (Kwon et
@@ -8,14 +10,15 @@ tokens for `replacing.refit`. In the last layer of a classifier that reads the f
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, by_text
-from vp_core.asking.forward import forward
+from vp_core.asking.kinds.answered import to_differentiate
+from vp_core.asking.kinds.tokens import head_of
 from vp_core.measuring.covariance import READ_AT, Covariances
 from vp_core.measuring.statistics import Statistics
 from vp_core.measuring.tally import each_batch
@@ -31,11 +34,13 @@ FLOOR = 0.1
 
 @dataclass(frozen=True)
 class Coordinates:
-    """The coordinates at a site, with their `mean` (n,), float64; they come in `heads` of equal width."""
+    """The coordinates at a site, with their `mean` (n,), float64; they come in `heads` of equal width. `writes`: the outer
+    products of their gradients are wanted."""
 
     site: Site
     mean: Tensor
     heads: int
+    writes: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +48,16 @@ class Gradients:
     """By name of a projection's output (`3.query`) or a consumer's input (`3.context`, `3.activation`):
 
     `effect` (n,) of each coordinate; `by_head` (heads,) and `whole` (1,) of all of a head's, or all, replaced together;
-    `weights`: for outputs, by batch, (examples, tokens) weights of tokens, mean 1 over real ones before FLOOR is added.
+    `weights`: for outputs, by batch, (examples, tokens) weights of tokens, mean 1 over real ones before FLOOR is added;
+    `outer`: of models that tell words, for what writes into the residual stream, the mean over windows of Σ_t g_t g_tᵀ
+    (d_out, d_out), float64: an error e there at every token changes the outputs by about E eᵀ·outer·e, squared.
     """
 
     effect: Mapping[str, Tensor]
     by_head: Mapping[str, Tensor]
     whole: Mapping[str, Tensor]
     weights: Mapping[str, Sequence[Tensor]]
+    outer: Mapping[str, Tensor]
 
 
 @dataclass
@@ -60,6 +68,7 @@ class _Sums:
     by_head: Tensor
     whole: Tensor
     weights: list[Tensor]
+    outer: Tensor | None = None
 
     def merge(self, other: "_Sums") -> None:
         """Add other batches."""
@@ -75,6 +84,8 @@ class _Sums:
         self.effect += other.effect
         self.by_head += other.by_head
         self.whole += other.whole
+        if self.outer is not None and other.outer is not None:
+            self.outer += other.outer
 
 
 def collect_gradients(
@@ -91,6 +102,13 @@ def collect_gradients(
     """
     layers = find_layers(model) if layers is None else layers
     watched = {k: v for layer in layers for k, v in coordinates_of(layer, statistics, covariances).items()}
+    if head_of(model) != "classes":
+        watched |= {
+            p.name: replace(watched[p.name], writes=True)
+            for layer in layers
+            for p in layer.projections.values()
+            if p.type in READ_AT
+        }
     # parameters of its own over the same storage, which ask for no gradients: only what is watched does
     still = share(model, {name: weight.detach() for name, weight in model.named_parameters()}).requires_grad_(False)
     sums: dict[str, _Sums] = {}
@@ -108,6 +126,7 @@ def collect_gradients(
         {name: s.by_head / examples for name, s in sums.items()},
         {name: s.whole / examples for name, s in sums.items()},
         {name: _weights(s.weights, tokens[watched[name].site.decoder]) for name, s in outputs.items()},
+        {name: s.outer / examples for name, s in sums.items() if s.outer is not None},
     )
 
 
@@ -138,14 +157,14 @@ def coordinates_of(layer: Layer, statistics: Statistics, covariances: Covariance
 
 
 def _of_batch(model: PreTrainedModel, batch: Batch, watched: Mapping[str, Coordinates]) -> dict[str, _Sums]:
-    """One batch: a forward pass, and a backward pass for each output."""
+    """One batch: a forward pass, and a backward pass for each output or draw."""
     seen: list[tuple[Coordinates, Tensor]] = []  # a layer that runs several times (ALBERT) is seen as often
 
     def see(site: Site, values: Tensor) -> None:
         seen.append((watched[site.name], _asking(values)))
 
     with torch.enable_grad(), observed(model, [c.site for c in watched.values()], see):
-        outputs = forward(model, batch).logits
+        outputs = to_differentiate(model, batch)
     found: dict[str, _Sums] = {}
     for gradients in _by_output(outputs, [values for _, values in seen]):
         for (coordinates, values), gradient in zip(seen, gradients, strict=True):
@@ -180,12 +199,18 @@ def _of_coordinates(coordinates: Coordinates, gradient: Tensor, values: Tensor) 
         summed(heads.square(), (0, 1)),
         summed(heads.sum(dim=-1).square(), (0, 1))[None],
         [gradient.square().sum(dim=-1).cpu()],
+        _outer(gradient.flatten(0, 1)) if coordinates.writes else None,
     )
 
 
 def summed(values: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Sums over some dimensions, float64, taken where the values are (`vp_core.model.precision.sums_at`), on the processor."""
     return values.to(sums_at(values.device)).sum(dim=dims, dtype=torch.float64).cpu()
+
+
+def _outer(gradient: Tensor) -> Tensor:
+    """Σ g gᵀ (n, n), float64, of gradients (tokens, n)."""
+    return (gradient.T @ gradient).cpu().double()
 
 
 def collect_weight_effects(
@@ -224,7 +249,7 @@ def _squares(model: PreTrainedModel, batch: Batch, sites: Mapping[str, tuple[Sit
         put_out.append((site.path, _asking(values)))
 
     with torch.enable_grad(), observed(model, [site for pair in sites.values() for site in pair], see):
-        outputs = forward(model, batch).logits
+        outputs = to_differentiate(model, batch)
     found: dict[str, Tensor] = {}
     for gradients in _by_output(outputs, [values for _, values in put_out]):
         uses: dict[str, list[tuple[Tensor, Tensor]]] = {}  # a layer that runs several times (ALBERT) adds up its uses

@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, by_text
 from vp_core.asking.forward import inputs_for, told
+from vp_core.asking.kinds.answered import of_classes
+from vp_core.asking.kinds.tokens import path_of_head
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import in_parallel
 from vp_core.ground.work import Enough, say
@@ -77,12 +79,15 @@ class Walk:
             yield lambda i: {name: by_text(by_name[name].part(value), self.batches[i]) for name, value in seen(i).items()}
 
     def logits(self, model: PreTrainedModel | None = None) -> Iterator[Tensor]:
-        """Logits (examples, outputs), float32, batch by batch, of the model or of another one that is equal up to here."""
+        """Logits (examples, outputs), float32, batch by batch, of the model or of another one that is equal up to here.
+
+        Raises VPError for a model whose outputs are not classes.
+        """
         ready = self._from_here(model or self.model)
 
         def of_batch(i: int) -> Tensor:
             with torch.inference_mode():
-                return self._run(ready, i).logits.float().cpu()
+                return of_classes(model or self.model, self._run(ready, i).logits.float()).cpu()
 
         return in_parallel(of_batch, range(len(self.batches)), device_of(self.model))
 
@@ -113,10 +118,16 @@ class Walk:
         self._outputs[_stack(path)] = outputs
         self.position += 1
 
+    def states(self, places: Sequence[Tensor], model: PreTrainedModel | None = None) -> Iterator[Tensor]:
+        """What the head of a model of tokens reads (positions, width), batch by batch, of the model or of another one that is
+        equal up to here, at the `places` of each batch, (examples, tokens) bool. The head does not run."""
+        with self._seen([Site("head", path_of_head(self.model), inputs=True)], model) as seen:
+            yield from in_parallel(lambda i: seen(i)["head"][places[i]], range(len(self.batches)))
+
     @contextmanager
-    def _seen(self, sites: Sequence[Site]) -> Iterator[Callable[[int], dict[str, Any]]]:
+    def _seen(self, sites: Sequence[Site], model: PreTrainedModel | None = None) -> Iterator[Callable[[int], dict[str, Any]]]:
         """A function from a batch's number to what passes the sites, whole; no layer behind the last of them runs."""
-        ready = self._from_here(self.model)
+        ready = self._from_here(model or self.model)
 
         def see(site: Site, value: Any) -> None:
             self._here.seen[site.name] = value

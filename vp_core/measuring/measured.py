@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Encoded, make_batches
+from vp_core.asking.kinds.tokens import head_of
 from vp_core.ground.kept import Kept
 from vp_core.ground.work import say
 from vp_core.measuring.covariance import LARGE, Covariances, bytes_needed, collect_covariances, collect_inputs
@@ -24,6 +25,8 @@ COVARIANCE_TOKENS = 4096
 """Tokens in a batch of covariances: their products are large and want to be few."""
 SOLVING_TOKENS = 2048
 """Tokens in a batch of gradients and of refit, which walk through the layers with it."""
+WINDOW_TOKENS = 512
+"""The same of language models: a backward pass keeps what every one of their many layers has read."""
 HELD_OUT = 5
 """Every fifth text is held out while λ is chosen."""
 
@@ -81,7 +84,8 @@ class Measured:
 
     def solving_batches(self) -> list[Batch]:
         """All texts in the batches of gradients and of refit, which takes its token weights from the gradients."""
-        return make_batches(self.texts, np.arange(len(self.texts)), SOLVING_TOKENS)
+        tokens = SOLVING_TOKENS if head_of(self.model) == "classes" else WINDOW_TOKENS
+        return make_batches(self.texts, np.arange(len(self.texts)), tokens)
 
     def some_batches(self, texts: int) -> list[Batch]:
         """Batches of so many texts at most, spread over all of them."""

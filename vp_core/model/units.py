@@ -28,6 +28,7 @@ from torch import Tensor
 from vp_core.ground.chosen import check_units
 from vp_core.ground.errors import VPError
 from vp_core.model.projections import Layer, Projection
+from vp_core.model.stack import NORM_NOTE
 
 _ATTENTION = ("query", "key", "value", "attention_output")
 _FFN = ("ffn_in", "ffn_out")
@@ -72,6 +73,23 @@ def unit_groups(layers: Sequence[Layer], kinds: Sequence[str], types: Sequence[s
         for kind in check_units(kinds):
             groups += _MAKERS[kind](layer) if kind != "rows" else _rows(layer, types)
     return tuple(groups)
+
+
+def units_that_go(layers: Sequence[Layer], kinds: Sequence[str]) -> tuple[str, ...]:
+    """Those of the kinds that can go from these layers: of several, pairs stay where they cannot leave their heads.
+
+    That is where `unit_groups` refuses them, and where a norm reads all coordinates of a head, so that nothing is saved. Asked
+    for by themselves they are among them: it is for `unit_groups` to say why they cannot go.
+    """
+    chosen = check_units(kinds)
+    if "pairs" not in chosen or len(chosen) == 1:
+        return chosen
+    try:
+        unit_groups(layers, ("pairs",))
+        stay = any(layer.full_heads == NORM_NOTE for layer in layers)
+    except VPError:
+        stay = True
+    return tuple(kind for kind in chosen if kind != "pairs" or not stay)
 
 
 def row_group(projection: Projection) -> UnitGroup:

@@ -1,7 +1,8 @@
 """How much each layer gives: by what it really costs when units go there, measured on the model's own outputs.
 
 For every group of units (one kind in one layer) the model is pruned in that group alone, at a few sparsities, and the change
-of its outputs on held-out calibration sentences is measured, without labels: E‖z − z_dense‖² over the variance of z_dense. The
+of its outputs on held-out calibration sentences is measured, without labels: E‖z − z_dense‖² over the variance of z_dense, of
+language models KL(dense ‖ pruned) at some positions of each window. The
 lower convex hull of these losses against parameters has rising slopes; a unit's score is the slope at its place. Removing
 the lowest slopes first spends any budget where the measured loss is least (the losses taken as additive), and the masks of
 rising sparsities are nested. ZipLM (Kurtic et al. 2023) and SPDY (Frantar and Alistarh 2022) search over such measurements.
@@ -15,6 +16,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from vp_core.asking.kinds.answered import chosen, divergence
+from vp_core.asking.kinds.tokens import head_of
+from vp_core.ground.parallel import in_parallel
 from vp_core.measuring.layerwise import MEASURED, Walk, check_once, layer_modules
 from vp_core.model.units import UnitGroup
 from vp_core.ranking.plan import Ranking
@@ -23,6 +27,8 @@ SHARES = (0.3, 0.5, 0.65, 0.8, 0.9, 0.95, 1.0)
 """Shares of a group's units whose removal is measured."""
 SENTENCES = 64
 """Calibration sentences that losses are measured on."""
+TOKENS, LEAST, PLACES = 1024, 4, 64
+"""Of language models: about so many tokens, in so many windows at least, and so many positions of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,26 +48,60 @@ def counts(units: int) -> list[int]:
     return sorted({round(share * units) for share in SHARES} - {0})
 
 
+def texts_for(model: PreTrainedModel, longest: int) -> int:
+    """How many calibration texts, the longest of so many tokens, the losses of a model are measured on."""
+    return SENTENCES if head_of(model) == "classes" else max(LEAST, TOKENS // longest)
+
+
 def measure_losses(
-    walk: Walk, groups: Sequence[UnitGroup], pruned: Callable[[UnitGroup, int], PreTrainedModel]
+    walk: Walk,
+    groups: Sequence[UnitGroup],
+    pruned: Callable[[UnitGroup, int], PreTrainedModel],
+    levels: Callable[[int], list[int]] = counts,
 ) -> Iterator[tuple[str, Losses]]:
     """(group name, losses) of every group, as they are found; `pruned(group, n)` is the model without its first n units.
 
+    They are measured at the `levels` of a group of so many units.
     Raises VPError for a model that runs a layer several times (ALBERT).
     """
     check_once(walk.model, MEASURED)
-    dense = torch.cat(list(walk.logits())).double()
-    scale = float(dense.var(dim=0, unbiased=False).sum().clamp(min=1e-12))
+    away = _distance(walk)
     for path, numbers in layer_modules(walk.model).items():
         while walk.paths[walk.position] != path:
             walk.step()
         for group in (g for g in groups if g.layer in numbers):
             removed, losses = [0], [0.0]
-            for n in counts(len(group)):
-                changed = torch.cat(list(walk.logits(pruned(group, n)))).double() - dense
+            for n in levels(len(group)):
                 removed.append(n)
-                losses.append(float(changed.square().sum(dim=1).mean()) / scale)
+                losses.append(away(pruned(group, n)))
             yield group.name, Losses(np.array(removed), np.array(losses))
+
+
+def _distance(walk: Walk) -> Callable[[PreTrainedModel], float]:
+    """How far the outputs of a model, equal to the dense one up to where the walk is, are from the dense one's."""
+    if head_of(walk.model) == "classes":
+        return _of_logits(walk)
+    places = [chosen(walk.model, batch, PLACES) for batch in walk.batches]
+    dense = list(walk.states(places))
+    positions = sum(map(len, dense))
+
+    def away(model: PreTrainedModel) -> float:
+        pairs = zip(dense, walk.states(places, model), strict=True)
+        return sum(in_parallel(lambda pair: divergence(walk.model, *pair), pairs)) / positions
+
+    return away
+
+
+def _of_logits(walk: Walk) -> Callable[[PreTrainedModel], float]:
+    """The squared distance of logits, over the variance of the dense ones."""
+    dense = torch.cat(list(walk.logits())).double()
+    scale = float(dense.var(dim=0, unbiased=False).sum().clamp(min=1e-12))
+
+    def away(model: PreTrainedModel) -> float:
+        changed = torch.cat(list(walk.logits(model))).double() - dense
+        return float(changed.square().sum(dim=1).mean()) / scale
+
+    return away
 
 
 def scores(ranking: Ranking, losses: Mapping[str, Losses]) -> dict[str, Tensor]:

@@ -110,7 +110,14 @@ class _Job:
         )
         callbacks = [*([self.pruner] if self.pruner else []), self._losses, *self.others]
         steps = training(
-            model, objective, schedule, callbacks=callbacks, tell=self.tell, accelerator=self.accelerator, saved=self.saved
+            model,
+            objective,
+            schedule,
+            callbacks=callbacks,
+            tell=self.tell,
+            accelerator=self.accelerator,
+            saved=self.saved,
+            reached=True,
         )
         try:
             for run in steps:

@@ -85,15 +85,17 @@ def training(
     tell: Callable[[str], None] = lambda news: None,
     accelerator: Accelerator | None = None,
     saved: Saved | None = None,
+    reached: bool = False,
 ) -> Generator[Run, None, float]:
-    """Train `model` in place, yielding after each step, and at once where a stopped one is gone on with; return the mean loss.
+    """Train `model` in place, yielding after each step, and return the mean loss.
 
     At the end it is in evaluation mode, and rows that were zero still are.
 
     `objective` is what is minimised, for lessons the task's own loss, or that of their words. Each of `callbacks` acts in its
     turn. With `saved` the state is kept while it goes on, and when it is left or fails between two steps; a training found
-    there is gone on with, to the same bits on one thread. Under several processes each takes its part of every mini-batch and
-    all end with equal weights. Raises VPError when the loss or its gradient is no longer finite, before that step is taken, and
+    there is gone on with, to the same bits on one thread. With `reached` the step that it had reached is yielded again: whoever
+    looked on was perhaps stopped before they had done with it. Under several processes each takes its part of every mini-batch
+    and all end with equal weights. Raises VPError when the loss or its gradient is no longer finite, before that step is taken, and
     Cancelled between two steps if the work was cancelled.
     """
     accelerator = accelerator or Accelerator()
@@ -107,7 +109,7 @@ def training(
     job.begin()
     run = job.run
     try:
-        if run.step:  # whoever looked on was perhaps stopped before they had done with that step
+        if reached and run.step:
             yield run
         for examples in steps[run.step :]:
             checkpoint()

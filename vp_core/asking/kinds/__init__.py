@@ -8,4 +8,5 @@ masking         words of a text masked, the same for every model
 tokens          tokens that are predicted: their losses, from the states before the head
 next_tokens     a language model's next tokens: perplexity
 masked_tokens   an encoder's masked tokens: their loss
+answered        what of an answer is differentiated, and how far two answers are apart
 """

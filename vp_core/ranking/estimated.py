@@ -1,0 +1,71 @@
+"""How much each layer of a language model gives: losses in closed form, of which one in each layer is measured.
+
+Measuring every loss at every level means hundreds of passes through many layers and a wide head. To second order a layer's
+loss is known already: if its consumer W, solved again as W', errs by e = (W − W')h + b − b', then KL ≈ ½ E eᵀΓe, with Γ =
+E Σ_t g_t g_tᵀ the gradients' outer product where it writes (`vp_core.measuring.gradients`) and errors of different tokens taken
+as uncorrelated. Units that no consumer reads, such as query/key pairs, lose the sum of their own effects. What that leaves out
+differs from layer to layer more than from level to level: each group's curve is brought to the loss that is measured where
+MIDDLE of its units are gone. The levels and the hull are those of `vp_core.ranking.allocation`.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vp_core.measuring.covariance import READ_AT
+from vp_core.model.projections import Projection, bias_of, find_layers, weight_of
+from vp_core.model.units import UnitGroup
+from vp_core.ranking.allocation import Losses, counts
+from vp_core.ranking.evidence import Evidence
+from vp_core.ranking.plan import Ranking
+
+MIDDLE = 0.5
+"""Share of a group's units at whose removal its loss is measured."""
+Solve = Callable[[UnitGroup, int], Mapping[str, tuple[Tensor, Tensor]]]
+"""From a group and a number of its first units: new weights of the consumer that reads them, by its name."""
+
+
+def middle(units: int) -> list[int]:
+    """The one level at which a group of so many units is measured.
+
+    >>> middle(9), middle(1)
+    ([4], [1])
+    """
+    return [max(round(MIDDLE * units), 1)]
+
+
+def estimate_losses(ranking: Ranking, evidence: Evidence, effects: Mapping[str, Tensor], solve: Solve) -> dict[str, Losses]:
+    """Group name → its losses in closed form, in the order of the ranking.
+
+    `effects` are those of units by themselves, the scores of the criterion `fisher`: group name → (units,).
+    """
+    outer = evidence.gradients().outer
+    consumers = {p.name: p for layer in find_layers(evidence.model) for p in layer.projections.values()}
+
+    def loss(group: UnitGroup, n: int, alone: Tensor) -> float:
+        errors = [_error(evidence, consumers[name], outer[name], *new) for name, new in solve(group, n).items()]
+        return sum(errors) if errors else float(alone[:n].sum())
+
+    found = {}
+    for group in ranking.groups:
+        removed = counts(len(group))
+        alone = effects[group.name][torch.from_numpy(ranking.order(group.name).copy())]
+        found[group.name] = Losses(np.array([0, *removed]), np.array([0.0, *(loss(group, n, alone) for n in removed)]))
+    return found
+
+
+def brought_to(losses: Losses, measured: Losses) -> Losses:
+    """The same curve, multiplied so that it is what was measured at the last level of `measured`."""
+    n, loss = measured.removed[-1], float(measured.loss[-1])
+    there = float(np.interp(n, losses.removed, losses.loss))
+    return Losses(losses.removed, losses.loss * (loss / there if there > 0 else 1.0))
+
+
+def _error(evidence: Evidence, consumer: Projection, outer: Tensor, weight: Tensor, bias: Tensor) -> float:
+    """E eᵀΓe of a consumer with new weights (d, n) and bias (d,), Γ = `outer` (d, d)."""
+    inputs = evidence.covariances()[f"{consumer.layer}.{READ_AT[consumer.type]}"]
+    change = weight_of(evidence.model, consumer).detach().double() - weight
+    shift = change @ inputs.mean + bias_of(evidence.model, consumer).double() - bias
+    return float(((outer @ change @ inputs.matrix()) * change).sum() + shift @ outer @ shift)
