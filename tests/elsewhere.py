@@ -51,7 +51,7 @@ class Elsewhere(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         if func is nn.functional.scaled_dot_product_attention:  # its choice of a kernel asks the device
-            return _run(func, args, kwargs or {})
+            return _attention(*args, **(kwargs or {}))
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **(kwargs or {}))
 
@@ -61,6 +61,17 @@ class _Factories(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})
+
+
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """What torch's own does, written out, so that gradients pass."""
+    key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], dim=1) for one in (key, value))
+    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=DEVICE).tril()
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    return scores.softmax(dim=-1) @ value
 
 
 def _run(func, args, kwargs):
@@ -75,7 +86,7 @@ def _run(func, args, kwargs):
         if any(not any(one is index for index in indices) for one in wrong) or (wrong and not isinstance(args[0], Elsewhere)):
             raise RuntimeError(f"Expected all tensors to be on the same device, but found cuda:0 and cpu in {name}")
     # to C++ a shell lies on meta: what is copied to such a place, by `to(other)`, is copied there
-    away = ("cuda", "meta") if name in _COPY else ("cuda",)
+    away = ("cuda", "meta") if name in (*_COPY, "aten::zeros") else ("cuda",)  # zeros: autograd's own, of a gradient
     result_there = targets[0].type in away if targets else there
     args, kwargs = tree_map(lambda one: torch.device("cpu") if isinstance(one, torch.device) else one, (args, kwargs))
     if name == "aten::copy_" and there and not isinstance(args[0], Elsewhere):
