@@ -44,7 +44,11 @@ def _in_order(
     step = 2 * WORKERS * share.number
     for start in range(0, len(batches), step):
         mine = share.of(batches[start : start + step])
-        parts = share.together(lambda mine=mine: [outputs for _, outputs in in_parallel(one, mine, device)])
+
+        def asked(mine: Sequence[Batch] = mine) -> list[Tensor]:
+            return [outputs for _, outputs in in_parallel(one, mine, device)]
+
+        parts = share.together(asked)
         for i, batch in enumerate(batches[start : start + step]):
             yield batch, parts[i % share.number][i // share.number]
 

@@ -5,6 +5,7 @@ the weight 0 and real tokens the weight 1, so that no copy without padding has t
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ def batch_moments(y: Tensor, real: Tensor | None = None) -> Moments:
     (3, 4.0, 38.0)
     """
     neurons = y.shape[1]
-    exact = {"dtype": torch.float64, "device": y.device}
+    exact: Any = {"dtype": torch.float64, "device": y.device}
     weight = torch.ones(len(y), **exact) if real is None else real.to(torch.float64)
     count = int(weight.sum())
     if count == 0:

@@ -95,8 +95,8 @@ def training(
     turn. With `saved` the state is kept while it goes on, and when it is left or fails between two steps; a training found
     there is gone on with, to the same bits on one thread. With `reached` the step that it had reached is yielded again: whoever
     looked on was perhaps stopped before they had done with it. Under several processes each takes its part of every mini-batch
-    and all end with equal weights. Raises VPError when the loss or its gradient is no longer finite, before that step is taken, and
-    Cancelled between two steps if the work was cancelled.
+    and all end with equal weights. Raises VPError when the loss or its gradient is no longer finite, before that step is taken,
+    and Cancelled between two steps if the work was cancelled.
     """
     accelerator = accelerator or Accelerator()
     schedule = on_all(accelerator, schedule.settled)
