@@ -83,7 +83,7 @@ _PUBLIC = {
     "study": ("Study",),
     "opening": ("open_study", "make_study"),
     "curves": ("Curve", "CurveStore", "sweep", "curve", "score_of"),
-    "training.schedule": ("Lessons", "Schedule"),
+    "training.schedule": ("Lessons", "TextLessons", "Schedule"),
     "training.teacher": ("Teacher",),
     "training.objectives": ("Distillation", "MaskedWords"),
     "training.callbacks": ("Callback",),
