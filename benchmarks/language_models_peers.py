@@ -71,5 +71,5 @@ def _collect_gradients(model: PreTrainedModel, study: Study) -> None:
 PEERS: dict[str, Make] = {
     "torch-pruning magnitude": partial(_torch_pruning, False, False),
     "torch-pruning Taylor": partial(_torch_pruning, True, False),
-    "torch-pruning Taylor, global": partial(_torch_pruning, True, True),
+    "torch-pruning Taylor global": partial(_torch_pruning, True, True),
 }
