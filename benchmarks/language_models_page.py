@@ -79,7 +79,7 @@ _HOW = [
     "- `units least squares`, `best`, `best refit`: see [without_fine_tuning.md](without_fine_tuning.md).",
     "- *Wanda structured*: neurons and values by Σ |W|·‖x‖ over their column of the matrix that reads them, the same share of every layer, nothing in their place (Wanda-sp in An et al. 2023).",
     "- *torch-pruning* 1.6: neurons of the feed-forward networks by the norm of their weights, or by Taylor importance from gradients of the loss on the calibration windows; `global`: layers compete. It is not asked to cut heads here (groups of queries share a key), so all that goes comes from the feed-forward networks.",
-    "- SliceGPT is not measured here.",
+    "- SliceGPT is not measured: the package index has no package of that name (slicegpt).",
     "",
     "LLaMA-7B's published perplexities, for scale (another model, other windows: not to be compared with the table): dense 12.6; at 20 / 30 / 50 % of the parameters FLAP 14.6 / 17.6 / 31.8, Wanda-sp 22 / 39 / 366.",
 ]

@@ -1,7 +1,7 @@
 """What `benchmarks.language_models` is compared with: torch-pruning on the same model, cut to the same share.
 
 torch-pruning (1.6) removes neurons of the gated feed-forward networks; the matrices that write into the residual stream and the
-head are on its ignored list, which keeps the hidden width. It is not asked to cut heads, which share keys under grouped queries,
+head are on its ignored list, which keeps the hidden width. It is not asked to cut heads (groups share keys),
 so the attention blocks stay; three quarters of the linear parameters of such models are elsewhere. `global`: neurons
 of all layers compete; else each layer gives the same share.
 """
