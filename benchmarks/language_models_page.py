@@ -17,10 +17,10 @@ LINES: dict[str, Recipe | None] = {
     "units least squares": RECIPES["units least squares"],
     "best": _BEST,
     "best refit": RECIPES["best refit"],
-    "Wanda, structured": _WANDA,
+    "Wanda structured": _WANDA,
     "torch-pruning magnitude": None,
     "torch-pruning Taylor": None,
-    "torch-pruning Taylor, global": None,
+    "torch-pruning Taylor global": None,
 }
 """By name: a recipe, or None for what `benchmarks.language_models_peers` has."""
 CANDIDATES: dict[str, Recipe] = {
@@ -32,7 +32,7 @@ CANDIDATES: dict[str, Recipe] = {
     "fisher": replace(_BEST, criterion="fisher"),
     "without pairs": replace(_BEST, units=("ffn neurons", "values")),
     "feed-forward only": replace(_BEST, units=("ffn neurons",)),
-    "chosen, refit": replace(_BEST, replacement="refit"),
+    "chosen refit": replace(_BEST, replacement="refit"),
 }
 """Each differs from `best` in one thing."""
 GOALS = {0.2: 1.25, 0.3: 1.5}
@@ -64,7 +64,7 @@ def page(found: dict) -> str:
             "## Candidates for `best`",
             "",
             "On the last tenth of the training text, which calibrates nothing here; each differs from `best` in one thing.",
-            "`best` was chosen among them, never on the test text.",
+            "Nothing is chosen on the test text.",
             "",
             *_table(found["choice"], list(CANDIDATES)),
         ]
@@ -77,9 +77,9 @@ _HOW = [
     "- `paper`: rows by the variance of their output, each type by itself, their mean in the bias; as many rows as leave the share of parameters.",
     "- `units mean`: neurons, values and query/key pairs by Var(h)·‖W‖², their mean in the bias. FLAP's form (An et al. 2023), without its scaling of scores between layers.",
     "- `units least squares`, `best`, `best refit`: see [without_fine_tuning.md](without_fine_tuning.md).",
-    "- *Wanda, structured*: neurons and values by Σ |W|·‖x‖ over their column of the matrix that reads them, the same share of every layer, nothing in their place (Wanda-sp in An et al. 2023).",
-    "- *torch-pruning* 1.6: neurons of the feed-forward networks by the norm of their weights, or by Taylor importance from gradients of the loss on the calibration windows; `global`: layers compete. Whole heads it cannot cut where groups of queries share a key, so all that goes comes from the feed-forward networks.",
-    "- SliceGPT is not on the package index, so it is not here.",
+    "- *Wanda structured*: neurons and values by Σ |W|·‖x‖ over their column of the matrix that reads them, the same share of every layer, nothing in their place (Wanda-sp in An et al. 2023).",
+    "- *torch-pruning* 1.6: neurons of the feed-forward networks by the norm of their weights, or by Taylor importance from gradients of the loss on the calibration windows; `global`: layers compete. It is not asked to cut heads here (groups of queries share a key), so all that goes comes from the feed-forward networks.",
+    "- SliceGPT is not measured: the package index has no package of that name (slicegpt).",
     "",
     "LLaMA-7B's published perplexities, for scale (another model, other windows: not to be compared with the table): dense 12.6; at 20 / 30 / 50 % of the parameters FLAP 14.6 / 17.6 / 31.8, Wanda-sp 22 / 39 / 366.",
 ]

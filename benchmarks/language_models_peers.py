@@ -1,8 +1,8 @@
 """What `benchmarks.language_models` is compared with: torch-pruning on the same model, cut to the same share.
 
 torch-pruning (1.6) removes neurons of the gated feed-forward networks; the matrices that write into the residual stream and the
-head are on its ignored list, which keeps the hidden width. Whole heads under grouped queries it cannot cut without breaking the
-groups, so the attention blocks stay, which three quarters of the linear parameters of such models allow for. `global`: neurons
+head are on its ignored list, which keeps the hidden width. It is not asked to cut heads (groups share keys),
+so the attention blocks stay; three quarters of the linear parameters of such models are elsewhere. `global`: neurons
 of all layers compete; else each layer gives the same share.
 """
 
@@ -71,5 +71,5 @@ def _collect_gradients(model: PreTrainedModel, study: Study) -> None:
 PEERS: dict[str, Make] = {
     "torch-pruning magnitude": partial(_torch_pruning, False, False),
     "torch-pruning Taylor": partial(_torch_pruning, True, False),
-    "torch-pruning Taylor, global": partial(_torch_pruning, True, True),
+    "torch-pruning Taylor global": partial(_torch_pruning, True, True),
 }
