@@ -28,9 +28,9 @@ _SIZES = ("embedding_length", "feed_forward_length", "attention.head_count", "at
 _TOKENS = "tokenizer.ggml.tokens"
 
 
-def is_gguf(name: str) -> bool:
+def is_gguf(name: str | Path) -> bool:
     """Whether a model's name is that of such a file."""
-    return name.lower().endswith(".gguf") and os.path.isfile(name)  # noqa: PTH113 (a Path would raise for names no file can have)
+    return str(name).lower().endswith(".gguf") and os.path.isfile(name)  # noqa: PTH113 (a Path would raise for names no file can have)
 
 
 def require_gguf() -> None:

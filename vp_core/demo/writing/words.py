@@ -28,14 +28,17 @@ class Person:
 
     @property
     def he(self) -> str:
+        """Their pronoun where they act."""
         return "she" if self.female else "he"
 
     @property
     def him(self) -> str:
+        """Their pronoun where something is done to them."""
         return "her" if self.female else "him"
 
     @property
     def his(self) -> str:
+        """Their pronoun before what they have."""
         return "her" if self.female else "his"
 
 
