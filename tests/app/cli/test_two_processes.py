@@ -45,7 +45,10 @@ def test_scores_are_put_together(model):
     command = ("eval", *model, "--sparsity", "0.3", "--calibration", "16", "--json")
     one, two = (json.loads(launched(n, *command).stdout) for n in (1, 2))
     assert one.pop("seconds") > 0 and two.pop("seconds") > 0
-    assert two == pytest.approx(one, rel=1e-10)
+    assert {k: v for k, v in two.items() if isinstance(v, str)} == {k: v for k, v in one.items() if isinstance(v, str)}
+    assert {k: v for k, v in two.items() if not isinstance(v, str)} == pytest.approx(
+        {k: v for k, v in one.items() if not isinstance(v, str)}, rel=1e-10
+    )
 
 
 def test_what_is_wrong_is_said_once():
