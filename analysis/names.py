@@ -3,7 +3,7 @@
 import numpy as np
 
 from vp_core.asking.kinds.question import Question
-from vp_core.asking.metrics import CLASSIFICATION
+from vp_core.asking.metrics import CLASSIFICATION, OF_TOKENS
 from vp_core.asking.tasks import Task
 from vp_core.ground.names import WORD_EMBEDDINGS
 from vp_core.model.blocks import Block
@@ -23,7 +23,7 @@ METRIC_NAMES = {
     "token_accuracy": "token accuracy",
     "bits_per_byte": "bits per byte",
 }
-LOWER = ("perplexity", "masked_loss", "bits_per_byte")
+LOWER = (*OF_TOKENS, "bits_per_byte")
 """Metrics of which less is better."""
 _SHARES = (*CLASSIFICATION, "token_accuracy")
 """Metrics that are read in percent."""

@@ -29,8 +29,31 @@ MOST_LOGITS = 2**24
 """So many numbers of a vocabulary's width are there at the same time: 64 MiB, and a few times that for their gradient."""
 
 
+class _Taught:
+    """What both objectives do where there is a teacher."""
+
+    teacher: Teacher | None
+    alpha: float
+    temperature: float
+    hidden: float
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        check_teaching(self.alpha, self.temperature, self.hidden)
+
+    def _more(self) -> dict[str, Any]:
+        """What the model is asked for besides."""
+        return {"output_hidden_states": True} if self.teacher and self.hidden else {}
+
+    def _with_hidden(self, loss: Tensor, found: Any, batch: Batch) -> Tensor:
+        """The loss, and what the hidden states of an answer to a batch have from the teacher's, if that is asked."""
+        if not (self.teacher and self.hidden):
+            return loss
+        return loss + self.hidden * between(found.hidden_states, self.teacher.hidden(batch, loss.device), batch)
+
+
 @dataclass(frozen=True, eq=False)
-class NextWords:
+class NextWords(_Taught):
     """The mean cross-entropy of all next tokens of a batch of windows, of a ...ForCausalLM.
 
     With a teacher it is α·loss + (1 − α)·T²·KL(teacher ‖ model), the mean over tokens of the KL of outputs softened by the
@@ -43,10 +66,6 @@ class NextWords:
     alpha: float = ALPHA
     temperature: float = TEMPERATURE
     hidden: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check every number."""
-        check_teaching(self.alpha, self.temperature, self.hidden)
 
     def loss(self, model: PreTrainedModel, batch: Batch, ask: Ask, step: int) -> Tensor:
         """The mean loss () of the next tokens of a batch."""
@@ -67,13 +86,9 @@ class NextWords:
             sums.extend(self._parts(model, states[rows.to(here), places.to(here)], wanted, told))
             return states[:, :0]
 
-        more: dict[str, Any] = {"use_cache": False} | ({"output_hidden_states": True} if teacher and self.hidden else {})
         with observed(model, [Site("head", path_of_head(model), inputs=True)], at_the_head):
-            found = ask(batch.inputs, **more)
-        loss = torch.stack([part.float() for part in sums]).sum() / len(rows)
-        if teacher and self.hidden:
-            loss = loss + self.hidden * between(found.hidden_states, teacher.hidden(batch, loss.device), batch)
-        return loss
+            found = ask(batch.inputs, use_cache=False, **self._more())
+        return self._with_hidden(torch.stack([part.float() for part in sums]).sum() / len(rows), found, batch)
 
     def _parts(self, model: PreTrainedModel, states: Tensor, ids: Tensor, theirs: Tensor | None) -> Iterator[Tensor]:
         """Sums of losses () of some tokens at a time, from states (n, width) of the model and (n, other width) of a teacher."""
@@ -91,7 +106,7 @@ class NextWords:
 
 
 @dataclass(frozen=True, eq=False)
-class MaskedWords:
+class MaskedWords(_Taught):
     """The cross-entropy of masked words, masked anew in every step (BERT; RoBERTa's dynamic masking), of a ...ForMaskedLM.
 
     What is masked depends on the seed, the step and the text, and on nothing else. With a teacher it is as `NextWords` says.
@@ -106,10 +121,6 @@ class MaskedWords:
     temperature: float = TEMPERATURE
     hidden: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Check every number."""
-        check_teaching(self.alpha, self.temperature, self.hidden)
-
     def loss(self, model: PreTrainedModel, batch: Batch, ask: Ask, step: int) -> Tensor:
         """The mean loss () of the masked words of a batch."""
         check_masked_lm(model)
@@ -123,12 +134,10 @@ class MaskedWords:
             return states[masked.rows.to(states.device), masked.columns.to(states.device)]
 
         with observed(model, [Site("head", path_of_head(model), inputs=True)], only_masked):
-            found = ask(masked.batch.inputs, **({"output_hidden_states": True} if teacher and self.hidden else {}))
+            found = ask(masked.batch.inputs, **self._more())
         logits = found.logits.float()
         loss = of_words(logits, masked.ids.to(logits.device), theirs, self.alpha, self.temperature)
-        if teacher and self.hidden:
-            loss = loss + self.hidden * between(found.hidden_states, teacher.hidden(masked.batch, loss.device), batch)
-        return loss
+        return self._with_hidden(loss, found, masked.batch)
 
 
 def of_words(logits: Tensor, ids: Tensor, teacher: Tensor | None, alpha: float, temperature: float) -> Tensor:

@@ -17,7 +17,7 @@ class NextTokens(Tokens):
     """Each token of a text from those before it in its window; no token counts twice."""
 
     def of_loss(self, loss: float) -> float:
-        """Perplexity; infinite where no float64 holds it."""
+        """Perplexity; at most exp of 700, the largest that a float64 holds well."""
         return float(np.exp(min(loss, 700.0)))
 
     @classmethod
