@@ -27,7 +27,7 @@ from benchmarks import (
 from vp_core.asking.examples import open_examples
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.parallel import WORKERS
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 
 _ALL = [
     "statistics", "evaluation", "heat_map", "squeezing", "sparse", "peers", "replacement", "identity", "training", "table2",

@@ -9,7 +9,7 @@ from vp_core.asking.batches import Batch, make_batches
 from vp_core.asking.evaluate import score
 from vp_core.ground.parallel import WORKERS, in_parallel
 from vp_core.measuring.statistics import collect
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.squeezing.timing import all_cores
 
 WINDOW, TOKENS = 256, 4096

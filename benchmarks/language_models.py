@@ -30,7 +30,7 @@ from benchmarks.language_models_peers import PEERS
 from benchmarks.pages import shared, write
 from vp_core.asking.evaluate import score
 from vp_core.ground.work import work
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import parameters
 from vp_core.study import Study

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.peers import find_setting
 from vp_core.asking.batches import make_batches
-from vp_core.asking.kinds.tokens import losses_of_tokens
+from vp_core.asking.words.tokens import losses_of_tokens
 from vp_core.model.projections import find_layers, linear_map
 from vp_core.squeezing.cost import flops_per_token
 from vp_core.study import Study

@@ -20,8 +20,8 @@ from vp_core.asking.evaluate import score
 from vp_core.movement.fill import heads_left
 from vp_core.movement.prune import LearnedMasks
 from vp_core.movement.shapes import PRESETS, Shapes, find_preset
-from vp_core.opening import open_study
-from vp_core.running.finetune import lessons_of
+from vp_core.opening.study import open_study
+from vp_core.running.lessons import lessons_of
 from vp_core.squeezing.timing import time_forward
 from vp_core.study import Study
 from vp_core.training.callbacks import Callback

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from vp_core.ground.store import atomic
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.study import Study
 
 

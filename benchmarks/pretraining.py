@@ -20,12 +20,13 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import make_batches
-from vp_core.asking.kinds.masking import SHARE, mask_batch
+from vp_core.asking.words.masking import SHARE, mask_batch
 from vp_core.gradual.cuts import Cuts
 from vp_core.gradual.rows import GradualRows
 from vp_core.ground.store import atomic
-from vp_core.opening import open_study
-from vp_core.running.finetune import fine_tune, lessons_of, study_of
+from vp_core.opening.study import open_study
+from vp_core.running.finetune import fine_tune, study_of
+from vp_core.running.lessons import lessons_of
 from vp_core.running.pretrain import classifier_of, open_masked_lm, windows
 from vp_core.squeezing.squeeze import squeeze
 from vp_core.study import Study

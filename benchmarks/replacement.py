@@ -15,7 +15,7 @@ from vp_core.carry_out import Stage
 from vp_core.ground.parallel import in_parallel
 from vp_core.measuring.covariance import bytes_needed, collect_covariances
 from vp_core.measuring.measured import COVARIANCE_TOKENS, Measured
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.study import Study
 

@@ -31,7 +31,8 @@ from vp_core.asking.evaluate import outputs_by_batch
 from vp_core.asking.examples import open_examples
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import atomic
-from vp_core.opening import make_study, open_study
+from vp_core.opening.classes import make_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.study import Study
 

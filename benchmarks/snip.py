@@ -25,8 +25,8 @@ from vp_core.identity.snip import Material, run_snip
 from vp_core.identity.spectral import rescaled
 from vp_core.identity.spectral_start import nearest
 from vp_core.measuring.function_norms import collect_norms
-from vp_core.opening import open_study
-from vp_core.running.finetune import lessons_of
+from vp_core.opening.study import open_study
+from vp_core.running.lessons import lessons_of
 from vp_core.training.run_folder import LOG, read_log
 from vp_core.training.schedule import Schedule
 

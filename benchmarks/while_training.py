@@ -25,7 +25,8 @@ from benchmarks.while_training_page import ALPHA, LINES, TASKS, Line, page
 from vp_core.asking.evaluate import score
 from vp_core.loading.load import load_model
 from vp_core.recipes import RECIPES
-from vp_core.running.finetune import lessons_of, study_of
+from vp_core.running.finetune import study_of
+from vp_core.running.lessons import lessons_of
 from vp_core.running.run import TrainingMaterial, run_training
 from vp_core.running.settings import TrainSettings
 from vp_core.squeezing.timing import time_forward

@@ -18,15 +18,16 @@ sys.path.insert(0, str(ROOT / "tests"))
 import tiny  # noqa: E402
 
 from vp_core.asking.evaluate import outputs_by_batch  # noqa: E402
-from vp_core.asking.kinds.tokens import head_of  # noqa: E402
+from vp_core.asking.kinds.heads import head_of  # noqa: E402
 from vp_core.check import Capability, units_refused  # noqa: E402
 from vp_core.ground.errors import VPError  # noqa: E402
 from vp_core.ground.names import WORD_EMBEDDINGS  # noqa: E402
 from vp_core.model.families import FAMILIES  # noqa: E402
 from vp_core.model.sharing import share  # noqa: E402
-from vp_core.opening import open_study  # noqa: E402
+from vp_core.opening.study import open_study  # noqa: E402
 from vp_core.recipes import RECIPES, Recipe  # noqa: E402
-from vp_core.running.finetune import fine_tune, lessons_of, study_of  # noqa: E402
+from vp_core.running.finetune import fine_tune, study_of  # noqa: E402
+from vp_core.running.lessons import lessons_of  # noqa: E402
 from vp_core.squeezing.dense_form import export_transformers  # noqa: E402
 from vp_core.squeezing.folder import load_pruned, save_pruned  # noqa: E402
 from vp_core.squeezing.onnx import export_onnx  # noqa: E402

@@ -33,7 +33,7 @@ from zygote import Zygote
 
 from vp_core.ground.store import DEMO_DIR
 from vp_core.loading.load import load_model
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # tiny matrices; the tool's own workers have one thread each anyway

@@ -8,20 +8,20 @@ import tiny
 from docs.make_support import PAGE, done, family_study, page, writer_study
 from vp_core.check import capabilities
 from vp_core.ground.errors import VPError
-from vp_core.model.families import FAMILIES, text_families, writing_families
+from vp_core.model.families import FAMILIES, families_for
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import load_pruned, save_pruned
 
 
 def test_the_page_says_what_is_said_of_a_model(loaded):
-    assert set(loaded) == set(text_families())
+    assert set(loaded) == set(families_for("classes"))
     rows = {family: capabilities(loaded[family].model) for family in FAMILIES if family in loaded}
-    writers = {family: capabilities(tiny.writer(family)[0]) for family in FAMILIES if family in writing_families()}
+    writers = {family: capabilities(tiny.writer(family)[0]) for family in FAMILIES if family in families_for("next tokens")}
     assert PAGE.read_text(encoding="utf-8") == page(rows, writers)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", text_families())
+@pytest.mark.parametrize("family", families_for("classes"))
 def test_what_is_said_is_what_is_found_by_doing_it(family, tmp_path):
     pytest.importorskip("onnxruntime")
     study = family_study(family, tmp_path)
@@ -29,7 +29,7 @@ def test_what_is_said_is_what_is_found_by_doing_it(family, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", writing_families())
+@pytest.mark.parametrize("family", families_for("next tokens"))
 def test_what_is_said_of_a_language_model_is_what_is_found(family, tmp_path):
     study = writer_study(family, tmp_path)
     assert capabilities(study.model) == done(study, tmp_path)

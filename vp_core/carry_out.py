@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.kinds.tokens import head_of
+from vp_core.asking.kinds.heads import tells_words
 from vp_core.ground.kept import Kept
 from vp_core.ground.names import WHOLE
 from vp_core.ground.work import say
@@ -204,8 +204,8 @@ class Stage:
         def without(group: UnitGroup, units: int) -> PreTrainedModel:
             return self.closed_form(recipe, ranking.only(group.name, units), {group.name: units})
 
-        model, longest = self.measured.model, max(map(len, self.measured.texts.ids))
-        words = head_of(model) != "classes"
+        model, longest = self.measured.model, self.measured.texts.longest
+        words = tells_words(model)
         expected = self._estimated(recipe, ranking) if words else {}
         levels = estimated.middle if words else allocation.counts
         losses: dict[str, allocation.Losses] = {}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from vp_core.asking.kinds.tokens import head_of, path_of_head
+from vp_core.asking.kinds.heads import head_of, path_of_head
 from vp_core.asking.outputs import outputs_of
 from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError

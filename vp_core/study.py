@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Encoded, encode, make_batches
+from vp_core.asking.batches import Inputs, encode, make_batches
 from vp_core.asking.evaluate import evaluate, outputs_by_batch
 from vp_core.asking.kinds.classification import as_classification
 from vp_core.asking.kinds.question import Question, Score
@@ -49,7 +49,7 @@ class Study:
 
     loaded: LoadedModel
     question: Question
-    calibration: Encoded
+    calibration: Inputs
     data_id: str
     calibration_id: str
     source: str
@@ -58,7 +58,7 @@ class Study:
 
     def __repr__(self) -> str:
         question, everything = self.question, np.arange(len(self.question))
-        scored = f"{question.count(everything):,} {'tokens' if question.task.tokens else 'texts'}"
+        scored = f"{question.count(everything):,} {question.task.counted}"
         asked = f"{question.task.name!r}: {question.task.metric} on {scored}"
         return f"Study({self.loaded.name!r}, {asked}, statistics on {len(self.calibration):,} {self.measured_on})"
 
@@ -69,8 +69,8 @@ class Study:
 
     @property
     def measured_on(self) -> str:
-        """What the calibration texts are called: texts, or windows of one."""
-        return "windows" if self.question.task.tokens else "texts"
+        """What the calibration examples are called: texts, windows of one, images."""
+        return self.question.task.examples
 
     def measured(self, basis: str = "neurons") -> Measured:
         """All that the calibration texts say of the model in this basis, each thing measured when it is first asked for."""
@@ -185,13 +185,13 @@ class Study:
         solves = recipe.criterion == "surgeon" or recipe.replacement == "least squares"
         if recipe.plain or (recipe.pattern and not solves):
             return notes
-        tokens, width = sum(len(ids) for ids in self.calibration.ids), max(p.d_in for p in self.projections())
+        tokens, width = self.calibration.tokens, max(p.d_in for p in self.projections())
         if tokens > width:
             return notes
         return (
             *notes,
             f"{tokens:,} calibration tokens cannot tell {width:,} inputs of a matrix apart: the solutions lean on the ridge; "
-            f"ask for more calibration {'windows' if self.question.task.tokens else 'sentences'}.",
+            f"ask for more calibration {self.measured_on}.",
         )
 
     def squeezed(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:

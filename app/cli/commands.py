@@ -28,11 +28,12 @@ from vp_core.curves import CurveStore, curve, point, sweep
 from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS
 from vp_core.ground.parallel import shared_out
+from vp_core.ground.store import check_new_folder, new_folder
 from vp_core.loading.load import load_any
 from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import flops_per_token, parameters
 from vp_core.squeezing.dense_form import export_transformers
-from vp_core.squeezing.folder import check_new_folder, new_folder, save_pruned
+from vp_core.squeezing.folder import save_pruned
 from vp_core.squeezing.onnx import export_onnx, require_onnx
 from vp_core.study import Study
 from vp_core.weights.compressed import bytes_dense

@@ -19,7 +19,7 @@ from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CALIBRATION, DTYPES, PRECISIONS
 from vp_core.ground.store import atomic
 from vp_core.model.precision import find_device
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, find_recipe
 from vp_core.study import Study

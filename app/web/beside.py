@@ -14,7 +14,7 @@ from vp_core.demo import norms as kept_norms
 from vp_core.ground.work import say
 from vp_core.identity.spectral import LAMBDA, rescaled
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.study import Study
 
 TWINS = {"demo": "demo-sn", "demo-sn": "demo"}

@@ -30,9 +30,9 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
 from vp_core.ground.store import cache_dir
 from vp_core.ground.work import Turn
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
-from vp_core.running.finetune import lessons_of
+from vp_core.running.lessons import lessons_of
 from vp_core.study import Study
 from vp_core.training.schedule import Lessons, TextLessons
 

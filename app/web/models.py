@@ -21,7 +21,7 @@ from vp_core.loading.folder import CONFIG
 from vp_core.loading.gguf import is_gguf
 from vp_core.loading.load import EMBEDDED
 from vp_core.model.families import FAMILIES
-from vp_core.opening import task_of_model
+from vp_core.opening.study import task_of_model
 
 SHIPPED: Mapping[str, str] = MappingProxyType(
     {

@@ -72,7 +72,7 @@ def rows_of(study: Study, settings: Settings, name: str, lessons: Callable[[], L
     if settings.teacher:
         called = settings.teacher_model.strip() or settings.model
         say(f"loading the teacher, {called}")
-        loaded = study.loaded if called == settings.model else load_model(called, tokens=study.question.task.tokens)
+        loaded = study.loaded if called == settings.model else load_model(called, study.question.task.kind)
         teacher = teacher_of(study, learned, loaded, say)
     say("scoring the model as it is")
     yield from run_training(TrainingMaterial(study, learned, teacher, called), wanted_by(settings), folder() / name, say)

@@ -11,8 +11,8 @@ import numpy as np
 from analysis.tokens import Readings
 from app.web.caching import dense_score, readings, said, store, threshold_scores
 from app.web.jobs import Job
+from vp_core.asking.kinds.heads import head_of
 from vp_core.asking.kinds.question import Score
-from vp_core.asking.kinds.tokens import head_of
 from vp_core.comparing.tokens import Reading, go_on, read
 from vp_core.curves import known_point, point, score_of
 from vp_core.ground.work import TURNS, Turn

@@ -8,7 +8,7 @@ from vp_core.demo.norms import FOLDERS, read
 from vp_core.ground.names import KINDS
 from vp_core.ground.store import load_tensors
 from vp_core.measuring.spectral_norms import spectral_norms
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import RECIPES, Recipe
 
 pytestmark = pytest.mark.slow

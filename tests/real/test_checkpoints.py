@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from vp_core.asking.batches import encode, make_batches
 from vp_core.asking.examples import open_examples
 from vp_core.measuring.statistics import collect
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import flops_per_token
 from vp_core.squeezing.folder import load_pruned, save_pruned

@@ -12,7 +12,7 @@ import vp_core.study
 from vp_core.curves import COLUMNS, Curve, CurveStore, curve, known_point, order_of_points, score_of, sweep
 from vp_core.ground.errors import VPError
 from vp_core.ground.work import work
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 
 SPARSITIES = [0, 0.25, 0.5, 0.75]

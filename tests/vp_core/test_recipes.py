@@ -13,7 +13,7 @@ from vp_core.asking.batches import make_batches
 from vp_core.curves import CurveStore, known_point, sweep
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import MOST_STEPS
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import RECIPES, Recipe, changed, find_recipe, recipe_name
 
 pytestmark = pytest.mark.usefixtures("exact_norms")

@@ -20,10 +20,10 @@ from vp_core.identity.settings import SnipSettings
 from vp_core.identity.snip import Material, run_snip
 from vp_core.loading.load import load_model
 from vp_core.measuring.statistics import Statistics
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.ranking.plan import Plan
 from vp_core.recipes import RECIPES, STRUCTURED, Recipe
-from vp_core.running.finetune import lessons_of
+from vp_core.running.lessons import lessons_of
 from vp_core.squeezing.folder import load_pruned
 from vp_core.training.run_folder import read_log
 from vp_core.training.schedule import Schedule

@@ -14,7 +14,8 @@ from vp_core.asking.examples import Examples
 from vp_core.asking.tasks import find_task
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import SCOPES, TYPES
-from vp_core.opening import make_study, open_study
+from vp_core.opening.classes import make_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 
 

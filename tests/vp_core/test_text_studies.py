@@ -9,9 +9,10 @@ from vp_core.check import check_model, check_task
 from vp_core.curves import CurveStore, known_point, score_of, sweep
 from vp_core.ground.errors import VPError
 from vp_core.loading.load import load_any
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
-from vp_core.running.finetune import fine_tune, lessons_of
+from vp_core.running.finetune import fine_tune
+from vp_core.running.lessons import lessons_of
 from vp_core.training.schedule import Schedule
 
 
@@ -118,10 +119,10 @@ def test_words_that_a_tokeniser_does_not_know(opened, tmp_path):
         ("llama", {"length": 41}, "Texts cannot be cut to 41 tokens.* choose from 4 to 40"),
         ("llama", {"length": 5}, "Windows cannot have 5 tokens: choose 9 or more"),
         ("llama", {"calibration": 1}, "at least 2 calibration texts"),
-        ("llama", {"sentences": 5}, "has no sentences: leave out --sentences, or choose --most-tokens"),
-        ("llama", {"text": ("sentence",)}, "has no columns and no labels"),
+        ("llama", {"sentences": 5}, "The task text does not take --sentences: leave it out"),
+        ("llama", {"text": ("sentence",)}, "The task text does not take --text: leave it out"),
         ("llama", {"data": None}, "Which text?"),
-        ("demo", {}, "model 'demo' predicts no tokens: give demo-text"),
+        ("demo", {}, "model 'demo' classifies texts .--task demo.: give a model of your own"),
     ],
 )
 def test_what_does_not_fit(opened, model, more, says):
@@ -142,17 +143,21 @@ def test_a_tokeniser_without_padding_or_specials(opened, tmp_path):
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_a_classifier_is_asked_for_no_tokens(opened, folders, family):
-    refused("predicts no tokens of a text .it is a .*ForSequenceClassification", str(folders[family]), opened=opened)
+    refused(
+        ".a .*ForSequenceClassification. classifies texts, and predicts no tokens of a text",
+        str(folders[family]),
+        opened=opened,
+    )
 
 
 def test_a_language_model_is_asked_for_no_classes(made, data):
     for name in ("llama", "bert"):
-        with pytest.raises(VPError, match=r"is a language model .*: give it a text"):
+        with pytest.raises(VPError, match=r"predicts (masked )?tokens of a text, and is no text classifier: give it a text"):
             open_study(str(made[name]), "sst2", data)
 
 
 def test_no_windows_of_sentences(folders, data):
-    with pytest.raises(VPError, match="sst2 has no windows"):
+    with pytest.raises(VPError, match="sst2 does not take --stride"):
         open_study(str(folders["bert"]), "sst2", data, stride=8)
 
 

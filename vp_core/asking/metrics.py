@@ -18,7 +18,7 @@ CLASSIFICATION = ("accuracy", "f1", "matthews", *MULTI_LABEL)
 REGRESSION = ("spearman", "pearson")
 METRICS = CLASSIFICATION + REGRESSION
 OF_TOKENS = ("perplexity", "masked_loss")
-"""Of predicted tokens (`vp_core.asking.kinds.tokens`), where less is better."""
+"""Of predicted tokens (`vp_core.asking.words.tokens`), where less is better."""
 POINT = 0.01
 """What two scores may differ by and still be near each other: a hundredth of a share, or of a token's loss in nats."""
 

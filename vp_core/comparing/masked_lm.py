@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.forward import forward
-from vp_core.asking.kinds.masking import SHARE, Masked, check_masked_lm, mask_words
+from vp_core.asking.words.masking import SHARE, Masked, check_masked_lm, mask_words
 from vp_core.ground.errors import VPError
 from vp_core.measuring.tally import each_batch
 

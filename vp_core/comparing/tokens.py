@@ -15,8 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Batch
 from vp_core.asking.forward import told
-from vp_core.asking.kinds.tokens import AT_ONCE, head_of, head_states, logits_of
-from vp_core.asking.kinds.windows import around
+from vp_core.asking.kinds.heads import head_of, head_states, logits_of
+from vp_core.asking.words.tokens import AT_ONCE
+from vp_core.asking.words.windows import around
 from vp_core.ground.errors import VPError
 from vp_core.ground.work import checkpoint
 from vp_core.model.families import longest_input

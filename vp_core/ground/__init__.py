@@ -5,8 +5,8 @@ names     every vocabulary: types, units, criteria, scopes, replacements, budget
 patterns  what goes as one of a weight matrix: weights, blocks, N of M, columns
 chosen    what was chosen among the names: checked, and what goes with it
 bounded   files that say how large they are, read no further than that can be true
-store     files that are whole or not there, and fingerprints
 hub       the only place that goes to the network, and only when asked
+store     files that are whole or not there, and fingerprints
 work      who is served first, how work is cancelled, what it says it is at
 kept      a cache in bounded memory: results by key, each computed once
 parallel  batches on all cores, in order

@@ -9,6 +9,9 @@ from types import MappingProxyType
 
 TYPES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 """Projection types: W_Q, W_K, W_V, W_O, W_FF1, W_FF2 of the paper, in forward order (`vp_core.model.families`)."""
+ASKED = ("classes", "tokens", "spans", "images", "sequences", "tags", "own")
+"""What a model can be asked (`vp_core.asking.kinds`): classes, values or labels of texts; the tokens of a text; spans of a text
+that answer a question; classes of images; texts written about texts; a tag for every word; and whatever a function measures."""
 WORD_EMBEDDINGS = "word_embeddings"
 """One more matrix whose weights may go (Compressing BERT, section 3.1); it has no rows that a plan speaks of."""
 UNITS = ("rows", "ffn neurons", "values", "pairs", "heads", "attention", "feed-forward", "sublayers", "layers")
@@ -128,5 +131,7 @@ ALPHA, TEMPERATURE = 0.5, 2.0
 """Weight of the task's loss beside a teacher's, and the temperature (`vp_core.training.objectives`)."""
 RUN, RESULT = "run.json", "model"
 """A run's record in its folder, and the folder of the model that came of it (`vp_core.training.run_folder`)."""
+PRUNED, PRUNED_WEIGHTS = "pruned.json", "pruned.safetensors"
+"""What a squeezed model's folder says of it, and its weights (`vp_core.squeezing.folder`)."""
 MOST_STEPS = 64
 """In so many steps at most is a model pruned and measured again."""

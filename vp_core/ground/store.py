@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.hub import quiet_transformers
+from vp_core.ground.names import PRUNED
 
 DEMO_DIR = Path(__file__).parents[1] / "demo"
 """The embedded default: models and sentences that come with the package."""
@@ -116,3 +119,52 @@ def cache_dir() -> Path:
     path = Path(os.environ.get("VP_CACHE_DIR") or platformdirs.user_cache_dir("variance-pruning"))
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def is_pruned(folder: str | Path) -> bool:
+    """Whether a folder was written by `save_pruned`."""
+    return os.path.isfile(Path(folder) / PRUNED)  # noqa: PTH113 (a Path would raise for names no file can have)
+
+
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` to write to; it takes its place when all went well, else it is removed.
+
+    An empty folder, or one with a model that was saved here before, is replaced. Raises VPError for another one, and if the
+    disk cannot be written to; then what was there is as before.
+    """
+    folder = Path(folder)
+    check_new_folder(folder)
+    temporary = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+        place = temporary / "new"
+        place.mkdir()
+        with quiet_transformers():
+            yield place
+        old = temporary / "old"
+        if folder.exists():
+            folder.rename(old)
+        try:
+            place.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
+    except Exception as error:  # a full disk has several classes
+        if (reason := write_failure(error)) is None:
+            raise
+        raise VPError(f"{str(folder)!r} could not be written ({reason}); what was there is as before.") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new_folder(folder: Path) -> None:
+    """VPError if `new_folder` would refuse this place."""
+    if folder.exists() and not folder.is_dir():
+        raise VPError(f"{str(folder)!r} is a file: choose a folder to write the model to.")
+    if folder.is_dir() and any(folder.iterdir()) and not is_pruned(folder):
+        raise VPError(f"The folder {str(folder)!r} is not empty: choose a new one.")
+    if not folder.absolute().parent.is_dir():
+        raise VPError(f"The folder {str(folder.parent)!r} is not there: make it first, or choose another place.")

@@ -21,7 +21,7 @@ import numpy as np
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.asking.batches import Encoded, make_batches
+from vp_core.asking.batches import Inputs, make_batches
 from vp_core.asking.evaluate import score
 from vp_core.asking.kinds.question import Question, Score
 from vp_core.asking.metrics import a_point_worse, at_least
@@ -55,7 +55,7 @@ class Material:
 
     model: PreTrainedModel
     lessons: Lessons | TextLessons
-    texts: Encoded
+    texts: Inputs
     question: Question
     model_id: str = ""
     tokenizer: PreTrainedTokenizerBase | None = None

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.bounded import Weight
 from vp_core.ground.errors import VPError
-from vp_core.model.families import FAMILIES, family_of, masked_families, text_families, writing_families
+from vp_core.model.families import FAMILIES
 
 _WRAPPERS = {
     "module.": "DataParallel; save model.module instead",
@@ -24,27 +24,6 @@ _HARMLESS = re.compile(
 )
 """Buffers that are computed, and heads of other tasks."""
 _SLACK = 10**6
-
-
-def check_classifier(name: str, model_type: str, class_name: str = "ForSequenceClassification") -> None:
-    """VPError unless texts can be classified with the model."""
-    if not family_of(model_type).classifies_text or not class_name.endswith("ForSequenceClassification"):
-        raise VPError(
-            f"The model {name!r} is no text classifier that a study takes (it is of the type {model_type!r}): give a "
-            f"...ForSequenceClassification of one of {', '.join(text_families())}, or call prune and squeeze on it yourself."
-        )
-
-
-def check_language_model(name: str, model_type: str, class_name: str = "ForCausalLM") -> None:
-    """VPError unless the model predicts tokens: the next ones, or masked ones."""
-    family = family_of(model_type)
-    fits = {"ForCausalLM": family.writes_text, "LMHeadModel": family.writes_text, "ForMaskedLM": family.fills_masks}
-    if not any(class_name.endswith(ending) and there for ending, there in fits.items()):
-        raise VPError(
-            f"The model {name!r} predicts no tokens of a text (it is a {class_name} of the type {model_type!r}): give a "
-            f"...ForCausalLM of one of {', '.join(writing_families())}, or a ...ForMaskedLM of one of "
-            f"{', '.join(masked_families())}."
-        )
 
 
 def check_amount(name: str, empty: PreTrainedModel, weights: Mapping[str, Weight]) -> None:

@@ -8,13 +8,10 @@ from transformers.utils import cached_file
 
 from vp_core.ground.bounded import TOKENISER_LIMIT, Weight, check_file, read_header, read_json
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import EMBEDDED_TASKS, RESULT, RUN
-from vp_core.squeezing.folder import ABOUT
-from vp_core.squeezing.folder import WEIGHTS as PRUNED
+from vp_core.ground.names import EMBEDDED_TASKS, PRUNED, PRUNED_WEIGHTS, RESULT, RUN
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 CONFIG, WHOLE, INDEX, ADAPTER = "config.json", "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
-_OTHER_HEADS = ("Classification", "ForQuestionAnswering", "ForMultipleChoice", "ForConditionalGeneration")
 _ELSEWHERE = {"*.h5": "TensorFlow's", "*.msgpack": "Flax's", "*.gguf": "GGUF", "*.onnx": "ONNX"}
 
 
@@ -46,35 +43,12 @@ def class_of(folder: Path) -> str:
     Empty where nobody says.
     """
     try:
-        if (folder / ABOUT).is_file():
-            return str(read_json(folder / ABOUT).get("class") or "")
+        if (folder / PRUNED).is_file():
+            return str(read_json(folder / PRUNED).get("class") or "")
         found = read_json(folder / CONFIG).get("architectures") if (folder / CONFIG).is_file() else None
     except VPError:  # whoever opens the model says what is wrong
         return ""
     return str(found[0]) if isinstance(found, list) and found else ""
-
-
-def is_language_model(class_name: str) -> bool:
-    """Whether models of this class predict tokens: the next ones, or masked ones.
-
-    >>> [is_language_model(name) for name in ("GPT2LMHeadModel", "BertForMaskedLM", "BertForSequenceClassification", "")]
-    [True, True, False, False]
-    """
-    return class_name.endswith(("ForCausalLM", "LMHeadModel", "ForMaskedLM"))
-
-
-def check_asked(name: str, class_name: str, tokens: bool) -> None:
-    """VPError for a language model that is to be a classifier, and for a classifier that is to predict `tokens`."""
-    if not tokens and is_language_model(class_name):
-        raise VPError(
-            f"The model {name!r} is a language model ({class_name}), no text classifier: give it a text (--task text --data "
-            "FILE), or a ...ForSequenceClassification."
-        )
-    if tokens and class_name.endswith(_OTHER_HEADS):
-        raise VPError(
-            f"The model {name!r} predicts no tokens of a text (it is a {class_name}): give a language model (...ForCausalLM, "
-            "...ForMaskedLM), or a task for it (--task sst2 --data DIR)."
-        )
 
 
 def check_hub_id(name: str) -> None:
@@ -113,8 +87,8 @@ def read_weights(folder: Path) -> dict[str, Weight]:
     Empty if there is no such file. Raises VPError for a header that cannot be true, and for an index that names files
     elsewhere.
     """
-    if (folder / PRUNED).exists():
-        return read_header(folder / PRUNED)
+    if (folder / PRUNED_WEIGHTS).exists():
+        return read_header(folder / PRUNED_WEIGHTS)
     if (folder / WHOLE).exists():
         return read_header(folder / WHOLE)
     weights: dict[str, Weight] = {}

@@ -16,9 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.hub import quiet_transformers
-from vp_core.ground.store import cache_dir
+from vp_core.ground.store import cache_dir, new_folder
 from vp_core.loading.gguf_header import Header, read_header
-from vp_core.squeezing.folder import new_folder
 
 ARCHITECTURES = ("gemma2", "gemma3", "gpt2", "llama", "mistral", "phi3", "qwen2", "qwen3")
 """Of those that transformers reads, the ones whose model is of a family here."""

@@ -1,40 +1,38 @@
 """Loading models: `demo`, a directory written by `save_pretrained`, a GGUF file, or a Hub id. Float32, nothing pickled, no
 remote code.
 
-A classifier of texts, unless tokens are to be predicted: then a causal or a masked language model, as config.json says.
+A classifier of texts, unless something else is asked of it (`vp_core.loading.asked`).
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.image_processing_utils import BaseImageProcessor
 
-from vp_core.asking.kinds.tokens import head_of
+from vp_core.asking.kinds.heads import head_of
 from vp_core.ground.bounded import check_sizes, read_json
 from vp_core.ground.errors import VPError, one_line, one_of
 from vp_core.ground.hub import quiet_transformers, require_hub
-from vp_core.ground.names import DTYPES
+from vp_core.ground.names import ASKED, DTYPES
+from vp_core.ground.store import is_pruned
+from vp_core.loading.asked import Way, asked_of, check_asked, check_family, way_of
 from vp_core.loading.checkpoint import (
     check_amount,
-    check_classifier,
     check_finite,
-    check_language_model,
     check_numbers,
     check_weights,
     own_weights,
@@ -42,47 +40,61 @@ from vp_core.loading.checkpoint import (
 from vp_core.loading.config import check_config, check_dropped, mend
 from vp_core.loading.folder import (
     CONFIG,
-    check_asked,
     check_folder,
     check_hub_id,
     check_tokeniser_files,
     class_of,
     fetch,
-    is_language_model,
     read_weights,
     result_of,
 )
 from vp_core.loading.gguf import as_folder, is_gguf
+from vp_core.loading.readers.images import read_processor
+from vp_core.loading.readers.tokeniser import check_file, check_tokeniser, incomplete
 from vp_core.loading.sentences import as_one_sentence
-from vp_core.loading.tokeniser import check_file, check_tokeniser, incomplete
-from vp_core.model.families import family_of, longest_input
+from vp_core.model.families import longest_input
 from vp_core.model.precision import bytes_of, find_device
 from vp_core.model.projections import Projection, find_projections
-from vp_core.squeezing.folder import is_pruned, load_pruned
+from vp_core.squeezing.folder import load_pruned
 
 _LENGTH_LIMIT = 512
 """More tokens than that cost minutes a score on a processor, whatever the model has positions for."""
 _WINDOW_LIMIT = 4096
 """The same of a window of a long text, of which few are enough."""
 _NO_NOTES: tuple[str, ...] = ()
-EMBEDDED = ("demo", "demo-sn", "demo-text")
-"""Models that come with the package: the demo, its twin, trained under spectral normalisation towards the demo's hidden
-states and outputs, and a small language model."""
+EMBEDDED: Mapping[str, str] = MappingProxyType({"demo": "classes", "demo-sn": "classes", "demo-text": "tokens"})
+"""Models that come with the package, and what they are asked: the demo, its twin, trained under spectral normalisation towards
+the demo's hidden states and outputs, and a small language model."""
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model in eval mode with its tokeniser. `fingerprint` identifies its weights and configuration.
+    """A model in eval mode with what reads for it, its tokeniser or image processor. `fingerprint` identifies its weights and
+    configuration.
 
     `projections` is empty for a model that is squeezed already. `notes` are what its user should know of how it was read.
     """
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    reader: PreTrainedTokenizerBase | BaseImageProcessor
     name: str
     fingerprint: str
     projections: tuple[Projection, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokeniser; VPError for one that sees."""
+        if isinstance(self.reader, BaseImageProcessor):
+            raise VPError(f"The model {self.name!r} sees images, and has no tokeniser: give it a folder of images.")
+        return self.reader
+
+    @property
+    def processor(self) -> BaseImageProcessor:
+        """The image processor of a model that sees; VPError for one that reads."""
+        if not isinstance(self.reader, BaseImageProcessor):
+            raise VPError(f"The model {self.name!r} reads texts, and has no image processor: give it texts.")
+        return self.reader
 
     @property
     def layers(self) -> int:
@@ -92,12 +104,12 @@ class LoadedModel:
     @property
     def max_length(self) -> int:
         """The longest input that the model is given, in tokens."""
-        most = _LENGTH_LIMIT if head_of(self.model) == "classes" else _WINDOW_LIMIT
+        most = _WINDOW_LIMIT if head_of(self.model) in ("next tokens", "masked tokens") else _LENGTH_LIMIT
         return int(min(self.tokenizer.model_max_length, longest_input(self.model.config), most))
 
 
-def load_model(name: str, tokens: bool = False, *, device: str = "cpu", dtype: str = DTYPES[0]) -> LoadedModel:
-    """Load and check a sequence-classification (or regression) model, or one that predicts `tokens`, and its tokeniser.
+def load_model(name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: str = DTYPES[0]) -> LoadedModel:
+    """Load and check a model for what it is `asked`, one of ASKED (but `own`), and its tokeniser or image processor.
 
     Its weights lie on `device` (`vp_core.model.precision.find_device`) in `dtype`, one of DTYPES. That is another model than
     in float32 if its weights were not of that type already, and `notes` say so; `fingerprint` is that of what was read, on
@@ -112,23 +124,24 @@ def load_model(name: str, tokens: bool = False, *, device: str = "cpu", dtype: s
     kept = _dtype(dtype, place)
     name = result_of(name)
     if name in EMBEDDED:
-        model, tokenizer = _embedded(name, tokens)
+        model, reader = _embedded(name, asked)
     elif is_gguf(name):
-        check_asked(name, "ForCausalLM", tokens)
+        check_asked(name, "ForCausalLM", asked)
         folder, notes = as_folder(name)
-        model, tokenizer, more = _load_pretrained(str(folder), tokens)
+        model, reader, more = _load_pretrained(str(folder), asked)
         notes = (*notes, *more)
     else:
-        model, tokenizer, notes = _load_pretrained(name, tokens)
+        model, reader, notes = _load_pretrained(name, asked)
     model.eval().requires_grad_(False)
     if kept != torch.float32:
         model = model.to(kept)
         notes = (*notes, f"Weights are kept in {dtype}, and multiplied so unless another precision is chosen.")
     check_finite(model, name)
-    notes = (*notes, *check_tokeniser(name, model, tokenizer))
+    if isinstance(reader, PreTrainedTokenizerBase):
+        notes = (*notes, *check_tokeniser(name, model, reader))
     projections = () if hasattr(model, "squeezed") else find_projections(model)
     known = fingerprint(model)
-    return LoadedModel(to_device(model, place), tokenizer, name, known, projections, notes)
+    return LoadedModel(to_device(model, place), reader, name, known, projections, notes)
 
 
 def to_device(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
@@ -156,27 +169,29 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def load_any(name: str, *, device: str = "cpu", dtype: str = DTYPES[0]) -> LoadedModel:
-    """A model as what it was saved as: one that predicts tokens, else a classifier; takes and raises what `load_model` does."""
+    """A model as what it was saved as, a text classifier where nobody says; takes and raises what `load_model` does."""
     name = result_of(name)
-    return load_model(name, predicts_tokens(name), device=device, dtype=dtype)
+    return load_model(name, what_is_asked(name) or ASKED[0], device=device, dtype=dtype)
 
 
-def predicts_tokens(name: str) -> bool:
-    """Whether a model says of itself that it predicts tokens, the next ones or masked ones."""
-    if name in EMBEDDED or is_gguf(name):
-        return name == "demo-text" or name not in EMBEDDED
+def what_is_asked(name: str) -> str | None:
+    """What a model says of itself that it is asked, one of ASKED; None where nobody says."""
+    if name in EMBEDDED:
+        return EMBEDDED[name]
+    if is_gguf(name):
+        return "tokens"
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
-        return is_language_model(class_of(Path(name) if is_folder else on_the_hub(name)))
+        return asked_of(class_of(Path(name) if is_folder else on_the_hub(name)))
 
 
-def _embedded(name: str, tokens: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _embedded(name: str, asked: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from vp_core.demo.load import load_demo, load_demo_text, load_twin
 
-    if tokens != (name == "demo-text"):
-        asked = "predicts no tokens: give demo-text" if tokens else "is a language model: give it a text (--task demo-text)"
-        raise VPError(f"The model {name!r} {asked}, or a model of your own.")
-    if tokens:
+    if asked != EMBEDDED[name]:
+        own = {"classes": "classifies texts (--task demo)", "tokens": "is a language model (--task demo-text)"}
+        raise VPError(f"The model {name!r} {own[EMBEDDED[name]]}: give a model of your own for this task.")
+    if name == "demo-text":
         return load_demo_text()
     return load_demo() if name == "demo" else load_twin()
 
@@ -196,16 +211,20 @@ def _behaviour(config: PretrainedConfig) -> dict[str, object]:
     return {key: value for key, value in config.to_dict().items() if key not in silent}
 
 
-def _load_pretrained(name: str, tokens: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...]]:
-    """(model, tokeniser, notes) of a folder, dense or squeezed, or of an id on the Hub."""
+def _load_pretrained(
+    name: str, asked: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor, tuple[str, ...]]:
+    """(model, tokeniser or image processor, notes) of a folder, dense or squeezed, or of an id on the Hub."""
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
         folder, notes = Path(name) if is_folder else on_the_hub(name), _NO_NOTES
-        check_asked(name, class_of(folder), tokens)
+        way = way_of(asked, name, folder)
         if is_folder and is_pruned(name):
-            model = _squeezed(name, tokens)
+            model = _squeezed(name, asked)
         else:
-            model, notes = _dense(name, folder, is_folder, tokens)
+            model, notes = _dense(name, folder, is_folder, asked, way)
+        if asked == "images":
+            return model, read_processor(name, folder, is_folder), notes
         check_tokeniser_files(name, folder)
         tokenizer = read_tokeniser(name, is_folder)
         return model, tokenizer, (*notes, *check_file(tokenizer, folder))
@@ -231,9 +250,9 @@ def on_the_hub(name: str) -> Path:
     return fetch(name)
 
 
-def _squeezed(name: str, tokens: bool) -> PreTrainedModel:
+def _squeezed(name: str, asked: str) -> PreTrainedModel:
     model = load_pruned(name).float()
-    (check_language_model if tokens else check_classifier)(name, model.config.model_type, type(model).__name__)
+    check_family(name, model.config.model_type, asked, type(model).__name__)
     mend(model.config)
     for module in model.modules():  # they were made by the configuration as it stands in the file
         if getattr(module, "chunk_size_feed_forward", 0):
@@ -241,29 +260,16 @@ def _squeezed(name: str, tokens: bool) -> PreTrainedModel:
     return model
 
 
-def _dense(name: str, folder: Path, is_folder: bool, tokens: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """(model, notes) of a classifier, or of a model that predicts tokens."""
-    if tokens:
-        made_by, ending, trained_for = _language_class(name, folder)
-        model, info = read_checked(name, folder, is_folder, made_by, partial(check_language_model, class_name=ending))
-        found = check_weights(name, model, info, trained_for)
-    else:
-        model, info = read_checked(name, folder, is_folder, AutoModelForSequenceClassification, check_classifier)
-        found = check_weights(name, model, info)
+def _dense(name: str, folder: Path, is_folder: bool, asked: str, way: Way) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """(model, notes) of what transformers makes of a checkpoint that way."""
+
+    def check(name: str, model_type: str) -> None:
+        check_family(name, model_type, asked, way.endings[0])
+
+    model, info = read_checked(name, folder, is_folder, way.auto, check)
+    found = check_weights(name, model, info, way.trained_for)
     own_weights(model)
     return model, found
-
-
-def _language_class(name: str, folder: Path) -> tuple[type, str, str]:
-    """(auto class, the ending of its classes, what they are trained for) for a folder whose model is to predict tokens.
-
-    As the class that saved it says, where it does; VPError for one that says it does something else.
-    """
-    if (folder / CONFIG).exists():
-        saved_by, family = class_of(folder), family_of(str(read_json(folder / CONFIG).get("model_type")))
-        if saved_by.endswith("ForMaskedLM") or (family.fills_masks and not family.writes_text):
-            return AutoModelForMaskedLM, "ForMaskedLM", "predicting masked words"
-    return AutoModelForCausalLM, "ForCausalLM", "predicting the next token"
 
 
 def read_checked(

@@ -14,12 +14,12 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.ground.errors import VPError
 from vp_core.ground.hub import quiet_transformers
 from vp_core.ground.names import TYPES, WORD_EMBEDDINGS
+from vp_core.ground.store import is_pruned
 from vp_core.loading.checkpoint import check_left_over, check_prefix, own_weights
 from vp_core.loading.folder import check_tokeniser_files
 from vp_core.loading.load import EMBEDDED, load_model, on_the_hub, read_checked, read_tokeniser
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.model.families import family_of
-from vp_core.squeezing.folder import is_pruned
 from vp_core.weights.matrices import find_matrices, view
 
 

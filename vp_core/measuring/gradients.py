@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, by_text
 from vp_core.asking.kinds.answered import to_differentiate
-from vp_core.asking.kinds.tokens import head_of
+from vp_core.asking.kinds.heads import tells_words
 from vp_core.measuring.covariance import READ_AT, Covariances
 from vp_core.measuring.statistics import Statistics
 from vp_core.measuring.tally import each_batch
@@ -102,7 +102,7 @@ def collect_gradients(
     """
     layers = find_layers(model) if layers is None else layers
     watched = {k: v for layer in layers for k, v in coordinates_of(layer, statistics, covariances).items()}
-    if head_of(model) != "classes":
+    if tells_words(model):
         watched |= {
             p.name: replace(watched[p.name], writes=True)
             for layer in layers

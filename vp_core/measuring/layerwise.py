@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import Batch, by_text
 from vp_core.asking.forward import inputs_for, told
 from vp_core.asking.kinds.answered import of_classes
-from vp_core.asking.kinds.tokens import path_of_head
+from vp_core.asking.kinds.heads import path_of_head
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import in_parallel
 from vp_core.ground.work import Enough, say
@@ -83,11 +83,16 @@ class Walk:
 
         Raises VPError for a model whose outputs are not classes.
         """
+        return self.answers(lambda found, batch: of_classes(model or self.model, found.logits.float()), model)
+
+    def answers(self, take: Callable[[Any, Batch], Tensor], model: PreTrainedModel | None = None) -> Iterator[Tensor]:
+        """What `take(output, batch)` makes of a model's output, batch by batch, of the model or of another one that is equal up
+        to here."""
         ready = self._from_here(model or self.model)
 
         def of_batch(i: int) -> Tensor:
             with torch.inference_mode():
-                return of_classes(model or self.model, self._run(ready, i).logits.float()).cpu()
+                return take(self._run(ready, i), self.batches[i]).cpu()
 
         return in_parallel(of_batch, range(len(self.batches)), device_of(self.model))
 

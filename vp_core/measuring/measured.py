@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch, Encoded, make_batches
-from vp_core.asking.kinds.tokens import head_of
+from vp_core.asking.batches import Batch, Inputs, make_batches
+from vp_core.asking.kinds.heads import tells_words
 from vp_core.ground.kept import Kept
 from vp_core.ground.work import say
 from vp_core.measuring.covariance import LARGE, Covariances, bytes_needed, collect_covariances, collect_inputs
@@ -40,7 +40,7 @@ class Measured:
     """
 
     def __init__(
-        self, model: PreTrainedModel, texts: Encoded, model_id: str, data_id: str, covariances: Covariances | None = None
+        self, model: PreTrainedModel, texts: Inputs, model_id: str, data_id: str, covariances: Covariances | None = None
     ) -> None:
         self.model, self.texts, self.model_id, self.data_id = model, texts, model_id, data_id
         self.layers = find_layers(model)
@@ -84,7 +84,7 @@ class Measured:
 
     def solving_batches(self) -> list[Batch]:
         """All texts in the batches of gradients and of refit, which takes its token weights from the gradients."""
-        tokens = SOLVING_TOKENS if head_of(self.model) == "classes" else WINDOW_TOKENS
+        tokens = WINDOW_TOKENS if tells_words(self.model) else SOLVING_TOKENS
         return make_batches(self.texts, np.arange(len(self.texts)), tokens)
 
     def some_batches(self, texts: int) -> list[Batch]:

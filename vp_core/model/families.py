@@ -5,9 +5,15 @@ No other file knows families: to support another one, add its names to FAMILIES.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from types import MappingProxyType
 
 from transformers import PretrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+)
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
@@ -98,6 +104,7 @@ _VIT = Family(
     ),
     bias_flags=("qkv_bias",),
     classifies_text=False,
+    sees=True,
 )
 _POSITIONS_NOTE = (
     "Query and key keep the full width of their heads: they also meet embeddings of relative positions, so a removed row saves "
@@ -287,29 +294,37 @@ WHY_NOT: Mapping[str, str] = MappingProxyType(
 """Model types that people ask for and that do not fit in, with what stands in the way."""
 
 
-def text_families() -> tuple[str, ...]:
-    """The model types whose text classifiers a study takes, in the order of the alphabet."""
-    return tuple(sorted(name for name, family in FAMILIES.items() if family.classifies_text))
+_HAVE: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {
+        "spans": MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+        "tags": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+        "target tokens": MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    }
+)
+_FLAGS = {"classes": "classifies_text", "next tokens": "writes_text", "masked tokens": "fills_masks", "images": "sees"}
 
 
-def writing_families() -> tuple[str, ...]:
-    """The model types whose decoder language models (...ForCausalLM) a study takes, in the order of the alphabet."""
-    return tuple(sorted(name for name, family in FAMILIES.items() if family.writes_text))
+@cache
+def families_for(what: str) -> tuple[str, ...]:
+    """The model types of which a study takes a model that puts out this, in the order of the alphabet.
 
-
-def masked_families() -> tuple[str, ...]:
-    """The model types whose masked language models (...ForMaskedLM) a study takes, in the order of the alphabet."""
-    return tuple(sorted(name for name, family in FAMILIES.items() if family.fills_masks))
+    `what` is one of `vp_core.asking.kinds.heads.HEADS`, `classes` (of texts), or `images`, classes of these. A model that reads
+    from left to right marks no spans and tags no words: what stands before has not seen what comes.
+    """
+    if what in _FLAGS:
+        return tuple(sorted(name for name, family in FAMILIES.items() if getattr(family, _FLAGS[what])))
+    text = {name for name, family in FAMILIES.items() if family.classifies_text and not family.writes_text}
+    return tuple(sorted(text & set(_HAVE[what])))
 
 
 def family_of(model_type: str) -> Family:
     """The family of a `config.model_type`; VPError says why it is not supported, if that is known, and what is."""
     if model_type not in FAMILIES:
         why = f" ({WHY_NOT[model_type]})" if model_type in WHY_NOT else ""
-        others = ", ".join(text_families())
+        texts, words, seeing = (", ".join(families_for(what)) for what in ("classes", "next tokens", "images"))
         raise VPError(
-            f"The model type {model_type!r} is not supported{why}: use a text classifier of one of {others}, or a language "
-            f"model of one of {', '.join(writing_families())}."
+            f"The model type {model_type!r} is not supported{why}: use a text classifier of one of {texts}, a language "
+            f"model of one of {words}, or an image classifier of one of {seeing}."
         )
     return FAMILIES[model_type]
 

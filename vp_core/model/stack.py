@@ -82,7 +82,8 @@ class Family:
     a gate in the feed-forward network). `reads_end` says that the classifier reads the last token that ends a text,
     `reads_last` that it reads the last token that is no padding. `classifies_text` says whether `vp_core.loading` takes its
     sequence classifiers, `writes_text` that of its decoder language models (...ForCausalLM), `fills_masks` that of its masked
-    ones (...ForMaskedLM); a family with none of them is for those who bring their own batches.
+    ones (...ForMaskedLM), `sees` that of its image classifiers; a family with none of them is for those who bring their own
+    batches.
     """
 
     stacks: tuple[Stack, ...]
@@ -99,6 +100,7 @@ class Family:
     classifies_text: bool = True
     writes_text: bool = False
     fills_masks: bool = False
+    sees: bool = False
 
 
 @dataclass(frozen=True)

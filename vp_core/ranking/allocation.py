@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.kinds.answered import chosen, divergence
-from vp_core.asking.kinds.tokens import head_of
+from vp_core.asking.kinds.answered import apart, chosen, divergence, spans_of
+from vp_core.asking.kinds.heads import head_of, tells_words
 from vp_core.ground.parallel import in_parallel
 from vp_core.measuring.layerwise import MEASURED, Walk, check_once, layer_modules
 from vp_core.model.units import UnitGroup
@@ -29,6 +29,8 @@ SENTENCES = 64
 """Calibration sentences that losses are measured on."""
 TOKENS, LEAST, PLACES = 1024, 4, 64
 """Of language models: about so many tokens, in so many windows at least, and so many positions of each."""
+MARKED = 8192
+"""Of models that mark spans or tag words: about so many tokens, in SENTENCES at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,9 @@ def counts(units: int) -> list[int]:
 
 def texts_for(model: PreTrainedModel, longest: int) -> int:
     """How many calibration texts, the longest of so many tokens, the losses of a model are measured on."""
-    return SENTENCES if head_of(model) == "classes" else max(LEAST, TOKENS // longest)
+    if head_of(model) == "classes":
+        return SENTENCES
+    return max(LEAST, TOKENS // longest) if tells_words(model) else min(SENTENCES, max(LEAST, MARKED // longest))
 
 
 def measure_losses(
@@ -81,6 +85,8 @@ def _distance(walk: Walk) -> Callable[[PreTrainedModel], float]:
     """How far the outputs of a model, equal to the dense one up to where the walk is, are from the dense one's."""
     if head_of(walk.model) == "classes":
         return _of_logits(walk)
+    if head_of(walk.model) == "spans":
+        return _of_spans(walk)
     places = [chosen(walk.model, batch, PLACES) for batch in walk.batches]
     dense = list(walk.states(places))
     positions = sum(map(len, dense))
@@ -88,6 +94,17 @@ def _distance(walk: Walk) -> Callable[[PreTrainedModel], float]:
     def away(model: PreTrainedModel) -> float:
         pairs = zip(dense, walk.states(places, model), strict=True)
         return sum(in_parallel(lambda pair: divergence(walk.model, *pair), pairs)) / positions
+
+    return away
+
+
+def _of_spans(walk: Walk) -> Callable[[PreTrainedModel], float]:
+    """The KL of where a span begins and ends, the mean over windows."""
+    dense = list(walk.answers(spans_of))
+    windows = sum(map(len, dense))
+
+    def away(model: PreTrainedModel) -> float:
+        return sum(apart(*pair) for pair in zip(dense, walk.answers(spans_of, model), strict=True)) / windows
 
     return away
 

@@ -1,5 +1,6 @@
 """Trainings from data to a model that can be opened: plain ones, and those that prune.
 
+lessons        what a model is trained on, by the kind of its task
 finetune       a study's model on its training set, from data to scores
 settings       how a training prunes, in one value
 methods        from a method's name to what prunes

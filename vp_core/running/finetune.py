@@ -6,35 +6,25 @@ A pruned model goes on as it is: squeezed, its constants frozen, or masked, with
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import encode, make_batches
+from vp_core.asking.batches import make_batches
 from vp_core.asking.evaluate import score
-from vp_core.asking.examples import open_examples
-from vp_core.asking.kinds.classification import as_classification
 from vp_core.asking.kinds.question import Score
-from vp_core.asking.kinds.texts import open_texts
-from vp_core.asking.kinds.tokens import head_of
-from vp_core.asking.kinds.windows import cut
-from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
-from vp_core.asking.reading.tables import kind_of
-from vp_core.asking.tasks import Task, find_task
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.kept import Kept
 from vp_core.ground.names import ALPHA, READINGS, TEMPERATURE
 from vp_core.identity.spectral import SpectralNorm, check_lambda, fold, normalise
 from vp_core.identity.spectral_start import nearest
 from vp_core.loading.load import LoadedModel, fingerprint
-from vp_core.loading.texts import check_numbers
 from vp_core.measuring.spectral_norms import SpectralNorms
 from vp_core.model.families import longest_input
 from vp_core.study import Study
@@ -75,31 +65,6 @@ class Tuned:
         kept = {"zero_rows": self.zero[0], "zero_columns": self.zero[1], "zero_weights": self.zero_weights}
         told |= {} if self.teacher is None else {"teacher": self.teacher}
         return {"loss": self.loss, **told, "seconds": round(self.seconds, 1), **kept, "sigmas": sigmas}
-
-
-def lessons_of(
-    study: Study, task: str, data: str | Path | None = None, text: Sequence[str] = (), label: str = "label",
-    labels: Sequence[str] = (), separator: str = "",
-) -> Lessons | TextLessons:  # fmt: skip
-    """The task's training set for the study's model, cut as its texts are; the arguments are those of `open_study`.
-
-    Of a task that asks for tokens it is its train text in windows, as long as those that are scored, which do not overlap.
-    Raises VPError for fewer than two rows, of different labels.
-    """
-    if not kind_of(task) and (found := find_task(task)).tokens:
-        return _text_lessons(study, found, data)
-    examples = open_examples(task, "train", data, text, label, labels, separator, outputs_of(study.model))
-    encoded = encode(study.loaded.tokenizer, examples.texts, study.question.data.max_length)
-    question = as_classification(study.question, "Training on labels")
-    return Lessons.make(encoded, examples.labels, examples.task, order_like(study.model, examples, question))
-
-
-def _text_lessons(study: Study, task: Task, data: str | Path | None) -> TextLessons:
-    texts, tokenizer, masked = open_texts(task, data), study.loaded.tokenizer, head_of(study.model) == "masked tokens"
-    found = cut(tokenizer, texts.measured, study.question.data.max_length, ends=masked).data
-    check_numbers(study.model, tokenizer, found)
-    same = "The model learns the text that it is scored on: its score says what it remembers; give a folder with train.txt and "
-    return TextLessons(found, tokenizer, masked, (f"{same}test.txt.",) if texts.measured == texts.scored else ())
 
 
 def fine_tune(
@@ -178,7 +143,7 @@ def teacher_of(
 ) -> Teacher:  # fmt: skip
     """A loaded model as the teacher of a study's; VPError for one that is none for this model and these texts."""
     made = Teacher.make(teacher.model, teacher.tokenizer, study.model, study.loaded.tokenizer)
-    longest = max(map(len, lessons.data.ids))
+    longest = lessons.data.longest
     if longest > longest_input(teacher.model.config):
         raise VPError(
             f"The teacher {teacher.name!r} takes at most {longest_input(teacher.model.config):,} tokens, and a text here has "

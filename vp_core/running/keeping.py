@@ -6,7 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.squeezing.folder import keep_labels, new_folder, save_pruned
+from vp_core.ground.store import new_folder
+from vp_core.squeezing.folder import keep_labels, save_pruned
 
 
 def save_trained(

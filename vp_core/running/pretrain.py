@@ -17,16 +17,16 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from vp_core.asking.batches import Encoded
-from vp_core.asking.kinds.windows import LEAST, around, check_room
 from vp_core.asking.reading.files import read_lines
+from vp_core.asking.words.windows import LEAST, around, check_room
 from vp_core.ground.errors import VPError
 from vp_core.ground.hub import quiet_transformers
+from vp_core.ground.store import is_pruned
 from vp_core.loading.checkpoint import check_finite, check_left_over, check_prefix, own_weights
 from vp_core.loading.load import EMBEDDED, load_model, on_the_hub, read_checked
+from vp_core.loading.readers.tokeniser import check_tokeniser
 from vp_core.loading.sentences import as_one_sentence
-from vp_core.loading.tokeniser import check_tokeniser
 from vp_core.loading.weights import load_tokeniser
-from vp_core.squeezing.folder import is_pruned
 
 LENGTH = 128
 """Tokens of a window (BERT's first phase, Devlin et al. 2019, appendix A.2)."""

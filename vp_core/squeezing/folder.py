@@ -8,11 +8,7 @@ many zeros are bits and values (`vp_core.weights.compressed`).
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +19,8 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.ground.bounded import check_file, check_sizes, read_header, read_json
 from vp_core.ground.errors import VPError, one_line
-from vp_core.ground.hub import quiet_transformers
-from vp_core.ground.names import EMBEDDED_TASKS
-from vp_core.ground.store import load_tensors, save_tensors, write_failure
+from vp_core.ground.names import EMBEDDED_TASKS, PRUNED, PRUNED_WEIGHTS
+from vp_core.ground.store import is_pruned, load_tensors, new_folder, save_tensors
 from vp_core.model.families import FAMILIES
 from vp_core.squeezing.squeeze import Squeezed, install
 from vp_core.weights.compressed import check_compressed, compress, expand
@@ -37,12 +32,6 @@ FORMAT_SPARSE = "variance-pruning squeezed model 2"
 FORMAT_TURNING = "variance-pruning squeezed model 3"
 """Of a folder with heads that turn by frequencies of their own, compressed or not."""
 _FORMATS = (FORMAT, FORMAT_SPARSE, FORMAT_TURNING)
-ABOUT, WEIGHTS = "pruned.json", "pruned.safetensors"
-
-
-def is_pruned(folder: str | Path) -> bool:
-    """Whether a folder was written by `save_pruned`."""
-    return os.path.isfile(Path(folder) / ABOUT)  # noqa: PTH113 (a Path would raise for names no file can have)
 
 
 def about_of(folder: str | Path) -> dict[str, Any]:
@@ -78,7 +67,7 @@ def save_pruned(
         compressed: dict[str, Shape] = {}
         if squeezed.sparse:
             tensors, compressed = compress(tensors)
-        save_tensors(place / WEIGHTS, tensors, kind="squeezed model", about={})
+        save_tensors(place / PRUNED_WEIGHTS, tensors, kind="squeezed model", about={})
         model.config.save_pretrained(place)
         keep_labels(model, place)
         if model.can_generate():
@@ -90,12 +79,12 @@ def save_pruned(
             "model_type": model.config.model_type,
             "class": type(model).__name__,
             "about": dict(about or {}),
-            "sha256": _sha256(place / WEIGHTS),
+            "sha256": _sha256(place / PRUNED_WEIGHTS),
             "tied": tied,
             "squeezed": squeezed.as_json(),
             **({"compressed": compressed} if compressed else {}),
         }
-        (place / ABOUT).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        (place / PRUNED).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return Path(folder)
 
 
@@ -107,15 +96,17 @@ def load_pruned(folder: str | Path) -> PreTrainedModel:
     """
     folder = Path(folder)
     if not is_pruned(folder):
-        raise VPError(f"The folder {str(folder)!r} has no {ABOUT}: give a folder written by save_pruned or `vp prune`.")
+        raise VPError(f"The folder {str(folder)!r} has no {PRUNED}: give a folder written by save_pruned or `vp prune`.")
     facts = _read_facts(folder)
     model_class = _model_class(folder, facts)
-    check_file(folder / WEIGHTS)
-    if _sha256(folder / WEIGHTS) != facts["sha256"]:
-        raise VPError(f"The weights in {str(folder / WEIGHTS)!r} are not those that were saved: prune and save again.")
-    header, compressed = check_compressed(read_header(folder / WEIGHTS), facts.get("compressed", {}), str(folder / WEIGHTS))
+    check_file(folder / PRUNED_WEIGHTS)
+    if _sha256(folder / PRUNED_WEIGHTS) != facts["sha256"]:
+        raise VPError(f"The weights in {str(folder / PRUNED_WEIGHTS)!r} are not those that were saved: prune and save again.")
+    header, compressed = check_compressed(
+        read_header(folder / PRUNED_WEIGHTS), facts.get("compressed", {}), str(folder / PRUNED_WEIGHTS)
+    )
     check_sizes(str(folder), read_json(folder / "config.json"), header.values())
-    tensors, _ = load_tensors(folder / WEIGHTS, kind="squeezed model")
+    tensors, _ = load_tensors(folder / PRUNED_WEIGHTS, kind="squeezed model")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if config.model_type != facts["model_type"]:
@@ -148,50 +139,6 @@ def keep_labels(model: PreTrainedModel, place: Path) -> None:
     if model.config.id2label and "id2label" not in about:
         about |= {"id2label": model.config.id2label, "label2id": model.config.label2id}
         path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def new_folder(folder: str | Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` to write to; it takes its place when all went well, else it is removed.
-
-    An empty folder, or one with a model that was saved here before, is replaced. Raises VPError for another one, and if the
-    disk cannot be written to; then what was there is as before.
-    """
-    folder = Path(folder)
-    check_new_folder(folder)
-    temporary = None
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
-        place = temporary / "new"
-        place.mkdir()
-        with quiet_transformers():
-            yield place
-        old = temporary / "old"
-        if folder.exists():
-            folder.rename(old)
-        try:
-            place.rename(folder)
-        except BaseException:
-            if old.exists():
-                old.rename(folder)
-            raise
-    except Exception as error:  # a full disk has several classes
-        if (reason := write_failure(error)) is None:
-            raise
-        raise VPError(f"{str(folder)!r} could not be written ({reason}); what was there is as before.") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def check_new_folder(folder: Path) -> None:
-    """VPError if `new_folder` would refuse this place."""
-    if folder.exists() and not folder.is_dir():
-        raise VPError(f"{str(folder)!r} is a file: choose a folder to write the model to.")
-    if folder.is_dir() and any(folder.iterdir()) and not is_pruned(folder):
-        raise VPError(f"The folder {str(folder)!r} is not empty: choose a new one.")
-    if not folder.absolute().parent.is_dir():
-        raise VPError(f"The folder {str(folder.parent)!r} is not there: make it first, or choose another place.")
 
 
 def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
@@ -241,15 +188,15 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     try:
-        facts = read_json(folder / ABOUT)
+        facts = read_json(folder / PRUNED)
         known = facts["format"] in _FORMATS
         facts["model_type"], facts["class"], facts["sha256"], facts["tied"], facts["squeezed"]
     except (ValueError, KeyError, TypeError) as error:
-        raise VPError(f"{str(folder / ABOUT)!r} is broken ({one_line(error)}): prune and save again.") from error
+        raise VPError(f"{str(folder / PRUNED)!r} is broken ({one_line(error)}): prune and save again.") from error
     if not known:
         *others, last = map(repr, _FORMATS)
         both = f"{', '.join(others)} and {last}"
-        raise VPError(f"{str(folder / ABOUT)!r} has the format {facts['format']!r}: this version reads {both}.")
+        raise VPError(f"{str(folder / PRUNED)!r} has the format {facts['format']!r}: this version reads {both}.")
     return facts
 
 

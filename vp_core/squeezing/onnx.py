@@ -15,7 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from vp_core.asking.batches import Batch
 from vp_core.asking.forward import told
-from vp_core.asking.kinds.tokens import head_of
+from vp_core.asking.kinds.heads import head_of
 from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.store import atomic
 from vp_core.model.families import family_of, longest_input

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch, Encoded, make_batches
+from vp_core.asking.batches import Batch, Inputs, make_batches
 from vp_core.asking.forward import told
 from vp_core.ground.errors import VPError
 from vp_core.ground.work import checkpoint
@@ -267,9 +267,9 @@ def _set_random_state(states: list[Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(state, device)
 
 
-def _mine(data: Encoded, examples: np.ndarray, accelerator: Accelerator) -> list[Batch]:
+def _mine(data: Inputs, examples: np.ndarray, accelerator: Accelerator) -> list[Batch]:
     """This process' part of a mini-batch; one that is too small for all is everybody's. Several where texts cannot be together
-    (`vp_core.asking.batches.Encoded.end_id`), as many in every process: each pass is a step of power iteration."""
+    (`vp_core.asking.batches.Inputs.apart`), as many in every process: each pass is a step of power iteration."""
     found: list[Batch] = []
     for together in make_batches(data, examples, max_tokens=10**9):
         those = examples[np.isin(examples, together.examples)]

@@ -20,8 +20,8 @@ from torch.nn.functional import (
 )  # fmt: skip
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch, Encoded
-from vp_core.asking.kinds.masking import SHARE
+from vp_core.asking.batches import Batch, Inputs
+from vp_core.asking.words.masking import SHARE
 from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.training.schedule import Lessons, TextLessons
 from vp_core.training.teacher import Teacher
@@ -32,7 +32,7 @@ class Objective(Protocol):
     """What `vp_core.training.loop.train` minimises."""
 
     @property
-    def data(self) -> Encoded:
+    def data(self) -> Inputs:
         """The texts."""
 
     def loss(self, model: PreTrainedModel, batch: Batch, ask: Ask, step: int) -> Tensor:
@@ -46,7 +46,7 @@ class TaskLoss:
     lessons: Lessons
 
     @property
-    def data(self) -> Encoded:
+    def data(self) -> Inputs:
         """The texts."""
         return self.lessons.data
 
@@ -81,7 +81,7 @@ class Distillation:
         self.teacher.answers(self.lessons.data)
 
     @property
-    def data(self) -> Encoded:
+    def data(self) -> Inputs:
         """The texts."""
         return self.lessons.data
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from vp_core.asking.batches import Encoded
+from vp_core.asking.batches import Encoded, Inputs
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import AUTO, BATCH, LEARNING_RATE, TRAINING_PRECISIONS
@@ -94,13 +94,13 @@ class Lessons:
     `multi_label`: targets are (n, outputs), 0 and 1 of each output by itself.
     """
 
-    data: Encoded
+    data: Inputs
     targets: Tensor
     regression: bool
     multi_label: bool = False
 
     @classmethod
-    def make(cls, data: Encoded, labels: np.ndarray, task: Task, order: Sequence[int]) -> "Lessons":
+    def make(cls, data: Inputs, labels: np.ndarray, task: Task, order: Sequence[int]) -> "Lessons":
         """From labels (n,); `order[j]` is the class of the model's output j. Raises VPError for fewer than two rows."""
         if len(data) < 2:
             raise VPError("The training data has a single row: give at least two, of different labels.")
@@ -128,7 +128,7 @@ class TextLessons:
     notes: tuple[str, ...] = ()
 
 
-def mini_batches(data: Encoded, schedule: Schedule, seed: int) -> list[np.ndarray]:
+def mini_batches(data: Inputs, schedule: Schedule, seed: int) -> list[np.ndarray]:
     """Positions (examples,) for every step, the same for the same seed: texts of like length together, in random order."""
     rng = np.random.default_rng([schedule.seed, seed])
     found: list[np.ndarray] = []
@@ -138,7 +138,7 @@ def mini_batches(data: Encoded, schedule: Schedule, seed: int) -> list[np.ndarra
         pools = np.split(order, range(_POOL * schedule.batch, len(order), _POOL * schedule.batch))
         batches = []
         for pool in pools:
-            by_length = pool[np.argsort([len(data.ids[i]) for i in pool], kind="stable")]
+            by_length = pool[np.argsort([data.length(i) for i in pool], kind="stable")]
             batches += np.split(by_length, range(schedule.batch, len(pool), schedule.batch))
         found += [batches[i] for i in rng.permutation(len(batches))]
     return found[:steps]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.asking.batches import Batch, Encoded, make_batches
+from vp_core.asking.batches import Batch, Inputs, make_batches
 from vp_core.asking.forward import alone, told
-from vp_core.asking.kinds.tokens import head_of, head_states, logits_of
+from vp_core.asking.kinds.heads import head_of, head_states, logits_of
 from vp_core.asking.outputs import listing, match, outputs_of
 from vp_core.ground.errors import VPError
 from vp_core.model.sharing import share
@@ -34,7 +34,7 @@ class Teacher:
     order: tuple[int, ...]
     segments: bool = False
     _known: dict[int, Tensor] = field(default_factory=dict, repr=False)
-    _texts: list[Encoded] = field(default_factory=list, repr=False)
+    _texts: list[Inputs] = field(default_factory=list, repr=False)
     _company: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -68,7 +68,7 @@ class Teacher:
         order = _order(theirs.names, mine.names, theirs.numbered or mine.numbered)
         return cls(share(model).eval(), order, "token_type_ids" in tokenizer.model_input_names)
 
-    def answers(self, data: Encoded) -> None:
+    def answers(self, data: Inputs) -> None:
         """Bind it to the texts that it is asked about; VPError if it was to others, whose answers it would give."""
         if self._texts and self._texts[0] is not data:
             raise VPError("This teacher has answered other texts: make one of its own for each training set.")
@@ -81,7 +81,7 @@ class Teacher:
         for: a training that is gone on with meets its examples in others than one that was not stopped.
         """
         [data] = self._texts
-        order = sorted(np.unique(examples).tolist(), key=lambda i: len(data.ids[i]))
+        order = sorted(np.unique(examples).tolist(), key=data.length)
         company = {
             i: part for part in np.split(np.array(order), range(_TOGETHER, len(order), _TOGETHER)) for i in part.tolist()
         }

@@ -16,8 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Batch, Encoded
-from vp_core.asking.kinds.masking import SHARE, check_masked_lm, mask_batch
-from vp_core.asking.kinds.tokens import logits_of, path_of_head
+from vp_core.asking.kinds.heads import logits_of, path_of_head
+from vp_core.asking.words.masking import SHARE, check_masked_lm, mask_batch
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.model.sites import Site, observed

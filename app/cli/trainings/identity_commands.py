@@ -18,6 +18,7 @@ from vp_core.asking.evaluate import score
 from vp_core.ground.chosen import check_epsilon, check_theta
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import ALPHA, PAPER_TRAINING, READINGS, TEMPERATURE
+from vp_core.ground.store import check_new_folder, new_folder
 from vp_core.identity import snip
 from vp_core.identity.readings import PAPER as AS_PAPER
 from vp_core.identity.readings import Readings
@@ -28,7 +29,7 @@ from vp_core.loading.load import load_model
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.running.finetune import Tuned, about_training, check_normalisable, fine_tune, study_of
 from vp_core.running.keeping import write_plain
-from vp_core.squeezing.folder import about_of, check_new_folder, new_folder, save_pruned
+from vp_core.squeezing.folder import about_of, save_pruned
 from vp_core.study import Study
 from vp_core.training.held import check_whole
 from vp_core.training.run_folder import check_run_folder, read_log
@@ -68,7 +69,7 @@ def _norms(options: argparse.Namespace) -> None:
     table = function_norms.norm_table(norms)
     facts: dict[str, Any] = {
         "model": study.loaded.name, "weights": weights, "sn": scale, "texts": len(study.calibration),
-        "tokens": sum(len(ids) for ids in study.calibration.ids), "out": options.out,
+        "tokens": study.calibration.tokens, "out": options.out,
     }  # fmt: skip
     if threshold is not None:
         facts |= _under(study, norms, threshold)
@@ -127,7 +128,7 @@ def _finetune(options: argparse.Namespace) -> None:
     check_normalisable(study.model, scale)
     if options.plot and hasattr(study.model, "squeezed"):
         raise VPError("A squeezed model has no whole matrices whose spectral norms could be drawn: leave --plot out.")
-    teacher = load_model(options.teacher, tokens=study.question.task.tokens) if options.teacher else None
+    teacher = load_model(options.teacher, study.question.task.kind) if options.teacher else None
     lessons = lessons_from(study, options)
     tuned = fine_tune(study, lessons, schedule, scale, progress.tell, progress.watch, teacher, **taught, start=start)
     about = about_training(study, lessons, scale, tuned, start)

@@ -6,8 +6,8 @@ from app.cli.options import count, listed, number, whole
 from vp_core.asking.outputs import parse_labels
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import LEARNING_RATE
-from vp_core.opening import task_of_model
-from vp_core.running.finetune import lessons_of
+from vp_core.opening.study import task_of_model
+from vp_core.running.lessons import lessons_of
 from vp_core.study import Study
 from vp_core.training.schedule import Lessons, Schedule, TextLessons
 

@@ -91,7 +91,7 @@ def teacher_from(options: argparse.Namespace, study: Study, lessons: Lessons | T
     """The teacher that the options name, checked to fit the study's model and its lessons."""
     if not options.teacher:
         return None
-    loaded = load_model(options.teacher, tokens=study.question.task.tokens)
+    loaded = load_model(options.teacher, study.question.task.kind)
     for note in loaded.notes:
         say(note)
     return teacher_of(study, lessons, loaded, say)

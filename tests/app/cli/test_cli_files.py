@@ -7,7 +7,7 @@ from commands import SHORT, printed
 
 from app.cli.main import main
 from vp_core.asking.batches import encode
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 
 

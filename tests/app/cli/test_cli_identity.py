@@ -22,7 +22,7 @@ from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.measuring.spectral_norms import spectral_norms
 from vp_core.model.precision import fast_precision
 from vp_core.model.projections import find_projections
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import about_of, load_pruned
 

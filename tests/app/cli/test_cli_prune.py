@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from app.cli.main import main
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import load_pruned
 from vp_core.squeezing.timing import random_texts

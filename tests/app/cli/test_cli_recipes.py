@@ -5,7 +5,7 @@ import json
 import pytest
 
 from app.cli.main import main
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import RECIPES
 
 

@@ -15,7 +15,7 @@ from vp_core.comparing.losses import loss_and_score
 from vp_core.comparing.movement import movements
 from vp_core.ground.names import TYPES, WORD_EMBEDDINGS
 from vp_core.loading.weights import load_weights
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.weights.matrices import find_matrices
 

@@ -11,7 +11,7 @@ import torch
 from pages import IN_A_BROWSER
 
 from benchmarks.browser import browser_page, wait_for_exact
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import load_pruned
 from vp_core.squeezing.timing import random_texts

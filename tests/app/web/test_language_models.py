@@ -9,7 +9,7 @@ from app.web import caching
 from app.web.address import from_query, to_query
 from app.web.opening import in_app
 from app.web.settings import Settings
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 
 pytestmark = pytest.mark.usefixtures("fresh_app")

@@ -14,7 +14,7 @@ from app.web.panels import sublayer_runs
 from app.web.settings import Settings
 from vp_core.identity import threshold
 from vp_core.identity.threshold import Threshold
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import save_pruned
 from vp_core.training.run_folder import FORMAT

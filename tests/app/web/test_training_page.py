@@ -12,7 +12,7 @@ from app.web.settings import Settings
 from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
 from vp_core.loading.load import load_model
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.training.run_folder import read_log
 
 pytestmark = pytest.mark.usefixtures("fresh_app", "ended")

@@ -5,7 +5,7 @@ from pages import open_page, until
 from streamlit.testing.v1 import AppTest
 
 from app.web import caching
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import RECIPES, Recipe
 
 pytestmark = pytest.mark.usefixtures("fresh_app")

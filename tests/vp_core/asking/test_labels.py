@@ -19,9 +19,10 @@ from vp_core.asking.metrics import wilson
 from vp_core.asking.outputs import parse_labels
 from vp_core.curves import point, score_of
 from vp_core.ground.errors import VPError
-from vp_core.opening import make_study, open_study
+from vp_core.opening.classes import make_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
-from vp_core.running.finetune import lessons_of
+from vp_core.running.lessons import lessons_of
 
 TEXTS = tiny.sentences(80, 4)
 

@@ -10,7 +10,7 @@ from vp_core.asking.evaluate import score
 from vp_core.asking.kinds.classification import Classification
 from vp_core.asking.tasks import Task
 from vp_core.comparing.losses import loss_and_score
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 
 
 def log_softmax(rows):

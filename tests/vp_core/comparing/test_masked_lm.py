@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 
-from vp_core.asking.kinds.masking import mask_words
+from vp_core.asking.words.masking import mask_words
 from vp_core.comparing.masked_lm import masked_lm_loss
 from vp_core.ground.errors import VPError
 

@@ -106,8 +106,8 @@ torch.set_num_threads(1)  # sums in one order, whatever else the machine does
 from vp_core.training.schedule import Schedule
 from vp_core.identity.settings import SnipSettings
 from vp_core.identity.snip import Material, run_snip
-from vp_core.opening import open_study
-from vp_core.running.finetune import lessons_of
+from vp_core.opening.study import open_study
+from vp_core.running.lessons import lessons_of
 study = open_study(sys.argv[2], "sst2", sys.argv[3])
 lessons = lessons_of(study, "sst2", sys.argv[3])
 material = Material(study.model, lessons, study.calibration, study.question, "m", study.loaded.tokenizer)

@@ -18,7 +18,7 @@ from vp_core.identity.spectral_start import nearest, with_norm
 from vp_core.measuring.covariance import CoMoments, co_moments, moments_at
 from vp_core.model.projections import find_projections, linear_map, weight_of
 from vp_core.model.sites import Site
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.replacing.ladder import weight_and_bias
 
 pytestmark = pytest.mark.usefixtures("exact_norms")

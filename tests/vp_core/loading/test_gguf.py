@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from vp_core.asking.evaluate import score
-from vp_core.asking.kinds.next_tokens import NextTokens
 from vp_core.asking.tasks import TASKS
+from vp_core.asking.words.next_tokens import NextTokens
 from vp_core.ground.errors import VPError
 from vp_core.loading import gguf as reading
 from vp_core.loading.gguf_header import read_header
-from vp_core.loading.load import load_any, load_model, predicts_tokens
+from vp_core.loading.load import load_any, load_model, what_is_asked
 
 F32, Q8 = gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.Q8_0
 TOKENIZER = language.tokenizer()
@@ -35,12 +35,12 @@ def file(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(file):
-    return load_model(str(file), tokens=True)
+    return load_model(str(file), asked="tokens")
 
 
-def refused(match, path, tokens=True):
+def refused(match, path, asked="tokens"):
     with pytest.raises(VPError, match=match) as raised:
-        load_model(str(path), tokens)
+        load_model(str(path), asked)
     assert "\n" not in str(raised.value) and str(raised.value).endswith(".")
     return str(raised.value)
 
@@ -66,7 +66,7 @@ def test_the_tokeniser_is_the_files_own(loaded, model):
 def test_what_is_quantised_is_what_the_format_says(model, tmp_path):
     stored = {"blk.0.ffn_down.weight": Q8, "blk.1.ffn_down.weight": Q8}
     file = ggufs.write(tmp_path / "some.gguf", model, TOKENIZER, lambda name: stored.get(name, F32))
-    found = load_model(str(file), tokens=True)
+    found = load_model(str(file), asked="tokens")
     for layer in range(2):
         weight = model.model.layers[layer].mlp.down_proj.weight.detach().numpy()
         expected = gguf.dequantize(gguf.quants.quantize(weight, Q8), Q8)
@@ -80,21 +80,21 @@ def test_it_is_kept_by_what_is_in_it(file, loaded, tmp_path, monkeypatch):
         raise AssertionError(f"{path} is read again")
 
     monkeypatch.setattr(reading, "_convert", never)
-    again = load_model(str(file), tokens=True)
+    again = load_model(str(file), asked="tokens")
     assert again.fingerprint == loaded.fingerprint and again.name == str(file) and again.notes == loaded.notes
     other = tmp_path / "renamed.GGUF"
     other.write_bytes(file.read_bytes())
-    assert load_model(str(other), tokens=True).fingerprint == loaded.fingerprint
+    assert load_model(str(other), asked="tokens").fingerprint == loaded.fingerprint
     changed = bytearray(file.read_bytes())
     changed[-1] ^= 1
     other.write_bytes(changed)
     with pytest.raises(AssertionError, match="read again"):
-        load_model(str(other), tokens=True)
+        load_model(str(other), asked="tokens")
 
 
 def test_it_is_a_language_model(file):
-    assert predicts_tokens(str(file)) and load_any(str(file)).layers == 2
-    refused("is a language model", file, tokens=False)
+    assert what_is_asked(str(file)) == "tokens" and load_any(str(file)).layers == 2
+    refused("predicts tokens of a text", file, asked="classes")
 
 
 def test_without_the_package(file, monkeypatch):

@@ -13,7 +13,7 @@ from vp_core.asking.batches import encode
 from vp_core.loading.config import check_dropped, mend
 from vp_core.loading.load import load_model
 from vp_core.model.families import longest_input
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import save_pruned
 

@@ -8,8 +8,8 @@ from breaking import configure, reweigh
 
 from vp_core.asking.batches import encode
 from vp_core.ground.errors import VPError
-from vp_core.loading.texts import check_known, check_numbers, check_segments, check_texts
-from vp_core.opening import open_study
+from vp_core.loading.readers.texts import check_known, check_numbers, check_segments, check_texts
+from vp_core.opening.study import open_study
 
 
 def pairs(tok, texts):

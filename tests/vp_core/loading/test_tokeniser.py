@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from vp_core.ground.errors import VPError
 from vp_core.loading.load import load_model
-from vp_core.loading.tokeniser import check_words
-from vp_core.opening import open_study
+from vp_core.loading.readers.tokeniser import check_words
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import save_pruned
 

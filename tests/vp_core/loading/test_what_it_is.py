@@ -10,10 +10,10 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.store import is_pruned
 from vp_core.loading.folder import fetch, read_weights, shards
 from vp_core.loading.load import load_model
 from vp_core.loading.sentences import as_one_sentence
-from vp_core.squeezing.folder import is_pruned
 
 WEIGHTS = "model.safetensors"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 133466304\n"

@@ -12,7 +12,7 @@ import torch
 from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.asking.kinds import answered
 from vp_core.asking.kinds.answered import asked, chosen, divergence, to_differentiate
-from vp_core.asking.kinds.tokens import head_states
+from vp_core.asking.kinds.heads import head_states
 from vp_core.ground.errors import VPError
 from vp_core.measuring import measured as rooms
 from vp_core.measuring.gradients import FLOOR, collect_gradients, coordinates_of

@@ -13,18 +13,17 @@ import torch
 import transformers
 
 from vp_core.asking.batches import Batch
-from vp_core.asking.kinds.tokens import head_states, losses_of_tokens
+from vp_core.asking.kinds.heads import head_states
+from vp_core.asking.words.tokens import losses_of_tokens
 from vp_core.ground.errors import VPError
 from vp_core.identity import spectral
 from vp_core.measuring.statistics import collect
 from vp_core.model import scatter
 from vp_core.model.families import (
     FAMILIES,
+    families_for,
     family_of,
     longest_input,
-    masked_families,
-    text_families,
-    writing_families,
 )
 from vp_core.model.projections import bias_of, find_layers, find_projections, gate_weight_of, weight_of
 from vp_core.model.stack import COUNTED_NOTE, NORM_NOTE, ROTARY_NOTE
@@ -83,17 +82,17 @@ def layers_of(model):
 
 
 def test_what_families_do():
-    assert writing_families() == tuple(sorted(tiny.WRITERS))
+    assert families_for("next tokens") == tuple(sorted(tiny.WRITERS))
     assert all(FAMILIES[f].writes_text for f in tiny.WRITERS) and not FAMILIES["bert"].writes_text
-    assert set(masked_families()) == {
+    assert set(families_for("masked tokens")) == {
         "albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta"
     }  # fmt: skip
-    for model_type in masked_families():
+    for model_type in families_for("masked tokens"):
         config = transformers.AutoConfig.for_model(model_type)
         assert type(config) in transformers.AutoModelForMaskedLM._model_mapping
-    for model_type in writing_families():
+    for model_type in families_for("next tokens"):
         assert type(transformers.AutoConfig.for_model(model_type)) in transformers.AutoModelForCausalLM._model_mapping
-    assert set(text_families()) == set(tiny.FAMILIES)
+    assert set(families_for("classes")) == set(tiny.FAMILIES)
     with pytest.raises(
         VPError, match=r"'mixtral' is not supported \(its layers .* each\): .* language model of one of .*qwen3"
     ):

@@ -12,7 +12,8 @@ from vp_core.loading.load import LoadedModel, load_model
 from vp_core.model.families import longest_input
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.running import finetune
-from vp_core.running.finetune import about_training, fine_tune, lessons_of, study_of
+from vp_core.running.finetune import about_training, fine_tune, study_of
+from vp_core.running.lessons import lessons_of
 from vp_core.squeezing.folder import load_pruned, save_pruned
 from vp_core.squeezing.squeeze import squeeze, squeeze_masked
 from vp_core.training.held import Held, count_single, count_zero, said

@@ -10,8 +10,8 @@ from vp_core.asking.evaluate import score
 from vp_core.ground.errors import VPError
 from vp_core.ground.work import Cancelled, work
 from vp_core.loading.load import load_model
-from vp_core.opening import open_study
-from vp_core.running.finetune import lessons_of
+from vp_core.opening.study import open_study
+from vp_core.running.lessons import lessons_of
 from vp_core.running.run import TrainingMaterial, run_training
 from vp_core.running.settings import TrainSettings
 from vp_core.squeezing.folder import load_pruned

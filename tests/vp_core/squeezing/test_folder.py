@@ -11,14 +11,15 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from vp_core.ground.errors import VPError
+from vp_core.ground.store import is_pruned
 from vp_core.loading.load import load_model
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 from vp_core.replacing.prune import prune
 from vp_core.squeezing import folder as module
 from vp_core.squeezing.cost import parameters
 from vp_core.squeezing.dense_form import export_transformers
-from vp_core.squeezing.folder import is_pruned, load_pruned, save_pruned, task_of
+from vp_core.squeezing.folder import load_pruned, save_pruned, task_of
 from vp_core.squeezing.squeeze import squeeze
 
 AUTO = {"gpt2": "CausalLM", "llama": "CausalLM", "bart": "Seq2SeqLM", "vit": "ImageClassification"}

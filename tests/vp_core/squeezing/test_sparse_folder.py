@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from vp_core.ground.errors import VPError
 from vp_core.model.projections import find_projections, weight_of
-from vp_core.opening import open_study
+from vp_core.opening.study import open_study
 from vp_core.recipes import RECIPES as RECIPES_BY_NAME
 from vp_core.recipes import Recipe
 from vp_core.squeezing import folder as module

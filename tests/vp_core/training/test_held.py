@@ -22,7 +22,8 @@ from vp_core.model.scatter import SCATTER_COST
 from vp_core.recipes import STRUCTURED, Recipe
 from vp_core.replacing.ladder import weight_and_bias
 from vp_core.replacing.prune import prune
-from vp_core.running.finetune import fine_tune, lessons_of, study_of
+from vp_core.running.finetune import fine_tune, study_of
+from vp_core.running.lessons import lessons_of
 from vp_core.squeezing.blocks_off import masked_without, without
 from vp_core.squeezing.folder import load_pruned, save_pruned
 from vp_core.squeezing.squeeze import squeeze, squeeze_masked

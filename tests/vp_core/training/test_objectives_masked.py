@@ -9,7 +9,7 @@ import torch
 from gradual_runs import QUICK, Each, trained
 
 from vp_core.asking.batches import encode, make_batches
-from vp_core.asking.kinds.masking import mask_batch
+from vp_core.asking.words.masking import mask_batch
 from vp_core.comparing.masked_lm import masked_lm_loss
 from vp_core.gradual.cuts import Cuts
 from vp_core.gradual.rows import GradualRows

@@ -13,9 +13,9 @@ from two_processes import on_two
 
 from vp_core.asking.batches import make_batches
 from vp_core.asking.evaluate import score
-from vp_core.asking.kinds.next_tokens import NextTokens
-from vp_core.asking.kinds.windows import cut
 from vp_core.asking.tasks import TASKS
+from vp_core.asking.words.next_tokens import NextTokens
+from vp_core.asking.words.windows import cut
 from vp_core.gradual.cuts import Cuts
 from vp_core.gradual.rows import GradualRows
 from vp_core.ground.errors import VPError
@@ -173,7 +173,7 @@ import torch
 torch.set_num_threads(1)
 import language
 import tiny
-from vp_core.asking.kinds.windows import cut
+from vp_core.asking.words.windows import cut
 from vp_core.training import words
 from vp_core.training.loop import new_accelerator, train
 from vp_core.training.schedule import Schedule

@@ -7,6 +7,7 @@ the text, so what positions draw apart from each other adds up without cross ter
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
 from vp_core.asking.forward import forward, name_of, told
-from vp_core.asking.kinds.tokens import head_of, head_states, logits_of
+from vp_core.asking.kinds.heads import head_of, head_states, logits_of
 from vp_core.ground.errors import VPError
 
 DRAWS = 2
@@ -39,12 +40,14 @@ def of_classes(model: PreTrainedModel, logits: Tensor) -> Tensor:
 def to_differentiate(model: PreTrainedModel, batch: Batch, draws: int = DRAWS) -> Tensor:
     """Columns (examples, outputs) whose gradients say what a model's answer depends on; raises as `told` does.
 
-    Of classes their logits. Of tokens (examples, draws): gradients, by whatever lies below the head, are those of Σ log p(y) /
-    √draws over the positions that are `asked`, so that squares summed over columns are means over draws. The values themselves
-    mean nothing.
+    Of classes their logits. Of spans (examples, draws): Σ log p(y) / √draws of a drawn beginning and a drawn end. Of tokens
+    (examples, draws): gradients, by whatever lies below the head, are those of Σ log p(y) / √draws over the positions that are
+    `asked`, so that squares summed over columns are means over draws. The values themselves mean nothing.
     """
     if head_of(model) == "classes":
         return of_classes(model, forward(model, batch).logits)
+    if head_of(model) == "spans":
+        return _drawn_spans(spans_of(forward(model, batch), batch), batch.examples, draws)
     with told(model, batch):
         states = head_states(model, batch.inputs)
         gradient = _of_drawn(model, states.detach(), asked(model, batch), batch.examples, draws)
@@ -54,9 +57,12 @@ def to_differentiate(model: PreTrainedModel, batch: Batch, draws: int = DRAWS) -
 def asked(model: PreTrainedModel, batch: Batch) -> Tensor:
     """(examples, tokens) bool: positions whose states tell a word that counts.
 
-    Of next tokens every position but the last real one, whose next token the window does not hold; of masked tokens every
-    word, which are all but the first and the last: these are special.
+    Of next tokens every position but the last real one, whose next token the window does not hold; of masked tokens and of
+    tags every word, which are all but the first and the last: these are special. Of target tokens, which a decoder reads as
+    they were shifted, every real one.
     """
+    if head_of(model) == "target tokens":
+        return batch.inputs["decoder_attention_mask"].bool()
     mask = batch.inputs.get("attention_mask")
     real = torch.ones_like(batch.inputs["input_ids"], dtype=torch.bool) if mask is None else mask.bool()
     nothing = real.new_zeros(len(real), 1)
@@ -74,6 +80,29 @@ def chosen(model: PreTrainedModel, batch: Batch, most: int) -> Tensor:
         order = np.random.default_rng([_CHOSEN, int(number)]).permutation(len(places))
         row[places[torch.from_numpy(order[most:].copy()).to(places.device)]] = False
     return where
+
+
+def spans_of(found: Any, batch: Batch) -> Tensor:
+    """log p (examples, 2, tokens) of where a span begins and where it ends, from a model's answer; −∞ at padding."""
+    logits = torch.stack([found.start_logits, found.end_logits], dim=1).float()
+    mask = batch.inputs.get("attention_mask")
+    if mask is not None:
+        logits = logits.masked_fill(~mask.bool().to(logits.device)[:, None], -torch.inf)
+    return logits.log_softmax(dim=2)
+
+
+def apart(dense: Tensor, other: Tensor) -> float:
+    """Σ over examples of KL(p ‖ q) in nats, of log p and log q (examples, distributions, outcomes)."""
+    p, q = dense.double(), other.double()
+    return float((p.exp() * (p - q)).nan_to_num(0.0).sum())
+
+
+def _drawn_spans(logs: Tensor, examples: np.ndarray, draws: int) -> Tensor:
+    """(examples, draws): log p of a drawn beginning and end, summed, over √draws."""
+    luck = np.stack([np.random.default_rng([_DRAWN, int(i)]).random((2, draws)) for i in examples])
+    upto = logs.detach().double().exp().cumsum(dim=2)
+    places = torch.searchsorted(upto, torch.from_numpy(luck).to(logs.device) * upto[:, :, -1:])
+    return logs.gather(2, places.clamp(max=logs.shape[2] - 1)).sum(dim=1) / draws**0.5
 
 
 def divergence(model: PreTrainedModel, dense: Tensor, other: Tensor) -> float:

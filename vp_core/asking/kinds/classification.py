@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch, Encoded
+from vp_core.asking.batches import Batch, Inputs
 from vp_core.asking.forward import forward
 from vp_core.asking.kinds.question import Question, Worth
 from vp_core.asking.metrics import compute, interval, right_answers
@@ -28,7 +28,7 @@ class Classification(Question):
     and 1 of each label (examples, classes).
     """
 
-    data: Encoded
+    data: Inputs
     labels: np.ndarray
     task: Task
     order: tuple[int, ...]

@@ -1,7 +1,7 @@
 """A question: how examples become batches, what of a model's output counts, and what the answers are worth.
 
 A further kind of question is a further file beside this one with a subclass of `Question`, and a way to make one in
-`vp_core.opening`.
+`vp_core.opening`, with a line in `vp_core.opening.study.OPENERS`.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch, Encoded, make_batches
+from vp_core.asking.batches import Batch, Inputs, make_batches
 from vp_core.asking.tasks import Task
 
 BATCH_TOKENS = {"float32": 768, "bfloat16": 1536, "float16": 1536, "int8": 1536}
@@ -77,7 +77,7 @@ class Question(ABC):
     Everything that asks goes through `outputs`, `answers` and `worth`, in that order; the first two are of one batch.
     """
 
-    data: Encoded
+    data: Inputs
     task: Task
     first, following = FIRST_ANSWER, NEXT_ANSWERS
     """Examples before the first running score, and before each next one."""

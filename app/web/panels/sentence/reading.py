@@ -11,7 +11,7 @@ from app.web.glossary import TERMS
 from app.web.jobs import Job
 from app.web.settings import Settings
 from app.web.waiting import follow
-from vp_core.asking.kinds.tokens import head_of
+from vp_core.asking.kinds.heads import head_of
 from vp_core.comparing.tokens import Reading
 from vp_core.study import Study
 

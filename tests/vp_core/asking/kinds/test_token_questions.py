@@ -12,13 +12,13 @@ from torch.nn.functional import cross_entropy
 
 from vp_core.asking.batches import encode
 from vp_core.asking.evaluate import evaluate, score
-from vp_core.asking.kinds.masked_tokens import MaskedTokens
-from vp_core.asking.kinds.masking import mask_batch
-from vp_core.asking.kinds.next_tokens import NextTokens
+from vp_core.asking.kinds.heads import head_of
 from vp_core.asking.kinds.question import Question
-from vp_core.asking.kinds.tokens import head_of
-from vp_core.asking.kinds.windows import Windows, cut
 from vp_core.asking.tasks import TASKS
+from vp_core.asking.words.masked_tokens import MaskedTokens
+from vp_core.asking.words.masking import mask_batch
+from vp_core.asking.words.next_tokens import NextTokens
+from vp_core.asking.words.windows import Windows, cut
 from vp_core.comparing.losses import loss_and_score
 from vp_core.comparing.masked_lm import masked_lm_loss
 from vp_core.ground.errors import VPError

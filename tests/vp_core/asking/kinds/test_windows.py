@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vp_core.asking.kinds.windows import LEAST, around, cut, read_text, sample
+from vp_core.asking.words.windows import LEAST, around, cut, read_text, sample
 from vp_core.ground.errors import VPError
 
 TOKENS = {begins: language.tokenizer(begins) for begins in (False, True)}

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from vp_core.asking.kinds.tokens import Tokens
-from vp_core.asking.kinds.windows import Windows, cut
 from vp_core.asking.tasks import Task
+from vp_core.asking.words.tokens import Tokens
+from vp_core.asking.words.windows import Windows, cut
 
 METRICS = ("perplexity", "token_accuracy", "bits_per_byte")
 

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Encoded, ends_in_padding
 from vp_core.ground.errors import VPError
-from vp_core.loading.tokeniser import rows_of
+from vp_core.loading.readers.tokeniser import rows_of
 from vp_core.model.families import family_of
 
 _TOLD, _REFUSED = 0.1, 0.9

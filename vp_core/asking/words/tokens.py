@@ -5,71 +5,23 @@ memory does not grow with the window; the loss of a token is −log of its proba
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from vp_core.asking.batches import Batch, Encoded
 from vp_core.asking.forward import inputs_for, told
+from vp_core.asking.kinds.heads import head_states, logits_of
 from vp_core.asking.kinds.question import Question, Worth
 from vp_core.asking.tasks import Task
-from vp_core.ground.errors import VPError
-from vp_core.ground.work import Enough
-from vp_core.model.sharing import share
-from vp_core.model.sites import Site, observed
 
-HEADS = ("classes", "next tokens", "masked tokens")
-"""What a model puts out: answers to whole texts, or a word for every token."""
 AT_ONCE = 256
 """Tokens whose logits are there at the same time."""
 _RESAMPLES = 2000
-
-
-def head_of(model: PreTrainedModel) -> str:
-    """Which of HEADS a model has, by its class."""
-    type_, name = model.config.model_type, type(model).__name__
-    if MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(type_) == name:
-        return "next tokens"
-    return "masked tokens" if MODEL_FOR_MASKED_LM_MAPPING_NAMES.get(type_) == name else "classes"
-
-
-def head_states(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The states (examples, tokens, width) that the model's last map, from states to words, reads. That map does not run."""
-    seen: list[Tensor] = []
-
-    def see(_site: Site, states: Tensor) -> None:
-        seen.append(states)
-        raise Enough
-
-    more: dict[str, Any] = {"use_cache": False} if head_of(model) == "next tokens" else {}
-    own = share(model)  # hooks of one thread must not meet those of another
-    with observed(own, [Site("head", path_of_head(own), inputs=True)], see), suppress(Enough):
-        own(**inputs, **more)
-    return seen[0]
-
-
-def path_of_head(model: PreTrainedModel) -> str:
-    """The path of the map from states to words; VPError for a model without one."""
-    head = model.get_output_embeddings()
-    path = next((path for path, module in model.named_modules() if module is head), None)
-    if path is None or head is None:
-        raise VPError(f"A {type(model).__name__} predicts no tokens: give a language model, or a masked one.")
-    return path
-
-
-def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Logits (…, vocabulary), float32, of states (…, width) as `head_states` gives them."""
-    head: Any = model.get_output_embeddings()
-    logits: Tensor = head(states).float()
-    cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma 2
-    return logits if not cap else torch.tanh(logits / cap) * cap
 
 
 def losses_of_tokens(model: PreTrainedModel, states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

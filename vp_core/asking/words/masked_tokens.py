@@ -6,10 +6,10 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from vp_core.asking.batches import make_batches
-from vp_core.asking.kinds.masking import SHARE, check_share, choose_words, mask_batch
-from vp_core.asking.kinds.tokens import Tokens
-from vp_core.asking.kinds.windows import Windows, cut
 from vp_core.asking.tasks import Task
+from vp_core.asking.words.masking import SHARE, check_share, choose_words, mask_batch
+from vp_core.asking.words.tokens import Tokens
+from vp_core.asking.words.windows import Windows, cut
 from vp_core.ground.errors import VPError
 
 METRICS = ("masked_loss", "token_accuracy")

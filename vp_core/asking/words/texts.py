@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vp_core.asking.kinds.windows import read_text
 from vp_core.asking.tasks import Task
+from vp_core.asking.words.windows import read_text
 from vp_core.ground.errors import VPError
 from vp_core.ground.hub import require_hub
 from vp_core.ground.store import DEMO_DIR

@@ -1,0 +1,73 @@
+"""What the model of a study is trained on: the training set of its task, for each kind of task by a function of its own."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from vp_core.asking.batches import encode
+from vp_core.asking.examples import open_examples
+from vp_core.asking.kinds.classification import as_classification
+from vp_core.asking.kinds.heads import head_of
+from vp_core.asking.labels import order_like
+from vp_core.asking.outputs import outputs_of
+from vp_core.asking.reading.tables import kind_of
+from vp_core.asking.tasks import find_task
+from vp_core.asking.words.texts import open_texts
+from vp_core.asking.words.windows import cut
+from vp_core.ground.errors import VPError
+from vp_core.ground.names import ASKED
+from vp_core.loading.readers.texts import check_numbers
+from vp_core.study import Study
+from vp_core.training.schedule import Lessons, TextLessons
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Where a training set is: the arguments of `lessons_of`."""
+
+    task: str
+    data: str | Path | None = None
+    text: Sequence[str] = ()
+    label: str = "label"
+    labels: Sequence[str] = ()
+    separator: str = ""
+
+
+def lessons_of(
+    study: Study, task: str, data: str | Path | None = None, text: Sequence[str] = (), label: str = "label",
+    labels: Sequence[str] = (), separator: str = "",
+) -> Lessons | TextLessons:  # fmt: skip
+    """The task's training set for the study's model, cut as its texts are; the arguments are those of `open_study`.
+
+    Of a task that asks for tokens it is its train text in windows, as long as those that are scored, which do not overlap.
+    Raises VPError for fewer than two rows, of different labels, and for a kind of task that is not trained on.
+    """
+    kind = ASKED[0] if kind_of(task) else find_task(task).kind
+    if kind not in LESSONS:
+        raise VPError(f"The task {task} has no training set: choose another (--task).")
+    return LESSONS[kind](study, TrainingSet(task, data, text, label, labels, separator))
+
+
+def _of_classes(study: Study, found: TrainingSet) -> Lessons:
+    read_as = found.text, found.label, found.labels, found.separator, outputs_of(study.model)
+    examples = open_examples(found.task, "train", found.data, *read_as)
+    encoded = encode(study.loaded.tokenizer, examples.texts, study.question.data.max_length)
+    question = as_classification(study.question, "Training on labels")
+    return Lessons.make(encoded, examples.labels, examples.task, order_like(study.model, examples, question))
+
+
+def _of_tokens(study: Study, found: TrainingSet) -> TextLessons:
+    texts, tokenizer = open_texts(find_task(found.task), found.data), study.loaded.tokenizer
+    masked = head_of(study.model) == "masked tokens"
+    windows = cut(tokenizer, texts.measured, study.question.data.max_length, ends=masked).data
+    check_numbers(study.model, tokenizer, windows)
+    same = "The model learns the text that it is scored on: its score says what it remembers; give a folder with train.txt and "
+    return TextLessons(windows, tokenizer, masked, (f"{same}test.txt.",) if texts.measured == texts.scored else ())
+
+
+LESSONS: Mapping[str, Callable[[Study, TrainingSet], Lessons | TextLessons]] = MappingProxyType({
+    "classes": _of_classes,
+    "tokens": _of_tokens,
+})  # fmt: skip
+"""What is asked (`vp_core.ground.names.ASKED`) → what makes its training set."""
