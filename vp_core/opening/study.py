@@ -42,6 +42,7 @@ def open_study(
     metric: str = "",
     device: str = AUTO,
     dtype: str = DTYPES[0],
+    fresh_head: bool = False,
 ) -> Study:
     """Load a model and a task's data and check that they belong together.
 
@@ -64,6 +65,8 @@ def open_study(
 
     Of the task's metrics `metric` is the headline (default: the first).
 
+    With `fresh_head` the head of a model that marks answers is drawn, for whoever trains it: any encoder will do.
+
     The model lies on `device` with its weights in `dtype` (`vp_core.loading.load.load_model`).
 
     Raises VPError with one sentence for whatever is wrong.
@@ -79,7 +82,7 @@ def open_study(
     found = None if kind_of(task) else find_task(task)
     asked = Asked(
         model, task, found, data, text, label, labels, separator, max_length, calibration, sentences, stride, most_tokens,
-        metric, device, dtype,
+        metric, device, dtype, fresh_head,
     )  # fmt: skip
     return OPENERS[asked.kind](asked)
 

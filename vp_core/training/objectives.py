@@ -20,10 +20,11 @@ from torch.nn.functional import (
 )  # fmt: skip
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch, Inputs
+from vp_core.asking.batches import Batch, Encoded, Inputs
 from vp_core.asking.words.masking import SHARE
 from vp_core.ground.names import ALPHA, TEMPERATURE
-from vp_core.training.schedule import Lessons, TextLessons
+from vp_core.training.schedule import Lessons, SpanLessons, TextLessons
+from vp_core.training.spans import MarkedSpans
 from vp_core.training.teacher import Teacher
 from vp_core.training.words import Ask, MaskedWords, NextWords, between, check_teaching
 
@@ -127,6 +128,9 @@ def with_teacher(
     """The task's loss, or that of words, with a teacher's beside it if there is one."""
     if isinstance(lessons, TextLessons):
         taught = teacher, alpha, temperature, hidden
+        if isinstance(lessons, SpanLessons):
+            return MarkedSpans(lessons.data, lessons.targets, *taught)
+        assert isinstance(lessons.data, Encoded)
         if lessons.masked:
             return MaskedWords(lessons.data, lessons.tokenizer, SHARE, 0, *taught)
         return NextWords(lessons.data, *taught)

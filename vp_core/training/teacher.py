@@ -58,7 +58,9 @@ class Teacher:
         if (their_head := head_of(model)) != (my_head := head_of(student)):
             raise VPError(f"The teacher predicts {their_head}, the student {my_head}: take a teacher that does the same.")
         if my_head != "classes":
-            return cls(share(model).eval(), ())
+            # of answers in a paragraph, texts are pairs: a question and its paragraph
+            pairs = my_head == "spans" and "token_type_ids" in tokenizer.model_input_names
+            return cls(share(model).eval(), (), pairs)
         theirs, mine = outputs_of(model), outputs_of(student)
         if theirs.kind != mine.kind or len(theirs) != len(mine):
             raise VPError(
@@ -108,6 +110,10 @@ class Teacher:
         """Its hidden states (examples, tokens, d) for a batch, the embeddings' first; never kept."""
         return tuple(state.to(device) for state in self._ask(batch, True).hidden_states)
 
+    def spans(self, batch: Batch) -> Any:
+        """Its answer to a batch, with logits of where answers begin and end, of one that marks them; never kept."""
+        return self._ask(batch, False, whole=True)
+
     def states(self, batch: Batch) -> Tensor:
         """The states (examples, tokens, width) that its map to words reads, of one that predicts tokens; never kept."""
         inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
@@ -119,7 +125,7 @@ class Teacher:
         with torch.no_grad():
             return logits_of(self.model, states.to(self.model.device))
 
-    def _ask(self, batch: Batch, hidden: bool) -> Any:
+    def _ask(self, batch: Batch, hidden: bool, whole: bool = False) -> Any:
         inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
         if self.segments and "token_type_ids" not in inputs and any(len(text) > 1 for text in batch.texts):
             raise VPError(
@@ -129,7 +135,9 @@ class Teacher:
         if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
             inputs.pop("token_type_ids", None)  # DistilBERT has BERT's tokens, and no segments
         with torch.no_grad(), told(self.model, batch):
-            asked = self.model if self.order else self.model.base_model  # of one that predicts tokens, no logits are wanted
+            asked = (
+                self.model if self.order or whole else self.model.base_model
+            )  # of one that predicts tokens, no logits are wanted
             return asked(**inputs, **({"output_hidden_states": True} if hidden else {}))
 
 
