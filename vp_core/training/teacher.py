@@ -135,9 +135,8 @@ class Teacher:
         if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
             inputs.pop("token_type_ids", None)  # DistilBERT has BERT's tokens, and no segments
         with torch.no_grad(), told(self.model, batch):
-            asked = (
-                self.model if self.order or whole else self.model.base_model
-            )  # of one that predicts tokens, no logits are wanted
+            # of one that predicts tokens, no logits are wanted
+            asked = self.model if self.order or whole else self.model.base_model
             return asked(**inputs, **({"output_hidden_states": True} if hidden else {}))
 
 
