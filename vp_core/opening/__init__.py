@@ -2,6 +2,7 @@
 
 asked    what is asked for, option by option
 classes  texts with classes, values or labels
+images   images with classes
 tokens   a long text that is asked for its tokens
 spans    questions whose answers stand in a paragraph
 study    whichever of them it is
