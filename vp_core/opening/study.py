@@ -12,6 +12,7 @@ from vp_core.loading.folder import result_of, task_of_run
 from vp_core.loading.load import EMBEDDED
 from vp_core.opening.asked import Asked
 from vp_core.opening.classes import open_classes
+from vp_core.opening.sequences import open_sequences
 from vp_core.opening.tokens import open_tokens
 from vp_core.squeezing.folder import task_of
 from vp_core.study import Study
@@ -57,6 +58,10 @@ def open_study(
     behind the last (default: no overlap); with `most_tokens` a fixed random sample of windows is scored, of about so many
     tokens. `calibration` counts windows.
 
+    A task that asks for `sequences` takes a model that writes about a text (...ForConditionalGeneration); `data` is then a
+    table, or a folder with train and dev files, `text` the column that is read and `label` the one that is to be written about
+    it (`vp_core.asking.reading.pairs`).
+
     Of the task's metrics `metric` is the headline (default: the first).
 
     The model lies on `device` with its weights in `dtype` (`vp_core.loading.load.load_model`).
@@ -82,5 +87,6 @@ def open_study(
 OPENERS: Mapping[str, Callable[[Asked], Study]] = MappingProxyType({
     "classes": open_classes,
     "tokens": open_tokens,
+    "sequences": open_sequences,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what opens a study of it."""
