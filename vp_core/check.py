@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.kinds.heads import head_of, path_of_head
 from vp_core.asking.outputs import outputs_of
-from vp_core.asking.words.pairs import Pairs
+from vp_core.asking.sequences.pairs import Pairs
 from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import UNITS

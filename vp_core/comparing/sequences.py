@@ -10,9 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.asking.batches import Batch, padded
 from vp_core.asking.forward import inputs_for, told
 from vp_core.asking.kinds.heads import head_of, head_states
-from vp_core.asking.words.pairs import TARGET_LENGTH, shifted
+from vp_core.asking.sequences.pairs import TARGET_LENGTH, shifted
+from vp_core.asking.sequences.writing import How, generated, read_out
 from vp_core.asking.words.tokens import losses_of_tokens
-from vp_core.asking.words.writing import How, generated, read_out
 from vp_core.ground.errors import VPError
 from vp_core.model.families import longest_input
 from vp_core.model.sharing import share
@@ -38,7 +38,7 @@ def write(
 ) -> Written:
     """What a model with an encoder and a decoder writes about the first `longest` tokens of a text, in `new_tokens` at most.
 
-    It is written as for a score (`vp_core.asking.words.writing`): nothing is drawn. Raises VPError for a model that does not
+    It is written as for a score (`vp_core.asking.sequences.writing`): nothing is drawn. Raises VPError for a model that does not
     write about a text, one without a word, and outputs that are NaN or infinite.
     """
     if head_of(model) != "target tokens":

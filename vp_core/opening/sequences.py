@@ -1,10 +1,10 @@
 """A study of pairs of texts: what is read, and what a model is to write about it."""
 
 from vp_core.asking.reading.pairs import TextPairs, read_pairs
+from vp_core.asking.sequences.pairs import TARGET_LENGTH, Pairs, encode_pairs
+from vp_core.asking.sequences.rouge import words_of
+from vp_core.asking.sequences.written import Sequences, ask_about
 from vp_core.asking.tasks import Task, with_headline
-from vp_core.asking.words.pairs import TARGET_LENGTH, Pairs, encode_pairs
-from vp_core.asking.words.rouge import words_of
-from vp_core.asking.words.sequences import Sequences, ask_about
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import digest
 from vp_core.loading.load import LoadedModel

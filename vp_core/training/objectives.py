@@ -21,8 +21,8 @@ from torch.nn.functional import (
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Encoded, Inputs
+from vp_core.asking.sequences.pairs import Pairs
 from vp_core.asking.words.masking import SHARE
-from vp_core.asking.words.pairs import Pairs
 from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.training.schedule import Lessons, TextLessons
 from vp_core.training.teacher import Teacher

@@ -118,7 +118,7 @@ class Lessons:
 @dataclass(frozen=True, eq=False)
 class TextLessons:
     """What a model that predicts tokens is trained on: windows of a text, whose next tokens it learns, or `masked` ones; or
-    pairs of texts (`vp_core.asking.words.pairs.Pairs`), whose targets it learns.
+    pairs of texts (`vp_core.asking.sequences.pairs.Pairs`), whose targets it learns.
 
     `notes` are what whoever trains should know of them.
     """

@@ -20,8 +20,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Batch, Encoded, Inputs
 from vp_core.asking.kinds.heads import logits_of, path_of_head
+from vp_core.asking.sequences.pairs import Pairs
 from vp_core.asking.words.masking import SHARE, check_masked_lm, mask_batch
-from vp_core.asking.words.pairs import Pairs
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.model.sites import Site, observed

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.asking.words.pairs import shifted
+from vp_core.asking.sequences.pairs import shifted
 
 _NEVER_DRAWN: Mapping[str, Any] = {
     "do_sample": False, "temperature": None, "top_k": None, "top_p": None, "num_return_sequences": 1, "max_length": None,

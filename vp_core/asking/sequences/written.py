@@ -11,11 +11,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.asking.batches import Batch
 from vp_core.asking.forward import inputs_for, told
 from vp_core.asking.kinds.question import Worth
+from vp_core.asking.sequences.pairs import Pairs
+from vp_core.asking.sequences.rouge import ROUGES, rouge, words_of
+from vp_core.asking.sequences.target_tokens import METRICS, TargetTokens
+from vp_core.asking.sequences.writing import How, generated, read_out
 from vp_core.asking.tasks import Task
-from vp_core.asking.words.pairs import Pairs
-from vp_core.asking.words.rouge import ROUGES, rouge, words_of
-from vp_core.asking.words.target_tokens import METRICS, TargetTokens
-from vp_core.asking.words.writing import How, generated, read_out
 
 _RESAMPLES = 2000
 

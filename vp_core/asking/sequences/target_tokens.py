@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vp_core.asking.kinds.question import FIRST_ANSWER, NEXT_ANSWERS
+from vp_core.asking.sequences.pairs import Pairs
 from vp_core.asking.tasks import Task
-from vp_core.asking.words.pairs import Pairs
 from vp_core.asking.words.tokens import Tokens
 
 METRICS = ("perplexity", "token_accuracy")
