@@ -201,7 +201,7 @@ def _zeros(row: Mapping[str, Any]) -> str:
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     """A point without its inner columns."""
-    tokens = {"tokens": int(row["n"])} if row["metric"] in OF_TOKENS else {}
+    tokens = {"tokens": int(row["n"])} if row["metric"] in OF_TOKENS and row["task"] != "sequences" else {}
     others = tokens | json.loads(row["others"]) | {"params_removed": row["parameters_removed"] / row["parameters"]}
     return {k: v for k, v in row.items() if k not in ("key", "right", "others")} | others
 

@@ -13,6 +13,7 @@ from vp_core.loading.load import EMBEDDED
 from vp_core.opening.asked import Asked
 from vp_core.opening.classes import open_classes
 from vp_core.opening.images import open_images
+from vp_core.opening.sequences import open_sequences
 from vp_core.opening.spans import open_spans
 from vp_core.opening.tokens import open_tokens
 from vp_core.squeezing.folder import task_of
@@ -66,6 +67,10 @@ def open_study(
     A task of images (`images`, `demo-images`) takes an image classifier. `data` is a folder with a folder for each class, or
     with train and test of such, a Parquet file, or the id of a data set on the Hub (`vp_core.asking.pictures.album`).
 
+    A task that asks for `sequences` takes a model that writes about a text (...ForConditionalGeneration); `data` is then a
+    table, or a folder with train and dev files, `text` the column that is read and `label` the one that is to be written about
+    it (`vp_core.asking.reading.pairs`).
+
     Of the task's metrics `metric` is the headline (default: the first).
 
     The model lies on `device` with its weights in `dtype` (`vp_core.loading.load.load_model`).
@@ -93,5 +98,6 @@ OPENERS: Mapping[str, Callable[[Asked], Study]] = MappingProxyType({
     "tokens": open_tokens,
     "spans": open_spans,
     "images": open_images,
+    "sequences": open_sequences,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what opens a study of it."""
