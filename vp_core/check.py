@@ -69,6 +69,10 @@ def check_task(study: Study) -> Capability:
         tokens, length = study.question.count(np.arange(n)), study.question.data.max_length
         asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {tokens:,} tokens in {n:,} windows of {length:,}."
         return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "tags":
+        words = int(study.question.weights().sum())  # type: ignore[union-attr]
+        asked = f"{task.name}: {', '.join(task.labels)}, {task.metric} on {words:,} words of {n:,} {task.counted}."
+        return Capability("task", True, " ".join((asked, *told)))
     classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
 

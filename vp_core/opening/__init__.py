@@ -3,5 +3,6 @@
 asked    what is asked for, option by option
 classes  texts with classes, values or labels
 tokens   a long text that is asked for its tokens
+tags     sentences whose words have tags
 study    whichever of them it is
 """

@@ -12,6 +12,7 @@ from vp_core.loading.folder import result_of, task_of_run
 from vp_core.loading.load import EMBEDDED
 from vp_core.opening.asked import Asked
 from vp_core.opening.classes import open_classes
+from vp_core.opening.tags import open_tags
 from vp_core.opening.tokens import open_tokens
 from vp_core.squeezing.folder import task_of
 from vp_core.study import Study
@@ -82,5 +83,6 @@ def open_study(
 OPENERS: Mapping[str, Callable[[Asked], Study]] = MappingProxyType({
     "classes": open_classes,
     "tokens": open_tokens,
+    "tags": open_tags,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what opens a study of it."""

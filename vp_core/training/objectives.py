@@ -23,9 +23,9 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import Batch, Inputs
 from vp_core.asking.words.masking import SHARE
 from vp_core.ground.names import ALPHA, TEMPERATURE
-from vp_core.training.schedule import Lessons, TextLessons
+from vp_core.training.schedule import Lessons, TagLessons, TextLessons
 from vp_core.training.teacher import Teacher
-from vp_core.training.words import Ask, MaskedWords, NextWords, between, check_teaching
+from vp_core.training.words import Ask, MaskedWords, NextWords, WordTags, between, check_teaching
 
 
 class Objective(Protocol):
@@ -127,6 +127,8 @@ def with_teacher(
     """The task's loss, or that of words, with a teacher's beside it if there is one."""
     if isinstance(lessons, TextLessons):
         taught = teacher, alpha, temperature, hidden
+        if isinstance(lessons, TagLessons):
+            return WordTags(lessons.data, lessons.gold, *taught)
         if lessons.masked:
             return MaskedWords(lessons.data, lessons.tokenizer, SHARE, 0, *taught)
         return NextWords(lessons.data, *taught)

@@ -3,5 +3,6 @@
 question        what all kinds have: batches in their order, outputs, answers, a score with its interval
 classification  classes, values and several labels of texts
 heads           what a model puts out, and the states that its last map reads
+tags            a tag for every word
 answered        what of an answer is differentiated, and how far two answers are apart
 """
