@@ -7,7 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import theme
-from analysis.names import LOWER, METRIC_NAMES, hover_format, titled
+from analysis.names import METRIC_NAMES, hover_format, titled
+from vp_core.asking.metrics import less_is_better
 from vp_core.curves import CurveRow, CurveStore, known_point, order_of_points, sweep
 from vp_core.ground.work import checkpoint
 from vp_core.recipes import RANDOM, RECIPES, Recipe, find_recipe
@@ -91,7 +92,7 @@ def table(rows: Sequence[CurveRow]) -> pd.DataFrame:
 def means(table: pd.DataFrame) -> pd.DataFrame:
     """One row for each line and sparsity: means over the seeds; the interval is the widest, `worst` and `best` the range."""
     grouped, ends = table.groupby(["line", "sparsity"], sort=False), ("min", "max")
-    worst, best = ends[::-1] if len(table) and table["metric"].iloc[0] in LOWER else ends
+    worst, best = ends[::-1] if len(table) and less_is_better(table["metric"].iloc[0]) else ends
     made = grouped.agg(
         share=("share", "mean"), mean=("value", "mean"), low=("low", "min"), high=("high", "max"),
         worst=("value", worst), best=("value", best), seeds=("seed", "count"), n=("n", "max"),
@@ -105,7 +106,7 @@ def summary_names(metric: str) -> tuple[str, str]:
     >>> summary_names("accuracy"), summary_names("perplexity")
     (('area', 'within a point'), ('times dense', 'within a tenth'))
     """
-    return ("times dense", "within a tenth") if metric in LOWER else ("area", "within a point")
+    return ("times dense", "within a tenth") if less_is_better(metric) else ("area", "within a point")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -128,23 +129,23 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         dense = float(value[0]) if share[0] == 0 else float("nan")
         row: dict[object, object] = {"line": name} | {at: _scores(_at(at, share, value), metric) for at in AT}
         whole = len(share) > 1 and np.diff(share).max() <= MOST_GAP
-        mean = times(share, value, dense) if metric in LOWER else area(share, value, dense)
+        mean = times(share, value, dense) if less_is_better(metric) else area(share, value, dense)
         row |= {over_all: mean if whole else float("nan")}
-        row |= {near: within(share, value, dense, TENTH if metric in LOWER else POINT) if whole else float("nan")}
+        row |= {near: within(share, value, dense, TENTH if less_is_better(metric) else POINT) if whole else float("nan")}
         rows.append(row | {"measured to": float(share[-1])})
     return pd.DataFrame(rows, columns=["line", *AT, over_all, near, "measured to"])
 
 
 def _heights(values: np.ndarray, metric: str) -> np.ndarray:
     """Scores (points,) as lines are interpolated and compared, the higher the better: of tokens, their loss below 0."""
-    if metric not in LOWER:
+    if not less_is_better(metric):
         return values
     return -np.log(values) if metric == "perplexity" else -values
 
 
 def _scores(height: float, metric: str) -> float:
     """The score of one of `_heights`."""
-    if metric not in LOWER:
+    if not less_is_better(metric):
         return height
     return float(np.exp(-height)) if metric == "perplexity" else -height
 
@@ -218,7 +219,7 @@ def draw(table: pd.DataFrame, metric: str) -> go.Figure:
         theme.scores_on(figure, metric, float(shown["low"].min()), float(shown["high"].max()))
     dense = shown.loc[shown["sparsity"] == 0, "value"].to_numpy()
     if len(dense):
-        near = _scores(float(_heights(dense[:1], metric)[0]) - (TENTH if metric in LOWER else POINT), metric)
+        near = _scores(float(_heights(dense[:1], metric)[0]) - (TENTH if less_is_better(metric) else POINT), metric)
         figure.add_hline(y=near, line={"color": theme.PRUNED, "width": 1, "dash": "dot"})
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)

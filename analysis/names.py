@@ -3,13 +3,21 @@
 import numpy as np
 
 from vp_core.asking.kinds.question import Question
-from vp_core.asking.metrics import CLASSIFICATION, OF_TOKENS
+from vp_core.asking.metrics import CLASSIFICATION, LESS
 from vp_core.asking.tasks import Task
 from vp_core.ground.names import WORD_EMBEDDINGS
 from vp_core.model.blocks import Block
 from vp_core.recipes import Recipe
 
-METRIC_NAMES = {
+
+class _Names(dict[str, str]):
+    """What metrics are called; one of a user's own is called what it is."""
+
+    def __missing__(self, metric: str) -> str:
+        return metric
+
+
+METRIC_NAMES = _Names({
     "accuracy": "accuracy",
     "f1": "F1",
     "matthews": "Matthews correlation",
@@ -22,10 +30,12 @@ METRIC_NAMES = {
     "masked_loss": "loss of masked tokens",
     "token_accuracy": "token accuracy",
     "bits_per_byte": "bits per byte",
-}
-LOWER = (*OF_TOKENS, "bits_per_byte")
-"""Metrics of which less is better."""
-_SHARES = (*CLASSIFICATION, "token_accuracy")
+    "entity_f1": "entity F1",
+    "word_accuracy": "word accuracy",
+})  # fmt: skip
+LOWER = LESS
+"""Metrics of the explorer's own of which less is better; of any metric `vp_core.asking.metrics.less_is_better` says it."""
+_SHARES = (*CLASSIFICATION, "token_accuracy", "entity_f1", "word_accuracy")
 """Metrics that are read in percent."""
 TYPE_LABELS = {
     "query": "query",

@@ -4,12 +4,12 @@ from typing import Literal
 
 import streamlit as st
 
-from analysis.names import LOWER, METRIC_NAMES, difference_text, score_text
+from analysis.names import METRIC_NAMES, difference_text, score_text
 from app.web import caching
 from app.web.glossary import TERMS
 from app.web.jobs import Job
 from vp_core.asking.kinds.question import Score
-from vp_core.asking.metrics import SHARES, paired_interval
+from vp_core.asking.metrics import OF_TOKENS, SHARES, less_is_better, paired_interval
 from vp_core.study import Study
 
 FIRST_LOOK = 0.25
@@ -30,13 +30,13 @@ def show_score(score: Score, dense: Score | None, how: str = "without fine-tunin
         if metric == "perplexity":
             delta += f" ({score_text(score.value / dense.value, metric)} times)"
     value = score_text(score.value, metric)
-    colour: Literal["normal", "inverse"] = "inverse" if metric in LOWER else "normal"
+    colour: Literal["normal", "inverse"] = "inverse" if less_is_better(metric) else "normal"
     st.metric(f"{METRIC_NAMES[metric]} {how}", value, delta, delta_color=colour, help=TERMS.get(metric, TERMS["score"]))
     interval = f"95 % interval {score_text(score.low, metric)} to {score_text(score.high, metric)}"
     if dense is not None and score.right is not None and dense.right is not None and metric in SHARES:
         paired = paired_interval(score.right, dense.right)
         interval += f"; the difference {difference_text(paired['low'], metric)} to {difference_text(paired['high'], metric)}"
-    tokens = " tokens" if metric in LOWER else ""
+    tokens = " tokens" if metric in OF_TOKENS else ""
     seen = f"n = {score.n:,}{tokens}" if score.final else f"n = {score.n:,} of {score.total:,}{tokens}, going on"
     st.markdown(
         f":small[{interval} · {seen} · {score.seconds:.2f} s]", help=TERMS["interval of tokens" if tokens else "interval"]
