@@ -79,6 +79,10 @@ def check_task(study: Study) -> Capability:
         words = int(study.question.weights().sum())  # type: ignore[union-attr]
         asked = f"{task.name}: {', '.join(task.labels)}, {task.metric} on {words:,} words of {n:,} {task.counted}."
         return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "spans":
+        length, scored = study.question.data.max_length, study.question.count(np.arange(n))
+        asked = f"{task.name}: spans, {task.metric} on {scored:,} questions in {n:,} windows of at most {length:,} tokens."
+        return Capability("task", True, " ".join((asked, *told)))
     classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
 
@@ -93,7 +97,7 @@ def _asked(name: str, question: Callable[[PreTrainedModel], str], model: PreTrai
 def _outputs(model: PreTrainedModel) -> str:
     if head_of(model) == "classes":
         outputs_of(model)
-    else:
+    elif head_of(model) != "spans":
         path_of_head(model)
     return ""
 

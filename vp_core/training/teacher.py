@@ -58,7 +58,9 @@ class Teacher:
         if (their_head := head_of(model)) != (my_head := head_of(student)):
             raise VPError(f"The teacher predicts {their_head}, the student {my_head}: take a teacher that does the same.")
         if my_head not in ("classes", "tags"):
-            return cls(share(model).eval(), ())
+            # of answers in a paragraph, texts are pairs: a question and its paragraph
+            pairs = my_head == "spans" and "token_type_ids" in tokenizer.model_input_names
+            return cls(share(model).eval(), (), pairs)
         theirs, mine = outputs_of(model), outputs_of(student)
         if theirs.kind != mine.kind or len(theirs) != len(mine):
             raise VPError(
@@ -112,6 +114,10 @@ class Teacher:
         """Its answer to a batch with hidden states, where it lies; never kept."""
         return self._ask(batch, True)
 
+    def spans(self, batch: Batch) -> Any:
+        """Its answer to a batch, with logits of where answers begin and end, of one that marks them; never kept."""
+        return self._ask(batch, False, whole=True)
+
     def states(self, batch: Batch) -> Tensor:
         """The states (examples, tokens, width) that its map to words reads, of one that predicts tokens; never kept."""
         with torch.no_grad(), told(self.model, batch):
@@ -123,7 +129,7 @@ class Teacher:
             logits = logits_of(self.model, states.to(self.model.device))
         return logits[:, list(self.order)] if self.order else logits
 
-    def _ask(self, batch: Batch, hidden: bool) -> Any:
+    def _ask(self, batch: Batch, hidden: bool, whole: bool = False) -> Any:
         inputs = self._inputs(batch)
         if self.segments and "token_type_ids" not in batch.inputs and any(len(text) > 1 for text in batch.texts):
             raise VPError(
@@ -131,7 +137,8 @@ class Teacher:
                 "take a teacher of the student's family."
             )
         with torch.no_grad(), told(self.model, batch):
-            asked = self.model if self.order else self.model.base_model  # of one that predicts tokens, no logits are wanted
+            # of one that predicts tokens, no logits are wanted
+            asked = self.model if self.order or whole else self.model.base_model
             return asked(**inputs, **({"output_hidden_states": True} if hidden else {}))
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor]:
