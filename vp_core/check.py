@@ -13,7 +13,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from vp_core.asking.kinds.heads import head_of, path_of_head
-from vp_core.asking.outputs import outputs_of
+from vp_core.asking.outputs import listing, outputs_of
 from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import UNITS
@@ -69,6 +69,9 @@ def check_task(study: Study) -> Capability:
         tokens, length = study.question.count(np.arange(n)), study.question.data.max_length
         asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {tokens:,} tokens in {n:,} windows of {length:,}."
         return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "images":
+        classes = f"{len(task.labels)} classes ({listing(task.labels)})"
+        return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} images.", *told)))
     classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
 

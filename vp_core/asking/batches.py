@@ -26,6 +26,11 @@ class Batch:
     examples: np.ndarray
     texts: Sequence[tuple[str, ...]] = ()
 
+    @property
+    def seen(self) -> bool:
+        """Whether its rows are pictures."""
+        return "pixel_values" in self.inputs
+
     def real_tokens(self, decoder: bool = False) -> Tensor | None:
         """1 for a token and 0 for padding, (examples·tokens,); None without padding (images).
 

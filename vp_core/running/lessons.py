@@ -11,6 +11,7 @@ from vp_core.asking.kinds.classification import as_classification
 from vp_core.asking.kinds.heads import head_of
 from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
+from vp_core.asking.pictures.album import album_of, open_splits
 from vp_core.asking.reading.tables import kind_of
 from vp_core.asking.tasks import find_task
 from vp_core.asking.words.texts import open_texts
@@ -18,6 +19,7 @@ from vp_core.asking.words.windows import cut
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import ASKED
 from vp_core.loading.readers.texts import check_numbers
+from vp_core.opening.images import images_of
 from vp_core.study import Study
 from vp_core.training.schedule import Lessons, TextLessons
 
@@ -66,8 +68,17 @@ def _of_tokens(study: Study, found: TrainingSet) -> TextLessons:
     return TextLessons(windows, tokenizer, masked, (f"{same}test.txt.",) if texts.measured == texts.scored else ())
 
 
+def _of_images(study: Study, found: TrainingSet) -> Lessons:
+    question = as_classification(study.question, "Training on labels")
+    _, split = open_splits(find_task(found.task), found.data, found.label)
+    album = album_of(question.task, split, outputs_of(study.model), found.labels)
+    data, _ = images_of(study.loaded, album.stored)
+    return Lessons.make(data, album.labels, album.task, order_like(study.model, album.named(), question))
+
+
 LESSONS: Mapping[str, Callable[[Study, TrainingSet], Lessons | TextLessons]] = MappingProxyType({
     "classes": _of_classes,
     "tokens": _of_tokens,
+    "images": _of_images,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what makes its training set."""

@@ -99,7 +99,7 @@ def test_albert_is_measured_over_all_uses_of_its_layer():
     np.testing.assert_allclose(found.variance("0.value"), values.var(0, ddof=1), rtol=1e-10)
 
 
-@pytest.mark.parametrize("family", ["vit", "llama"])
+@pytest.mark.parametrize("family", [*tiny.SEEING, "llama"])
 def test_what_is_not_a_text_classifier(family):
     """Images have no padding; a gated neuron is the product of two rows."""
     model = tiny.transformer(family)
