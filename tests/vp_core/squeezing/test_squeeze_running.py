@@ -11,6 +11,7 @@ import torch
 from vp_core.asking.batches import Batch
 from vp_core.measuring.covariance import collect_covariances
 from vp_core.model.sharing import share
+from vp_core.model.vision import tokens_of
 from vp_core.replacing.principal import principal
 from vp_core.replacing.prune import prune
 from vp_core.squeezing.cost import counted_flops, flops_per_token
@@ -59,7 +60,7 @@ def test_variants_of_the_families(exact_norms, tmp_path, family, settings, share
     loaded = copy.deepcopy(type(model).from_pretrained(tmp_path / "t"))  # out of the file, to where products take one path
     assert torch.equal(tiny.logits(loaded, inputs), expected)
     inputs.pop("decoder_input_ids", None)
-    length = 17 if family in tiny.SEEING else 11
+    length = tokens_of(model.config) if family in tiny.SEEING else 11
     assert [counted_flops(m, **inputs) for m in (model, squeezed)] == [
         3 * length * flops_per_token(m, length) for m in (model, squeezed)
     ]
@@ -69,7 +70,7 @@ def test_variants_of_the_families(exact_norms, tmp_path, family, settings, share
 POSITIONED = [
     ("mpnet", {"num_attention_heads": 6}),
     ("beit", {"use_relative_position_bias": False, "use_shared_relative_position_bias": True}),
-    ("beit", {"use_relative_position_bias": False, "layer_scale_init_value": 0, "use_absolute_position_embeddings": True}),
+    ("beit", {"use_relative_position_bias": False, "layer_scale_init_value": 0.0, "use_absolute_position_embeddings": True}),
     ("deberta-v2", {"share_att_key": False}),
     ("deberta-v2", {"conv_kernel_size": 3, "pos_att_type": ["c2p"]}),
     ("deberta-v2", {"relative_attention": False, "position_biased_input": True}),
