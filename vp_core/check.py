@@ -13,7 +13,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from vp_core.asking.kinds.heads import head_of, path_of_head
-from vp_core.asking.outputs import outputs_of
+from vp_core.asking.outputs import listing, outputs_of
 from vp_core.asking.sequences.pairs import Pairs
 from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
@@ -83,6 +83,9 @@ def check_task(study: Study) -> Capability:
         length, scored = study.question.data.max_length, study.question.count(np.arange(n))
         asked = f"{task.name}: spans, {task.metric} on {scored:,} questions in {n:,} windows of at most {length:,} tokens."
         return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "images":
+        classes = f"{len(task.labels)} classes ({listing(task.labels)})"
+        return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} images.", *told)))
     classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
 

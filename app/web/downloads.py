@@ -23,7 +23,7 @@ def squeezed_zip(study: Study, settings: Settings) -> bytes:
     recipe, sparsity = settings.recipe, settings.sparsity
     with caching.said(study).hearing(object()), tempfile.TemporaryDirectory() as base:
         folder = Path(base) / folder_name(study)
-        save_pruned(study.squeezed(recipe, sparsity), folder, study.loaded.tokenizer, study.about(recipe, sparsity))
+        save_pruned(study.squeezed(recipe, sparsity), folder, study.loaded.reader, study.about(recipe, sparsity))
         content = io.BytesIO()
         # Stored as they are: weights hardly get smaller by packing.
         with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as file:

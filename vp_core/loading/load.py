@@ -50,7 +50,7 @@ from vp_core.loading.folder import (
     result_of,
 )
 from vp_core.loading.gguf import as_folder, is_gguf
-from vp_core.loading.readers.images import check_processor, read_processor
+from vp_core.loading.readers.images import check_processor, read_processor, tokens_with
 from vp_core.loading.readers.tokeniser import check_file, check_tokeniser, incomplete
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.model.families import longest_input
@@ -106,7 +106,9 @@ class LoadedModel:
 
     @property
     def max_length(self) -> int:
-        """The longest input that the model is given, in tokens."""
+        """The longest input that the model is given, in tokens: of one that sees every picture is as long."""
+        if isinstance(self.reader, BaseImageProcessor):
+            return tokens_with(self.model, self.reader)
         most = _WINDOW_LIMIT if head_of(self.model) in ("next tokens", "masked tokens") else _LENGTH_LIMIT
         return int(min(self.tokenizer.model_max_length, longest_input(self.model.config), most))
 

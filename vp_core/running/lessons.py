@@ -12,6 +12,7 @@ from vp_core.asking.kinds.heads import head_of
 from vp_core.asking.kinds.spans import as_spans, targets_of
 from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
+from vp_core.asking.pictures.album import album_of, open_splits
 from vp_core.asking.reading.columns import open_sentences
 from vp_core.asking.reading.pairs import read_pairs
 from vp_core.asking.reading.squad import check_places, open_questions
@@ -23,6 +24,7 @@ from vp_core.asking.words.windows import cut
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import ASKED
 from vp_core.loading.readers.texts import check_numbers
+from vp_core.opening.images import images_of
 from vp_core.opening.sequences import fit_pairs
 from vp_core.opening.tags import keys_of, train_words
 from vp_core.study import Study
@@ -100,11 +102,20 @@ def _of_spans(study: Study, found: TrainingSet) -> SpanLessons:
     return SpanLessons(windows, tokenizer, False, (same,) if questions.source == study.source else (), targets_of(windows))
 
 
+def _of_images(study: Study, found: TrainingSet) -> Lessons:
+    question = as_classification(study.question, "Training on labels")
+    _, split = open_splits(find_task(found.task), found.data, found.label)
+    album = album_of(question.task, split, outputs_of(study.model), found.labels)
+    data, _ = images_of(study.loaded, album.stored)
+    return Lessons.make(data, album.labels, album.task, order_like(study.model, album.named(), question))
+
+
 LESSONS: Mapping[str, Callable[[Study, TrainingSet], Lessons | TextLessons]] = MappingProxyType({
     "classes": _of_classes,
     "tokens": _of_tokens,
     "sequences": _of_sequences,
     "tags": _of_tags,
     "spans": _of_spans,
+    "images": _of_images,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what makes its training set."""

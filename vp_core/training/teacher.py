@@ -16,6 +16,7 @@ from vp_core.asking.kinds.heads import head_of, head_states, logits_of
 from vp_core.asking.outputs import listing, match, outputs_of
 from vp_core.ground.errors import VPError
 from vp_core.model.sharing import share
+from vp_core.squeezing.folder import Reader
 
 _TOGETHER = 32
 """Texts of like length that a teacher is asked about at once."""
@@ -41,20 +42,16 @@ class Teacher:
     def make(
         cls,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Reader,
         student: PreTrainedModel,
-        student_tokenizer: PreTrainedTokenizerBase,
+        student_tokenizer: Reader,
     ) -> "Teacher":
         """The model that is given is not changed (transformers leaves hooks where it is asked for hidden states).
 
         Raises VPError for a teacher with other labels than the student's, one that predicts other things, or has another
-        tokeniser.
+        tokeniser or image processor.
         """
-        if tokenizer.get_vocab() != student_tokenizer.get_vocab():
-            raise VPError(
-                f"The teacher's tokeniser ({len(tokenizer):,} tokens) is not the student's ({len(student_tokenizer):,}): take "
-                "a teacher with the same vocabulary."
-            )
+        _check_readers(tokenizer, student_tokenizer)
         if (their_head := head_of(model)) != (my_head := head_of(student)):
             raise VPError(f"The teacher predicts {their_head}, the student {my_head}: take a teacher that does the same.")
         if my_head not in ("classes", "tags"):
@@ -68,7 +65,7 @@ class Teacher:
                 "the same task."
             )
         order = _order(theirs.names, mine.names, theirs.numbered or mine.numbered)
-        return cls(share(model).eval(), order, "token_type_ids" in tokenizer.model_input_names)
+        return cls(share(model).eval(), order, "token_type_ids" in getattr(tokenizer, "model_input_names", ()))
 
     def answers(self, data: Inputs) -> None:
         """Bind it to the texts that it is asked about; VPError if it was to others, whose answers it would give."""
@@ -147,6 +144,29 @@ class Teacher:
         if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
             inputs.pop("token_type_ids", None)  # DistilBERT has BERT's tokens, and no segments
         return inputs
+
+
+def _check_readers(theirs: Reader, mine: Reader) -> None:
+    """VPError unless what a teacher is given is what its student is given."""
+    if isinstance(theirs, PreTrainedTokenizerBase) != isinstance(mine, PreTrainedTokenizerBase):
+        raise VPError("One of teacher and student reads texts, the other sees images: take a teacher that does the same.")
+    if isinstance(theirs, PreTrainedTokenizerBase) and isinstance(mine, PreTrainedTokenizerBase):
+        if theirs.get_vocab() != mine.get_vocab():
+            raise VPError(
+                f"The teacher's tokeniser ({len(theirs):,} tokens) is not the student's ({len(mine):,}): take a teacher with "
+                "the same vocabulary."
+            )
+        return
+    both = [{name: str(value) for name, value in one.to_dict().items() if name not in _NO_PIXELS} for one in (theirs, mine)]
+    if other := sorted(name for name in {*both[0], *both[1]} if both[0].get(name) != both[1].get(name)):
+        raise VPError(
+            f"The teacher's image processor makes other pixel values than the student's ({', '.join(other)}): take a teacher "
+            "with the same one."
+        )
+
+
+_NO_PIXELS = ("image_processor_type", "processor_class", "_processor_class", "data_format", "input_data_format", "device")
+"""Settings of an image processor that no pixel depends on."""
 
 
 def _one(batch: Batch, row: int) -> Batch:

@@ -94,13 +94,13 @@ def album_of(task: Task, split: Split, outputs: Outputs, labels: Sequence[str] =
             f"All {len(split.values):,} images of {split.source!r} have the class {split.values[0] if split.values else ''}: a "
             "score needs at least two classes."
         )
-    said, notes = tuple(labels), ()
+    said, notes = tuple(labels), split.notes
     if not said and outputs.numbered and len(split.names) == len(outputs):
         said = split.names  # classes without a picture are there too
         note = f"The model only numbers its outputs: they are taken for {listing(said)}, in this order (--labels says another)."
-        notes = (note,)
+        notes = (*notes, note)
     found = read_targets(split.values, split.source, outputs, said)
-    notes = (*split.notes, *notes, *found.notes)
+    notes = (*notes, *found.notes)
     metrics = task.metrics
     if len(found.labels) < FEWEST:
         metrics = tuple(one for one in metrics if one != "top5_accuracy")

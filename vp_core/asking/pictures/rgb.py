@@ -100,7 +100,7 @@ def _odd(image: Image.Image, name: str) -> frozenset[str]:
         odd.add("transparent")
     if mode == "CMYK":
         odd.add("cmyk")
-    if mode in _DEEP or any("16" in str(tile[3]) for tile in image.tile if mode != "1"):
+    if mode in _DEEP or any("16" in str(tile[3]) for tile in getattr(image, "tile", ()) if mode != "1"):
         odd.add("16 bits")
     if _orientation(image) not in (1, None):
         odd.add("turned")
