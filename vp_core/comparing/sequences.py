@@ -38,7 +38,7 @@ def write(
 ) -> Written:
     """What a model with an encoder and a decoder writes about the first `longest` tokens of a text, in `new_tokens` at most.
 
-    It is written as for a score (`vp_core.asking.sequences.writing`): nothing is drawn. Raises VPError for a model that does not
+    As for a score (`vp_core.asking.sequences.writing`) nothing is drawn. Raises VPError for a model that does not
     write about a text, one without a word, and outputs that are NaN or infinite.
     """
     if head_of(model) != "target tokens":
