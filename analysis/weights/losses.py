@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis import theme
-from analysis.names import METRIC_NAMES, titled
+from analysis.names import metric_name, titled
 from analysis.weights.tables import ALL, PERCENT, SPARSITIES
 from vp_core.asking.kinds.question import Question
 from vp_core.asking.metrics import less_is_better
@@ -49,7 +49,7 @@ def draw(losses: pd.DataFrame, loss_name: str = "evaluation loss") -> go.Figure:
     the loss by sparsity."""
     if less_is_better(losses["metric"].iloc[0]):
         return draw_loss(losses, "loss of a token (nats)")
-    metric = METRIC_NAMES[losses["metric"].iloc[0]]
+    metric = metric_name(losses["metric"].iloc[0])
     figure = theme.figure(f"{titled(metric)} against loss as weights go", loss_name, metric, 420)
     up, down = losses["high"] - losses["value"], losses["value"] - losses["low"]
     figure.add_scatter(

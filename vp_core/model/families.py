@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import (
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
-from vp_core.model.encoder_decoders import BART, T5
+from vp_core.model.encoder_decoders import BART, MBART, T5
 from vp_core.model.stack import COUNTED_NOTE, FIXED_NOTE, Family, Stack
 
 
@@ -256,6 +256,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "gpt2": _GPT2,
         "vit": _VIT,
         "bart": BART,
+        "mbart": MBART,
         "llama": _LLAMA,
         "mistral": _MISTRAL,
         "qwen2": _MISTRAL,

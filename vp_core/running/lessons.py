@@ -12,6 +12,7 @@ from vp_core.asking.kinds.heads import head_of
 from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
 from vp_core.asking.reading.columns import open_sentences
+from vp_core.asking.reading.pairs import read_pairs
 from vp_core.asking.reading.tables import kind_of
 from vp_core.asking.tasks import find_task
 from vp_core.asking.words.texts import open_texts
@@ -19,6 +20,7 @@ from vp_core.asking.words.windows import cut
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import ASKED
 from vp_core.loading.readers.texts import check_numbers
+from vp_core.opening.sequences import fit_pairs
 from vp_core.opening.tags import keys_of, train_words
 from vp_core.study import Study
 from vp_core.training.schedule import Lessons, TagLessons, TextLessons
@@ -68,6 +70,15 @@ def _of_tokens(study: Study, found: TrainingSet) -> TextLessons:
     return TextLessons(windows, tokenizer, masked, (f"{same}test.txt.",) if texts.measured == texts.scored else ())
 
 
+def _of_sequences(study: Study, found: TrainingSet) -> TextLessons:
+    pairs = read_pairs(found.data, "train", found.text, found.label, found.separator)
+    data = fit_pairs(study.loaded, pairs, study.question.data.max_length)
+    same = (
+        "The model learns the texts that it is scored on: its score says what it remembers; give a folder with train and dev "
+    )
+    return TextLessons(data, study.loaded.tokenizer, False, (f"{same}files.",) if pairs.source == study.source else ())
+
+
 def _of_tags(study: Study, found: TrainingSet) -> TagLessons:
     sentences = open_sentences(found.data, "train", *keys_of(found.text, found.label))
     data, gold = train_words(study, sentences, found.labels)
@@ -79,6 +90,7 @@ def _of_tags(study: Study, found: TrainingSet) -> TagLessons:
 LESSONS: Mapping[str, Callable[[Study, TrainingSet], Lessons | TextLessons]] = MappingProxyType({
     "classes": _of_classes,
     "tokens": _of_tokens,
+    "sequences": _of_sequences,
     "tags": _of_tags,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what makes its training set."""

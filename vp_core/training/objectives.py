@@ -20,12 +20,13 @@ from torch.nn.functional import (
 )  # fmt: skip
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch, Inputs
+from vp_core.asking.batches import Batch, Encoded, Inputs
+from vp_core.asking.sequences.pairs import Pairs
 from vp_core.asking.words.masking import SHARE
 from vp_core.ground.names import ALPHA, TEMPERATURE
 from vp_core.training.schedule import Lessons, TagLessons, TextLessons
 from vp_core.training.teacher import Teacher
-from vp_core.training.words import Ask, MaskedWords, NextWords, WordTags, between, check_teaching
+from vp_core.training.words import Ask, MaskedWords, NextWords, TargetWords, WordTags, apart, check_teaching
 
 
 class Objective(Protocol):
@@ -97,7 +98,7 @@ class Distillation:
         soft = towards(logits, self.teacher.logits(batch, logits.device), self.temperature, self.lessons)
         total = self.alpha * task + (1 - self.alpha) * soft
         if self.hidden:
-            total = total + self.hidden * between(found.hidden_states, self.teacher.hidden(batch, logits.device), batch)
+            total = total + self.hidden * apart(found, self.teacher.answer(batch), batch)
         return total
 
 
@@ -130,8 +131,9 @@ def with_teacher(
         if isinstance(lessons, TagLessons):
             return WordTags(lessons.data, lessons.gold, *taught)
         if lessons.masked:
+            assert isinstance(lessons.data, Encoded)
             return MaskedWords(lessons.data, lessons.tokenizer, SHARE, 0, *taught)
-        return NextWords(lessons.data, *taught)
+        return (TargetWords if isinstance(lessons.data, Pairs) else NextWords)(lessons.data, *taught)
     if teacher is None:
         return TaskLoss(lessons)
     return Distillation(lessons, teacher, alpha, temperature, hidden)

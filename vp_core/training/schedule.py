@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from vp_core.asking.batches import Encoded, Inputs
+from vp_core.asking.batches import Inputs
 from vp_core.asking.tagging.aligned import Words
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError, one_of
@@ -118,12 +118,13 @@ class Lessons:
 
 @dataclass(frozen=True, eq=False)
 class TextLessons:
-    """What a model that predicts tokens is trained on: windows of a text, whose next tokens it learns, or `masked` ones.
+    """What a model that predicts tokens is trained on: windows of a text, whose next tokens it learns, or `masked` ones; or
+    pairs of texts (`vp_core.asking.sequences.pairs.Pairs`), whose targets it learns.
 
     `notes` are what whoever trains should know of them.
     """
 
-    data: Encoded
+    data: Inputs
     tokenizer: PreTrainedTokenizerBase
     masked: bool = False
     notes: tuple[str, ...] = ()

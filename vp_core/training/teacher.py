@@ -108,6 +108,10 @@ class Teacher:
         """Its hidden states (examples, tokens, d) for a batch, the embeddings' first; never kept."""
         return tuple(state.to(device) for state in self._ask(batch, True).hidden_states)
 
+    def answer(self, batch: Batch) -> Any:
+        """Its answer to a batch with hidden states, where it lies; never kept."""
+        return self._ask(batch, True)
+
     def states(self, batch: Batch) -> Tensor:
         """The states (examples, tokens, width) that its map to words reads, of one that predicts tokens; never kept."""
         with torch.no_grad(), told(self.model, batch):
