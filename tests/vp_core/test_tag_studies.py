@@ -40,7 +40,7 @@ def test_every_family(family, tmp_path):
     refused = {one.name for one in capabilities(study.model) if not one.can}
     assert refused - {"transformers"} == ({"best"} if family == "albert" else set())
     dense, pruned = (score(study.pruned(Recipe(), s), study.question) for s in (0, 0.3))
-    assert (dense.final and dense.metric == "entity_f1" and dense.value > 0.0) or family == "deberta-v2"
+    assert dense.final and dense.metric == "entity_f1" and dense.others["word_accuracy"] > 0
     small = study.squeezed(Recipe(), 0.3)
     near = score(small, study.question)
     assert near.value == pytest.approx(pruned.value, abs=0.02) and near.n == pruned.n == 30
@@ -111,7 +111,7 @@ def test_tags_by_number_in_another_order(place, tmp_path):
         rows.append({"tokens": words, "ner_tags": [order[i] for i in said]})
     path = tmp_path / "numbers.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    with pytest.raises(VPError, match="fit the numbers 0, 3, 4, 1, 2 better .*--labels 0,3,4,1,2"):
+    with pytest.raises(VPError, match=r"fit the numbers 0, 3, 4, 1, 2 better .*--labels 0,3,4,1,2"):
         open_study(str(place[0]), "tags", path)
     said = open_study(str(place[0]), "tags", path, labels=("0", "3", "4", "1", "2"))
     assert score(said.model, said.question).others["word_accuracy"] == 1 and said.question.names == taggers.NAMES

@@ -113,8 +113,8 @@ def check_numbers(names: Sequence[str], table: np.ndarray) -> None:
     if best is not None:
         order = [str(i) for i in best]
         raise VPError(
-            f"The data only numbers its tags, and the model's answers ({listing(names)}) fit the numbers {listing(order)} better "
-            f"than 0, 1, 2 …: give the tags by name, or say which number each output means ({labels_option(order)} or "
+            f"The data only numbers its tags, and the model's answers ({listing(names)}) fit the numbers {listing(order)} "
+            f"better than 0, 1, 2 …: give the tags by name, or say which number each output means ({labels_option(order)} or "
             f"{labels_option([str(i) for i in range(len(names))])})."
         )
 

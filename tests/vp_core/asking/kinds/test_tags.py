@@ -109,7 +109,7 @@ def test_losses_are_the_mean_cross_entropy_of_words():
             if word is not None and found.word_ids(0).index(word) == place:
                 labels[place] = taggers.NAMES.index(tags[word])
         expected = model(**found, labels=torch.tensor([labels])).loss
-        assert loss == pytest.approx(float(expected), rel=1e-5)
+        assert loss == pytest.approx(expected.item(), rel=1e-5)
     assert asked.weights().tolist() == [len(words) for words, _ in sentences]
 
 
