@@ -86,7 +86,7 @@ def _of_sequences(study: Study, found: TrainingSet) -> TextLessons:
 
 def _of_tags(study: Study, found: TrainingSet) -> TagLessons:
     sentences = open_sentences(found.data, "train", *keys_of(found.text, found.label))
-    data, gold = train_words(study, sentences)
+    data, gold = train_words(study, sentences, found.labels)
     same = "The model learns the sentences that it is scored on: give a folder with a file to train and one to score."
     notes = (same,) if study.source == sentences.source else ()
     return TagLessons(data, study.loaded.tokenizer, False, notes, gold)
