@@ -7,9 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import theme
-from analysis.names import hover_format, less_is_better, metric_name, titled
+from analysis.names import hover_format, metric_name, titled
 from analysis.second import add_legend, add_second, second_of
-from vp_core.asking.metrics import OF_TOKENS
+from vp_core.asking.metrics import OF_TOKENS, less_is_better
 from vp_core.curves import CurveRow, CurveStore, known_point, order_of_points, sweep
 from vp_core.ground.work import checkpoint
 from vp_core.recipes import RANDOM, RECIPES, Recipe, find_recipe

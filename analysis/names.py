@@ -3,7 +3,7 @@
 import numpy as np
 
 from vp_core.asking.kinds.question import Question
-from vp_core.asking.metrics import CLASSIFICATION, at_least
+from vp_core.asking.metrics import CLASSIFICATION
 from vp_core.asking.tasks import Task
 from vp_core.ground.names import WORD_EMBEDDINGS
 from vp_core.model.blocks import Block
@@ -165,15 +165,6 @@ def metric_name(metric: str) -> str:
     ('F1', 'length of the answer')
     """
     return METRIC_NAMES.get(metric, metric)
-
-
-def less_is_better(metric: str) -> bool:
-    """Whether the smaller of two scores is the better.
-
-    >>> less_is_better("perplexity"), less_is_better("accuracy"), less_is_better("bits_per_byte")
-    (True, False, True)
-    """
-    return metric == "bits_per_byte" or not at_least(metric, 1.0, 0.0)
 
 
 def score_text(value: float, metric: str) -> str:

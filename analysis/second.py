@@ -7,7 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import theme
-from analysis.names import METRIC_NAMES, hover_format, less_is_better, metric_name, score_format
+from analysis.names import METRIC_NAMES, hover_format, metric_name, score_format
+from vp_core.asking.metrics import less_is_better
 
 SECOND = "second"
 """The legend group of all dotted lines: one click takes them off the chart."""

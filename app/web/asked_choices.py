@@ -27,7 +27,7 @@ READ = tuple(dict.fromkeys(name for names in OF_A_KIND.values() for name in name
 EXPANDER: Mapping[str, str] = MappingProxyType({
     "classes": "Columns of a file of your own, labels, sample", "tokens": "Windows of the text",
     "spans": "Windows of the paragraphs, sample",
-    "images": "Labels, sample", "sequences": "Columns, longest text, sample", "tags": "Columns, labels, longest sentence, sample",
+    "images": "Labels, sample", "sequences": "Columns, longest text, sample", "tags": "Columns, labels, sample",
 })  # fmt: skip
 """What is asked → what all of them but the data are called together."""
 _TEXT_FILE = "Text file or folder", "empty: the demo's, or the Hub's"

@@ -6,5 +6,6 @@ images     images with classes
 tokens     a long text that is asked for its tokens
 spans      questions whose answers stand in a paragraph
 sequences  pairs of texts, of which the second is to be written
+tags       sentences whose words have tags
 study      whichever of them it is
 """

@@ -15,6 +15,7 @@ from vp_core.opening.classes import open_classes
 from vp_core.opening.images import open_images
 from vp_core.opening.sequences import open_sequences
 from vp_core.opening.spans import open_spans
+from vp_core.opening.tags import open_tags
 from vp_core.opening.tokens import open_tokens
 from vp_core.squeezing.folder import task_of
 from vp_core.study import Study
@@ -99,5 +100,6 @@ OPENERS: Mapping[str, Callable[[Asked], Study]] = MappingProxyType({
     "spans": open_spans,
     "images": open_images,
     "sequences": open_sequences,
+    "tags": open_tags,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what opens a study of it."""
