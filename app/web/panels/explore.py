@@ -138,7 +138,8 @@ def _trying(study: Study, settings: Settings, called: Mapping[str, str] = BOTH) 
     asked = study, settings.recipe, settings.sparsity
     trying(
         study, settings, lambda text: visitor_jobs.sentence_job(*asked, text, visitor().name),
-        lambda text, names: visitor_jobs.reading_job(*asked, text, names, visitor().name), called,
+        lambda text, names: visitor_jobs.reading_job(*asked, text, names, visitor().name),
+        lambda what, names: visitor_jobs.trying_job(*asked, names, what, visitor().name), called,
     )  # fmt: skip
 
 

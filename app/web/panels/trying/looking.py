@@ -8,7 +8,7 @@ from PIL import Image
 from analysis import seen
 from app.web import components
 from app.web.glossary import TERMS
-from app.web.panels.trying.parts import asked_of_both
+from app.web.panels.trying.parts import Ask, asked_of_both
 from app.web.settings import Settings
 from vp_core.asking.kinds.images import ImageClassification
 from vp_core.asking.pictures.inputs import Images
@@ -22,8 +22,8 @@ _WIDTH = 170
 _ENDINGS = ["jpg", "jpeg", *(name.lower() for name in FORMATS if name not in ("JPEG", "MPO"))]
 
 
-def show_seen(study: Study, settings: Settings, called: Mapping[str, str]) -> None:
-    """The image and what the models see in it; `called`: which of them are shown, and as what."""
+def show_seen(study: Study, settings: Settings, called: Mapping[str, str], ask: Ask) -> None:
+    """The image and what the models see in it; `called`: which of them are shown, and as what; `ask`: `parts`."""
     question = study.question
     assert isinstance(question, ImageClassification) and isinstance(question.data, Images)
     chosen, dropped = st.columns([1, 1.4], vertical_alignment="bottom")
@@ -47,7 +47,7 @@ def show_seen(study: Study, settings: Settings, called: Mapping[str, str]) -> No
     image.image(as_seen(picture), caption=f"it is: {truth}" if truth else "yours", width=_WIDTH)
     with answers:
         found = asked_of_both(
-            study, settings, called, digest(picture.size, picture.tobytes().hex()),
+            study, settings, called, ask, digest(picture.size, picture.tobytes().hex()),
             lambda model: predict_images(study, model, [picture])[0],
         )  # fmt: skip
         if found:
