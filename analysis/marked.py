@@ -5,9 +5,9 @@ from html import escape
 from itertools import pairwise
 
 import pandas as pd
-from vp_core.comparing.spans import Marked
 
 from analysis import theme
+from vp_core.comparing.spans import Marked
 
 _FIRST = f"background: {theme.translucent(theme.KEPT, 0.22)}; border-bottom: 3px solid {theme.KEPT}"
 _SECOND = f"box-shadow: inset 0 1.5px {theme.ACCENT}, inset 0 -1.5px {theme.ACCENT}"

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from html import escape
 
 import pandas as pd
-from vp_core.comparing.tags import Piece, Tagged
 
 from analysis import theme
+from vp_core.comparing.tags import Piece, Tagged
 
 _NONE = "O"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6BBE", "#6B4E16")

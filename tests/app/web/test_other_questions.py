@@ -1,14 +1,11 @@
 """The pages with what is asked otherwise than in classes of texts and tokens: marked answers, images, written texts, tags."""
 
-import io
 import json
 
-import numpy as np
 import pytest
 import tiny
 import torch
 from pages import open_page, until
-from PIL import Image
 
 from app.web import caching
 from vp_core.opening.study import open_study
