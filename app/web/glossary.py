@@ -69,7 +69,7 @@ TERMS = {
     "latency": "Time of one batch: the median of the repeats.",
     "quartiles": "A quarter of the repeats were faster than the first number, a quarter slower than the second. They are the "
     "error bars of the figures.",
-    "texts/s": "Texts in a second: batch divided by latency.",
+    "texts/s": "Texts, or images, in a second: batch divided by latency.",
     "speed-up": "How many times as fast as the dense model, which took turns with it.",
     "bits speed-up": "How many times as fast as the dense model in float32, which took turns with it.",
     "FLOP limit": "How many times as fast the squeezed model would be if time followed its floating-point operations. Small "
