@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Batch, Inputs, make_batches
-from vp_core.asking.forward import alone, told
+from vp_core.asking.forward import alone, inputs_for, told
 from vp_core.asking.kinds.heads import head_of, head_states, logits_of
 from vp_core.asking.outputs import listing, match, outputs_of
 from vp_core.ground.errors import VPError
@@ -107,7 +107,7 @@ class Teacher:
 
     def states(self, batch: Batch) -> Tensor:
         """The states (examples, tokens, width) that its map to words reads, of one that predicts tokens; never kept."""
-        inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
+        inputs = inputs_for(self.model, batch)
         with torch.no_grad(), told(self.model, batch):
             return head_states(self.model, inputs)
 
@@ -117,7 +117,7 @@ class Teacher:
             return logits_of(self.model, states.to(self.model.device))
 
     def _ask(self, batch: Batch, hidden: bool) -> Any:
-        inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
+        inputs = inputs_for(self.model, batch)
         if self.segments and "token_type_ids" not in inputs and any(len(text) > 1 for text in batch.texts):
             raise VPError(
                 "The teacher tells the first of two texts from the second by segment ids, which the student does not have: "
