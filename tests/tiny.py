@@ -15,11 +15,11 @@ from vp_core.ranking.plan import Plan
 
 FIRST_TOKEN = ("bert", "roberta", "distilbert", "electra", "xlm-roberta", "camembert", "mpnet")
 """Families whose classifier reads the first token only, which is made use of."""
-BYTE_PAIRS = ("roberta", "bart", "gpt2", "xlm-roberta", "camembert", "mpnet", "t5")
+BYTE_PAIRS = ("roberta", "bart", "mbart", "gpt2", "xlm-roberta", "camembert", "mpnet", "t5")
 """Families whose tiny tokeniser is made of byte pairs, with <s>, <pad> and </s>."""
 OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
 """Families that count positions from 2 on."""
-PAD_1 = (*OFFSET, "bart")
+PAD_1 = (*OFFSET, "bart", "mbart")
 """Families that pad with token 1."""
 ROTARY = ("llama", "modernbert", "mistral", "qwen2", "gemma", "gemma2", "phi", "phi3", "gpt_neox")
 """Families whose positions turn query and key, ..."""
@@ -27,9 +27,9 @@ NORMED = ("qwen3", "gemma3_text")
 """... and those in which each head of these has a norm besides."""
 ALL_HEADS = ("mpnet", "t5", "beit")
 """Families in which each head has a position bias, so that none leaves the others."""
-READS_END = ("bart", "t5")
+READS_END = ("bart", "t5", "mbart")
 """Families whose classifier reads the token that ends a text."""
-FAMILIES = (*FIRST_TOKEN, "albert", "gpt2", "bart", "deberta-v2", "modernbert", "t5")
+FAMILIES = (*FIRST_TOKEN, "albert", "gpt2", "bart", "deberta-v2", "modernbert", "t5", "mbart")
 """Families whose sequence classifiers a Study takes."""
 SEEING = ("vit", "deit", "dinov2", "beit", "clip")
 """Families whose image classifiers a Study takes."""
@@ -130,6 +130,7 @@ def sizes(family, hidden, ffn, layers):
         "gpt2": {"n_embd": hidden, "n_layer": layers, "n_head": HEADS, "n_inner": ffn, "n_positions": POSITIONS}
         | {"bos_token_id": 0, "eos_token_id": 0},
         "bart": positions | parts | {"d_model": hidden},
+        "mbart": positions | parts | {"d_model": hidden, "decoder_start_token_id": 2, "scale_embedding": True},
         "vit": usual | seen,
         "deit": usual | seen,
         "dinov2": usual | seen | {"mlp_ratio": max(1, round(ffn / hidden)), "layerscale_value": 0.7},
@@ -153,7 +154,7 @@ def build(family, kind, **settings):
     """A random model of one of the family's classes, such as `ForSequenceClassification`."""
     names = {"roberta": "Roberta", "distilbert": "DistilBert", "gpt2": "GPT2", "vit": "ViT", "xlm-roberta": "XLMRoberta"}
     names |= {"deit": "DeiT", "clip": "CLIP"}
-    names |= {"mpnet": "MPNet", "deberta-v2": "DebertaV2", "modernbert": "ModernBert"}
+    names |= {"mbart": "MBart", "mpnet": "MPNet", "deberta-v2": "DebertaV2", "modernbert": "ModernBert"}
     names |= {"gemma3_text": "Gemma3", "gpt_neox": "GPTNeoX", "opt": "OPT"}
     name = names.get(family, family.capitalize())
     config = "Gemma3TextConfig" if family == "gemma3_text" else f"{name}Config"
@@ -172,7 +173,9 @@ def draw_biases(model, std=0.3):
 def classifier(family, outputs=2, seed=0):
     """A random model in float32 whose weights are large enough for its answers to depend on the text."""
     torch.manual_seed(seed)
-    spread = {"bart": {"init_std": 0.25}, "t5": {"initializer_factor": 1.5}}.get(family, {"initializer_range": 0.25})
+    spread = {"bart": {"init_std": 0.25}, "mbart": {"init_std": 0.25}, "t5": {"initializer_factor": 1.5}}.get(
+        family, {"initializer_range": 0.25}
+    )
     layers = 1 if family in READS_END else LAYERS
     settings = {"vocab_size": 420, "num_labels": outputs} | spread | sizes(family, HIDDEN, FFN, layers)
     return draw_biases(build(family, "ForSequenceClassification", **settings))
@@ -278,6 +281,17 @@ def writer(family, seed=0):
     ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     settings = {"vocab_size": 420} | spread | sizes(family, HIDDEN, FFN, 2) | ends
     return draw_biases(build(family, KINDS[family], **settings)), tokenizer("gpt2")
+
+
+def scribe(family, seed=0, **settings):
+    """A small random model that writes about a text, in as many layers as a classifier's, and its tokeniser."""
+    torch.manual_seed(seed)
+    spread = {"initializer_factor": 1.5} if family == "t5" else {"init_std": 0.25}
+    sized = {"vocab_size": 420} | spread | sizes(family, HIDDEN, FFN, 1) | NO_DROPOUT | settings
+    model = draw_biases(build(family, "ForConditionalGeneration", **sized))
+    if getattr(model, "final_logits_bias", None) is not None:
+        model.final_logits_bias.normal_()
+    return model, tokenizer(family)
 
 
 def name_labels(model, *names):

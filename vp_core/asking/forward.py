@@ -131,10 +131,15 @@ def _unobserved(model: nn.Module) -> nn.Module:
 
 def alone(batch: Batch, row: int) -> dict[str, Tensor]:
     """The inputs of one row, without its padding."""
-    mask = batch.inputs.get("attention_mask")
-    real = None if mask is None else mask[row].bool()
     own = {name: value[row : row + 1] for name, value in batch.inputs.items()}
-    return {n: v[:, real] if real is not None and v.shape[1:] == real.shape else v for n, v in own.items()}
+    masks = {side: batch.inputs.get(f"{side}attention_mask") for side in ("", "decoder_")}
+    real = {side: None if mask is None else mask[row].bool() for side, mask in masks.items()}
+
+    def whole(name: str, value: Tensor) -> Tensor:
+        mask = real["decoder_" if name.startswith("decoder_") else ""]
+        return value[:, mask] if mask is not None and value.shape[1:] == mask.shape else value
+
+    return {name: whole(name, value) for name, value in own.items()}
 
 
 def _shown(batch: Batch, row: int) -> str:

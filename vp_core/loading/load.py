@@ -35,6 +35,7 @@ from vp_core.loading.checkpoint import (
     check_finite,
     check_numbers,
     check_weights,
+    missing_head,
     own_weights,
 )
 from vp_core.loading.config import check_config, check_dropped, mend
@@ -112,13 +113,16 @@ class LoadedModel:
         return int(min(self.tokenizer.model_max_length, longest_input(self.model.config), most))
 
 
-def load_model(name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: str = DTYPES[0]) -> LoadedModel:
+def load_model(
+    name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: str = DTYPES[0], fresh_head: bool = False
+) -> LoadedModel:
     """Load and check a model for what it is `asked`, one of ASKED (but `own`), and its tokeniser or image processor.
 
     Its weights lie on `device` (`vp_core.model.precision.find_device`) in `dtype`, one of DTYPES. That is another model than
     in float32 if its weights were not of that type already, and `notes` say so; `fingerprint` is that of what was read, on
     whatever device. Weights need half the memory in bfloat16 or float16, and are multiplied as they are kept unless a
-    precision says otherwise.
+    precision says otherwise. With `fresh_head` the map from its states to what is asked is not read but drawn, the same every
+    time, for whoever trains it.
 
     Raises VPError, one sentence that says what to give or mend, for an unknown or unreachable id, for a folder that is
     something else, for a checkpoint that is broken, pickled, quantised or of an unsupported family, for weights that are
@@ -135,7 +139,7 @@ def load_model(name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: 
         model, reader, more = _load_pretrained(str(folder), asked)
         notes = (*notes, *more)
     else:
-        model, reader, notes = _load_pretrained(name, asked)
+        model, reader, notes = _load_pretrained(name, asked, fresh_head)
     model.eval().requires_grad_(False)
     if kept != torch.float32:
         model = model.to(kept)
@@ -223,17 +227,19 @@ def _behaviour(config: PretrainedConfig) -> dict[str, object]:
 
 
 def _load_pretrained(
-    name: str, asked: str
+    name: str, asked: str, fresh_head: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor, tuple[str, ...]]:
     """(model, tokeniser or image processor, notes) of a folder, dense or squeezed, or of an id on the Hub."""
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
         folder, notes = Path(name) if is_folder else on_the_hub(name), _NO_NOTES
-        way = way_of(asked, name, folder)
+        way = way_of(asked, name, folder, fresh_head)
         if is_folder and is_pruned(name):
+            if fresh_head:
+                raise _has_head(name)
             model = _squeezed(name, asked)
         else:
-            model, notes = _dense(name, folder, is_folder, asked, way)
+            model, notes = _dense(name, folder, is_folder, asked, way, fresh_head)
         if asked == "images":
             return model, read_processor(name, folder, is_folder), notes
         check_tokeniser_files(name, folder)
@@ -271,16 +277,31 @@ def _squeezed(name: str, asked: str) -> PreTrainedModel:
     return model
 
 
-def _dense(name: str, folder: Path, is_folder: bool, asked: str, way: Way) -> tuple[PreTrainedModel, tuple[str, ...]]:
+def _dense(
+    name: str, folder: Path, is_folder: bool, asked: str, way: Way, fresh_head: bool
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """(model, notes) of what transformers makes of a checkpoint that way."""
 
     def check(name: str, model_type: str) -> None:
         check_family(name, model_type, asked, way.endings[0])
 
-    model, info = read_checked(name, folder, is_folder, way.auto, check)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what is missing is drawn
+        model, info = read_checked(name, folder, is_folder, way.auto, check)
+    notes = _NO_NOTES
+    if fresh_head:
+        drawn = missing_head(model, info)
+        if not drawn:
+            raise _has_head(name)
+        info = info | {"missing_keys": set(info["missing_keys"]) - set(drawn)}
+        notes = (f"The head of the model is new ({', '.join(drawn)}): it says nothing before it is trained.",)
     found = check_weights(name, model, info, way.trained_for)
     own_weights(model)
-    return model, found
+    return model, (*notes, *found)
+
+
+def _has_head(name: str) -> VPError:
+    return VPError(f"The model {name!r} has a head for this task already: leave out --fresh-head.")
 
 
 def read_checked(

@@ -45,6 +45,15 @@ BART = Family(
 )
 
 
+def _pre_normed(stack: Stack, norm: str) -> Stack:
+    """mBART's: BART's names, and each sub-layer reads the stream through its own layer norm."""
+    return replace(stack, pre_norm=True, stream=(norm, "final_layer_norm"))
+
+
+_OWN, _OTHER = "self_attn_layer_norm", "encoder_attn_layer_norm"
+MBART = replace(BART, stacks=tuple(map(_pre_normed, BART.stacks, (_OWN, _OWN, _OTHER))))
+
+
 def _t5_half(part: str, ffn: str, gated: bool) -> Stack:
     """Self attention and the feed-forward network of one of T5's halves; the latter is the layer's last sub-layer, `ffn`."""
     dense, inner = f"{ffn}.DenseReluDense", "wi_1" if gated else "wi"

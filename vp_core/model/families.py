@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import (
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
-from vp_core.model.encoder_decoders import BART, T5
+from vp_core.model.encoder_decoders import BART, MBART, T5
 from vp_core.model.stack import COUNTED_NOTE, FIXED_NOTE, Family, Stack
 from vp_core.model.vision import BEIT, CLIP, DEIT, DINOV2, VIT
 
@@ -247,6 +247,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "beit": BEIT,
         "clip": CLIP,
         "bart": BART,
+        "mbart": MBART,
         "llama": _LLAMA,
         "mistral": _MISTRAL,
         "qwen2": _MISTRAL,

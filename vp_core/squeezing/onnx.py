@@ -38,6 +38,12 @@ def require_onnx() -> None:
         raise VPError(f"ONNX needs {', '.join(missing)}: install the extra, pip install -r requirements-onnx.txt.")
 
 
+def check_onnx(model: PreTrainedModel) -> None:
+    """VPError for a model that writes about a text: it is two programs, of which one runs again for every token."""
+    if head_of(model) == "target tokens":
+        raise VPError(f"A {type(model).__name__} writes token by token, which is not one ONNX file: save it with save_pruned.")
+
+
 def export_onnx(model: PreTrainedModel, path: str | Path, tokenizer: Reader | None = None) -> Path:
     """Write a classifier or language model as ONNX, free in batch and length, once onnxruntime answers as torch at other sizes.
 
@@ -48,6 +54,7 @@ def export_onnx(model: PreTrainedModel, path: str | Path, tokenizer: Reader | No
     installed, if the export fails, or if onnxruntime answers otherwise; then no file is left.
     """
     require_onnx()
+    check_onnx(model)
     tokenizer = None if isinstance(tokenizer, BaseImageProcessor) else tokenizer
     names = input_names(model, tokenizer)
     example = _texts(model.config, names, 3, 12, tokenizer, seed=0)

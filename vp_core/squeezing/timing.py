@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from vp_core.asking.batches import Batch
 from vp_core.asking.forward import forward
+from vp_core.asking.kinds.heads import head_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import REPEATS
 from vp_core.ground.parallel import WORKERS
@@ -70,6 +71,12 @@ def random_texts(config: PretrainedConfig, batch: int, length: int, seed: int = 
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
+def texts_for(model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
+    """`random_texts` for a model; one that writes about a text reads as many tokens in its decoder."""
+    inputs = random_texts(model.config, batch, length)
+    return inputs | ({"decoder_input_ids": inputs["input_ids"]} if head_of(model) == "target tokens" else {})
+
+
 def length_of(config: PretrainedConfig, length: int) -> int:
     """How many tokens an input has where so many are asked for: that many, of a model that sees those of its pictures."""
     return tokens_of(config) if family_of(config.model_type).sees else length
@@ -114,7 +121,7 @@ def time_forward(
     models = dict(models)
     first = next(iter(models.values()))
     length, device = length_of(first.config, length), device_of(first)
-    inputs = {name: value.to(device) for name, value in random_texts(first.config, batch, length).items()}
+    inputs = {name: value.to(device) for name, value in texts_for(first, batch, length).items()}
     texts = Batch(inputs, np.arange(batch))
 
     def run_of(model: PreTrainedModel) -> Callable[[], object]:

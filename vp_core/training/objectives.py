@@ -20,12 +20,14 @@ from torch.nn.functional import (
 )  # fmt: skip
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch, Inputs
+from vp_core.asking.batches import Batch, Encoded, Inputs
+from vp_core.asking.sequences.pairs import Pairs
 from vp_core.asking.words.masking import SHARE
 from vp_core.ground.names import ALPHA, TEMPERATURE
-from vp_core.training.schedule import Lessons, TextLessons
+from vp_core.training.schedule import Lessons, SpanLessons, TagLessons, TextLessons
+from vp_core.training.spans import MarkedSpans
 from vp_core.training.teacher import Teacher
-from vp_core.training.words import Ask, MaskedWords, NextWords, between, check_teaching
+from vp_core.training.words import Ask, MaskedWords, NextWords, TargetWords, WordTags, apart, check_teaching
 
 
 class Objective(Protocol):
@@ -97,7 +99,7 @@ class Distillation:
         soft = towards(logits, self.teacher.logits(batch, logits.device), self.temperature, self.lessons)
         total = self.alpha * task + (1 - self.alpha) * soft
         if self.hidden:
-            total = total + self.hidden * between(found.hidden_states, self.teacher.hidden(batch, logits.device), batch)
+            total = total + self.hidden * apart(found, self.teacher.answer(batch), batch)
         return total
 
 
@@ -127,9 +129,14 @@ def with_teacher(
     """The task's loss, or that of words, with a teacher's beside it if there is one."""
     if isinstance(lessons, TextLessons):
         taught = teacher, alpha, temperature, hidden
+        if isinstance(lessons, TagLessons):
+            return WordTags(lessons.data, lessons.gold, *taught)
+        if isinstance(lessons, SpanLessons):
+            return MarkedSpans(lessons.data, lessons.targets, *taught)
         if lessons.masked:
+            assert isinstance(lessons.data, Encoded)
             return MaskedWords(lessons.data, lessons.tokenizer, SHARE, 0, *taught)
-        return NextWords(lessons.data, *taught)
+        return (TargetWords if isinstance(lessons.data, Pairs) else NextWords)(lessons.data, *taught)
     if teacher is None:
         return TaskLoss(lessons)
     return Distillation(lessons, teacher, alpha, temperature, hidden)

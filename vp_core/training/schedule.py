@@ -1,7 +1,7 @@
-"""How to train and on what: `Schedule`, `Lessons`, `TextLessons`."""
+"""How to train and on what: `Schedule`, `Lessons`, `TextLessons`, `SpanLessons`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from vp_core.asking.batches import Encoded, Inputs
+from vp_core.asking.batches import Inputs
+from vp_core.asking.tagging.aligned import Words
 from vp_core.asking.tasks import Task
+from vp_core.asking.words.paragraphs import Paragraphs
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import AUTO, BATCH, LEARNING_RATE, TRAINING_PRECISIONS
 from vp_core.model.precision import fast_precision
@@ -117,15 +119,33 @@ class Lessons:
 
 @dataclass(frozen=True, eq=False)
 class TextLessons:
-    """What a model that predicts tokens is trained on: windows of a text, whose next tokens it learns, or `masked` ones.
+    """What a model that predicts tokens is trained on: windows of a text, whose next tokens it learns, or `masked` ones; or
+    pairs of texts (`vp_core.asking.sequences.pairs.Pairs`), whose targets it learns.
 
     `notes` are what whoever trains should know of them.
     """
 
-    data: Encoded
+    data: Inputs
     tokenizer: PreTrainedTokenizerBase
     masked: bool = False
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TagLessons(TextLessons):
+    """Sentences whose words have tags: `gold[i]` (words,) are the numbers of sentence i's among the model's outputs."""
+
+    data: Words
+    gold: Sequence[np.ndarray] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class SpanLessons(TextLessons):
+    """Questions with their paragraphs: `targets` (windows, 2) are the positions in each window where its answer begins and ends
+    (`vp_core.asking.kinds.spans.targets_of`)."""
+
+    data: Paragraphs
+    targets: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=int))
 
 
 def mini_batches(data: Inputs, schedule: Schedule, seed: int) -> list[np.ndarray]:

@@ -54,8 +54,10 @@ class Teacher:
         _check_readers(tokenizer, student_tokenizer)
         if (their_head := head_of(model)) != (my_head := head_of(student)):
             raise VPError(f"The teacher predicts {their_head}, the student {my_head}: take a teacher that does the same.")
-        if my_head != "classes":
-            return cls(share(model).eval(), ())
+        if my_head not in ("classes", "tags"):
+            # of answers in a paragraph, texts are pairs: a question and its paragraph
+            pairs = my_head == "spans" and "token_type_ids" in tokenizer.model_input_names
+            return cls(share(model).eval(), (), pairs)
         theirs, mine = outputs_of(model), outputs_of(student)
         if theirs.kind != mine.kind or len(theirs) != len(mine):
             raise VPError(
@@ -105,29 +107,43 @@ class Teacher:
         """Its hidden states (examples, tokens, d) for a batch, the embeddings' first; never kept."""
         return tuple(state.to(device) for state in self._ask(batch, True).hidden_states)
 
+    def answer(self, batch: Batch) -> Any:
+        """Its answer to a batch with hidden states, where it lies; never kept."""
+        return self._ask(batch, True)
+
+    def spans(self, batch: Batch) -> Any:
+        """Its answer to a batch, with logits of where answers begin and end, of one that marks them; never kept."""
+        return self._ask(batch, False, whole=True)
+
     def states(self, batch: Batch) -> Tensor:
         """The states (examples, tokens, width) that its map to words reads, of one that predicts tokens; never kept."""
-        inputs = inputs_for(self.model, batch)
         with torch.no_grad(), told(self.model, batch):
-            return head_states(self.model, inputs)
+            return head_states(self.model, self._inputs(batch))
 
     def logits_of(self, states: Tensor) -> Tensor:
-        """Its logits (n, vocabulary), float32, of some of these states (n, width)."""
+        """Its logits (n, outputs), float32, of some of these states (n, width), tags in the student's order of outputs."""
         with torch.no_grad():
-            return logits_of(self.model, states.to(self.model.device))
+            logits = logits_of(self.model, states.to(self.model.device))
+        return logits[:, list(self.order)] if self.order else logits
 
-    def _ask(self, batch: Batch, hidden: bool) -> Any:
-        inputs = inputs_for(self.model, batch)
-        if self.segments and "token_type_ids" not in inputs and any(len(text) > 1 for text in batch.texts):
+    def _ask(self, batch: Batch, hidden: bool, whole: bool = False) -> Any:
+        inputs = self._inputs(batch)
+        if self.segments and "token_type_ids" not in batch.inputs and any(len(text) > 1 for text in batch.texts):
             raise VPError(
                 "The teacher tells the first of two texts from the second by segment ids, which the student does not have: "
                 "take a teacher of the student's family."
             )
+        with torch.no_grad(), told(self.model, batch):
+            # of one that predicts tokens, no logits are wanted
+            asked = self.model if self.order or whole else self.model.base_model
+            return asked(**inputs, **({"output_hidden_states": True} if hidden else {}))
+
+    def _inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """A batch's inputs where the teacher is, without what it does not take."""
+        inputs = inputs_for(self.model, batch)
         if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
             inputs.pop("token_type_ids", None)  # DistilBERT has BERT's tokens, and no segments
-        with torch.no_grad(), told(self.model, batch):
-            asked = self.model if self.order else self.model.base_model  # of one that predicts tokens, no logits are wanted
-            return asked(**inputs, **({"output_hidden_states": True} if hidden else {}))
+        return inputs
 
 
 def _check_readers(theirs: Reader, mine: Reader) -> None:
