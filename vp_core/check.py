@@ -75,6 +75,10 @@ def check_task(study: Study) -> Capability:
         assert isinstance(data, Pairs)
         asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {n:,} texts, targets of {data.targets.tokens:,} tokens."
         return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "tags":
+        words = int(study.question.weights().sum())  # type: ignore[union-attr]
+        asked = f"{task.name}: {', '.join(task.labels)}, {task.metric} on {words:,} words of {n:,} {task.counted}."
+        return Capability("task", True, " ".join((asked, *told)))
     classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
 

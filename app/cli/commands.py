@@ -23,7 +23,6 @@ from app.cli.options import (
     write_chart,
 )
 from app.cli.weight_options import criteria_to_compare
-from vp_core.asking.metrics import OF_TOKENS
 from vp_core.curves import CurveStore, curve, point, sweep
 from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS
@@ -91,7 +90,7 @@ def _eval(options: argparse.Namespace) -> None:
     assert score is not None
     for warning in study.warnings(recipe) if sparsity else ():
         say(warning)
-    row = _readable(point(study, recipe, sparsity, score, options.precision))
+    row = _readable(point(study, recipe, sparsity, score, options.precision), study)
     if options.json:
         print_json(row)
     elif main_process():
@@ -116,7 +115,7 @@ def _curve(options: argparse.Namespace) -> None:
         metric = study.question.task.metric
         write_chart(draw(made.table, metric, by=line).figure, options.plot)
     if options.json:
-        print_json([_readable(row) for row in made.table.to_dict("records")])
+        print_json([_readable(row, study) for row in made.table.to_dict("records")])
     else:
         print(made.table.pivot(index="sparsity", columns=line, values="value").to_string(float_format="%.4f"))
 
@@ -199,9 +198,9 @@ def _zeros(row: Mapping[str, Any]) -> str:
     return f" of {row['bytes_dense'] / 1e6:.1f} ({row['weights'] / row['weights_dense']:.1%} of the weights are left; {time})"
 
 
-def _readable(row: dict[str, Any]) -> dict[str, Any]:
+def _readable(row: dict[str, Any], study: Study) -> dict[str, Any]:
     """A point without its inner columns."""
-    tokens = {"tokens": int(row["n"])} if row["metric"] in OF_TOKENS and row["task"] != "sequences" else {}
+    tokens = {"tokens": int(row["n"])} if study.question.task.tokens else {}
     others = tokens | json.loads(row["others"]) | {"params_removed": row["parameters_removed"] / row["parameters"]}
     return {k: v for k, v in row.items() if k not in ("key", "right", "others")} | others
 

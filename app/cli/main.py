@@ -195,23 +195,28 @@ def _question(parser: argparse.ArgumentParser, asks: bool = False) -> None:
     """The model and its texts; `asks`: whether the command scores it on the evaluation sentences."""
     parser.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
     parser.add_argument("--task", help=_TASK_HELP)
-    parser.add_argument("--data", help="folder in GLUE's TSV layout, or a text file (default: the Hub; the demos need none)")
+    parser.add_argument(
+        "--data",
+        help="folder (GLUE's TSV layout, images, tagged words) or file (a text, SQuAD) (default: the Hub)",
+    )
     parser.add_argument("--text", default="", help="text column, or two separated by a comma, of your own file; a.b: b in a")
     parser.add_argument(
         "--label",
         default="label",
-        help="label column of a file of your own (default: label); of several labels a text, columns of 0 and 1 by commas",
+        help="label column of a file of your own (default: label); of several labels a text, columns of 0 and 1 by commas; of "
+        "pairs of texts, what is to be written",
     )
+    parser.add_argument("--metric", default="", help="the task's metric that heads its scores, such as f1 (default: its first)")
     parser.add_argument("--separator", default="", help="what parts the cells of a file of your own, such as ; or tab")
     parser.add_argument("--max-length", metavar="N", help="cut texts to N tokens, or into windows of N (default: by the task)")
     parser.add_argument("--labels", default="", help="what the model's outputs mean, in their order, by commas")
     parser.add_argument(
         "--calibration",
-        help=f"training texts to collect statistics on (default: {CALIBRATION}, of a long text {CALIBRATION_WINDOWS} windows)",
+        help=f"training examples to measure neurons on (default: {CALIBRATION}, of a long text {CALIBRATION_WINDOWS} windows)",
     )
     if asks:
-        parser.add_argument("--sentences", metavar="N", help="score on a random sample of at most N texts (default: all)")
-    parser.add_argument("--stride", metavar="N", help="tokens between two windows of a long text (default: no overlap)")
+        parser.add_argument("--sentences", metavar="N", help="score on a random sample of at most N examples (default: all)")
+    parser.add_argument("--stride", metavar="N", help="tokens between two windows of a text (default: by the task)")
     parser.add_argument("--most-tokens", metavar="N", help="score a long text on a random sample of windows, N tokens")
     parser.add_argument(
         "--estimator", help=f"{' or '.join(ESTIMATORS)}, the paper's moving variance (default: {_PAPER.estimator})"

@@ -39,6 +39,7 @@ def how_to_load(study: Study, settings: Settings) -> tuple[str, str]:
     options |= {"label": settings.label if settings.text else "", "labels": settings.labels}
     options |= {"separator": settings.separator, "max-length": str(settings.max_length or "")}
     options |= {"stride": str(settings.stride or ""), "most-tokens": str(settings.most_tokens or "")}
+    options |= {"metric": settings.metric}
     command = ["vp", "eval", folder]
     for name, value in options.items():
         if value:  # one word where the value would look like an option

@@ -11,13 +11,21 @@ TERMS = {
     "within a tenth": "How much of the encoder's linear parameters can go until perplexity is a tenth above dense.",
     "within a point": "How much of the encoder's linear parameters can go until the line is one point below dense.",
     "measured to": "The largest share of linear parameters at which this recipe was measured so far.",
-    "score": "Measured on all evaluation sentences with the pruned model, without any fine-tuning.",
-    "interval": "95 % interval: where the score would lie on the population the sentences were drawn from. The difference "
-    "to dense is paired: both models were asked the same sentences.",
+    "score": "Measured on all that is asked with the pruned model, without any fine-tuning.",
+    "interval": "95 % interval: where the score would lie on the population the examples were drawn from. The difference "
+    "to dense is paired: both models were asked the same examples.",
     "perplexity": "exp of the mean loss of a token of the text, with the pruned model, without any fine-tuning: as if the "
     "model hesitated between so many tokens that are equally likely. Lower is better; 1 would be to know every token.",
     "masked_loss": "Mean loss in nats of the tokens that are masked, 15 % of the text, always the same ones, with the pruned "
     "model, without any fine-tuning. Lower is better.",
+    "answer_f1": "F1 of the words of the answer that the pruned model marks and of the best of the answers that count, without "
+    "articles and punctuation; the mean over all questions, without any fine-tuning.",
+    "exact_match": "Share of questions whose marked answer is one of those that count, but for case, articles and "
+    "punctuation, with the pruned model, without any fine-tuning.",
+    "entity_f1": "F1 of whole entities: one counts where its words and its kind are exactly right, with the pruned model, "
+    "without any fine-tuning.",
+    "rougeL": "F1 of the longest common subsequence of words of what the pruned model writes and of what it should have "
+    "written, without any fine-tuning.",
     "interval of tokens": "95 % interval: where the score would lie on other text of the same kind (a bootstrap over windows, "
     "whose tokens belong together).",
     "would go": "What goes when the removed rows are squeezed out exactly: a row of query, key, value or the first "

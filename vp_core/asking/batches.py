@@ -19,12 +19,14 @@ from vp_core.ground.errors import VPError
 class Batch:
     """`inputs` for the model, each (examples, tokens), and `examples`, the positions of its rows in the data set.
 
-    `texts` are those of the rows, where they are known.
+    `texts` are those of the rows, where they are known; `counted` (examples, tokens) bool are the tokens at which an answer
+    counts, where not all do.
     """
 
     inputs: dict[str, Tensor]
     examples: np.ndarray
     texts: Sequence[tuple[str, ...]] = ()
+    counted: Tensor | None = None
 
     def real_tokens(self, decoder: bool = False) -> Tensor | None:
         """1 for a token and 0 for padding, (examples·tokens,); None without padding (images).

@@ -49,7 +49,7 @@ from vp_core.loading.folder import (
     result_of,
 )
 from vp_core.loading.gguf import as_folder, is_gguf
-from vp_core.loading.readers.images import read_processor
+from vp_core.loading.readers.images import check_processor, read_processor
 from vp_core.loading.readers.tokeniser import check_file, check_tokeniser, incomplete
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.model.families import longest_input
@@ -62,9 +62,11 @@ _LENGTH_LIMIT = 512
 _WINDOW_LIMIT = 4096
 """The same of a window of a long text, of which few are enough."""
 _NO_NOTES: tuple[str, ...] = ()
-EMBEDDED: Mapping[str, str] = MappingProxyType({"demo": "classes", "demo-sn": "classes", "demo-text": "tokens"})
+EMBEDDED: Mapping[str, str] = MappingProxyType({
+    "demo": "classes", "demo-sn": "classes", "demo-text": "tokens", "demo-images": "images",
+})  # fmt: skip
 """Models that come with the package, and what they are asked: the demo, its twin, trained under spectral normalisation towards
-the demo's hidden states and outputs, and a small language model."""
+the demo's hidden states and outputs, a small language model, and a small image classifier."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +141,8 @@ def load_model(name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: 
     check_finite(model, name)
     if isinstance(reader, PreTrainedTokenizerBase):
         notes = (*notes, *check_tokeniser(name, model, reader))
+    else:
+        check_processor(name, model, reader)
     projections = () if hasattr(model, "squeezed") else find_projections(model)
     known = fingerprint(model)
     return LoadedModel(to_device(model, place), reader, name, known, projections, notes)
@@ -185,14 +189,19 @@ def what_is_asked(name: str) -> str | None:
         return asked_of(class_of(Path(name) if is_folder else on_the_hub(name)))
 
 
-def _embedded(name: str, asked: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    from vp_core.demo.load import load_demo, load_demo_text, load_twin
+def _embedded(name: str, asked: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor]:
+    from vp_core.demo.load import load_demo, load_demo_images, load_demo_text, load_twin
 
     if asked != EMBEDDED[name]:
-        own = {"classes": "classifies texts (--task demo)", "tokens": "is a language model (--task demo-text)"}
+        own = {
+            "classes": "classifies texts (--task demo)", "tokens": "is a language model (--task demo-text)",
+            "images": "classifies images (--task demo-images)",
+        }  # fmt: skip
         raise VPError(f"The model {name!r} {own[EMBEDDED[name]]}: give a model of your own for this task.")
     if name == "demo-text":
         return load_demo_text()
+    if name == "demo-images":
+        return load_demo_images()
     return load_demo() if name == "demo" else load_twin()
 
 

@@ -46,7 +46,8 @@ class Asked:
     def check(self, *takes: str) -> None:
         """VPError for options that were given and that the task does not take."""
         usual = {one.name: one.default for one in fields(self)}
-        said = [one for one in OPTIONS if one not in takes and getattr(self, one) != usual[one]]
+        # no columns are none, whatever kind of sequence says so
+        said = [one for one in OPTIONS if one not in takes and getattr(self, one) not in (usual[one], [])]
         if said:
             options = ", ".join(f"--{one.replace('_', '-')}" for one in said)
             raise VPError(f"The task {self.name} does not take {options}: leave {'it' if len(said) == 1 else 'them'} out.")

@@ -11,6 +11,7 @@ from vp_core.asking.kinds.classification import as_classification
 from vp_core.asking.kinds.heads import head_of
 from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
+from vp_core.asking.reading.columns import open_sentences
 from vp_core.asking.reading.pairs import read_pairs
 from vp_core.asking.reading.tables import kind_of
 from vp_core.asking.tasks import find_task
@@ -20,8 +21,9 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.names import ASKED
 from vp_core.loading.readers.texts import check_numbers
 from vp_core.opening.sequences import fit_pairs
+from vp_core.opening.tags import keys_of, train_words
 from vp_core.study import Study
-from vp_core.training.schedule import Lessons, TextLessons
+from vp_core.training.schedule import Lessons, TagLessons, TextLessons
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,18 @@ def _of_sequences(study: Study, found: TrainingSet) -> TextLessons:
     return TextLessons(data, study.loaded.tokenizer, False, (f"{same}files.",) if pairs.source == study.source else ())
 
 
+def _of_tags(study: Study, found: TrainingSet) -> TagLessons:
+    sentences = open_sentences(found.data, "train", *keys_of(found.text, found.label))
+    data, gold = train_words(study, sentences)
+    same = "The model learns the sentences that it is scored on: give a folder with a file to train and one to score."
+    notes = (same,) if study.source == sentences.source else ()
+    return TagLessons(data, study.loaded.tokenizer, False, notes, gold)
+
+
 LESSONS: Mapping[str, Callable[[Study, TrainingSet], Lessons | TextLessons]] = MappingProxyType({
     "classes": _of_classes,
     "tokens": _of_tokens,
     "sequences": _of_sequences,
+    "tags": _of_tags,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what makes its training set."""

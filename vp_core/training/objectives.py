@@ -24,9 +24,9 @@ from vp_core.asking.batches import Batch, Encoded, Inputs
 from vp_core.asking.sequences.pairs import Pairs
 from vp_core.asking.words.masking import SHARE
 from vp_core.ground.names import ALPHA, TEMPERATURE
-from vp_core.training.schedule import Lessons, TextLessons
+from vp_core.training.schedule import Lessons, TagLessons, TextLessons
 from vp_core.training.teacher import Teacher
-from vp_core.training.words import Ask, MaskedWords, NextWords, TargetWords, apart, check_teaching
+from vp_core.training.words import Ask, MaskedWords, NextWords, TargetWords, WordTags, apart, check_teaching
 
 
 class Objective(Protocol):
@@ -128,6 +128,8 @@ def with_teacher(
     """The task's loss, or that of words, with a teacher's beside it if there is one."""
     if isinstance(lessons, TextLessons):
         taught = teacher, alpha, temperature, hidden
+        if isinstance(lessons, TagLessons):
+            return WordTags(lessons.data, lessons.gold, *taught)
         if lessons.masked:
             assert isinstance(lessons.data, Encoded)
             return MaskedWords(lessons.data, lessons.tokenizer, SHARE, 0, *taught)

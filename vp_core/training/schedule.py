@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Inputs
+from vp_core.asking.tagging.aligned import Words
 from vp_core.asking.tasks import Task
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import AUTO, BATCH, LEARNING_RATE, TRAINING_PRECISIONS
@@ -127,6 +128,14 @@ class TextLessons:
     tokenizer: PreTrainedTokenizerBase
     masked: bool = False
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TagLessons(TextLessons):
+    """Sentences whose words have tags: `gold[i]` (words,) are the numbers of sentence i's among the model's outputs."""
+
+    data: Words
+    gold: Sequence[np.ndarray] = ()
 
 
 def mini_batches(data: Inputs, schedule: Schedule, seed: int) -> list[np.ndarray]:

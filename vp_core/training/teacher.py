@@ -57,7 +57,7 @@ class Teacher:
             )
         if (their_head := head_of(model)) != (my_head := head_of(student)):
             raise VPError(f"The teacher predicts {their_head}, the student {my_head}: take a teacher that does the same.")
-        if my_head != "classes":
+        if my_head not in ("classes", "tags"):
             return cls(share(model).eval(), ())
         theirs, mine = outputs_of(model), outputs_of(student)
         if theirs.kind != mine.kind or len(theirs) != len(mine):
@@ -114,27 +114,32 @@ class Teacher:
 
     def states(self, batch: Batch) -> Tensor:
         """The states (examples, tokens, width) that its map to words reads, of one that predicts tokens; never kept."""
-        inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
         with torch.no_grad(), told(self.model, batch):
-            return head_states(self.model, inputs)
+            return head_states(self.model, self._inputs(batch))
 
     def logits_of(self, states: Tensor) -> Tensor:
-        """Its logits (n, vocabulary), float32, of some of these states (n, width)."""
+        """Its logits (n, outputs), float32, of some of these states (n, width), tags in the student's order of outputs."""
         with torch.no_grad():
-            return logits_of(self.model, states.to(self.model.device))
+            logits = logits_of(self.model, states.to(self.model.device))
+        return logits[:, list(self.order)] if self.order else logits
 
     def _ask(self, batch: Batch, hidden: bool) -> Any:
-        inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
-        if self.segments and "token_type_ids" not in inputs and any(len(text) > 1 for text in batch.texts):
+        inputs = self._inputs(batch)
+        if self.segments and "token_type_ids" not in batch.inputs and any(len(text) > 1 for text in batch.texts):
             raise VPError(
                 "The teacher tells the first of two texts from the second by segment ids, which the student does not have: "
                 "take a teacher of the student's family."
             )
-        if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
-            inputs.pop("token_type_ids", None)  # DistilBERT has BERT's tokens, and no segments
         with torch.no_grad(), told(self.model, batch):
             asked = self.model if self.order else self.model.base_model  # of one that predicts tokens, no logits are wanted
             return asked(**inputs, **({"output_hidden_states": True} if hidden else {}))
+
+    def _inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """A batch's inputs where the teacher is, without what it does not take."""
+        inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
+        if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
+            inputs.pop("token_type_ids", None)  # DistilBERT has BERT's tokens, and no segments
+        return inputs
 
 
 def _one(batch: Batch, row: int) -> Batch:

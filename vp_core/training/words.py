@@ -1,17 +1,17 @@
-"""What is minimised of a model that predicts tokens: the loss of the next ones, of a target's, or of masked ones.
-
-A teacher may stand beside it.
+"""What is minimised of a model that predicts tokens, the loss of the next ones, of a target's, or of masked ones, or that tags
+words; with a teacher beside it.
 
 A vocabulary is wide. Next tokens are predicted at every place, so their logits are made some at a time inside of the model's
 own forward pass, and made again for the gradient; the head itself then runs on nothing.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vp_core.asking.batches import Batch, Encoded, Inputs
 from vp_core.asking.kinds.heads import logits_of, path_of_head
 from vp_core.asking.sequences.pairs import Pairs
+from vp_core.asking.tagging.aligned import Words
 from vp_core.asking.words.masking import SHARE, check_masked_lm, mask_batch
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import ALPHA, TEMPERATURE
@@ -33,8 +34,8 @@ MOST_LOGITS = 2**24
 """So many numbers of a vocabulary's width are there at the same time: 64 MiB, and a few times that for their gradient."""
 
 
-class _Taught:
-    """What both objectives do where there is a teacher."""
+class Taught:
+    """What all objectives of words do where there is a teacher."""
 
     teacher: Teacher | None
     alpha: float
@@ -57,7 +58,7 @@ class _Taught:
 
 
 @dataclass(frozen=True, eq=False)
-class _ToldWords(_Taught):
+class _ToldWords(Taught):
     """The mean cross-entropy of words that states before the head tell, some at a time, with a teacher or without."""
 
     data: Inputs
@@ -136,7 +137,7 @@ class TargetWords(_ToldWords):
 
 
 @dataclass(frozen=True, eq=False)
-class MaskedWords(_Taught):
+class MaskedWords(Taught):
     """The cross-entropy of masked words, masked anew in every step (BERT; RoBERTa's dynamic masking), of a ...ForMaskedLM.
 
     What is masked depends on the seed, the step and the text, and on nothing else. With a teacher it is as `NextWords` says.
@@ -168,6 +169,33 @@ class MaskedWords(_Taught):
         logits = found.logits.float()
         loss = of_words(logits, masked.ids.to(logits.device), theirs, self.alpha, self.temperature)
         return self._with_hidden(loss, found, masked.batch)
+
+
+@dataclass(frozen=True, eq=False)
+class WordTags(Taught):
+    """The mean cross-entropy of the tags of a batch's words, each at its first token, of a ...ForTokenClassification.
+
+    `gold[i]` (words,) are the numbers of sentence i's tags among the outputs. With a teacher it is as of `NextWords`.
+    """
+
+    data: Words
+    gold: Sequence[np.ndarray]
+    teacher: Teacher | None = None
+    alpha: float = ALPHA
+    temperature: float = TEMPERATURE
+    hidden: float = 0.0
+
+    def loss(self, model: PreTrainedModel, batch: Batch, ask: Ask, step: int) -> Tensor:
+        """The mean loss () of the words of a batch."""
+        assert batch.counted is not None
+        ids = np.concatenate([self.gold[int(i)][self.data.spoken[int(i)]] for i in batch.examples])
+        found = ask(batch.inputs, **self._more())
+        logits, theirs = found.logits[batch.counted.to(found.logits.device)].float(), None
+        if self.teacher is not None:
+            states = self.teacher.states(batch)
+            theirs = self.teacher.logits_of(states[batch.counted.to(states.device)])
+        loss = of_words(logits, torch.from_numpy(ids).to(logits.device), theirs, self.alpha, self.temperature)
+        return self._with_hidden(loss, found, batch)
 
 
 def of_words(logits: Tensor, ids: Tensor, teacher: Tensor | None, alpha: float, temperature: float) -> Tensor:

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import curves, ladder
-from analysis.names import METRIC_NAMES, removed
+from analysis.names import metric_name, removed
 from app.web import caching, components, visitor_jobs
 from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
@@ -42,9 +42,9 @@ def score_panel(study: Study) -> None:
         if job.error:
             st.error(job.error, icon=":material/error:")
         elif job.items:
-            show_score(job.items[-1], caching.dense_score(study, settings.precision))
+            show_score(study.question.task, job.items[-1], caching.dense_score(study, settings.precision))
         else:
-            st.metric(METRIC_NAMES[study.question.task.metric], "…", help=TERMS["score"])
+            st.metric(metric_name(study.question.task.metric), "…", help=TERMS["score"])
             st.caption(under_way(study, job))
     for warning in study.warnings(settings.recipe):
         st.info(warning, icon=":material/data_alert:")
@@ -67,7 +67,7 @@ def as_it_is_panel(study: Study) -> None:
         if score.job.error:
             st.error(score.job.error, icon=":material/error:")
         elif score.job.items:
-            show_score(score.job.items[-1], None, "as it is")
+            show_score(study.question.task, score.job.items[-1], None, "as it is")
         else:
             st.caption(under_way(study, score.job))
     asked = me.followed.get("sentence")

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from analysis.names import METRIC_NAMES, score_text
+from analysis.names import metric_name, score_text
 from analysis.speed import SPARSE_NAMES
 from app.web.glossary import TERMS
 from app.web.settings import FIELDS
@@ -42,7 +42,7 @@ def show_speeds(table: pd.DataFrame) -> None:
 
 def show_precisions(table: pd.DataFrame, metric: str) -> None:
     """One row for each form and precision; scores come after the speeds."""
-    name = METRIC_NAMES[metric]
+    name = metric_name(metric)
     shown = pd.DataFrame(
         {
             "form": table["form"],

@@ -57,10 +57,13 @@ def to_differentiate(model: PreTrainedModel, batch: Batch, draws: int = DRAWS) -
 def asked(model: PreTrainedModel, batch: Batch) -> Tensor:
     """(examples, tokens) bool: positions whose states tell a word that counts.
 
-    Of next tokens every position but the last real one, whose next token the window does not hold; of masked tokens and of
-    tags every word, which are all but the first and the last: these are special. Of target tokens, which a decoder reads as
-    they were shifted, every real one.
+    Of next tokens every position but the last real one, whose next token the window does not hold; of masked tokens every
+    word, which are all but the first and the last: these are special. Of tags the first token of each word, where the batch
+    says which these are (`Batch.counted`), else as of masked tokens. Of target tokens, which a decoder reads as they were
+    shifted, every real one.
     """
+    if head_of(model) == "tags" and batch.counted is not None:
+        return batch.counted.clone()
     if head_of(model) == "target tokens":
         return batch.inputs["decoder_attention_mask"].bool()
     mask = batch.inputs.get("attention_mask")

@@ -44,7 +44,7 @@ def start_panel(study: Study) -> None:
         beside.caption(f"*{running}* is under way, and two would slow each other down: the next can start after it.")
     else:
         beside.caption(f"**{settings.method}**: {METHODS[settings.method]}. {words}")
-    if kind_of(settings.task) or (settings.tokens and Path(settings.data).is_file()):
+    if kind_of(settings.task) or (settings.asked == "tokens" and Path(settings.data).is_file()):
         st.info(
             "The file is both what is learned and what is asked: the score says nothing about other texts.",
             icon=":material/data_alert:",
