@@ -45,6 +45,7 @@ from vp_core.loading.folder import (
     check_tokeniser_files,
     class_of,
     fetch,
+    has_tokeniser,
     read_weights,
     result_of,
 )
@@ -78,7 +79,7 @@ class LoadedModel:
     """
 
     model: PreTrainedModel
-    reader: PreTrainedTokenizerBase | BaseImageProcessor
+    reader: PreTrainedTokenizerBase | BaseImageProcessor | None
     name: str
     fingerprint: str
     projections: tuple[Projection, ...]
@@ -89,6 +90,8 @@ class LoadedModel:
         """The model's tokeniser; VPError for one that sees."""
         if isinstance(self.reader, BaseImageProcessor):
             raise VPError(f"The model {self.name!r} sees images, and has no tokeniser: give it a folder of images.")
+        if self.reader is None:
+            raise VPError(f"The model {self.name!r} came without a tokeniser: load it by name from a folder that has one.")
         return self.reader
 
     @property
@@ -106,12 +109,15 @@ class LoadedModel:
     @property
     def max_length(self) -> int:
         """The longest input that the model is given, in tokens."""
+        if self.reader is None:
+            return int(min(longest_input(self.model.config), _LENGTH_LIMIT))
         most = _WINDOW_LIMIT if head_of(self.model) in ("next tokens", "masked tokens") else _LENGTH_LIMIT
         return int(min(self.tokenizer.model_max_length, longest_input(self.model.config), most))
 
 
 def load_model(name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: str = DTYPES[0]) -> LoadedModel:
-    """Load and check a model for what it is `asked`, one of ASKED (but `own`), and its tokeniser or image processor.
+    """Load and check a model for what it is `asked`, one of ASKED, and its tokeniser or image processor; `own` is a model
+    without a head, and these may be missing.
 
     Its weights lie on `device` (`vp_core.model.precision.find_device`) in `dtype`, one of DTYPES. That is another model than
     in float32 if its weights were not of that type already, and `notes` say so; `fingerprint` is that of what was read, on
@@ -141,7 +147,7 @@ def load_model(name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: 
     check_finite(model, name)
     if isinstance(reader, PreTrainedTokenizerBase):
         notes = (*notes, *check_tokeniser(name, model, reader))
-    else:
+    elif reader is not None:
         check_processor(name, model, reader)
     projections = () if hasattr(model, "squeezed") else find_projections(model)
     known = fingerprint(model)
@@ -222,7 +228,7 @@ def _behaviour(config: PretrainedConfig) -> dict[str, object]:
 
 def _load_pretrained(
     name: str, asked: str
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor, tuple[str, ...]]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor | None, tuple[str, ...]]:
     """(model, tokeniser or image processor, notes) of a folder, dense or squeezed, or of an id on the Hub."""
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
@@ -232,6 +238,8 @@ def _load_pretrained(
             model = _squeezed(name, asked)
         else:
             model, notes = _dense(name, folder, is_folder, asked, way)
+        if asked == "own" and not has_tokeniser(folder):
+            return model, None, notes
         if asked == "images":
             return model, read_processor(name, folder, is_folder), notes
         check_tokeniser_files(name, folder)
