@@ -153,21 +153,22 @@ def _prune(options: argparse.Namespace) -> None:
     check_new_folder(Path(options.out))  # before the model: a bad place should be told at once
     study = open_from(options)
     say(f"pruning: {recipe.describe()}, {sparsity:.0%} of the {recipe.budget} …")
-    tokenizer, folder = study.loaded.tokenizer, Path(options.out)
+    reader, folder = study.loaded.reader, Path(options.out)
     dense = study.model
     if format_ == "transformers":
         model = study.pruned(recipe, sparsity)
-        export_transformers(model, folder, tokenizer)
+        export_transformers(model, folder, reader)
     else:
         model = study.squeezed(recipe, sparsity)
         for note in model.squeezed.notes:
             say(note)
         if format_ == "pruned":
-            save_pruned(model, folder, tokenizer, study.about(recipe, sparsity))
+            save_pruned(model, folder, reader, study.about(recipe, sparsity))
         else:
             with new_folder(folder) as place:
-                export_onnx(model, place / "model.onnx", tokenizer)
-                tokenizer.save_pretrained(place)
+                export_onnx(model, place / "model.onnx", reader)
+                if reader is not None:
+                    reader.save_pretrained(place)
     length = min(128, study.loaded.max_length)
     row: dict[str, Any] = {
         "out": str(folder), "format": format_, "sparsity": sparsity, "criterion": recipe.criterion,

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from transformers import (
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
@@ -52,7 +53,8 @@ WAYS: Mapping[str, tuple[Way, ...]] = MappingProxyType({
     "classes": (_CLASSES,),
     "tokens": (_NEXT, _MASKED),
     "spans": (Way(
-        AutoModelForQuestionAnswering, ("ForQuestionAnswering", "ForQuestionAnsweringSimple"), "question answering",
+        AutoModelForQuestionAnswering, ("ForQuestionAnswering", "ForQuestionAnsweringSimple"),
+        "question answering, or train a new head of it (vp finetune or vp train with --fresh-head)",
         "marks answers in a text", "spans", "questions (--task squad --data DIR)",
     ),),
     "images": (Way(
@@ -67,15 +69,17 @@ WAYS: Mapping[str, tuple[Way, ...]] = MappingProxyType({
         AutoModelForTokenClassification, ("ForTokenClassification",), "token classification", "tags the words of a text",
         "tags", "tagged words (--task tags --data DIR)",
     ),),
+    "own": (Way(AutoModel, ("Model",), "states alone", "puts out states alone", "any", "a metric of your own"),),
 })  # fmt: skip
-"""What is asked (`vp_core.ground.names.ASKED`) → the ways to load a model for it, the usual one first."""
+"""What is asked (`vp_core.ground.names.ASKED`) → the ways to load a model for it, the usual one first; `own` is bare."""
 
 
-def way_of(asked: str, name: str, folder: Path) -> Way:
+def way_of(asked: str, name: str, folder: Path, fresh_head: bool = False) -> Way:
     """The way to load the model in a folder for what it is asked, by the class that saved it, else by its family; VPError for
-    a class that does something else."""
+    a class that does something else, unless its head is not taken (`fresh_head`)."""
     ways, saved_by = WAYS[asked], class_of(folder)
-    check_asked(name, saved_by, asked)
+    if not fresh_head:
+        check_asked(name, saved_by, asked)
     said = next((way for way in ways if saved_by.endswith(way.endings)), None)
     if said is None and (folder / CONFIG).exists():
         type_ = read_json(folder / CONFIG).get("model_type")
@@ -89,7 +93,8 @@ def asked_of(class_name: str) -> str | None:
     >>> [asked_of(name) for name in ("GPT2LMHeadModel", "BertForMaskedLM", "ViTForImageClassification", "BertModel")]
     ['tokens', 'tokens', 'images', None]
     """
-    return next((asked for asked, ways in WAYS.items() if any(class_name.endswith(way.endings) for way in ways)), None)
+    with_heads = ((asked, ways) for asked, ways in WAYS.items() if asked != "own")
+    return next((asked for asked, ways in with_heads if any(class_name.endswith(way.endings) for way in ways)), None)
 
 
 def check_asked(name: str, class_name: str, asked: str) -> None:
@@ -111,6 +116,7 @@ _NOT: Mapping[str, str] = MappingProxyType({
     "images": "classifies no images",
     "sequences": "writes nothing about a text",
     "tags": "tags no words",
+    "own": "cannot be loaded for a metric of your own",
 })  # fmt: skip
 
 

@@ -115,7 +115,19 @@ def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
 
 def layer_paths(model: PreTrainedModel) -> list[tuple[Stack, str]]:
     """(the names in it, its path) of every layer, of a squeezed model too; VPError for a family that is not supported."""
-    return [(stack, path) for stack in stacks_of(model.config) for path in _numbered(model, base_of(model) + stack.layers)]
+    base = base_of(model)
+    found = [stack for stack in stacks_of(model.config) if not stack.decoder or _has(model, base + stack.layers)]
+    return [(stack, path) for stack in found for path in _numbered(model, base + stack.layers)]
+
+
+def _has(model: nn.Module, pattern: str) -> bool:
+    """Whether there are layers at all: a T5 that tags words is the encoder alone."""
+    head, _, _ = pattern.partition(".*")
+    try:
+        model.get_submodule(head)
+    except AttributeError:
+        return False
+    return True
 
 
 def base_of(model: PreTrainedModel) -> str:

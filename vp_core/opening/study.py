@@ -13,6 +13,7 @@ from vp_core.loading.load import EMBEDDED
 from vp_core.opening.asked import Asked
 from vp_core.opening.classes import open_classes
 from vp_core.opening.images import open_images
+from vp_core.opening.own import open_own
 from vp_core.opening.sequences import open_sequences
 from vp_core.opening.spans import open_spans
 from vp_core.opening.tags import open_tags
@@ -45,6 +46,7 @@ def open_study(
     metric: str = "",
     device: str = AUTO,
     dtype: str = DTYPES[0],
+    fresh_head: bool = False,
 ) -> Study:
     """Load a model and a task's data and check that they belong together.
 
@@ -74,6 +76,8 @@ def open_study(
 
     Of the task's metrics `metric` is the headline (default: the first).
 
+    With `fresh_head` the head of a model that marks answers is drawn, for whoever trains it: any encoder will do.
+
     The model lies on `device` with its weights in `dtype` (`vp_core.loading.load.load_model`).
 
     Raises VPError with one sentence for whatever is wrong.
@@ -89,7 +93,7 @@ def open_study(
     found = None if kind_of(task) else find_task(task)
     asked = Asked(
         model, task, found, data, tuple(text), label, tuple(labels), separator, max_length, calibration, sentences, stride,
-        most_tokens, metric, device, dtype,
+        most_tokens, metric, device, dtype, fresh_head,
     )  # fmt: skip
     return OPENERS[asked.kind](asked)
 
@@ -101,5 +105,6 @@ OPENERS: Mapping[str, Callable[[Asked], Study]] = MappingProxyType({
     "images": open_images,
     "sequences": open_sequences,
     "tags": open_tags,
+    "own": open_own,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what opens a study of it."""

@@ -1,5 +1,6 @@
 """A study of sentences whose words have tags."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def open_tags(asked: Asked) -> Study:
     training = evaluation if both else open_sentences(asked.data, "train", *keys)
     names = names_of(loaded.model, evaluation, asked.labels)
     some = evaluation if asked.sentences is None else evaluation.sample(asked.sentences)
-    notes = (f"Scored on a random sample of {len(some):,} of {len(evaluation):,} sentences.",) if some is not evaluation else ()
+    notes: tuple[str, ...] = ()
+    if some is not evaluation:
+        notes = (f"Scored on a random sample of {len(some):,} of {len(evaluation):,} sentences.",)
     notes += ("Statistics are taken on the sentences that are scored.",) * both
     task = replace(task, max_length=asked.max_length or task.max_length)
     measured = training.sample(asked.calibration or CALIBRATION)
@@ -60,7 +63,7 @@ def make_tag_study(
     max_length = min(task.max_length, loaded.max_length)
     data = align(loaded.tokenizer, evaluation.words, max_length)
     told = check_texts(loaded.model, loaded.tokenizer, data.texts or (), data)
-    question = Tags.make(data, numbers_of(names.names, evaluation), names.names, task, metric)
+    question = Tags.make(data, numbers_of(names, evaluation), names.names, task, metric)
     if names.counted:
         check_numbers(names.names, _answers(loaded, question))
     measured = align(loaded.tokenizer, calibration.words, max_length)
@@ -99,12 +102,12 @@ def _answers(loaded: LoadedModel, question: Tags) -> np.ndarray:
     return table
 
 
-def train_words(study: Study, sentences: Sentences) -> tuple[Words, list[np.ndarray]]:
+def train_words(study: Study, sentences: Sentences, labels: Sequence[str] = ()) -> tuple[Words, list[np.ndarray]]:
     """(sentences as the study's model reads them, the numbers of their words' tags): those of which something is read."""
     question = study.question
     if not isinstance(question, Tags):
         raise VPError("Training on tags is there for models that tag words only: choose another task.")
-    gold = numbers_of(question.names, sentences)
+    gold = numbers_of(names_of(study.model, sentences, labels), sentences)
     data = align(study.loaded.tokenizer, sentences.words, question.data.max_length)
     check_texts(study.model, study.loaded.tokenizer, data.texts or (), data)
     if not all(map(len, data.read)):

@@ -90,6 +90,7 @@ def read_sentences(path: Path, words: str = "", tags: str = "") -> Sentences:
     if kind == ".parquet":
         raise VPError(f"{source!r} is a Parquet file: write an object with tokens and tags in each line instead (.jsonl).")
     notes: tuple[str, ...] = ()
+    found = list[tuple[tuple[str, ...], tuple[Tag, ...]]]()
     if kind in (".json", ".jsonl"):
         read = read_jsonl if kind == ".jsonl" else read_json
         found = list(_of_records(path, read, words, tags))
@@ -100,7 +101,8 @@ def read_sentences(path: Path, words: str = "", tags: str = "") -> Sentences:
             raise VPError(
                 f"The columns of {source!r} have no names (the word is first, its tag last): leave --text, --label out."
             )
-        found, documents = _of_columns(path)
+        columns, documents = _of_columns(path)
+        found = list(columns)
         notes = (f"{documents:,} lines of {source!r} that begin documents ({_DOCUMENT}) were left out.",) if documents else ()
     if not found:
         raise VPError(

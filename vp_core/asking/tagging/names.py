@@ -14,16 +14,19 @@ from vp_core.ground.errors import VPError
 
 @dataclass(frozen=True)
 class TagNames:
-    """The tags that a model's outputs stand for, in their order; `counted`: whether data or model only number them, so that a
-    look at the answers has to say whether both number them alike. `notes` are what should be known of it."""
+    """The tags that a model's outputs stand for, in their order; `order` are their numbers in data that numbers them (n,),
+    `counted`: whether nobody says these, so that a look at the answers has to say whether both number them alike. `notes` are
+    what should be known of it."""
 
     names: tuple[str, ...]
+    order: tuple[int, ...] = ()
     counted: bool = False
     notes: tuple[str, ...] = ()
 
 
 def names_of(model: PreTrainedModel, sentences: Sentences, labels: Sequence[str] = ()) -> TagNames:
-    """What the outputs of a model are called: as `labels` say, in their order, or by its own names.
+    """What the outputs of a model are called: as `labels` say, in their order, or by its own names. Of data that numbers its
+    tags `labels` may be these numbers, in the order of the outputs.
 
     Raises VPError for labels that are not as many as the outputs, and for a model that only numbers them where the data names
     its tags.
@@ -36,24 +39,27 @@ def names_of(model: PreTrainedModel, sentences: Sentences, labels: Sequence[str]
                 f"--labels names {len(labels)} tags ({listing(labels)}), the model has {len(outputs)} outputs "
                 f"({listing(outputs.names)}): name each of them once, in their order."
             )
+        said = [class_number(label) for label in labels]
+        if numbered and sorted(-1 if one is None else one for one in said) == list(range(len(outputs))):
+            return TagNames(outputs.names, tuple(one for one in said if one is not None))
         told = f"The model calls its outputs {listing(outputs.names)}; by --labels they are {listing(labels)}."
         notes = (told,) if tuple(labels) != outputs.names and not outputs.numbered else ()
-        return TagNames(tuple(labels), numbered, notes)
+        return TagNames(tuple(labels), tuple(range(len(outputs))), numbered, notes)
     if outputs.numbered and not numbered:
         raise VPError(
             f"The model only numbers its {len(outputs)} outputs, and the tags of {sentences.source!r} have names: say what the "
             f"outputs mean, in their order ({_as_option(outputs, sentences.kinds())}, or otherwise)."
         )
     notes = (f"The tags of {sentences.source!r} are numbers: they are read as the model's outputs, {listing(outputs.names)}.",)
-    return TagNames(outputs.names, numbered, notes if numbered and not outputs.numbered else ())
+    return TagNames(outputs.names, tuple(range(len(outputs))), numbered, notes if numbered and not outputs.numbered else ())
 
 
-def numbers_of(names: Sequence[str], sentences: Sentences) -> list[np.ndarray]:
+def numbers_of(called: TagNames, sentences: Sentences) -> list[np.ndarray]:
     """The output that each tag stands for, sentence by sentence (words,); VPError for a tag that is none of the outputs'."""
-    kinds = sentences.kinds()
+    kinds, names = sentences.kinds(), called.names
     if all(_number(tag) is not None for tag in kinds):
-        places = {tag: int(_number(tag) or 0) for tag in kinds}
-        found = {tag: place for tag, place in places.items() if 0 <= place < len(names)}
+        place = {number: output for output, number in enumerate(called.order)}
+        found = {tag: place[number] for tag in kinds if (number := _number(tag)) in place and number is not None}
     else:
         by_text = match([str(tag) for tag in kinds], names)
         found = {tag: by_text[str(tag)] for tag in kinds if str(tag) in by_text}
@@ -105,11 +111,11 @@ def check_numbers(names: Sequence[str], table: np.ndarray) -> None:
     """VPError where another numbering of tags fits a model's answers clearly better (see `fits_otherwise`)."""
     best = fits_otherwise(table)
     if best is not None:
-        order = [names[i] for i in best]
+        order = [str(i) for i in best]
         raise VPError(
-            f"Data and model do not both name their tags, and the answers fit the order {listing(order)} better than "
-            f"{listing(names)}: give the tags by name, or say what the outputs mean ({labels_option(order)} or "
-            f"{labels_option(names)})."
+            f"The data only numbers its tags, and the model's answers ({listing(names)}) fit the numbers {listing(order)} "
+            f"better than 0, 1, 2 …: give the tags by name, or say which number each output means ({labels_option(order)} or "
+            f"{labels_option([str(i) for i in range(len(names))])})."
         )
 
 
