@@ -62,8 +62,8 @@ def own_study(
     takes it, loaded for what is `asked` (default: what it was saved as). `metric` returns a number for each example of a batch
     (their mean is the score), or (value, n), combined over batches as the mean weighted by n. `batches` are an iterable of
     dicts of tensors (examples, …), or a function that returns one; they are gone through once and kept as they are,
-    `most_batches` of them. Statistics are taken on `calibration`, given alike (default: the batches themselves). The score is called `name`
-    (default: the function's name); with `smaller_is_better` less is better.
+    `most_batches` of them. Statistics are taken on `calibration`, given alike (default: the batches themselves). The score is
+    called `name` (default: the function's name); with `smaller_is_better` less is better.
 
     Raises VPError, one sentence each, for a model that is none, and as `read_batches` and `Own` do.
     """
