@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from analysis import theme
 from analysis.names import hover_format, metric_name, titled
 from analysis.second import add_legend, add_second, second_of
-from vp_core.asking.metrics import less_is_better
+from vp_core.asking.metrics import OF_TOKENS, less_is_better
 from vp_core.curves import CurveRow, CurveStore, known_point, order_of_points, sweep
 from vp_core.ground.work import checkpoint
 from vp_core.recipes import RANDOM, RECIPES, Recipe, find_recipe
@@ -112,7 +112,7 @@ def summary_names(metric: str) -> tuple[str, str]:
     >>> summary_names("accuracy"), summary_names("perplexity")
     (('area', 'within a point'), ('times dense', 'within a tenth'))
     """
-    return ("times dense", "within a tenth") if less_is_better(metric) else ("area", "within a point")
+    return ("times dense", "within a tenth") if metric in OF_TOKENS else ("area", "within a point")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -135,9 +135,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         dense = float(value[0]) if share[0] == 0 else float("nan")
         row: dict[object, object] = {"line": name} | {at: _scores(_at(at, share, value), metric) for at in AT}
         whole = len(share) > 1 and np.diff(share).max() <= MOST_GAP
-        mean = times(share, value, dense) if less_is_better(metric) else area(share, value, dense)
+        mean = times(share, value, dense) if metric in OF_TOKENS else area(share, value, dense)
         row |= {over_all: mean if whole else float("nan")}
-        row |= {near: within(share, value, dense, TENTH if less_is_better(metric) else POINT) if whole else float("nan")}
+        row |= {near: within(share, value, dense, TENTH if metric in OF_TOKENS else POINT) if whole else float("nan")}
         rows.append(row | {"measured to": float(share[-1])})
     return pd.DataFrame(rows, columns=["line", *AT, over_all, near, "measured to"])
 
@@ -227,15 +227,16 @@ def draw(table: pd.DataFrame, metric: str) -> go.Figure:
         for line, colour in theme.line_colours(list(shown["line"])).items():
             part = shown[shown["line"] == line].sort_values("share")
             add_second(figure, 100 * part["share"], part["second"], colour, line, second)
-        add_legend(figure, metric, second)
     if metric == "perplexity":
         theme.scores_on(figure, metric, float(shown["low"].min()), float(shown["high"].max()))
     dense = shown.loc[shown["sparsity"] == 0, "value"].to_numpy()
     if len(dense):
-        near = _scores(float(_heights(dense[:1], metric)[0]) - (TENTH if less_is_better(metric) else POINT), metric)
+        near = _scores(float(_heights(dense[:1], metric)[0]) - (TENTH if metric in OF_TOKENS else POINT), metric)
         figure.add_hline(y=near, line={"color": theme.PRUNED, "width": 1, "dash": "dot"})
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)
+    if table["second"].notna().any():
+        add_legend(figure, metric, str(table["second_metric"].iloc[0]))
     return figure
 
 

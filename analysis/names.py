@@ -153,10 +153,9 @@ def measured_text(task: Task, tokens: int, examples: int) -> str:
     """On how much statistics are collected, in words.
 
     >>> measured_text(Task("t", (), "", (), ("own",), kind="images"), 3200, 64)
-    '3,200 patches of 64 training images'
+    '3,200 tokens of 64 training images'
     """
-    what = "patches" if task.kind == "images" else "tokens"
-    return f"{tokens:,} {what} of {examples:,} {'' if task.tokens else 'training '}{task.examples}"
+    return f"{tokens:,} tokens of {examples:,} {'' if task.tokens else 'training '}{task.examples}"
 
 
 def metric_name(metric: str) -> str:

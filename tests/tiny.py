@@ -25,13 +25,15 @@ ROTARY = ("llama", "modernbert", "mistral", "qwen2", "gemma", "gemma2", "phi", "
 """Families whose positions turn query and key, ..."""
 NORMED = ("qwen3", "gemma3_text")
 """... and those in which each head of these has a norm besides."""
-ALL_HEADS = ("mpnet", "t5")
+ALL_HEADS = ("mpnet", "t5", "beit")
 """Families in which each head has a position bias, so that none leaves the others."""
 READS_END = ("bart", "t5", "mbart")
 """Families whose classifier reads the token that ends a text."""
 FAMILIES = (*FIRST_TOKEN, "albert", "gpt2", "bart", "deberta-v2", "modernbert", "t5", "mbart")
 """Families whose sequence classifiers a Study takes."""
-TRANSFORMERS = (*FAMILIES, "vit", "llama")
+SEEING = ("vit", "deit", "dinov2", "beit", "clip")
+"""Families whose image classifiers a Study takes."""
+TRANSFORMERS = (*FAMILIES, *SEEING, "llama")
 WRITERS = (
     "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi", "phi3", "gpt_neox", "opt"
 )  # fmt: skip
@@ -103,6 +105,7 @@ def sizes(family, hidden, ffn, layers):
     shared = usual | positions | {"num_key_value_heads": HEADS // 2}
     wide = {"head_dim": WIDE}
     like_roberta = usual | positions | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    seen = {"image_size": 32, "patch_size": 8}
     relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "position_buckets": 4}
     ends = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
     return {
@@ -128,7 +131,11 @@ def sizes(family, hidden, ffn, layers):
         | {"bos_token_id": 0, "eos_token_id": 0},
         "bart": positions | parts | {"d_model": hidden},
         "mbart": positions | parts | {"d_model": hidden, "decoder_start_token_id": 2, "scale_embedding": True},
-        "vit": usual | {"image_size": 32, "patch_size": 8},
+        "vit": usual | seen,
+        "deit": usual | seen,
+        "dinov2": usual | seen | {"mlp_ratio": max(1, round(ffn / hidden)), "layerscale_value": 0.7},
+        "beit": usual | seen | {"use_relative_position_bias": True, "layer_scale_init_value": 0.7, "drop_path_rate": 0.0},
+        "clip": {"vision_config": usual | seen | {"hidden_act": "quick_gelu"}},
         "llama": shared,
         "mistral": shared,
         "qwen2": shared,
@@ -146,6 +153,7 @@ def sizes(family, hidden, ffn, layers):
 def build(family, kind, **settings):
     """A random model of one of the family's classes, such as `ForSequenceClassification`."""
     names = {"roberta": "Roberta", "distilbert": "DistilBert", "gpt2": "GPT2", "vit": "ViT", "xlm-roberta": "XLMRoberta"}
+    names |= {"deit": "DeiT", "clip": "CLIP"}
     names |= {"mbart": "MBart", "mpnet": "MPNet", "deberta-v2": "DebertaV2", "modernbert": "ModernBert"}
     names |= {"gemma3_text": "Gemma3", "gpt_neox": "GPTNeoX", "opt": "OPT"}
     name = names.get(family, family.capitalize())
@@ -183,7 +191,8 @@ NO_DROPOUT = dict.fromkeys(
     ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "resid_pdrop", "embd_pdrop",
      "attn_pdrop", "seq_classif_dropout", "classifier_dropout", "classifier_dropout_prob", "dropout_rate"), 0.0
 )  # fmt: skip
-KINDS = dict.fromkeys(WRITERS, "ForCausalLM") | {"gpt2": "LMHeadModel", "vit": "ForImageClassification"}
+KINDS = dict.fromkeys(WRITERS, "ForCausalLM") | {"gpt2": "LMHeadModel"}
+KINDS |= dict.fromkeys(SEEING, "ForImageClassification")
 KINDS |= dict.fromkeys(READS_END, "ForConditionalGeneration")
 
 
@@ -193,19 +202,22 @@ def transformer(family, seed=0, dtype=torch.float64, ffn=FFN, **others):
     Its four heads have 12 coordinates, a multiple of nothing that kernels want.
     """
     torch.manual_seed(seed)
-    settings = sizes(family, 48, ffn, 2) | NO_DROPOUT | {"num_labels": 3} | ({} if family == "vit" else {"vocab_size": 99})
+    settings = sizes(family, 48, ffn, 2) | NO_DROPOUT | {"num_labels": 3} | ({} if family in SEEING else {"vocab_size": 99})
     model = draw_biases(build(family, KINDS.get(family, "ForSequenceClassification"), **settings | others))
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Linear | Conv1D):
                 module.weight.normal_(std=0.3)
+        for name, parameter in model.named_parameters():  # positions and scales that are all alike would hide what is mixed up
+            if name.endswith(("lambda_1", "lambda_2", "lambda1", "bias_table")):
+                parameter.copy_(0.4 + torch.rand(parameter.shape))
     return model.to(dtype)
 
 
 def inputs(family, dtype=torch.float64, side="right"):
-    """Three texts of 11, 7 and 4 tokens padded to 11 (ViT: images; BART: also what its decoder has written so far)."""
+    """Three texts of 11, 7 and 4 tokens padded to 11 (of those that see: images; BART: also what it has written so far)."""
     draw = torch.Generator().manual_seed(4)
-    if family == "vit":
+    if family in SEEING:
         return {"pixel_values": torch.randn(3, 3, 32, 32, generator=draw).to(dtype)}
     ids, mask = torch.randint(5, 99, (3, 11), generator=draw), torch.ones(3, 11, dtype=torch.long)
     mask[1, 7:] = mask[2, 4:] = 0

@@ -13,7 +13,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from vp_core.asking.kinds.heads import head_of, path_of_head
-from vp_core.asking.outputs import outputs_of
+from vp_core.asking.outputs import listing, outputs_of
 from vp_core.asking.sequences.pairs import Pairs
 from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
@@ -82,6 +82,13 @@ def check_task(study: Study) -> Capability:
         words = int(study.question.weights().sum())  # type: ignore[union-attr]
         asked = f"{task.name}: {', '.join(task.labels)}, {task.metric} on {words:,} words of {n:,} {task.counted}."
         return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "spans":
+        length, scored = study.question.data.max_length, study.question.count(np.arange(n))
+        asked = f"{task.name}: spans, {task.metric} on {scored:,} questions in {n:,} windows of at most {length:,} tokens."
+        return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "images":
+        classes = f"{len(task.labels)} classes ({listing(task.labels)})"
+        return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} images.", *told)))
     classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
 
@@ -96,7 +103,7 @@ def _asked(name: str, question: Callable[[PreTrainedModel], str], model: PreTrai
 def _outputs(model: PreTrainedModel) -> str:
     if head_of(model) == "classes":
         outputs_of(model)
-    else:
+    elif head_of(model) != "spans":
         path_of_head(model)
     return ""
 

@@ -15,7 +15,7 @@ from analysis import theme
 from analysis.names import metric_name, titled
 from analysis.weights.tables import ALL, PERCENT, SPARSITIES
 from vp_core.asking.kinds.question import Question
-from vp_core.asking.metrics import less_is_better
+from vp_core.asking.metrics import OF_TOKENS
 from vp_core.comparing.losses import loss_and_score
 from vp_core.comparing.masked_lm import masked_lm_loss
 
@@ -47,7 +47,7 @@ def masked_lm_table(
 def draw(losses: pd.DataFrame, loss_name: str = "evaluation loss") -> go.Figure:
     """Score over loss, a point for each sparsity with its 95 % interval. Of tokens the score is the loss itself, or exp of it:
     the loss by sparsity."""
-    if less_is_better(losses["metric"].iloc[0]):
+    if losses["metric"].iloc[0] in OF_TOKENS:
         return draw_loss(losses, "loss of a token (nats)")
     metric = metric_name(losses["metric"].iloc[0])
     figure = theme.figure(f"{titled(metric)} against loss as weights go", loss_name, metric, 420)

@@ -166,8 +166,9 @@ def _prune(options: argparse.Namespace) -> None:
             save_pruned(model, folder, reader, study.about(recipe, sparsity))
         else:
             with new_folder(folder) as place:
-                export_onnx(model, place / "model.onnx", study.loaded.tokenizer)
-                study.loaded.tokenizer.save_pretrained(place)
+                export_onnx(model, place / "model.onnx", reader)
+                if reader is not None:
+                    reader.save_pretrained(place)
     length = min(128, study.loaded.max_length)
     row: dict[str, Any] = {
         "out": str(folder), "format": format_, "sparsity": sparsity, "criterion": recipe.criterion,

@@ -172,8 +172,8 @@ def _prune_and_speed(commands: Any) -> None:
     _how(speed)
     speed.add_argument("--criterion", help=f"{', '.join(CRITERIA)} (default: the recipe's with a task, magnitude without)")
     speed.add_argument("--sparsities", help="FROM:TO:STEP or a list (default: 0.3,0.5,0.7)")
-    speed.add_argument("--batch", default="1,8", help="texts in a batch, by commas (default: 1,8)")
-    speed.add_argument("--length", default="128", help="tokens in a text (default: 128)")
+    speed.add_argument("--batch", default="1,8", help="texts, or images, in a batch, by commas (default: 1,8)")
+    speed.add_argument("--length", default="128", help="tokens in a text (default: 128; images have their own)")
     speed.add_argument(
         "--repeats", default=str(REPEATS), help=f"timed rounds of each batch size and sparsity (default: {REPEATS})"
     )

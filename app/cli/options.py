@@ -71,7 +71,7 @@ def study_from(options: argparse.Namespace) -> Study:
         sentences=None if sentences is None else count("number of sentences", sentences),
         stride=None if stride is None else count("stride", stride),
         most_tokens=None if most is None else count("number of tokens", most),
-        metric=options.metric, device=options.device, dtype=options.dtype,
+        metric=options.metric, device=options.device, dtype=options.dtype, fresh_head=getattr(options, "fresh_head", False),
     )  # fmt: skip
 
 

@@ -13,20 +13,21 @@ from vp_core.ground.names import AUTO, CALIBRATION, CALIBRATION_WINDOWS, DTYPES
 
 _SIZES = ("16", "32", "64", "128", "256", "512", "1024", "2048", "4096")
 OF_A_KIND: Mapping[str, tuple[str, ...]] = MappingProxyType({
-    "classes": ("data", "text", "label", "labels", "separator", "max_length"),
+    "classes": ("data", "text", "label", "labels", "separator", "max_length", "sentences"),
     "tokens": ("data", "max_length", "stride", "most_tokens"),
-    "spans": ("data", "max_length", "stride"),
-    "images": ("data", "label"),
-    "sequences": ("data", "text", "label", "separator", "max_length"),
-    "tags": ("data", "max_length"),
+    "spans": ("data", "max_length", "stride", "sentences"),
+    "images": ("data", "label", "labels", "sentences"),
+    "sequences": ("data", "text", "label", "separator", "max_length", "sentences"),
+    "tags": ("data", "text", "label", "labels", "max_length", "sentences"),
     "own": (),
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → the settings that say how it is read, in the order of the sidebar."""
 READ = tuple(dict.fromkeys(name for names in OF_A_KIND.values() for name in names))
 """All of these settings."""
 EXPANDER: Mapping[str, str] = MappingProxyType({
-    "classes": "Columns of a file of your own, labels", "tokens": "Windows of the text", "spans": "Windows of the paragraphs",
-    "images": "Label column", "sequences": "Columns, longest text", "tags": "Longest sentence",
+    "classes": "Columns of a file of your own, labels, sample", "tokens": "Windows of the text",
+    "spans": "Windows of the paragraphs, sample",
+    "images": "Labels, sample", "sequences": "Columns, longest text, sample", "tags": "Columns, labels, sample",
 })  # fmt: skip
 """What is asked → what all of them but the data are called together."""
 _TEXT_FILE = "Text file or folder", "empty: the demo's, or the Hub's"
@@ -104,6 +105,10 @@ class AskedChoices:
         help="So many tokens each window begins behind the last. Below a window's length windows overlap: every token has more "
         "before it, and each window more to compute.",
     ))
+    sentences: int | None = setting(kind.OpenWhole(
+        None, least=2, label="Most examples", placeholder="all",
+        help="A fixed random sample of at most so many texts, questions or images is scored, for a quick look.",
+    ))
     most_tokens: int | None = setting(kind.OpenWhole(
         None, least=2, label="Most tokens", placeholder="the whole text",
         help="A fixed random sample of windows with about so many tokens is scored, for a quick look.",
@@ -147,4 +152,4 @@ class AskedChoices:
     @property
     def calibrated_on(self) -> int:
         """How many examples, or windows of a text, everything is measured on."""
-        return self.calibration or (CALIBRATION_WINDOWS if self.asked == "tokens" else CALIBRATION)
+        return self.calibration or (CALIBRATION_WINDOWS if self.asked in ("tokens", "spans") else CALIBRATION)

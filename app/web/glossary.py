@@ -51,6 +51,13 @@ TERMS = {
     "not compete by these scores, each has a line of its own.",
     "curve": "Score against sparsity without fine-tuning; the bands are 95 % intervals.",
     "sentence": "Ask the dense and the pruned model about a text of your own.",
+    "paragraph": "The dense and the pruned model mark the words of the paragraph that answer the question below it.",
+    "image": "The dense and the pruned model say what they see in an image of your own, or in one of those that are scored. It "
+    "stays on the machine where this program runs.",
+    "written": "The dense and the pruned model write about a text of your own. The stronger a token's colour, the less sure "
+    "the model was of it: its loss is −log of its probability, in nats.",
+    "tagged": "The dense and the pruned model say of every word whether it belongs to an entity, and of which kind: B-PER "
+    "begins a person, I-PER goes on with it. What both say differently is underlined.",
     "text": "The dense and the pruned model read a text of your own. The stronger a token's colour, the less they expected it: "
     "its loss is −log of its probability, in nats. In italics: how each goes on, always with the likeliest token.",
     "masked text": "The dense and the pruned model guess the words in the mask's place in a text of your own.",
@@ -62,7 +69,7 @@ TERMS = {
     "latency": "Time of one batch: the median of the repeats.",
     "quartiles": "A quarter of the repeats were faster than the first number, a quarter slower than the second. They are the "
     "error bars of the figures.",
-    "texts/s": "Texts in a second: batch divided by latency.",
+    "texts/s": "Texts, or images, in a second: batch divided by latency.",
     "speed-up": "How many times as fast as the dense model, which took turns with it.",
     "bits speed-up": "How many times as fast as the dense model in float32, which took turns with it.",
     "FLOP limit": "How many times as fast the squeezed model would be if time followed its floating-point operations. Small "

@@ -29,6 +29,7 @@ SHIPPED: Mapping[str, str] = MappingProxyType(
         "demo": "good or bad? a small BERT",
         "demo-sn": "its normalised twin",
         "demo-text": "stories, Llama-style",
+        "demo-images": "digits, a small ViT",
     }
 )
 """The models of the package, with one short line each: the sidebar is narrow."""

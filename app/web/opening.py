@@ -17,7 +17,7 @@ from vp_core.ground.names import ASKED
 from vp_core.study import Study
 
 _OPTION = re.compile(
-    r"--(task|data|text|label|labels|separator|max-length|stride|most-tokens|metric|device|dtype)\b"
+    r"--(task|data|text|label|labels|separator|max-length|sentences|stride|most-tokens|metric|device|dtype)\b"
     r"(?!-)(?:[= ](?=')((?:'[^']*'|\"'\")+))?=?"
 )
 """An option of the command line, with its value where a shell would need quotes around it."""

@@ -114,7 +114,7 @@ class Settings(AskedChoices, TrainingChoices):
     show: str = setting(kind.OneOf(
         "ffn_in", _SHOWN, label="Shown", help="Which projection type or kind of unit the two figures show.",
     ))
-    batch: int = setting(kind.Whole(8, least=1, label="Batch", help="How many texts the model reads at once."))
+    batch: int = setting(kind.Whole(8, least=1, label="Batch", help="How many texts, or images, the model is given at once."))
     length: int = setting(kind.Whole(128, least=1, label="Length", help="Tokens of each text; all texts have the same length."))
     repeats: int = setting(kind.Whole(
         7, least=1, label="Repeats", help="How often each form takes its turn. More repeats give steadier medians.",

@@ -28,6 +28,11 @@ class Batch:
     texts: Sequence[tuple[str, ...]] = ()
     counted: Tensor | None = None
 
+    @property
+    def seen(self) -> bool:
+        """Whether its rows are pictures."""
+        return "pixel_values" in self.inputs
+
     def real_tokens(self, decoder: bool = False) -> Tensor | None:
         """1 for a token and 0 for padding, (examples·tokens,); None without padding (images).
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from accelerate.utils import gather_object
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Inputs, make_batches
 from vp_core.asking.evaluate import score
@@ -39,6 +39,7 @@ from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without, without
 from vp_core.squeezing.budget import text_length
 from vp_core.squeezing.cost import cost
+from vp_core.squeezing.folder import Reader
 from vp_core.squeezing.write_back import freeze_new_biases, write_back
 from vp_core.training.callbacks import Callback
 from vp_core.training.held import check_whole, count_zero, said
@@ -58,7 +59,7 @@ class Material:
     texts: Inputs
     question: Question
     model_id: str = ""
-    tokenizer: PreTrainedTokenizerBase | None = None
+    tokenizer: Reader | None = None
 
 
 def run_snip(

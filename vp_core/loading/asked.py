@@ -53,7 +53,8 @@ WAYS: Mapping[str, tuple[Way, ...]] = MappingProxyType({
     "classes": (_CLASSES,),
     "tokens": (_NEXT, _MASKED),
     "spans": (Way(
-        AutoModelForQuestionAnswering, ("ForQuestionAnswering", "ForQuestionAnsweringSimple"), "question answering",
+        AutoModelForQuestionAnswering, ("ForQuestionAnswering", "ForQuestionAnsweringSimple"),
+        "question answering, or train a new head of it (vp finetune or vp train with --fresh-head)",
         "marks answers in a text", "spans", "questions (--task squad --data DIR)",
     ),),
     "images": (Way(
@@ -73,11 +74,12 @@ WAYS: Mapping[str, tuple[Way, ...]] = MappingProxyType({
 """What is asked (`vp_core.ground.names.ASKED`) → the ways to load a model for it, the usual one first; `own` is bare."""
 
 
-def way_of(asked: str, name: str, folder: Path) -> Way:
+def way_of(asked: str, name: str, folder: Path, fresh_head: bool = False) -> Way:
     """The way to load the model in a folder for what it is asked, by the class that saved it, else by its family; VPError for
-    a class that does something else."""
+    a class that does something else, unless its head is not taken (`fresh_head`)."""
     ways, saved_by = WAYS[asked], class_of(folder)
-    check_asked(name, saved_by, asked)
+    if not fresh_head:
+        check_asked(name, saved_by, asked)
     said = next((way for way in ways if saved_by.endswith(way.endings)), None)
     if said is None and (folder / CONFIG).exists():
         type_ = read_json(folder / CONFIG).get("model_type")

@@ -148,6 +148,11 @@ def _other_size(name: str, key: str, in_file: tuple[int, ...], in_model: tuple[i
     )
 
 
+def missing_head(model: PreTrainedModel, info: Mapping[str, Any]) -> list[str]:
+    """Weights that the file lacks and that belong to a head on the model; `info` as in `check_weights`."""
+    return sorted(key for key in info["missing_keys"] if not _is_inside(model, key))
+
+
 def _is_inside(model: PreTrainedModel, key: str) -> bool:
     """Whether a weight belongs inside the model, not to a head on it; it may be named from the base model on."""
     inner = dict(model.base_model.named_children())

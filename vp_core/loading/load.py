@@ -35,6 +35,7 @@ from vp_core.loading.checkpoint import (
     check_finite,
     check_numbers,
     check_weights,
+    missing_head,
     own_weights,
 )
 from vp_core.loading.config import check_config, check_dropped, mend
@@ -50,7 +51,7 @@ from vp_core.loading.folder import (
     result_of,
 )
 from vp_core.loading.gguf import as_folder, is_gguf
-from vp_core.loading.readers.images import check_processor, read_processor
+from vp_core.loading.readers.images import check_processor, read_processor, tokens_with
 from vp_core.loading.readers.tokeniser import check_file, check_tokeniser, incomplete
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.model.families import longest_input
@@ -108,21 +109,26 @@ class LoadedModel:
 
     @property
     def max_length(self) -> int:
-        """The longest input that the model is given, in tokens."""
+        """The longest input that the model is given, in tokens: of one that sees every picture is as long."""
+        if isinstance(self.reader, BaseImageProcessor):
+            return tokens_with(self.model, self.reader)
         if self.reader is None:
             return int(min(longest_input(self.model.config), _LENGTH_LIMIT))
         most = _WINDOW_LIMIT if head_of(self.model) in ("next tokens", "masked tokens") else _LENGTH_LIMIT
         return int(min(self.tokenizer.model_max_length, longest_input(self.model.config), most))
 
 
-def load_model(name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: str = DTYPES[0]) -> LoadedModel:
+def load_model(
+    name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: str = DTYPES[0], fresh_head: bool = False
+) -> LoadedModel:
     """Load and check a model for what it is `asked`, one of ASKED, and its tokeniser or image processor; `own` is a model
     without a head, and these may be missing.
 
     Its weights lie on `device` (`vp_core.model.precision.find_device`) in `dtype`, one of DTYPES. That is another model than
     in float32 if its weights were not of that type already, and `notes` say so; `fingerprint` is that of what was read, on
     whatever device. Weights need half the memory in bfloat16 or float16, and are multiplied as they are kept unless a
-    precision says otherwise.
+    precision says otherwise. With `fresh_head` the map from its states to what is asked is not read but drawn, the same every
+    time, for whoever trains it.
 
     Raises VPError, one sentence that says what to give or mend, for an unknown or unreachable id, for a folder that is
     something else, for a checkpoint that is broken, pickled, quantised or of an unsupported family, for weights that are
@@ -139,7 +145,7 @@ def load_model(name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: 
         model, reader, more = _load_pretrained(str(folder), asked)
         notes = (*notes, *more)
     else:
-        model, reader, notes = _load_pretrained(name, asked)
+        model, reader, notes = _load_pretrained(name, asked, fresh_head)
     model.eval().requires_grad_(False)
     if kept != torch.float32:
         model = model.to(kept)
@@ -227,17 +233,19 @@ def _behaviour(config: PretrainedConfig) -> dict[str, object]:
 
 
 def _load_pretrained(
-    name: str, asked: str
+    name: str, asked: str, fresh_head: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor | None, tuple[str, ...]]:
     """(model, tokeniser or image processor, notes) of a folder, dense or squeezed, or of an id on the Hub."""
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
         folder, notes = Path(name) if is_folder else on_the_hub(name), _NO_NOTES
-        way = way_of(asked, name, folder)
+        way = way_of(asked, name, folder, fresh_head)
         if is_folder and is_pruned(name):
+            if fresh_head:
+                raise _has_head(name)
             model = _squeezed(name, asked)
         else:
-            model, notes = _dense(name, folder, is_folder, asked, way)
+            model, notes = _dense(name, folder, is_folder, asked, way, fresh_head)
         if asked == "own" and not has_tokeniser(folder):
             return model, None, notes
         if asked == "images":
@@ -277,16 +285,31 @@ def _squeezed(name: str, asked: str) -> PreTrainedModel:
     return model
 
 
-def _dense(name: str, folder: Path, is_folder: bool, asked: str, way: Way) -> tuple[PreTrainedModel, tuple[str, ...]]:
+def _dense(
+    name: str, folder: Path, is_folder: bool, asked: str, way: Way, fresh_head: bool
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """(model, notes) of what transformers makes of a checkpoint that way."""
 
     def check(name: str, model_type: str) -> None:
         check_family(name, model_type, asked, way.endings[0])
 
-    model, info = read_checked(name, folder, is_folder, way.auto, check)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what is missing is drawn
+        model, info = read_checked(name, folder, is_folder, way.auto, check)
+    notes = _NO_NOTES
+    if fresh_head:
+        drawn = missing_head(model, info)
+        if not drawn:
+            raise _has_head(name)
+        info = info | {"missing_keys": set(info["missing_keys"]) - set(drawn)}
+        notes = (f"The head of the model is new ({', '.join(drawn)}): it says nothing before it is trained.",)
     found = check_weights(name, model, info, way.trained_for)
     own_weights(model)
-    return model, found
+    return model, (*notes, *found)
+
+
+def _has_head(name: str) -> VPError:
+    return VPError(f"The model {name!r} has a head for this task already: leave out --fresh-head.")
 
 
 def read_checked(

@@ -2,6 +2,7 @@
 
 stack             what there is to know of a family, and where rows are in a module of several projections
 encoder_decoders  what the parts are called in families of two halves
+vision            ... in those that see
 families          ... and in every family: no other files know
 projections       the six linear maps of every layer, and what belongs together in a layer
 blocks            heads, attention blocks and feed-forward networks as a whole

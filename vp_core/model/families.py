@@ -1,4 +1,5 @@
-"""What the six linear projections are called in each model family; `encoder_decoders` has those of two halves.
+"""What the six linear projections are called in each model family; `encoder_decoders` has those of two halves, `vision`
+those that see.
 
 No other file knows families: to support another one, add its names to FAMILIES.
 """
@@ -19,6 +20,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
 from vp_core.model.encoder_decoders import BART, MBART, T5
 from vp_core.model.stack import COUNTED_NOTE, FIXED_NOTE, Family, Stack
+from vp_core.model.vision import BEIT, CLIP, DEIT, DINOV2, VIT
 
 
 def _modules(*names: str) -> Mapping[str, str]:
@@ -91,21 +93,6 @@ _GPT2 = Family(
     writes_text=True,
 )
 _QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
-_VIT = Family(
-    (
-        Stack(
-            "layers.*",
-            _modules(*_parts("attention", *_QKVO), "mlp.fc1", "mlp.fc2"),
-            attention="attention",
-            head_size="head_dim",
-            activation="mlp.activation_fn",
-            pre_norm=True,
-        ),
-    ),
-    bias_flags=("qkv_bias",),
-    classifies_text=False,
-    sees=True,
-)
 _POSITIONS_NOTE = (
     "Query and key keep the full width of their heads: they also meet embeddings of relative positions, so a removed row saves "
     "its own product only, not its partner's."
@@ -254,7 +241,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "distilbert": _DISTILBERT,
         "albert": _ALBERT,
         "gpt2": _GPT2,
-        "vit": _VIT,
+        "vit": VIT,
+        "deit": DEIT,
+        "dinov2": DINOV2,
+        "beit": BEIT,
+        "clip": CLIP,
         "bart": BART,
         "mbart": MBART,
         "llama": _LLAMA,

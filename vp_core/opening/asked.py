@@ -11,7 +11,7 @@ from vp_core.ground.names import AUTO, DTYPES
 from vp_core.loading.load import LoadedModel, load_model
 
 OPTIONS = (
-    "data", "text", "label", "labels", "separator", "max_length", "sentences", "stride", "most_tokens", "metric",
+    "data", "text", "label", "labels", "separator", "max_length", "sentences", "stride", "most_tokens", "metric", "fresh_head",
 )  # fmt: skip
 """Options that not every kind of task takes."""
 
@@ -37,6 +37,7 @@ class Asked:
     metric: str = ""
     device: str = AUTO
     dtype: str = DTYPES[0]
+    fresh_head: bool = False
 
     @property
     def kind(self) -> str:
@@ -55,7 +56,7 @@ class Asked:
     def load(self) -> LoadedModel:
         """The model, loaded for what is asked; VPError for one that is made for something else, and for texts cut to a length
         that it cannot have."""
-        loaded = load_model(self.model, self.kind, device=self.device, dtype=self.dtype)
+        loaded = load_model(self.model, self.kind, device=self.device, dtype=self.dtype, fresh_head=self.fresh_head)
         if self.max_length is not None:
             check_length(self.max_length, loaded.max_length, loaded.name)
         return loaded

@@ -21,7 +21,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import digest
 from vp_core.loading.load import LoadedModel
-from vp_core.loading.readers.images import tokens_of
+from vp_core.loading.readers.images import tokens_with
 from vp_core.opening.asked import Asked
 from vp_core.study import Study
 
@@ -54,7 +54,7 @@ def sample(stored: Stored, n: int, seed: int = 0) -> Stored:
 def images_of(loaded: LoadedModel, stored: Stored) -> tuple[Images, tuple[str, ...]]:
     """(pictures as the model is given them, notes on what was odd about them); VPError for the first that is no picture."""
     odd, contents = stored.looked_at()
-    return Images(stored, loaded.processor, tokens_of(loaded.model, loaded.processor), contents), notes_of(odd)
+    return Images(stored, loaded.processor, tokens_with(loaded.model, loaded.processor), contents), notes_of(odd)
 
 
 def make_image_study(loaded: LoadedModel, album: Album, calibration: Stored, notes: tuple[str, ...] = ()) -> Study:

@@ -16,7 +16,7 @@ from vp_core.study import Study
 
 def open_spans(asked: Asked) -> Study:
     """Of a model that marks answers in a text; raises VPError as `vp_core.opening.study.open_study` says."""
-    asked.check("data", "max_length", "sentences", "stride", "metric")
+    asked.check("data", "max_length", "sentences", "stride", "metric", "fresh_head")
     assert asked.task is not None
     task = with_headline(asked.task, asked.metric)
     # before the model: what is wrong with a file is told at once

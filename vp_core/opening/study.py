@@ -46,6 +46,7 @@ def open_study(
     metric: str = "",
     device: str = AUTO,
     dtype: str = DTYPES[0],
+    fresh_head: bool = False,
 ) -> Study:
     """Load a model and a task's data and check that they belong together.
 
@@ -75,6 +76,8 @@ def open_study(
 
     Of the task's metrics `metric` is the headline (default: the first).
 
+    With `fresh_head` the head of a model that marks answers is drawn, for whoever trains it: any encoder will do.
+
     The model lies on `device` with its weights in `dtype` (`vp_core.loading.load.load_model`).
 
     Raises VPError with one sentence for whatever is wrong.
@@ -90,7 +93,7 @@ def open_study(
     found = None if kind_of(task) else find_task(task)
     asked = Asked(
         model, task, found, data, tuple(text), label, tuple(labels), separator, max_length, calibration, sentences, stride,
-        most_tokens, metric, device, dtype,
+        most_tokens, metric, device, dtype, fresh_head,
     )  # fmt: skip
     return OPENERS[asked.kind](asked)
 

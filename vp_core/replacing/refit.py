@@ -88,7 +88,7 @@ def _sharing(stages: Sequence[Sequence[str]], layer: Layer) -> Iterator[list[Pro
 
 def _residual(first: Projection, stack: Stack, path: str, projections: Mapping[str, Projection]) -> list[Site]:
     """Where to see what the residual stream holds as a projection writes into it; the sum, if there are several parts."""
-    if first.type not in ("attention_output", "ffn_out") or stack.normed_writes:  # a norm away from what is written
+    if first.type not in ("attention_output", "ffn_out") or stack.normed_writes:  # a norm or a scale away from what is written
         return []
     if not stack.pre_norm:  # the sub-layer reads the stream itself
         reader = "query" if first.type == "attention_output" else "ffn_in"

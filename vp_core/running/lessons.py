@@ -9,21 +9,26 @@ from vp_core.asking.batches import encode
 from vp_core.asking.examples import open_examples
 from vp_core.asking.kinds.classification import as_classification
 from vp_core.asking.kinds.heads import head_of
+from vp_core.asking.kinds.spans import as_spans, targets_of
 from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
+from vp_core.asking.pictures.album import album_of, open_splits
 from vp_core.asking.reading.columns import open_sentences
 from vp_core.asking.reading.pairs import read_pairs
+from vp_core.asking.reading.squad import check_places, open_questions
 from vp_core.asking.reading.tables import kind_of
 from vp_core.asking.tasks import find_task
+from vp_core.asking.words.paragraphs import windows_of
 from vp_core.asking.words.texts import open_texts
 from vp_core.asking.words.windows import cut
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import ASKED
 from vp_core.loading.readers.texts import check_numbers
+from vp_core.opening.images import images_of
 from vp_core.opening.sequences import fit_pairs
 from vp_core.opening.tags import keys_of, train_words
 from vp_core.study import Study
-from vp_core.training.schedule import Lessons, TagLessons, TextLessons
+from vp_core.training.schedule import Lessons, SpanLessons, TagLessons, TextLessons
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,30 @@ def _of_tags(study: Study, found: TrainingSet) -> TagLessons:
     return TagLessons(data, study.loaded.tokenizer, False, notes, gold)
 
 
+def _of_spans(study: Study, found: TrainingSet) -> SpanLessons:
+    scored, tokenizer = as_spans(study.question, "Training on answers").data, study.loaded.tokenizer
+    questions = open_questions(find_task(found.task), found.data, "train")
+    check_places(questions)
+    windows = windows_of(tokenizer, questions.asked, scored.max_length, scored.stride)
+    check_numbers(study.model, tokenizer, windows.parts())
+    same = "The model learns the questions that it is scored on: give a folder with a file to train on and one to score."
+    return SpanLessons(windows, tokenizer, False, (same,) if questions.source == study.source else (), targets_of(windows))
+
+
+def _of_images(study: Study, found: TrainingSet) -> Lessons:
+    question = as_classification(study.question, "Training on labels")
+    _, split = open_splits(find_task(found.task), found.data, found.label)
+    album = album_of(question.task, split, outputs_of(study.model), found.labels)
+    data, _ = images_of(study.loaded, album.stored)
+    return Lessons.make(data, album.labels, album.task, order_like(study.model, album.named(), question))
+
+
 LESSONS: Mapping[str, Callable[[Study, TrainingSet], Lessons | TextLessons]] = MappingProxyType({
     "classes": _of_classes,
     "tokens": _of_tokens,
     "sequences": _of_sequences,
     "tags": _of_tags,
+    "spans": _of_spans,
+    "images": _of_images,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what makes its training set."""

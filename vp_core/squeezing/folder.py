@@ -1,21 +1,22 @@
 """Squeezed models people can keep: `save_pruned`, `load_pruned`.
 
 A pruned folder holds `pruned.json` (the format, the model's class, the shapes, what it was made from, a checksum),
-`pruned.safetensors` (every parameter and buffer), `config.json` and, if it was given, the tokeniser's files. No pickle, and
-nothing of the original checkpoint is needed to load it. Where single weights are gone (`squeeze.squeeze_masked`), matrices with
-many zeros are bits and values (`vp_core.weights.compressed`).
+`pruned.safetensors` (every parameter and buffer), `config.json` and, if it was given, the files of its tokeniser or image
+processor. No pickle, and nothing of the original checkpoint is needed to load it. Where single weights are gone
+(`squeeze.squeeze_masked`), matrices with many zeros are bits and values (`vp_core.weights.compressed`).
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.image_processing_utils import BaseImageProcessor
 
 from vp_core.ground.bounded import check_file, check_sizes, read_header, read_json
 from vp_core.ground.errors import VPError, one_line
@@ -31,6 +32,8 @@ FORMAT_SPARSE = "variance-pruning squeezed model 2"
 """Of a folder with compressed matrices; others are written as ever, so that older versions read them."""
 FORMAT_TURNING = "variance-pruning squeezed model 3"
 """Of a folder with heads that turn by frequencies of their own, compressed or not."""
+Reader: TypeAlias = PreTrainedTokenizerBase | BaseImageProcessor
+"""What reads for a model, whose files are written beside it: its tokeniser, or its image processor."""
 _FORMATS = (FORMAT, FORMAT_SPARSE, FORMAT_TURNING)
 
 
@@ -49,7 +52,7 @@ def task_of(folder: str | Path) -> str | None:
 def save_pruned(
     model: PreTrainedModel,
     folder: str | Path,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: Reader | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a squeezed model; `about` are JSON-able facts about where it comes from. Returns the folder.

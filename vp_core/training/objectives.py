@@ -24,7 +24,8 @@ from vp_core.asking.batches import Batch, Encoded, Inputs
 from vp_core.asking.sequences.pairs import Pairs
 from vp_core.asking.words.masking import SHARE
 from vp_core.ground.names import ALPHA, TEMPERATURE
-from vp_core.training.schedule import Lessons, TagLessons, TextLessons
+from vp_core.training.schedule import Lessons, SpanLessons, TagLessons, TextLessons
+from vp_core.training.spans import MarkedSpans
 from vp_core.training.teacher import Teacher
 from vp_core.training.words import Ask, MaskedWords, NextWords, TargetWords, WordTags, apart, check_teaching
 
@@ -130,6 +131,8 @@ def with_teacher(
         taught = teacher, alpha, temperature, hidden
         if isinstance(lessons, TagLessons):
             return WordTags(lessons.data, lessons.gold, *taught)
+        if isinstance(lessons, SpanLessons):
+            return MarkedSpans(lessons.data, lessons.targets, *taught)
         if lessons.masked:
             assert isinstance(lessons.data, Encoded)
             return MaskedWords(lessons.data, lessons.tokenizer, SHARE, 0, *taught)

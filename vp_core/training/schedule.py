@@ -1,7 +1,7 @@
-"""How to train and on what: `Schedule`, `Lessons`, `TextLessons`."""
+"""How to train and on what: `Schedule`, `Lessons`, `TextLessons`, `SpanLessons`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from vp_core.asking.batches import Inputs
 from vp_core.asking.tagging.aligned import Words
 from vp_core.asking.tasks import Task
+from vp_core.asking.words.paragraphs import Paragraphs
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import AUTO, BATCH, LEARNING_RATE, TRAINING_PRECISIONS
 from vp_core.model.precision import fast_precision
@@ -136,6 +137,15 @@ class TagLessons(TextLessons):
 
     data: Words
     gold: Sequence[np.ndarray] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class SpanLessons(TextLessons):
+    """Questions with their paragraphs: `targets` (windows, 2) are the positions in each window where its answer begins and ends
+    (`vp_core.asking.kinds.spans.targets_of`)."""
+
+    data: Paragraphs
+    targets: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=int))
 
 
 def mini_batches(data: Inputs, schedule: Schedule, seed: int) -> list[np.ndarray]:

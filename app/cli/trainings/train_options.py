@@ -55,6 +55,11 @@ def add_teacher(parser: argparse.ArgumentParser) -> None:
 def add_training(parser: argparse.ArgumentParser, examples: str | None = None) -> None:
     """How to train."""
     shown = f"{examples} examples" if examples else "all"
+    parser.add_argument(
+        "--fresh-head",
+        action="store_true",
+        help="question answering: train a new head on an encoder, or in place of another one",
+    )
     parser.add_argument("--epochs", default="1", help="passes of each training (default: 1)")
     parser.add_argument("--examples", default=examples, help=f"training examples of each pass (default: {shown})")
     parser.add_argument("--batch", default=str(BATCH), help=f"texts in a mini-batch (default: {BATCH})")

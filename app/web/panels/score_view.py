@@ -34,7 +34,7 @@ def show_score(task: Task, score: Score, dense: Score | None, how: str = "withou
     colour: Literal["normal", "inverse"] = "inverse" if less_is_better(metric) else "normal"
     st.metric(f"{metric_name(metric)} {how}", value, delta, delta_color=colour, help=TERMS.get(metric, TERMS["score"]))
     interval = f"95 % interval {score_text(score.low, metric)} to {score_text(score.high, metric)}"
-    if dense is not None and score.right is not None and dense.right is not None and metric in SHARES:
+    if dense is not None and score.right is not None and dense.right is not None and metric in (*SHARES, "exact_match"):
         paired = paired_interval(score.right, dense.right)
         interval += f"; the difference {difference_text(paired['low'], metric)} to {difference_text(paired['high'], metric)}"
     counted = "" if task.counted == "texts" else f" {task.counted}"

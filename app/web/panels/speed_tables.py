@@ -9,8 +9,8 @@ from app.web.glossary import TERMS
 from app.web.settings import FIELDS
 
 
-def show_speeds(table: pd.DataFrame) -> None:
-    """One row for each sparsity and form."""
+def show_speeds(table: pd.DataFrame, example: str = "text") -> None:
+    """One row for each sparsity and form; `example`: what is given to the model one by one."""
     shown = pd.DataFrame(
         {
             "removed": 100 * table["sparsity"],
@@ -20,7 +20,7 @@ def show_speeds(table: pd.DataFrame) -> None:
             "MFLOPs per token": table["mflops_per_token"],
             "latency": table["latency_ms"],
             "quartiles": _quartiles(table),
-            "texts/s": table["texts_per_second"],
+            f"{example}s/s": table["texts_per_second"],
             "speed-up": table["speedup"],
             "FLOP limit": table["flop_limit"],
         }
@@ -33,7 +33,7 @@ def show_speeds(table: pd.DataFrame) -> None:
         "MFLOPs per token": _number("%.2f", "FLOPs per token"),
         "latency": _number("%.1f ms", "latency"),
         "quartiles": st.column_config.TextColumn(help=TERMS["quartiles"]),
-        "texts/s": _number("%.1f", "texts/s"),
+        f"{example}s/s": _number("%.1f", "texts/s"),
         "speed-up": _number("%.2f ×", "speed-up"),
         "FLOP limit": _number("%.2f ×", "FLOP limit"),
     }

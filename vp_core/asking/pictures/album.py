@@ -73,7 +73,9 @@ def open_splits(task: Task, data: str | Path | None, label: str = "label") -> tu
             raise VPError(f"There is no file {str(place)!r}: check the path.")
         both = read_table([place], label)
         return both, both
-    if not _HUB_ID.fullmatch(str(data)) or place.exists():
+    if not place.exists() and not _HUB_ID.fullmatch(str(data)):
+        raise VPError(f"There is nothing at {str(data)!r}: check the path.")
+    if place.exists():
         raise VPError(
             f"{str(data)!r} holds no images: give a folder with a folder of images for each class, a Parquet file, or the "
             "id of a data set on the Hub."
@@ -94,13 +96,13 @@ def album_of(task: Task, split: Split, outputs: Outputs, labels: Sequence[str] =
             f"All {len(split.values):,} images of {split.source!r} have the class {split.values[0] if split.values else ''}: a "
             "score needs at least two classes."
         )
-    said, notes = tuple(labels), ()
+    said, notes = tuple(labels), split.notes
     if not said and outputs.numbered and len(split.names) == len(outputs):
         said = split.names  # classes without a picture are there too
         note = f"The model only numbers its outputs: they are taken for {listing(said)}, in this order (--labels says another)."
-        notes = (note,)
+        notes = (*notes, note)
     found = read_targets(split.values, split.source, outputs, said)
-    notes = (*split.notes, *notes, *found.notes)
+    notes = (*notes, *found.notes)
     metrics = task.metrics
     if len(found.labels) < FEWEST:
         metrics = tuple(one for one in metrics if one != "top5_accuracy")

@@ -27,10 +27,15 @@ class Shown(Batch):
         object.__setattr__(self, "texts", [(images.stored.name(int(i)),) for i in members])
 
     @property
-    def inputs(self) -> dict[str, Tensor]:  # type: ignore[override]
+    def inputs(self) -> dict[str, Tensor]:
         """`pixel_values` (pictures, channels, height, width)."""
         images: Images = self.images  # type: ignore[attr-defined]
         return {"pixel_values": torch.stack([images.pixels(int(i)) for i in self.examples])}
+
+    @property
+    def seen(self) -> bool:
+        """True: its rows are pictures."""
+        return True
 
     def real_tokens(self, decoder: bool = False) -> Tensor | None:
         """None: of a picture every token counts."""

@@ -76,16 +76,16 @@ def encode_pairs(
     """Tokenise sources and targets, cut to `max_length` and `longest_target` tokens, targets as the tokeniser has them (mBART's
     end in the code of their language).
 
-    Raises VPError for a target without a word in it (special tokens only), and a model that does not say how its targets begin.
+    Raises VPError for a target without a word (padding and the like, unknown words), and a model that does not say how its
+    targets begin.
     """
     full = tokenizer(list(sources), truncation=False, verbose=False)["input_ids"]
     ids = tokenizer(list(sources), truncation=True, max_length=max_length)["input_ids"]
     whole = tokenizer(text_target=list(targets), truncation=False, verbose=False)["input_ids"]
     wanted = tokenizer(text_target=list(targets), truncation=True, max_length=longest_target)["input_ids"]
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    for number, row in enumerate(wanted, start=1):
-        if all(token in special for token in row):
-            raise VPError(f"Target {number} ({targets[number - 1][:30]!r}) has no word, only special tokens: take it out.")
+    for number, text in enumerate(tokenizer.batch_decode(wanted, skip_special_tokens=True), start=1):
+        if not text.strip():
+            raise VPError(f"Target {number} ({targets[number - 1][:30]!r}) has no word that the tokeniser knows: take it out.")
     cut = [sum(len(a) > len(b) for a, b in zip(*both, strict=True)) for both in ((full, ids), (whole, wanted))]
     given = [shifted(model, row) for row in wanted]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0

@@ -59,6 +59,7 @@ class Paragraphs(Inputs):
     begins: np.ndarray
     ends: np.ndarray
     max_length: int
+    stride: int | None = None
     texts: Sequence[tuple[str, ...]] | None = None
     truncated: int = 0
 
@@ -118,12 +119,13 @@ class Paragraphs(Inputs):
 
     def at(self, windows: np.ndarray) -> "Paragraphs":
         """These windows (n,), in rising order, alone, with the questions that they are of."""
+        texts = [self.texts[i] for i in windows] if self.texts else None
         asked, of = np.unique(self.of[windows], return_inverse=True)
         about, paragraph = np.unique(self.about[asked], return_inverse=True)
         return Paragraphs(
             [self.asked[q] for q in asked], self.frame, [self.questions[q] for q in asked],
             [self.paragraphs[p] for p in about], [self.offsets[p] for p in about], paragraph, of,
-            self.begins[windows], self.ends[windows], self.max_length, [self.texts[i] for i in windows] if self.texts else None,
+            self.begins[windows], self.ends[windows], self.max_length, self.stride, texts,
         )  # fmt: skip
 
     def _segments(self, i: int) -> list[int]:
@@ -170,7 +172,7 @@ def windows_of(
             if ends[-1] == tokens:
                 break
     made = Paragraphs(
-        asked, frame, questions, paragraphs, offsets, about, np.array(of), np.array(begins), np.array(ends), max_length,
+        asked, frame, questions, paragraphs, offsets, about, np.array(of), np.array(begins), np.array(ends), max_length, stride,
         [(asked[q].question, asked[q].paragraph) for q in of],
     )  # fmt: skip
     _check_together(tokenizer, made)

@@ -9,6 +9,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from vp_core.ground.bounded import read_json
 from vp_core.ground.errors import VPError, one_line
+from vp_core.model.vision import picture_of, tokens_of
 
 PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 _ODD = ((53, 37), (37, 53))
@@ -48,16 +49,15 @@ def check_processor(name: str, model: PreTrainedModel, processor: BaseImageProce
             f"The image processor of {name!r} makes pictures of several sizes ({one[0]} × {one[1]}, {other[0]} × {other[1]}): "
             "let it crop or resize them to one (do_center_crop, or size with height and width)."
         )
-    (channels, *size), (height, width) = *shapes, image_size(model)
-    config = getattr(model.config, "vision_config", model.config)
-    if channels != config.num_channels:
+    (made,), own = shapes, picture_of(model.config)
+    if made[0] != own[0]:
         raise VPError(
-            f"The image processor of {name!r} makes {channels} channels, the model takes {config.num_channels}: take the "
-            "processor that the model was trained with."
+            f"The image processor of {name!r} makes {made[0]} channels, the model takes {own[0]}: take the processor that the "
+            "model was trained with."
         )
-    if size != [height, width] and config.model_type not in _ANY_SIZE:
+    if made != own and model.config.model_type not in _ANY_SIZE:
         raise VPError(
-            f"The image processor of {name!r} makes pictures of {size[0]} × {size[1]}, the model takes {height} × {width}: "
+            f"The image processor of {name!r} makes pictures of {made[1]} × {made[2]}, the model takes {own[1]} × {own[2]}: "
             "take the processor that the model was trained with."
         )
 
@@ -78,21 +78,6 @@ def shape_of(processor: BaseImageProcessor, width: int, height: int, name: str =
     return int(channels), int(high), int(wide)
 
 
-def image_size(model: PreTrainedModel) -> tuple[int, int]:
-    """The height and width of the pictures that a model was made for, in pixels."""
-    return _pair(getattr(model.config, "vision_config", model.config).image_size)
-
-
-def tokens_of(model: PreTrainedModel, processor: BaseImageProcessor | None = None) -> int:
-    """How many tokens a picture is in the model: its patches, and what stands before them.
-
-    Of the size that its `processor` makes, without one of that it was made for.
-    """
-    config = getattr(model.config, "vision_config", model.config)
-    height, width = image_size(model) if processor is None else shape_of(processor, *_ODD[0])[1:]
-    high, wide = _pair(config.patch_size)
-    return (height // high) * (width // wide) + 1 + (config.model_type == "deit")
-
-
-def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    return (int(size[0]), int(size[1])) if isinstance(size, list | tuple) else (int(size), int(size))
+def tokens_with(model: PreTrainedModel, processor: BaseImageProcessor) -> int:
+    """How many tokens a picture is in the model, as its processor makes it."""
+    return tokens_of(model.config, *shape_of(processor, *_ODD[0])[1:])

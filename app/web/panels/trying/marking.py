@@ -7,7 +7,7 @@ import streamlit as st
 from analysis import marked
 from app.web import components
 from app.web.glossary import TERMS
-from app.web.panels.trying.parts import asked_of_both
+from app.web.panels.trying.parts import Ask, asked_of_both
 from app.web.settings import Settings
 from vp_core.asking.kinds.spans import as_spans
 from vp_core.comparing.spans import mark
@@ -21,8 +21,8 @@ _PARAGRAPH = (
 _QUESTION = "Who built the lighthouse?"
 
 
-def show_marked(study: Study, settings: Settings, called: Mapping[str, str]) -> None:
-    """Both boxes and the paragraph with what the models mark; `called`: which of them are shown, and as what."""
+def show_marked(study: Study, settings: Settings, called: Mapping[str, str], ask: Ask) -> None:
+    """Both boxes and the paragraph with what the models mark; `called`: whose are shown, and as what; `ask`: `parts`."""
     question = as_spans(study.question, "A paragraph with a question")
     paragraph = st.text_area("Try a paragraph", _PARAGRAPH, help=TERMS["paragraph"], height=130)
     asked = st.text_input("… and a question about it", _QUESTION)
@@ -30,7 +30,7 @@ def show_marked(study: Study, settings: Settings, called: Mapping[str, str]) -> 
         return
     tokenizer, longest = study.loaded.tokenizer, question.data.max_length
     found = asked_of_both(
-        study, settings, called, (paragraph, asked, longest),
+        study, settings, called, ask, (paragraph, asked, longest),
         lambda model: mark(model, tokenizer, asked, paragraph, longest, settings.stride),
     )  # fmt: skip
     if not found:

@@ -5,26 +5,25 @@ from typing import Any
 
 import streamlit as st
 
-from app.web import visitor_jobs
+from app.web.jobs import Job
 from app.web.settings import Settings
-from app.web.visitor import visitor
 from app.web.waiting import follow
 from vp_core.study import Study
 
+Ask = Callable[[Callable[[Any], Any], tuple[str, ...]], Job[dict[str, Any]]]
+"""From what a model is asked and the names of models, the job of asking them."""
 LOOK = 1.0
 """Seconds a script run waits for the answers, which are hardly ever long in coming."""
 
 
 def asked_of_both(
-    study: Study, settings: Settings, called: Mapping[str, str], given: Hashable, what: Callable[[Any], Any]
+    study: Study, settings: Settings, called: Mapping[str, str], ask: Ask, given: Hashable, what: Callable[[Any], Any]
 ) -> dict[str, Any]:
     """By what each model is `called`, what `what(model)` is, as far as it is known; an error is told. `given`: what `what` is
-    about, so that other things are asked anew."""
+    about, so that other things are asked anew; `ask` starts the job."""
     names = tuple(called)
-    followed = follow(
-        "sentence", (study.key(settings.recipe, settings.sparsity), given, names),
-        lambda: visitor_jobs.trying_job(study, settings.recipe, settings.sparsity, names, what, visitor().name),
-    )  # fmt: skip
+    key = study.key(settings.recipe, settings.sparsity), given, names
+    followed = follow("sentence", key, lambda: ask(what, names))
     job = followed.job
     followed.wait(LOOK)
     if job.error:

@@ -7,7 +7,7 @@ import streamlit as st
 from analysis import tokens
 from app.web import components
 from app.web.glossary import TERMS
-from app.web.panels.trying.parts import asked_of_both
+from app.web.panels.trying.parts import Ask, asked_of_both
 from app.web.settings import Settings
 from vp_core.comparing.sequences import write
 from vp_core.comparing.tokens import Reading
@@ -19,13 +19,13 @@ _TEXT = (
 )
 
 
-def show_written(study: Study, settings: Settings, called: Mapping[str, str]) -> None:
-    """The box and what the models write; `called`: which of them are shown, and as what."""
+def show_written(study: Study, settings: Settings, called: Mapping[str, str], ask: Ask) -> None:
+    """The box and what the models write; `called`: which of them are shown, and as what; `ask`: `parts`."""
     text = st.text_area("Try a text", _TEXT, help=TERMS["written"], height=130)
     if not text.strip():
         return
     tokenizer, longest = study.loaded.tokenizer, study.question.data.max_length
-    found = asked_of_both(study, settings, called, (text, longest), lambda model: write(model, tokenizer, text, longest))
+    found = asked_of_both(study, settings, called, ask, (text, longest), lambda model: write(model, tokenizer, text, longest))
     if not found:
         return
     read = {name: Reading(one.pieces, one.losses, ((),) * (len(one.pieces) + 1), one.cut) for name, one in found.items()}
