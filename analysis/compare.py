@@ -7,7 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import theme
-from analysis.names import LOWER, METRIC_NAMES, hover_format, titled
+from analysis.names import hover_format, metric_name, titled
+from analysis.second import add_legend, add_second, second_of
+from vp_core.asking.metrics import OF_TOKENS, less_is_better
 from vp_core.curves import CurveRow, CurveStore, known_point, order_of_points, sweep
 from vp_core.ground.work import checkpoint
 from vp_core.recipes import RANDOM, RECIPES, Recipe, find_recipe
@@ -25,7 +27,7 @@ POINT = 0.01
 """One point of accuracy, F1 or correlation."""
 TENTH = float(np.log(1.1))
 """Nats by which the loss of a token grows where perplexity grows by a tenth."""
-COLUMNS = ("line", "sparsity", "share", "metric", "value", "low", "high", "n", "seed")
+COLUMNS = ("line", "sparsity", "share", "metric", "value", "low", "high", "n", "seed", "second_metric", "second")
 _PARAMETERS = ("parameters_removed", "parameters")
 Lines = Mapping[str, Sequence[Recipe]]
 """By the name of a line, the recipes it is the mean of: one, or random ones of several seeds."""
@@ -78,9 +80,13 @@ def measure_lines(
 
 
 def table(rows: Sequence[CurveRow]) -> pd.DataFrame:
-    """A tidy table with the columns COLUMNS; `share` is that of the encoder's linear parameters that squeezing takes out."""
-    made = pd.DataFrame(list(rows), columns=["line", *(c for c in COLUMNS if c not in ("line", "share")), *_PARAMETERS])
+    """A tidy table with the columns COLUMNS; `share` is that of the encoder's linear parameters that squeezing takes out, and
+    `second` a further metric that goes on the same axis (`analysis.second`; "" and NaN where there is none)."""
+    kept = (c for c in COLUMNS if c not in ("line", "share", "second_metric", "second"))
+    made = pd.DataFrame(list(rows), columns=["line", *kept, *_PARAMETERS])
     made["share"] = made["parameters_removed"] / made["parameters"]
+    metric = str(made["metric"].iloc[0]) if len(made) else ""
+    made["second_metric"], made["second"] = second_of([row.get("others", "{}") for row in rows], metric)
     order = {name: i for i, name in enumerate(dict.fromkeys(made["line"]))}
     made = made.drop_duplicates(["line", "seed", "sparsity"]).sort_values(
         ["line", "seed", "sparsity"], key=lambda column: column.map(order) if column.name == "line" else column
@@ -91,10 +97,11 @@ def table(rows: Sequence[CurveRow]) -> pd.DataFrame:
 def means(table: pd.DataFrame) -> pd.DataFrame:
     """One row for each line and sparsity: means over the seeds; the interval is the widest, `worst` and `best` the range."""
     grouped, ends = table.groupby(["line", "sparsity"], sort=False), ("min", "max")
-    worst, best = ends[::-1] if len(table) and table["metric"].iloc[0] in LOWER else ends
+    worst, best = ends[::-1] if len(table) and less_is_better(table["metric"].iloc[0]) else ends
     made = grouped.agg(
         share=("share", "mean"), mean=("value", "mean"), low=("low", "min"), high=("high", "max"),
         worst=("value", worst), best=("value", best), seeds=("seed", "count"), n=("n", "max"),
+        second=("second", lambda values: values.mean(skipna=False)),
     )  # fmt: skip
     return made.rename(columns={"mean": "value"}).reset_index()
 
@@ -105,7 +112,7 @@ def summary_names(metric: str) -> tuple[str, str]:
     >>> summary_names("accuracy"), summary_names("perplexity")
     (('area', 'within a point'), ('times dense', 'within a tenth'))
     """
-    return ("times dense", "within a tenth") if metric in LOWER else ("area", "within a point")
+    return ("times dense", "within a tenth") if metric in OF_TOKENS else ("area", "within a point")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -117,7 +124,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     Perplexities are compared by their logarithm, the loss of a token: `times dense` is exp of the mean difference over the
     measured range, and `within a tenth` the share up to which perplexity is at most 1.1 times dense. So are losses of masked
-    tokens, of which exp is the perplexity.
+    tokens, of which exp is the perplexity. Of another metric where less is better the area is above 1 where it grows.
     """
     metric = str(table["metric"].iloc[0]) if len(table) else "accuracy"
     over_all, near = summary_names(metric)
@@ -128,23 +135,23 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         dense = float(value[0]) if share[0] == 0 else float("nan")
         row: dict[object, object] = {"line": name} | {at: _scores(_at(at, share, value), metric) for at in AT}
         whole = len(share) > 1 and np.diff(share).max() <= MOST_GAP
-        mean = times(share, value, dense) if metric in LOWER else area(share, value, dense)
+        mean = times(share, value, dense) if metric in OF_TOKENS else area(share, value, dense)
         row |= {over_all: mean if whole else float("nan")}
-        row |= {near: within(share, value, dense, TENTH if metric in LOWER else POINT) if whole else float("nan")}
+        row |= {near: within(share, value, dense, TENTH if metric in OF_TOKENS else POINT) if whole else float("nan")}
         rows.append(row | {"measured to": float(share[-1])})
     return pd.DataFrame(rows, columns=["line", *AT, over_all, near, "measured to"])
 
 
 def _heights(values: np.ndarray, metric: str) -> np.ndarray:
     """Scores (points,) as lines are interpolated and compared, the higher the better: of tokens, their loss below 0."""
-    if metric not in LOWER:
+    if not less_is_better(metric):
         return values
     return -np.log(values) if metric == "perplexity" else -values
 
 
 def _scores(height: float, metric: str) -> float:
     """The score of one of `_heights`."""
-    if metric not in LOWER:
+    if not less_is_better(metric):
         return height
     return float(np.exp(-height)) if metric == "perplexity" else -height
 
@@ -201,9 +208,10 @@ def within(share: np.ndarray, value: np.ndarray, dense: float, loss: float = POI
 def draw(table: pd.DataFrame, metric: str) -> go.Figure:
     """Score against the share of linear parameters that goes, a line for each recipe with its 95 % intervals as bars.
 
-    The band of RANDOM spans its seeds. The dotted line is one point below dense; of perplexities, a tenth above.
+    The band of RANDOM spans its seeds. The level line is one point below dense; of perplexities, a tenth above. A further
+    metric of the table is dotted (`analysis.second`).
     """
-    name = METRIC_NAMES[metric]
+    name = metric_name(metric)
     figure = theme.figure(
         f"{titled(name)} against what squeezing takes out, no fine-tuning",
         "share of the encoder's linear parameters that goes (%)", name, height=460,
@@ -214,14 +222,21 @@ def draw(table: pd.DataFrame, metric: str) -> go.Figure:
     shown = means(table)
     for line, colour in theme.line_colours(list(shown["line"])).items():
         _add_line(figure, shown[shown["line"] == line].sort_values("share"), line, colour, hover_format(metric))
+    if table["second"].notna().any():
+        second = str(table["second_metric"].iloc[0])
+        for line, colour in theme.line_colours(list(shown["line"])).items():
+            part = shown[shown["line"] == line].sort_values("share")
+            add_second(figure, 100 * part["share"], part["second"], colour, line, second)
     if metric == "perplexity":
         theme.scores_on(figure, metric, float(shown["low"].min()), float(shown["high"].max()))
     dense = shown.loc[shown["sparsity"] == 0, "value"].to_numpy()
     if len(dense):
-        near = _scores(float(_heights(dense[:1], metric)[0]) - (TENTH if metric in LOWER else POINT), metric)
+        near = _scores(float(_heights(dense[:1], metric)[0]) - (TENTH if metric in OF_TOKENS else POINT), metric)
         figure.add_hline(y=near, line={"color": theme.PRUNED, "width": 1, "dash": "dot"})
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)
+    if table["second"].notna().any():
+        add_legend(figure, metric, str(table["second_metric"].iloc[0]))
     return figure
 
 

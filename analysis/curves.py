@@ -5,7 +5,8 @@ import pandas as pd
 
 from analysis import theme
 from analysis.live import STEPS, LiveFigure
-from analysis.names import METRIC_NAMES, hover_format, titled
+from analysis.names import hover_format, metric_name, titled
+from analysis.second import add_legend, add_second, second_of
 
 
 def draw(
@@ -17,12 +18,18 @@ def draw(
 
     With `sparsity` a vertical line marks the current point, and a dot what the curve of `line` says there (between two
     finished points: on the straight line that joins them); both follow the slider. Perplexities have a logarithmic axis.
+
+    A further metric of the points that goes on the same axis, such as exact match beside F1, is dotted (`analysis.second`).
     """
-    name, as_read = METRIC_NAMES[metric], hover_format(metric)
+    name, as_read = metric_name(metric), hover_format(metric)
     figure = theme.figure(f"{titled(name)} against sparsity, no fine-tuning", removed, name)
     low, high = (float(table["low"].min()), float(table["high"].max())) if len(table) else (0.0, 1.0)
     if not len(table) and metric == "perplexity":
         low, high = 1.0, 100.0
+    second, values = second_of(list(table["others"]) if "others" in table else [], metric)
+    if second:
+        table = table.assign(second=values)
+        low, high = min(low, float(table["second"].min())), max(high, float(table["second"].max()))
     known = table.sort_values("sparsity")
     for one, colour in theme.line_colours(list(table[by])).items():
         part = known[known[by] == one]
@@ -37,9 +44,13 @@ def draw(
             hovertemplate=f"%{{x:.0f}} %: %{{y:{as_read}}} (95 %: %{{customdata[0]:{as_read}}} to "
             f"%{{customdata[1]:{as_read}}}, n = %{{customdata[2]:,}})",
         )  # fmt: skip
+        if second:
+            add_second(figure, x, part["second"], colour, one, second)
     bottom, top = theme.scores_on(figure, metric, low, high)
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)
+    if second:
+        add_legend(figure, metric, second)
     if sparsity is None:
         return LiveFigure(figure)
     heights = _heights(known[known[by] == line], metric == "perplexity")

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import theme
-from analysis.names import METRIC_NAMES, block_name, titled
+from analysis.names import block_name, metric_name, titled
 from vp_core.asking.metrics import a_point_worse, at_least
 from vp_core.ground.errors import VPError
 from vp_core.model.blocks import Block
@@ -112,7 +112,7 @@ def draw_score(logs: Mapping[str, Log]) -> go.Figure:
     Upright bars are 95 % intervals; the dotted level is a point below the score of the given model.
     """
     shown = table(logs)
-    metric = METRIC_NAMES[shown["metric"].iloc[0]] if len(shown) else "score"
+    metric = metric_name(shown["metric"].iloc[0]) if len(shown) else "score"
     title = f"{titled(metric)} against the share pruned"
     figure = theme.figure(title, _PRUNED, metric, height=420)
     if not len(shown):

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from analysis import theme
-from analysis.names import METRIC_NAMES, titled
+from analysis.names import metric_name, titled
 from vp_core.ground.errors import VPError
 from vp_core.model.projections import Layer
 from vp_core.movement.fill import heads_left
@@ -68,7 +68,7 @@ def draw(table: pd.DataFrame, metric: str, dense: float | None = None) -> go.Fig
     From a `score_table`; the points of a method are joined in the order of the axis. `dense` is the score of the dense model,
     a dashed line.
     """
-    name = METRIC_NAMES.get(metric, metric)
+    name = metric_name(metric)
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
     figure.update_layout(theme.figure(f"{titled(name)} against speed and density", "", "", 400).layout)
     for column, (axis, title) in enumerate(PANELS.items(), 1):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vp_core.asking.kinds.question import Question
-from vp_core.asking.metrics import CLASSIFICATION, OF_TOKENS
+from vp_core.asking.metrics import CLASSIFICATION
 from vp_core.asking.tasks import Task
 from vp_core.ground.names import WORD_EMBEDDINGS
 from vp_core.model.blocks import Block
@@ -22,10 +22,19 @@ METRIC_NAMES = {
     "masked_loss": "loss of masked tokens",
     "token_accuracy": "token accuracy",
     "bits_per_byte": "bits per byte",
+    "answer_f1": "F1",
+    "exact_match": "exact match",
+    "top5_accuracy": "top-5 accuracy",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "entity_f1": "entity F1",
+    "word_accuracy": "word accuracy",
 }
-LOWER = (*OF_TOKENS, "bits_per_byte")
-"""Metrics of which less is better."""
-_SHARES = (*CLASSIFICATION, "token_accuracy")
+_SHARES = (
+    *CLASSIFICATION, "token_accuracy", "answer_f1", "exact_match", "top5_accuracy", "rouge1", "rouge2", "rougeL", "entity_f1",
+    "word_accuracy",
+)  # fmt: skip
 """Metrics that are read in percent."""
 TYPE_LABELS = {
     "query": "query",
@@ -135,23 +144,45 @@ def answer_text(task: Task, output: np.ndarray) -> str:
 
 
 def asked_text(question: Question) -> str:
-    """How much is asked, in words: "872 evaluation texts", "17,180 tokens of text"."""
-    n = question.count(np.arange(len(question)))
-    return f"{n:,} tokens of text" if question.task.tokens else f"{n:,} evaluation texts"
+    """How much is asked, in words: "872 evaluation texts", "17,180 tokens of text", "360 evaluation images"."""
+    n, task = question.count(np.arange(len(question))), question.task
+    return f"{n:,} tokens of text" if task.tokens else f"{n:,} evaluation {task.counted}"
+
+
+def measured_text(task: Task, tokens: int, examples: int) -> str:
+    """On how much statistics are collected, in words.
+
+    >>> measured_text(Task("t", (), "", (), ("own",), kind="images"), 3200, 64)
+    '3,200 tokens of 64 training images'
+    """
+    return f"{tokens:,} tokens of {examples:,} {'' if task.tokens else 'training '}{task.examples}"
+
+
+def metric_name(metric: str) -> str:
+    """What a metric is called: one of a user's own by the name that it has.
+
+    >>> metric_name("answer_f1"), metric_name("length of the answer")
+    ('F1', 'length of the answer')
+    """
+    return METRIC_NAMES.get(metric, metric)
 
 
 def score_text(value: float, metric: str) -> str:
-    """A score as it is read: in percent where it counts right answers.
+    """A score as it is read: in percent where it is a share; one of a user's own to four digits.
 
     >>> score_text(0.9161, "accuracy"), score_text(0.8512, "pearson")
     ('91.6 %', '0.851')
     >>> [score_text(value, "perplexity") for value in (21.3456, 312.345, 12345.6, 1.2345e9)]
     ['21.35', '312.3', '12,346', '1.23e+09']
+    >>> score_text(0.4342, "rouge1"), score_text(1234.5678, "my metric")
+    ('43.4 %', '1,235')
     """
     if metric == "perplexity":
         digits = ".2f" if value < 100 else ".1f" if value < 1000 else ",.0f" if value < 1e7 else ".3g"
         return f"{value:{digits}}"
-    return f"{100 * value:.1f} %" if metric in _SHARES else f"{value:.3f}"
+    if metric in _SHARES:
+        return f"{100 * value:.1f} %"
+    return f"{value:.3f}" if metric in METRIC_NAMES else f"{value:,.4g}"
 
 
 def difference_text(value: float, metric: str) -> str:
@@ -160,7 +191,7 @@ def difference_text(value: float, metric: str) -> str:
     >>> difference_text(-0.021, "accuracy"), difference_text(0.021, "pearson"), difference_text(4.5678, "perplexity")
     ('-2.1 points', '+0.021', '+4.57')
     """
-    if metric == "perplexity":
+    if metric == "perplexity" or metric not in METRIC_NAMES:
         return f"{'-' if value < 0 else '+'}{score_text(abs(value), metric)}"
     return f"{100 * value:+.1f} points" if metric in _SHARES else f"{value:+.3f}"
 
@@ -171,11 +202,11 @@ def score_format(metric: str) -> tuple[int, str]:
     >>> score_format("accuracy"), score_format("pearson"), score_format("perplexity")
     ((100, '%.1f %%'), (1, '%.3f'), (1, '%.4g'))
     """
-    if metric == "perplexity":
+    if metric == "perplexity" or metric not in METRIC_NAMES:
         return 1, "%.4g"
     return (100, "%.1f %%") if metric in _SHARES else (1, "%.3f")
 
 
 def hover_format(metric: str) -> str:
     """The format in which a figure says a score where it is pointed at (d3's)."""
-    return ".5~g" if metric == "perplexity" else ".4f"
+    return ".5~g" if metric == "perplexity" or metric not in METRIC_NAMES else ".4f"

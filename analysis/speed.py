@@ -101,14 +101,15 @@ def no_limit() -> pd.DataFrame:
 
 
 def draw_time(
-    measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None, removed: str = "share of rows removed (%)"
-) -> LiveFigure:
-    """Milliseconds a text takes against sparsity, with the quartiles of the repeats.
+    measured: pd.DataFrame, limits: pd.DataFrame, sparsity: float | None = None, removed: str = "share of rows removed (%)",
+    example: str = "text",
+) -> LiveFigure:  # fmt: skip
+    """Milliseconds a text (or whatever an `example` is) takes against sparsity, with the quartiles of the repeats.
 
     The limit line is the dense model's time (its median over all sparsities) divided by the FLOP limit.
     """
     made = measured.assign(**{name: measured[f"{name}_ms"] / measured["batch"] for name in ("latency", "low", "high")})
-    figure = theme.figure("Time per text on this machine", removed, "milliseconds per text")
+    figure = theme.figure(f"Time per {example} on this machine", removed, f"milliseconds per {example}")
     top = 1.0
     if len(made):
         dense = float(made.loc[made["form"] == "dense", "latency"].median())

@@ -68,18 +68,19 @@ def top_of(readings: Mapping[str, Reading]) -> float:
     return float(np.clip(losses.max(initial=0.0), LEAST_TOP, MOST_TOP))
 
 
-def draw(readings: Mapping[str, Reading], more: Mapping[str, str] | None = None) -> str:
+def draw(readings: Mapping[str, Reading], more: Mapping[str, str] | None = None, empty: str = "") -> str:
     """The text of each model in HTML, one below the other, with one scale of colours and its legend.
 
     A token says its loss and what was likelier where it is pointed at, or reached with the Tab key. `more`: how models go on
-    behind the text, by name, in italics.
+    behind the text, by name, in italics. `empty`: what stands in the place of a text without tokens.
     """
     top, parts = top_of(readings), [_STYLE]
     for name, one in readings.items():
         mean = mean_loss(one)
         loss = f" · {mean:.2f} nats a token, perplexity {np.exp(mean):.1f}" if np.isfinite(mean) else ""
         ahead = f"<i>{escape(visible(more[name]))}</i>" if more and more.get(name) else ""
-        parts.append(f"<div><b>{escape(name)}</b>{loss}</div><div class='vp-text'>{_tokens(one, top)}{ahead}</div>")
+        text = _tokens(one, top) or f"<i>{escape(empty)}</i>"
+        parts.append(f"<div><b>{escape(name)}</b>{loss}</div><div class='vp-text'>{text}{ahead}</div>")
     return "".join(parts) + _legend(top)
 
 
@@ -116,7 +117,8 @@ def _token(piece: str, loss: float, guesses: Guesses, top: float) -> str:
     else:
         share = 100 * np.exp(-loss)
         odds = f"{share:.1f}" if share >= 0.1 else f"{share:.2g}"
-        tip = f"loss {loss:.2f} nats · probability {odds} %\nlikeliest here:\n{_lines(guesses)}"
+        tip = f"loss {loss:.2f} nats · probability {odds} %"
+        tip += f"\nlikeliest here:\n{_lines(guesses)}" if guesses else ""
         line = f"background: {theme.translucent(theme.ACCENT, round(_STRONGEST * min(loss / top, 1.0), 3))}"
     told = f"<span class='vp-tip' role='tooltip'>{escape(tip)}</span>"
     return f"<span class='vp-token' tabindex='0' style='{line}'>{shown}{told}</span>"

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import masks, theme
-from analysis.names import METRIC_NAMES, split_matrix, titled
+from analysis.names import metric_name, split_matrix, titled
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
 
@@ -61,7 +61,7 @@ def draw(runs: Mapping[str, Rows]) -> go.Figure:
     shown = table(runs)
     if not len(shown):
         return theme.placeholder("Loss, score and share gone", "no step is taken yet", _HEIGHT)
-    metrics = [METRIC_NAMES[name] for name in shown["metric"].dropna().unique()]
+    metrics = [metric_name(name) for name in shown["metric"].dropna().unique()]
     figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.045, row_heights=[0.36, 0.36, 0.28])
     figure.update_layout(theme.figure("Loss, score and share gone", "", "", _HEIGHT).layout)
     colours = theme.line_colours(list(runs))

@@ -17,7 +17,11 @@ def shared() -> Path:
 
 @cache
 def minilm(task: str) -> Study:
-    """The MiniLM checkpoint of a task, on the task."""
+    """The MiniLM checkpoint of a task, on the task; that of questions is the one that `VP_QUESTIONS` names (`vp finetune --task
+    squad --fresh-head` makes one), in windows
+    of 256 tokens, scored on 1,000 questions."""
+    if task == "squad":
+        return open_study(os.environ["VP_QUESTIONS"], task, shared() / "data" / "squad", max_length=256, sentences=1000)
     return open_study(str(shared() / "models" / f"minilm-{task}"), task, shared() / "data")
 
 

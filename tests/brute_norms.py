@@ -11,7 +11,7 @@ from vp_core.model.projections import find_layers
 
 def batches_of(family, seed=0):
     """Three batches, padded on both sides where the family allows it."""
-    if family == "vit":
+    if family in tiny.SEEING:
         draw = torch.Generator().manual_seed(seed)
         return [Batch({"pixel_values": torch.randn(n, 3, 32, 32, generator=draw).double()}, at)
                 for n, at in ((2, np.array([3, 0])), (3, np.array([1, 2, 4])))]  # fmt: skip
@@ -29,7 +29,7 @@ def kept(model, batch):
     for p in ends:
 
         def keep(_module, given, output, p=p):
-            found.append((p, given[0].double().numpy(), output.double().numpy()))
+            found.append((p, given[0].double().numpy(), output.double().numpy() * scale_of(model, p)))
 
         handles.append(model.get_submodule(p.path).register_forward_hook(keep))
     with torch.no_grad():
@@ -39,11 +39,20 @@ def kept(model, batch):
     return found
 
 
+def scale_of(model, p):
+    """(d,) what DINOv2 and BEiT scale the block's output with, else 1."""
+    layer = model.get_submodule(p.path.rsplit(".", 2)[0])
+    number = 1 if p.type == "attention_output" else 2
+    if model.config.model_type == "dinov2":
+        return getattr(layer, f"layer_scale{number}").lambda1.detach().double().numpy()
+    return getattr(layer, f"lambda_{number}").detach().double().numpy() if model.config.model_type == "beit" else 1.0
+
+
 def contributions(model, p, x):
     """head_h·W_O_h of every head, (heads, examples, tokens, d), by plain slices."""
     module = model.get_submodule(p.path)
     weight = module.weight.detach().double().numpy()
-    weight = weight if isinstance(module, Conv1D) else weight.T  # (d_in, d)
+    weight = (weight if isinstance(module, Conv1D) else weight.T) * scale_of(model, p)  # (d_in, d)
     heads = tiny.HEADS // 2 if model.config.model_type == "llama" else tiny.HEADS  # those that share a key go together
     width = len(weight) // heads
     return np.stack([x[..., h * width : (h + 1) * width] @ weight[h * width : (h + 1) * width] for h in range(heads)])

@@ -18,7 +18,7 @@ STATIONS = (
     "running", "check",
 )  # fmt: skip
 """Rooms and single files of vp_core in the order of the way of the data: each imports from its own and earlier ones only."""
-BUILDERS = ("vp_core.demo.making", "vp_core.demo.writing")
+BUILDERS = ("vp_core.demo.making", "vp_core.demo.writing", "vp_core.demo.digits")
 """Build what the package ships, with all there is; nothing else imports from them."""
 FORBIDDEN = {
     "vp_core": ("analysis", "app", "notebooks", "plotly", "streamlit", "ipywidgets", "IPython"),

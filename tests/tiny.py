@@ -15,23 +15,25 @@ from vp_core.ranking.plan import Plan
 
 FIRST_TOKEN = ("bert", "roberta", "distilbert", "electra", "xlm-roberta", "camembert", "mpnet")
 """Families whose classifier reads the first token only, which is made use of."""
-BYTE_PAIRS = ("roberta", "bart", "gpt2", "xlm-roberta", "camembert", "mpnet", "t5")
+BYTE_PAIRS = ("roberta", "bart", "mbart", "gpt2", "xlm-roberta", "camembert", "mpnet", "t5")
 """Families whose tiny tokeniser is made of byte pairs, with <s>, <pad> and </s>."""
 OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
 """Families that count positions from 2 on."""
-PAD_1 = (*OFFSET, "bart")
+PAD_1 = (*OFFSET, "bart", "mbart")
 """Families that pad with token 1."""
 ROTARY = ("llama", "modernbert", "mistral", "qwen2", "gemma", "gemma2", "phi", "phi3", "gpt_neox")
 """Families whose positions turn query and key, ..."""
 NORMED = ("qwen3", "gemma3_text")
 """... and those in which each head of these has a norm besides."""
-ALL_HEADS = ("mpnet", "t5")
+ALL_HEADS = ("mpnet", "t5", "beit")
 """Families in which each head has a position bias, so that none leaves the others."""
-READS_END = ("bart", "t5")
+READS_END = ("bart", "t5", "mbart")
 """Families whose classifier reads the token that ends a text."""
-FAMILIES = (*FIRST_TOKEN, "albert", "gpt2", "bart", "deberta-v2", "modernbert", "t5")
+FAMILIES = (*FIRST_TOKEN, "albert", "gpt2", "bart", "deberta-v2", "modernbert", "t5", "mbart")
 """Families whose sequence classifiers a Study takes."""
-TRANSFORMERS = (*FAMILIES, "vit", "llama")
+SEEING = ("vit", "deit", "dinov2", "beit", "clip")
+"""Families whose image classifiers a Study takes."""
+TRANSFORMERS = (*FAMILIES, *SEEING, "llama")
 WRITERS = (
     "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi", "phi3", "gpt_neox", "opt"
 )  # fmt: skip
@@ -103,6 +105,7 @@ def sizes(family, hidden, ffn, layers):
     shared = usual | positions | {"num_key_value_heads": HEADS // 2}
     wide = {"head_dim": WIDE}
     like_roberta = usual | positions | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    seen = {"image_size": 32, "patch_size": 8}
     relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "position_buckets": 4}
     ends = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
     return {
@@ -127,7 +130,12 @@ def sizes(family, hidden, ffn, layers):
         "gpt2": {"n_embd": hidden, "n_layer": layers, "n_head": HEADS, "n_inner": ffn, "n_positions": POSITIONS}
         | {"bos_token_id": 0, "eos_token_id": 0},
         "bart": positions | parts | {"d_model": hidden},
-        "vit": usual | {"image_size": 32, "patch_size": 8},
+        "mbart": positions | parts | {"d_model": hidden, "decoder_start_token_id": 2, "scale_embedding": True},
+        "vit": usual | seen,
+        "deit": usual | seen,
+        "dinov2": usual | seen | {"mlp_ratio": max(1, round(ffn / hidden)), "layerscale_value": 0.7},
+        "beit": usual | seen | {"use_relative_position_bias": True, "layer_scale_init_value": 0.7, "drop_path_rate": 0.0},
+        "clip": {"vision_config": usual | seen | {"hidden_act": "quick_gelu"}},
         "llama": shared,
         "mistral": shared,
         "qwen2": shared,
@@ -145,7 +153,8 @@ def sizes(family, hidden, ffn, layers):
 def build(family, kind, **settings):
     """A random model of one of the family's classes, such as `ForSequenceClassification`."""
     names = {"roberta": "Roberta", "distilbert": "DistilBert", "gpt2": "GPT2", "vit": "ViT", "xlm-roberta": "XLMRoberta"}
-    names |= {"mpnet": "MPNet", "deberta-v2": "DebertaV2", "modernbert": "ModernBert"}
+    names |= {"deit": "DeiT", "clip": "CLIP"}
+    names |= {"mbart": "MBart", "mpnet": "MPNet", "deberta-v2": "DebertaV2", "modernbert": "ModernBert"}
     names |= {"gemma3_text": "Gemma3", "gpt_neox": "GPTNeoX", "opt": "OPT"}
     name = names.get(family, family.capitalize())
     config = "Gemma3TextConfig" if family == "gemma3_text" else f"{name}Config"
@@ -164,7 +173,9 @@ def draw_biases(model, std=0.3):
 def classifier(family, outputs=2, seed=0):
     """A random model in float32 whose weights are large enough for its answers to depend on the text."""
     torch.manual_seed(seed)
-    spread = {"bart": {"init_std": 0.25}, "t5": {"initializer_factor": 1.5}}.get(family, {"initializer_range": 0.25})
+    spread = {"bart": {"init_std": 0.25}, "mbart": {"init_std": 0.25}, "t5": {"initializer_factor": 1.5}}.get(
+        family, {"initializer_range": 0.25}
+    )
     layers = 1 if family in READS_END else LAYERS
     settings = {"vocab_size": 420, "num_labels": outputs} | spread | sizes(family, HIDDEN, FFN, layers)
     return draw_biases(build(family, "ForSequenceClassification", **settings))
@@ -180,7 +191,8 @@ NO_DROPOUT = dict.fromkeys(
     ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "resid_pdrop", "embd_pdrop",
      "attn_pdrop", "seq_classif_dropout", "classifier_dropout", "classifier_dropout_prob", "dropout_rate"), 0.0
 )  # fmt: skip
-KINDS = dict.fromkeys(WRITERS, "ForCausalLM") | {"gpt2": "LMHeadModel", "vit": "ForImageClassification"}
+KINDS = dict.fromkeys(WRITERS, "ForCausalLM") | {"gpt2": "LMHeadModel"}
+KINDS |= dict.fromkeys(SEEING, "ForImageClassification")
 KINDS |= dict.fromkeys(READS_END, "ForConditionalGeneration")
 
 
@@ -190,19 +202,22 @@ def transformer(family, seed=0, dtype=torch.float64, ffn=FFN, **others):
     Its four heads have 12 coordinates, a multiple of nothing that kernels want.
     """
     torch.manual_seed(seed)
-    settings = sizes(family, 48, ffn, 2) | NO_DROPOUT | {"num_labels": 3} | ({} if family == "vit" else {"vocab_size": 99})
+    settings = sizes(family, 48, ffn, 2) | NO_DROPOUT | {"num_labels": 3} | ({} if family in SEEING else {"vocab_size": 99})
     model = draw_biases(build(family, KINDS.get(family, "ForSequenceClassification"), **settings | others))
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Linear | Conv1D):
                 module.weight.normal_(std=0.3)
+        for name, parameter in model.named_parameters():  # positions and scales that are all alike would hide what is mixed up
+            if name.endswith(("lambda_1", "lambda_2", "lambda1", "bias_table")):
+                parameter.copy_(0.4 + torch.rand(parameter.shape))
     return model.to(dtype)
 
 
 def inputs(family, dtype=torch.float64, side="right"):
-    """Three texts of 11, 7 and 4 tokens padded to 11 (ViT: images; BART: also what its decoder has written so far)."""
+    """Three texts of 11, 7 and 4 tokens padded to 11 (of those that see: images; BART: also what it has written so far)."""
     draw = torch.Generator().manual_seed(4)
-    if family == "vit":
+    if family in SEEING:
         return {"pixel_values": torch.randn(3, 3, 32, 32, generator=draw).to(dtype)}
     ids, mask = torch.randint(5, 99, (3, 11), generator=draw), torch.ones(3, 11, dtype=torch.long)
     mask[1, 7:] = mask[2, 4:] = 0
@@ -266,6 +281,17 @@ def writer(family, seed=0):
     ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     settings = {"vocab_size": 420} | spread | sizes(family, HIDDEN, FFN, 2) | ends
     return draw_biases(build(family, KINDS[family], **settings)), tokenizer("gpt2")
+
+
+def scribe(family, seed=0, **settings):
+    """A small random model that writes about a text, in as many layers as a classifier's, and its tokeniser."""
+    torch.manual_seed(seed)
+    spread = {"initializer_factor": 1.5} if family == "t5" else {"init_std": 0.25}
+    sized = {"vocab_size": 420} | spread | sizes(family, HIDDEN, FFN, 1) | NO_DROPOUT | settings
+    model = draw_biases(build(family, "ForConditionalGeneration", **sized))
+    if getattr(model, "final_logits_bias", None) is not None:
+        model.final_logits_bias.normal_()
+    return model, tokenizer(family)
 
 
 def name_labels(model, *names):

@@ -13,17 +13,18 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from vp_core.asking.kinds.heads import head_of, path_of_head
-from vp_core.asking.outputs import outputs_of
+from vp_core.asking.outputs import listing, outputs_of
+from vp_core.asking.sequences.pairs import Pairs
 from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import UNITS
 from vp_core.loading.load import LoadedModel
+from vp_core.model.family.stack import ROTARY_NOTE
 from vp_core.model.projections import find_layers, find_projections
-from vp_core.model.stack import ROTARY_NOTE
 from vp_core.model.units import unit_groups
 from vp_core.recipes import RECIPES
 from vp_core.squeezing.dense_form import check_dense_form
-from vp_core.squeezing.onnx import require_onnx
+from vp_core.squeezing.onnx import check_onnx, require_onnx
 from vp_core.study import Study
 
 
@@ -43,9 +44,9 @@ class Capability:
 def capabilities(model: PreTrainedModel) -> tuple[Capability, ...]:
     """One row a capability, in the order of the way of the data; nothing is run, and the model is not changed.
 
-    A model that predicts next tokens has a row more than others: it writes.
+    A model that predicts next tokens, or those of a target, has a row more than others: it writes.
     """
-    writes = head_of(model) == "next tokens"
+    writes = head_of(model) in ("next tokens", "target tokens")
     return tuple(_asked(name, ask, model) for name, ask in _QUESTIONS.items() if writes or name != "generation")
 
 
@@ -69,10 +70,25 @@ def check_task(study: Study) -> Capability:
         tokens, length = study.question.count(np.arange(n)), study.question.data.max_length
         asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {tokens:,} tokens in {n:,} windows of {length:,}."
         return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "sequences":
+        data = study.question.data
+        assert isinstance(data, Pairs)
+        asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {n:,} texts, targets of {data.targets.tokens:,} tokens."
+        return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "own":
+        asked = f"{task.name}: {task.metric} on {study.source.rpartition(' on ')[2]}, {n:,} {task.counted}."
+        return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "tags":
+        words = int(study.question.weights().sum())  # type: ignore[union-attr]
+        asked = f"{task.name}: {', '.join(task.labels)}, {task.metric} on {words:,} words of {n:,} {task.counted}."
+        return Capability("task", True, " ".join((asked, *told)))
     if task.kind == "spans":
         length, scored = study.question.data.max_length, study.question.count(np.arange(n))
         asked = f"{task.name}: spans, {task.metric} on {scored:,} questions in {n:,} windows of at most {length:,} tokens."
         return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "images":
+        classes = f"{len(task.labels)} classes ({listing(task.labels)})"
+        return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} images.", *told)))
     classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
     return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
 
@@ -135,6 +151,7 @@ def _transformers(model: PreTrainedModel) -> str:
 
 def _onnx(model: PreTrainedModel) -> str:
     require_onnx()
+    check_onnx(model)
     return ""
 
 

@@ -24,7 +24,7 @@ from vp_core.recipes import Recipe
 from vp_core.replacing.prune import prune
 from vp_core.squeezing.cost import Cost, flops_per_token, parameters
 from vp_core.squeezing.squeeze import squeeze
-from vp_core.squeezing.timing import REPEATS, Timing, all_cores, take_turns, time_forward
+from vp_core.squeezing.timing import REPEATS, Timing, all_cores, length_of, take_turns, time_forward
 from vp_core.study import Study
 from vp_core.weights.compressed import compressed_bytes
 from vp_core.weights.masks import Masks
@@ -143,6 +143,7 @@ def measure_sparse(
     """
     if batch < 1 or length < 1 or not all(0 <= sparsity <= 1 for sparsity in sparsities):
         raise VPError("Sparse products are timed on 1 text or more of 1 token or more, at sparsities from 0 to 1.")
+    length = length_of(model.config, length)
     matrices = find_matrices(model, layers=find_layers(model)[:layers])
     weights = {matrix.name: view(model, matrix).float().contiguous() for matrix in matrices}
     draw = torch.Generator().manual_seed(0)

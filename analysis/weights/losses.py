@@ -12,9 +12,10 @@ import plotly.graph_objects as go
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis import theme
-from analysis.names import LOWER, METRIC_NAMES, titled
+from analysis.names import metric_name, titled
 from analysis.weights.tables import ALL, PERCENT, SPARSITIES
 from vp_core.asking.kinds.question import Question
+from vp_core.asking.metrics import OF_TOKENS
 from vp_core.comparing.losses import loss_and_score
 from vp_core.comparing.masked_lm import masked_lm_loss
 
@@ -46,9 +47,9 @@ def masked_lm_table(
 def draw(losses: pd.DataFrame, loss_name: str = "evaluation loss") -> go.Figure:
     """Score over loss, a point for each sparsity with its 95 % interval. Of tokens the score is the loss itself, or exp of it:
     the loss by sparsity."""
-    if losses["metric"].iloc[0] in LOWER:
+    if losses["metric"].iloc[0] in OF_TOKENS:
         return draw_loss(losses, "loss of a token (nats)")
-    metric = METRIC_NAMES[losses["metric"].iloc[0]]
+    metric = metric_name(losses["metric"].iloc[0])
     figure = theme.figure(f"{titled(metric)} against loss as weights go", loss_name, metric, 420)
     up, down = losses["high"] - losses["value"], losses["value"] - losses["low"]
     figure.add_scatter(

@@ -23,7 +23,6 @@ from app.cli.options import (
     write_chart,
 )
 from app.cli.weight_options import criteria_to_compare
-from vp_core.asking.metrics import OF_TOKENS
 from vp_core.curves import CurveStore, curve, point, sweep
 from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CRITERIA, ESTIMATORS, FORMATS
@@ -91,7 +90,7 @@ def _eval(options: argparse.Namespace) -> None:
     assert score is not None
     for warning in study.warnings(recipe) if sparsity else ():
         say(warning)
-    row = _readable(point(study, recipe, sparsity, score, options.precision))
+    row = _readable(point(study, recipe, sparsity, score, options.precision), study)
     if options.json:
         print_json(row)
     elif main_process():
@@ -116,7 +115,7 @@ def _curve(options: argparse.Namespace) -> None:
         metric = study.question.task.metric
         write_chart(draw(made.table, metric, by=line).figure, options.plot)
     if options.json:
-        print_json([_readable(row) for row in made.table.to_dict("records")])
+        print_json([_readable(row, study) for row in made.table.to_dict("records")])
     else:
         print(made.table.pivot(index="sparsity", columns=line, values="value").to_string(float_format="%.4f"))
 
@@ -154,21 +153,22 @@ def _prune(options: argparse.Namespace) -> None:
     check_new_folder(Path(options.out))  # before the model: a bad place should be told at once
     study = open_from(options)
     say(f"pruning: {recipe.describe()}, {sparsity:.0%} of the {recipe.budget} …")
-    tokenizer, folder = study.loaded.tokenizer, Path(options.out)
+    reader, folder = study.loaded.reader, Path(options.out)
     dense = study.model
     if format_ == "transformers":
         model = study.pruned(recipe, sparsity)
-        export_transformers(model, folder, tokenizer)
+        export_transformers(model, folder, reader)
     else:
         model = study.squeezed(recipe, sparsity)
         for note in model.squeezed.notes:
             say(note)
         if format_ == "pruned":
-            save_pruned(model, folder, tokenizer, study.about(recipe, sparsity))
+            save_pruned(model, folder, reader, study.about(recipe, sparsity))
         else:
             with new_folder(folder) as place:
-                export_onnx(model, place / "model.onnx", tokenizer)
-                tokenizer.save_pretrained(place)
+                export_onnx(model, place / "model.onnx", reader)
+                if reader is not None:
+                    reader.save_pretrained(place)
     length = min(128, study.loaded.max_length)
     row: dict[str, Any] = {
         "out": str(folder), "format": format_, "sparsity": sparsity, "criterion": recipe.criterion,
@@ -199,9 +199,9 @@ def _zeros(row: Mapping[str, Any]) -> str:
     return f" of {row['bytes_dense'] / 1e6:.1f} ({row['weights'] / row['weights_dense']:.1%} of the weights are left; {time})"
 
 
-def _readable(row: dict[str, Any]) -> dict[str, Any]:
+def _readable(row: dict[str, Any], study: Study) -> dict[str, Any]:
     """A point without its inner columns."""
-    tokens = {"tokens": int(row["n"])} if row["metric"] in OF_TOKENS else {}
+    tokens = {"tokens": int(row["n"])} if study.question.task.tokens else {}
     others = tokens | json.loads(row["others"]) | {"params_removed": row["parameters_removed"] / row["parameters"]}
     return {k: v for k, v in row.items() if k not in ("key", "right", "others")} | others
 

@@ -172,8 +172,8 @@ def _prune_and_speed(commands: Any) -> None:
     _how(speed)
     speed.add_argument("--criterion", help=f"{', '.join(CRITERIA)} (default: the recipe's with a task, magnitude without)")
     speed.add_argument("--sparsities", help="FROM:TO:STEP or a list (default: 0.3,0.5,0.7)")
-    speed.add_argument("--batch", default="1,8", help="texts in a batch, by commas (default: 1,8)")
-    speed.add_argument("--length", default="128", help="tokens in a text (default: 128)")
+    speed.add_argument("--batch", default="1,8", help="texts, or images, in a batch, by commas (default: 1,8)")
+    speed.add_argument("--length", default="128", help="tokens in a text (default: 128; images have their own)")
     speed.add_argument(
         "--repeats", default=str(REPEATS), help=f"timed rounds of each batch size and sparsity (default: {REPEATS})"
     )
@@ -188,6 +188,9 @@ def _command(commands: Any, name: str, about: str, example: str) -> argparse.Arg
 
 
 def _app_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--own", metavar="M:F,M:B", help="a metric of your own, module:function,module:batches, offered as the task own"
+    )
     parser.add_argument("--port", default=os.environ.get("PORT") or "8501", help="port on 127.0.0.1 (default: PORT or 8501)")
 
 
@@ -195,23 +198,32 @@ def _question(parser: argparse.ArgumentParser, asks: bool = False) -> None:
     """The model and its texts; `asks`: whether the command scores it on the evaluation sentences."""
     parser.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
     parser.add_argument("--task", help=_TASK_HELP)
-    parser.add_argument("--data", help="folder in GLUE's TSV layout, or a text file (default: the Hub; the demos need none)")
+    parser.add_argument(
+        "--data",
+        help="folder (GLUE's TSV layout, images, tagged words) or file (a text, SQuAD) (default: the Hub)",
+    )
     parser.add_argument("--text", default="", help="text column, or two separated by a comma, of your own file; a.b: b in a")
     parser.add_argument(
         "--label",
         default="label",
-        help="label column of a file of your own (default: label); of several labels a text, columns of 0 and 1 by commas",
+        help="label column of a file of your own (default: label); of several labels a text, columns of 0 and 1 by commas; of "
+        "pairs of texts, what is to be written",
+    )
+    parser.add_argument(
+        "--metric",
+        default="",
+        help="the task's metric that heads its scores, such as f1 (default: its first); of own module:function",
     )
     parser.add_argument("--separator", default="", help="what parts the cells of a file of your own, such as ; or tab")
     parser.add_argument("--max-length", metavar="N", help="cut texts to N tokens, or into windows of N (default: by the task)")
     parser.add_argument("--labels", default="", help="what the model's outputs mean, in their order, by commas")
     parser.add_argument(
         "--calibration",
-        help=f"training texts to collect statistics on (default: {CALIBRATION}, of a long text {CALIBRATION_WINDOWS} windows)",
+        help=f"training examples to measure neurons on (default: {CALIBRATION}, of a long text {CALIBRATION_WINDOWS} windows)",
     )
     if asks:
-        parser.add_argument("--sentences", metavar="N", help="score on a random sample of at most N texts (default: all)")
-    parser.add_argument("--stride", metavar="N", help="tokens between two windows of a long text (default: no overlap)")
+        parser.add_argument("--sentences", metavar="N", help="score on a random sample of at most N examples (default: all)")
+    parser.add_argument("--stride", metavar="N", help="tokens between two windows of a text (default: by the task)")
     parser.add_argument("--most-tokens", metavar="N", help="score a long text on a random sample of windows, N tokens")
     parser.add_argument(
         "--estimator", help=f"{' or '.join(ESTIMATORS)}, the paper's moving variance (default: {_PAPER.estimator})"
@@ -256,6 +268,9 @@ def _app(options: argparse.Namespace) -> None:
         "client.toolbarMode": "minimal",
     }
     command = [sys.executable, "-m", "streamlit", "run", str(main_script), *(f"--{k}={v}" for k, v in flags.items())]
+    os.environ.pop("VP_OWN", None)
+    if options.own:  # read by `vp_core.opening.own.own_from_start` in the process that is started here, and set nowhere else
+        os.environ["VP_OWN"] = options.own
     finished = subprocess.run(command, check=False)
     if finished.returncode not in (0, -2, 130):
         raise VPError(f"The app ended with code {finished.returncode}: is port {options.port} in use? Try PORT=8502.")

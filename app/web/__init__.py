@@ -3,6 +3,7 @@
 offered          what is offered of a recipe's parts, and what goes with units
 settings_fields  the kinds of settings: which values, how one stands in the address
 training_choices choices of the page Training
+asked_choices    choices of the model and of what it is asked
 settings         what a visitor can choose, each choice declared once
 models           which models are offered
 address          all choices in the address of the page, and back

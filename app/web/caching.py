@@ -44,8 +44,8 @@ def study_of(settings: Settings) -> Study:
     """The study of a model, a task and a number of calibration texts or windows, loaded once for all visitors."""
     return _opened(
         settings.model, settings.task, settings.data, settings.columns, settings.label, settings.classes, settings.separator,
-        settings.max_length, settings.calibration, settings.stride, settings.most_tokens, settings.device,
-        settings.dtype,
+        settings.max_length, settings.calibration, settings.sentences, settings.stride, settings.most_tokens, settings.metric,
+        settings.device, settings.dtype,
     )  # fmt: skip
 
 
@@ -58,12 +58,13 @@ def study_over(settings: Settings) -> Study | None:
 @st.cache_resource(max_entries=4, show_spinner="Loading the model and its data …")
 def _opened(
     model: str, task: str, data: str, columns: tuple[str, ...], label: str, labels: tuple[str, ...], separator: str,
-    max_length: int | None, calibration: int | None, stride: int | None, most_tokens: int | None, device: str,
-    dtype: str,
+    max_length: int | None, calibration: int | None, sentences: int | None, stride: int | None, most_tokens: int | None,
+    metric: str, device: str, dtype: str,
 ) -> Study:  # fmt: skip
     opened = open_study(
         model, task, data or None, text=columns, label=label, labels=labels, separator=separator, max_length=max_length,
-        calibration=calibration, stride=stride, most_tokens=most_tokens, device=device, dtype=dtype,
+        calibration=calibration, sentences=sentences, stride=stride, most_tokens=most_tokens, metric=metric, device=device,
+        dtype=dtype,
     )  # fmt: skip
     if opened.loaded.projections:  # of a squeezed model there is nothing to measure
         opened.statistics()  # now, under the spinner, rather than at the first slide

@@ -23,7 +23,7 @@ def squeezed_zip(study: Study, settings: Settings) -> bytes:
     recipe, sparsity = settings.recipe, settings.sparsity
     with caching.said(study).hearing(object()), tempfile.TemporaryDirectory() as base:
         folder = Path(base) / folder_name(study)
-        save_pruned(study.squeezed(recipe, sparsity), folder, study.loaded.tokenizer, study.about(recipe, sparsity))
+        save_pruned(study.squeezed(recipe, sparsity), folder, study.loaded.reader, study.about(recipe, sparsity))
         content = io.BytesIO()
         # Stored as they are: weights hardly get smaller by packing.
         with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as file:
@@ -39,6 +39,7 @@ def how_to_load(study: Study, settings: Settings) -> tuple[str, str]:
     options |= {"label": settings.label if settings.text else "", "labels": settings.labels}
     options |= {"separator": settings.separator, "max-length": str(settings.max_length or "")}
     options |= {"stride": str(settings.stride or ""), "most-tokens": str(settings.most_tokens or "")}
+    options |= {"sentences": str(settings.sentences or ""), "metric": settings.metric}
     command = ["vp", "eval", folder]
     for name, value in options.items():
         if value:  # one word where the value would look like an option

@@ -11,13 +11,21 @@ TERMS = {
     "within a tenth": "How much of the encoder's linear parameters can go until perplexity is a tenth above dense.",
     "within a point": "How much of the encoder's linear parameters can go until the line is one point below dense.",
     "measured to": "The largest share of linear parameters at which this recipe was measured so far.",
-    "score": "Measured on all evaluation sentences with the pruned model, without any fine-tuning.",
-    "interval": "95 % interval: where the score would lie on the population the sentences were drawn from. The difference "
-    "to dense is paired: both models were asked the same sentences.",
+    "score": "Measured on all that is asked with the pruned model, without any fine-tuning.",
+    "interval": "95 % interval: where the score would lie on the population the examples were drawn from. The difference "
+    "to dense is paired: both models were asked the same examples.",
     "perplexity": "exp of the mean loss of a token of the text, with the pruned model, without any fine-tuning: as if the "
     "model hesitated between so many tokens that are equally likely. Lower is better; 1 would be to know every token.",
     "masked_loss": "Mean loss in nats of the tokens that are masked, 15 % of the text, always the same ones, with the pruned "
     "model, without any fine-tuning. Lower is better.",
+    "answer_f1": "F1 of the words of the answer that the pruned model marks and of the best of the answers that count, without "
+    "articles and punctuation; the mean over all questions, without any fine-tuning.",
+    "exact_match": "Share of questions whose marked answer is one of those that count, but for case, articles and "
+    "punctuation, with the pruned model, without any fine-tuning.",
+    "entity_f1": "F1 of whole entities: one counts where its words and its kind are exactly right, with the pruned model, "
+    "without any fine-tuning.",
+    "rougeL": "F1 of the longest common subsequence of words of what the pruned model writes and of what it should have "
+    "written, without any fine-tuning.",
     "interval of tokens": "95 % interval: where the score would lie on other text of the same kind (a bootstrap over windows, "
     "whose tokens belong together).",
     "would go": "What goes when the removed rows are squeezed out exactly: a row of query, key, value or the first "
@@ -43,6 +51,13 @@ TERMS = {
     "not compete by these scores, each has a line of its own.",
     "curve": "Score against sparsity without fine-tuning; the bands are 95 % intervals.",
     "sentence": "Ask the dense and the pruned model about a text of your own.",
+    "paragraph": "The dense and the pruned model mark the words of the paragraph that answer the question below it.",
+    "image": "The dense and the pruned model say what they see in an image of your own, or in one of those that are scored. It "
+    "stays on the machine where this program runs.",
+    "written": "The dense and the pruned model write about a text of your own. The stronger a token's colour, the less sure "
+    "the model was of it: its loss is −log of its probability, in nats.",
+    "tagged": "The dense and the pruned model say of every word whether it belongs to an entity, and of which kind: B-PER "
+    "begins a person, I-PER goes on with it. What both say differently is underlined.",
     "text": "The dense and the pruned model read a text of your own. The stronger a token's colour, the less they expected it: "
     "its loss is −log of its probability, in nats. In italics: how each goes on, always with the likeliest token.",
     "masked text": "The dense and the pruned model guess the words in the mask's place in a text of your own.",
@@ -54,7 +69,7 @@ TERMS = {
     "latency": "Time of one batch: the median of the repeats.",
     "quartiles": "A quarter of the repeats were faster than the first number, a quarter slower than the second. They are the "
     "error bars of the figures.",
-    "texts/s": "Texts in a second: batch divided by latency.",
+    "texts/s": "Texts, or images, in a second: batch divided by latency.",
     "speed-up": "How many times as fast as the dense model, which took turns with it.",
     "bits speed-up": "How many times as fast as the dense model in float32, which took turns with it.",
     "FLOP limit": "How many times as fast the squeezed model would be if time followed its floating-point operations. Small "

@@ -38,6 +38,11 @@ class Wanted:
     here: float
 
     @property
+    def example(self) -> str:
+        """What the model is given one by one: random texts, or random images."""
+        return "image" if self.study.question.task.kind == "images" else "text"
+
+    @property
     def some_gone(self) -> tuple[float, ...]:
         """The sparsities above 0."""
         return tuple(sparsity for sparsity in self.sparsities if sparsity)
@@ -53,8 +58,8 @@ class Wanted:
         random_texts(self.study.model.config, 1, self.length)
         if self.batch * self.length > MOST_TOKENS:
             raise VPError(
-                f"{self.batch:,} texts of {self.length} tokens are too many for one batch: "
-                f"choose at most {max(MOST_TOKENS // self.length, 1)} texts."
+                f"{self.batch:,} {self.example}s of {self.length} tokens are too many for one batch: "
+                f"choose at most {max(MOST_TOKENS // self.length, 1)} {self.example}s."
             )
         if self.repeats > MOST_REPEATS:
             raise VPError(f"{self.repeats:,} repeats are too many: choose at most {MOST_REPEATS}.")

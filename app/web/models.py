@@ -14,9 +14,10 @@ from typing import Any
 
 from huggingface_hub import CacheNotFound, HFCacheInfo, scan_cache_dir, try_to_load_from_cache
 
-from app.web.offered import asks_tokens
+from app.web.offered import kind_of_task
 from vp_core.ground.errors import VPError
 from vp_core.ground.store import atomic, cache_dir
+from vp_core.loading.asked import asked_of
 from vp_core.loading.folder import CONFIG
 from vp_core.loading.gguf import is_gguf
 from vp_core.loading.load import EMBEDDED
@@ -28,9 +29,19 @@ SHIPPED: Mapping[str, str] = MappingProxyType(
         "demo": "good or bad? a small BERT",
         "demo-sn": "its normalised twin",
         "demo-text": "stories, Llama-style",
+        "demo-images": "digits, a small ViT",
     }
 )
 """The models of the package, with one short line each: the sidebar is narrow."""
+_DOES = {
+    "classes": "classifier", "tokens": "language model", "spans": "answers questions", "images": "classifies images",
+    "sequences": "writes about a text", "tags": "tags words",
+}  # fmt: skip
+"""By what a model is asked, what it is called in the list."""
+_TASKS = {
+    "classes": "demo", "tokens": "demo-text", "spans": "squad", "images": "images", "sequences": "sequences", "tags": "tags",
+}  # fmt: skip
+"""By what a model is asked, the task that is chosen with it where the one before does not fit."""
 MOST = 20
 """Folders that are remembered."""
 _FILE = "opened.json"
@@ -119,20 +130,21 @@ def _about(folder: Path, where: str) -> str:
     if is_gguf(str(folder)):
         return f"GGUF, {where}"
     config = _config(folder)
-    asked = {"tokens": "language model", "masks": "masked language model", "classes": "classifier"}.get(_head(config), "")
-    return ", ".join(part for part in (str(config.get("model_type", "")), asked, where) if part)
+    name = _class(config)
+    does = "masked language model" if name.endswith("ForMaskedLM") else _DOES.get(asked_of(name) or "", "")
+    return ", ".join(part for part in (str(config.get("model_type", "")), does, where) if part)
 
 
-def _head(config: Mapping[str, Any]) -> str:
-    """What a model of this configuration puts out, by its class: "tokens", "masks", "classes", or empty for anything else."""
+def _class(config: Mapping[str, Any]) -> str:
+    """The class of the model of a configuration, as far as it says; else empty."""
     classes = config.get("architectures")
-    name = str(classes[0]) if isinstance(classes, list) and classes else ""
-    ends = {"ForCausalLM": "tokens", "LMHeadModel": "tokens", "ForMaskedLM": "masks", "ForSequenceClassification": "classes"}
-    return next((head for end, head in ends.items() if name.endswith(end)), "")
+    return str(classes[0]) if isinstance(classes, list) and classes else ""
 
 
 def fitting_task(model: str, task: str) -> str:
     """The task that goes with a model: its own if it has one, else `task`, unless the model cannot be asked that.
+
+    Those without data of their own here stand for their kind: the page says what they need.
 
     >>> fitting_task("demo-text", "sst2"), fitting_task("demo", "demo-text"), fitting_task("my/model", "sst2")
     ('demo-text', 'demo', 'sst2')
@@ -144,10 +156,8 @@ def fitting_task(model: str, task: str) -> str:
     if own:
         return own
     folder = Path(model) if model and "\0" not in model else Path()
-    head = "tokens" if is_gguf(model) else _head(_config(folder if folder.is_dir() else _snapshot(model)))
-    if head and asks_tokens(task) != (head != "classes"):
-        return "demo" if head == "classes" else "demo-text"
-    return task
+    asked = "tokens" if is_gguf(model) else asked_of(_class(_config(folder if folder.is_dir() else _snapshot(model))))
+    return _TASKS[asked] if asked and kind_of_task(task) != asked else task
 
 
 def _snapshot(model: str) -> Path:

@@ -1,13 +1,14 @@
 """What is offered of a recipe's parts, and what goes with units where others were chosen before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vp_core.asking.reading.tables import kind_of
-from vp_core.asking.tasks import find_task
+from vp_core.asking.targets import METRICS
+from vp_core.asking.tasks import TASKS, find_task
 from vp_core.ground.chosen import check_types, criteria_for, of_weights, replacements_for, scopes_for
 from vp_core.ground.errors import VPError, one_of
-from vp_core.ground.names import CRITERIA, TYPES, WEIGHT_UNITS, WORD_EMBEDDINGS
+from vp_core.ground.names import ASKED, CRITERIA, TYPES, WEIGHT_UNITS, WORD_EMBEDDINGS
 from vp_core.ground.patterns import find_pattern
 from vp_core.recipes import RANDOM, RECIPES, Recipe, with_criterion
 
@@ -32,6 +33,14 @@ OWN = "my recipe"
 RECIPE_CHOICES = (*sorted(RECIPES, key=lambda name: {"paper": 0, "best": 1}.get(name, 2)), RANDOM, OWN)
 """The paper's and the best first."""
 RECIPE_NAMES = {"paper": "Paper", "best": ":material/star: Best"}
+_NO_INTERVAL = ("micro_f1", "macro_f1")
+HEADLINES = tuple(dict.fromkeys(
+    metric
+    for metrics in (*(task.metrics for task in TASKS.values() if task.kind != "own"), *METRICS.values())
+    for metric in metrics
+    if metric not in _NO_INTERVAL
+))  # fmt: skip
+"""Metrics that can be a task's headline: what the address takes. One of a user's own has no name here."""
 SAME, BY = "the same recipe", "by "
 OVER = (SAME, *(BY + name for name in CRITERIA), *RECIPES)
 """What the page Weights lays over the mask in hand: the same recipe (of another model), the recipe by another criterion, or a
@@ -111,9 +120,24 @@ def fitting(units: tuple[str, ...], before: Mapping[str, Any]) -> dict[str, Any]
     return found | ({"sparsity": round(pattern.sparsity, 2)} if pattern and pattern.sparsity else {})
 
 
-def asks_tokens(task: str) -> bool:
-    """Whether a task asks for tokens of a text; not for a name that is none."""
+def kind_of_task(task: str) -> str:
+    """What a task asks of a model, one of `vp_core.ground.names.ASKED`; classes for a file, and for a name that is no task's.
+
+    >>> [kind_of_task(task) for task in ("demo-text", "squad", "own.csv", "nothing")]
+    ['tokens', 'spans', 'classes', 'classes']
+    """
     try:
-        return not kind_of(task) and find_task(task).tokens
+        return ASKED[0] if kind_of(task) else find_task(task).kind
     except VPError:
-        return False
+        return ASKED[0]
+
+
+def headlines_of(task: str, metrics: Sequence[str]) -> tuple[str, ...]:
+    """Which of a task's metrics can be its headline, the one first that is unless another is chosen.
+
+    >>> headlines_of("mrpc", ("f1", "accuracy")), headlines_of("own.csv", ("pearson", "spearman"))
+    (('accuracy', 'f1'), ('spearman', 'pearson'))
+    """
+    of_files = (order for order in METRICS.values() if set(order) == set(metrics))
+    usual = next(of_files, tuple(metrics)) if kind_of(task) else find_task(task).metrics
+    return tuple(metric for metric in usual if metric in HEADLINES and metric in metrics)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from app.web import settings_fields as kind
+from app.web.asked_choices import AskedChoices
 from app.web.offered import (
     BUDGETS,
     LINES,
@@ -16,7 +17,6 @@ from app.web.offered import (
     TYPE_NAMES,
     UNIT_CHOICES,
     UNIT_NAMES,
-    asks_tokens,
     budget_of,
     check_recipes,
     fitting,
@@ -24,17 +24,12 @@ from app.web.offered import (
 )
 from app.web.settings_fields import Setting, setting
 from app.web.training_choices import TrainingChoices
-from vp_core.asking.outputs import parse_labels
 from vp_core.ground.chosen import check_epsilon, check_theta, check_units, replacements_for
 from vp_core.ground.names import (
     ALL_CRITERIA,
     ALL_REPLACEMENTS,
     ALL_SCOPES,
-    AUTO,
     BASES,
-    CALIBRATION,
-    CALIBRATION_WINDOWS,
-    DTYPES,
     MODES,
     MOST_STEPS,
     PRECISIONS,
@@ -46,7 +41,6 @@ from vp_core.recipes import RANDOM, RECIPES, Recipe, recipe_name
 BESIDE = ("twin", "nothing", "rescaled")
 """What the page Sub-layers draws beside the model in hand. An empty setting is the first of them that there is."""
 _SHOWN = (*TYPES, "ffn neurons", "values", "pairs", "heads", "attention", "feed-forward", "layer")
-_SIZES = ("16", "32", "64", "128", "256", "512", "1024", "2048", "4096")
 _HUNDREDTHS = tuple(f"{i / 100:g}" for i in range(101))
 _TENTHS = tuple(f"{i / 10:g}" for i in range(10))
 _MODE_NAMES = {
@@ -56,40 +50,10 @@ _MODE_NAMES = {
 
 
 @dataclass(frozen=True)
-class Settings(TrainingChoices):
+class Settings(AskedChoices, TrainingChoices):
     """Every choice on the pages; each field is a parameter of the address if it differs from its default."""
 
     # fmt: off
-    model: str = setting(kind.Text(
-        "demo", label="Model",
-        help="A model that comes with this program, a folder that was opened before, or what the Hub's cache on this machine "
-        "holds; or type any folder written by `save_pretrained`, or the id of a model on the Hugging Face Hub (safetensors "
-        "only). A task that fits is chosen with it.",
-    ))
-    task: str = setting(kind.Text(
-        "demo", label="Task",
-        help="For a classifier a task of the GLUE benchmark by name, or the path of a TSV, CSV, JSON, JSONL or Parquet file "
-        "with named columns. For a language model `text` (any text of your own), `wikitext-2` or `demo-text`.",
-    ))
-    data: str = setting(kind.Text(
-        "", label="Data folder", placeholder="empty: the Hub",
-        help="The folder that holds the task in GLUE's TSV layout (`sst2/dev.tsv`); for a language model a file of plain text, "
-        "or a folder with train.txt and test.txt. Empty: the Hub, or the demo's own.",
-    ))
-    text: str = setting(kind.Text(
-        "", label="Text columns",
-        help="For a file of your own: the name of its text column, or of two, separated by a comma.",
-    ))
-    label: str = setting(kind.Text(
-        "label", label="Label column",
-        help="For a file of your own: the name of its label column, or of several with 0 and 1, separated by commas, where a "
-        "text has any number of labels.",
-    ))
-    labels: str = setting(kind.Text(
-        "", label="Labels, in the order of the model's outputs", placeholder="empty: by the model's own names",
-        help="What the model's outputs mean, as the file or the task calls it, separated by commas: `bad,good` (`--labels` of "
-        "the command line). It wins over the names in the model and over every guess.",
-    ))
     criterion: str = setting(kind.OneOf(
         "variance", ALL_CRITERIA, folded=True, label="Criterion",
         help="What decides which units go first. **variance**: those whose output varies least over real tokens (the "
@@ -142,39 +106,6 @@ class Settings(TrainingChoices):
     ))
     budget: str = setting(kind.OneOf("", ("", *BUDGETS)))
     steps: int = setting(kind.Whole(1, least=1, most=MOST_STEPS))
-    calibration: int | None = setting(kind.OpenSize(
-        None, _SIZES, least=int(_SIZES[0]), most=int(_SIZES[-1]), label="Calibration sentences",
-        help="Training sentences on which everything is measured. Their labels are never looked at. Of a text that is "
-        "asked for its tokens, windows.",
-    ))
-    separator: str = setting(kind.Text(
-        "", label="Separator", placeholder="by the file's ending",
-        help="For a file of your own: what parts its cells, such as `;` or `tab`.",
-    ))
-    max_length: int | None = setting(kind.OpenWhole(
-        None, least=4, label="Longest text", placeholder="64 or 128, by the task",
-        help="Texts are cut to so many tokens, at most as many as the model takes. A text that is asked for its tokens is "
-        "read in windows of so many.",
-    ))
-    stride: int | None = setting(kind.OpenWhole(
-        None, least=1, label="Stride", placeholder="a whole window",
-        help="So many tokens each window begins behind the last. Below a window's length windows overlap: every token has more "
-        "before it, and each window more to compute.",
-    ))
-    most_tokens: int | None = setting(kind.OpenWhole(
-        None, least=2, label="Most tokens", placeholder="the whole text",
-        help="A fixed random sample of windows with about so many tokens is scored, for a quick look.",
-    ))
-    device: str = setting(kind.Text(
-        AUTO, label="Device",
-        help="Where the model is run: `cpu`, `cuda` (`cuda:1` is the second of several) or `mps`. `auto` is an accelerator if "
-        "there is one.",
-    ))
-    dtype: str = setting(kind.OneOf(
-        DTYPES[0], DTYPES, label="Weights kept in",
-        help="bfloat16 and float16 need half the memory of float32, and are rounded, so another model than it. float16 is for "
-        "accelerators.",
-    ))
     lines: str = setting(kind.OneOf(
         "", ("", *LINES), label="Lines",
         help="What the lines stand for. **criteria**: the chosen one, variance, magnitude and random. **replacement**: all "
@@ -183,7 +114,7 @@ class Settings(TrainingChoices):
     show: str = setting(kind.OneOf(
         "ffn_in", _SHOWN, label="Shown", help="Which projection type or kind of unit the two figures show.",
     ))
-    batch: int = setting(kind.Whole(8, least=1, label="Batch", help="How many texts the model reads at once."))
+    batch: int = setting(kind.Whole(8, least=1, label="Batch", help="How many texts, or images, the model is given at once."))
     length: int = setting(kind.Whole(128, least=1, label="Length", help="Tokens of each text; all texts have the same length."))
     repeats: int = setting(kind.Whole(
         7, least=1, label="Repeats", help="How often each form takes its turn. More repeats give steadier medians.",
@@ -255,26 +186,6 @@ class Settings(TrainingChoices):
         help="The task of that model; its data are in the same folder as those on the left.",
     ))
     # fmt: on
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The text columns of a file of the visitor's own."""
-        return tuple(column.strip() for column in self.text.split(",") if column.strip())
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes that the visitor gave, in the order of the model's outputs."""
-        return parse_labels(self.labels)
-
-    @property
-    def tokens(self) -> bool:
-        """Whether the task asks for tokens of a text."""
-        return asks_tokens(self.task)
-
-    @property
-    def calibrated_on(self) -> int:
-        """How many sentences, or windows of a text, everything is measured on."""
-        return self.calibration or (CALIBRATION_WINDOWS if self.tokens else CALIBRATION)
 
     @property
     def recipe(self) -> Recipe:

@@ -3,40 +3,55 @@
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis.ladder import rungs
+from analysis.names import metric_name, titled
 from app.web import models
+from app.web import settings_fields as kind
+from app.web.asked_choices import EXPANDER, OF_A_KIND, READ, called
 from app.web.choices import draw, offer, page_behind, picked_or_typed, typed, typed_number
 from app.web.glossary import TERMS
-from app.web.offered import RECIPE_CHOICES, RECIPE_NAMES, TYPE_CHOICES, asks_tokens
+from app.web.offered import RECIPE_CHOICES, RECIPE_NAMES, TYPE_CHOICES, headlines_of, kind_of_task
 from app.web.settings import FIELDS, Settings
 from app.web.visitor import remember, visitor
-from vp_core.asking.tasks import TASKS, find_task
+from vp_core.asking.tasks import CALLED, TASKS, Task, find_task
 from vp_core.ground.chosen import criteria_for, scopes_for
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import AUTO, DTYPES, TYPES
+from vp_core.ground.names import ASKED, AUTO, DTYPES, TYPES
 from vp_core.model.precision import bfloat16_time, find_device
 from vp_core.recipes import RECIPES
 
-WINDOW, TEXT_PLACE = "Window length", "Text file or folder"
-"""What the longest text and the data are called where a text is asked for its tokens."""
 
-
-def sidebar() -> Settings:
-    """The widgets, and what is chosen with them."""
+def sidebar() -> tuple[Settings, DeltaGenerator]:
+    """The widgets, and what is chosen with them; and the place of the metric, which can be chosen of those that the study has
+    once it is open (`offer_metric`)."""
     visitor().page_behind = False
     with st.sidebar:
         before = visitor().settings
         opened = remember(**_what())
         if (opened.model, opened.task) != (before.model, before.task):
             st.rerun()  # with the fields of this task, and the task that came with the model in its box
+        place = st.container()
         _how()
-    return visitor().settings
+    return visitor().settings, place
+
+
+def offer_metric(place: DeltaGenerator, task: Task) -> None:
+    """The choice of the headline among the metrics of an open study's task, where there is one."""
+    settings = visitor().settings
+    metrics = headlines_of(settings.task, task.metrics)
+    if len(metrics) > 1:
+        usual, *others = metrics
+        chosen = "" if task.metric == usual else task.metric
+        with place:
+            offer("metric", ("", *others), chosen, format_func=lambda name: titled(metric_name(name or usual)))
 
 
 def _what() -> dict[str, Any]:
     """Model and data: taken together when Open is pressed, since each alone may not fit the other."""
-    names, settings, task = list(TASKS), visitor().settings, FIELDS["task"]
+    settings, task = visitor().settings, FIELDS["task"]
+    names = [name for name, one in TASKS.items() if one.kind != "own"]
     with st.form("what", border=False):
         model = picked_or_typed("model", models.offered())
         chosen = st.selectbox(
@@ -46,11 +61,10 @@ def _what() -> dict[str, Any]:
             accept_new_options=True,
             help=task.help,
         )
-        data = typed("data", *((TEXT_PLACE, "empty: the demo's, or the Hub's") if settings.tokens else ()))
-        more = _of_a_text(settings) if settings.tokens else _of_examples(settings)
+        read = _how_it_is_read(settings)
         how = _of_the_device(settings)
         st.form_submit_button("Open", width="stretch", on_click=page_behind)
-    said = {"model": model, "task": str(chosen or "").strip(), "data": data.strip(), **more, **how}
+    said = {"model": model, "task": str(chosen or "").strip(), **read, **how}
     return said if model == settings.model and said["task"] == settings.task else _fitting(settings, said)
 
 
@@ -62,29 +76,35 @@ def _of_the_device(settings: Settings) -> dict[str, Any]:
         return {"device": device, "dtype": st.selectbox(kept.label, DTYPES, index=DTYPES.index(settings.dtype), help=kept.help)}
 
 
-def _of_examples(settings: Settings) -> dict[str, Any]:
-    """How examples with labels are read."""
-    own = settings.text or settings.labels or settings.separator or settings.max_length
-    with st.expander("Columns of a file of your own, labels", expanded=bool(own)):
-        more: dict[str, Any] = {name: typed(name) for name in ("text", "label", "labels", "separator")}
-        return more | {"max_length": typed_number("max_length"), "stride": None, "most_tokens": None}
+def _how_it_is_read(settings: Settings) -> dict[str, Any]:
+    """Where the task's data are and how they are read: boxes for what goes with the kind of task, defaults for the rest."""
+    asked, usual = settings.asked, {name: FIELDS[name].default for name in READ}
+    names = OF_A_KIND[asked]
+    if not names:
+        return usual
+    said = {"data": str(_box("data", asked)).strip()}
+    own = any(getattr(settings, name) != usual[name] for name in names[1:])
+    with st.expander(EXPANDER[asked], expanded=own):
+        return usual | said | {name: _box(name, asked) for name in names[1:]}
 
 
-def _of_a_text(settings: Settings) -> dict[str, Any]:
-    """How a text is read that is asked for its tokens."""
-    own = settings.max_length or settings.stride or settings.most_tokens
-    with st.expander("Windows of the text", expanded=bool(own)):
-        length = typed_number("max_length", WINDOW, str(find_task(settings.task).max_length))
-        return {"max_length": length} | {name: typed_number(name) for name in ("stride", "most_tokens")}
+def _box(name: str, asked: str) -> str | int | None:
+    label, empty = called(asked, name)
+    if isinstance(FIELDS[name], kind.Text):
+        return typed(name, label, empty)
+    by_task = str(find_task(visitor().settings.task).max_length) if name == "max_length" and asked != ASKED[0] else ""
+    return typed_number(name, label, empty or by_task)
 
 
 def _fitting(settings: Settings, said: dict[str, Any]) -> dict[str, Any]:
-    """What was chosen, with a task that fits another model, and nothing left that belongs to the last kind of task."""
+    """What was chosen, with a task that fits another model, and nothing left that belongs to the last task or its kind."""
     if said["task"] == settings.task:
         said["task"] = models.fitting_task(said["model"], settings.task)
-    if asks_tokens(said["task"]) != settings.tokens:
-        said |= dict.fromkeys(("max_length", "calibration", "stride", "most_tokens"))
-        said["data"] = "" if said["data"] == settings.data else said["data"]
+    if kind_of_task(said["task"]) != settings.asked:
+        kept = {"data": "" if said["data"] == settings.data else said["data"]}
+        said |= {name: FIELDS[name].default for name in (*READ, "calibration")} | kept
+    if said["task"] != settings.task:
+        said["metric"] = ""
     return said
 
 
@@ -104,7 +124,7 @@ def _how() -> None:
     offer("criterion", tuple(dict.fromkeys((*criteria_for(recipe.units), settings.criterion))))
     offer("scope", scopes_for(recipe.units))
     offer("replacement", rungs(recipe))
-    offer("calibration", now=settings.calibrated_on, **({"label": "Calibration windows"} if settings.tokens else {}))
+    offer("calibration", now=settings.calibrated_on, label=f"Calibration {CALLED[settings.asked][0]}")
     offer("precision")
     st.caption(precision_measured(settings.device))
     if visitor().refused:

@@ -96,6 +96,20 @@ def sentence_job(study: Study, recipe: Recipe, sparsity: float, text: tuple[str,
     return Job(answers, said=said(study)).start(watcher)
 
 
+def trying_job(
+    study: Study, recipe: Recipe, sparsity: float, names: tuple[str, ...], what: Callable[[Any], Any], watcher: str
+) -> Job[dict[str, Any]]:  # fmt: skip
+    """What `what(model)` is of each model of these names, "dense" or "pruned": items that grow by one; scores go first."""
+
+    def parts() -> Iterator[dict[str, Any]]:
+        found: dict[str, Any] = {}
+        for name in names:
+            found[name] = what(study.model if name == "dense" else study.pruned(recipe, sparsity))
+            yield dict(found)
+
+    return Job(parts, len(names), said=said(study), turn=Turn.SECOND).start(watcher)
+
+
 def reading_job(
     study: Study, recipe: Recipe, sparsity: float, text: str, names: tuple[str, ...], watcher: str
 ) -> Job[Readings]:  # fmt: skip

@@ -6,25 +6,37 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+from transformers.image_processing_utils import BaseImageProcessor
 
 from vp_core.ground.errors import VPError
+
+Reader: TypeAlias = PreTrainedTokenizerBase | BaseImageProcessor
+"""What makes inputs for a model, and is kept beside it: its tokeniser, or its image processor."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """`inputs` for the model, each (examples, tokens), and `examples`, the positions of its rows in the data set.
 
-    `texts` are those of the rows, where they are known.
+    `texts` are those of the rows, where they are known; `counted` (examples, tokens) bool are the tokens at which an answer
+    counts, where not all do.
     """
 
     inputs: dict[str, Tensor]
     examples: np.ndarray
     texts: Sequence[tuple[str, ...]] = ()
+    counted: Tensor | None = None
+
+    @property
+    def seen(self) -> bool:
+        """Whether its rows are pictures."""
+        return "pixel_values" in self.inputs
 
     def real_tokens(self, decoder: bool = False) -> Tensor | None:
         """1 for a token and 0 for padding, (examples·tokens,); None without padding (images).

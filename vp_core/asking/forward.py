@@ -32,9 +32,10 @@ def forward(model: nn.Module, batch: Batch) -> Any:
 
 
 def inputs_for(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """A batch's inputs (examples, tokens) on the model's device."""
-    device = device_of(model)
-    return {name: value.to(device) for name, value in batch.inputs.items()}
+    """A batch's inputs (examples, tokens) on the model's device, pixel values in the type of its weights."""
+    device, kind = device_of(model), next((one.dtype for one in model.parameters() if one.is_floating_point()), None)
+    given = batch.inputs.items()
+    return {name: value.to(device, kind if value.is_floating_point() else None) for name, value in given}
 
 
 @contextmanager
@@ -59,6 +60,8 @@ def name_of(model: nn.Module) -> str:
 
 def _sentence(model: nn.Module, batch: Batch, error: Exception) -> str:
     name, texts = name_of(model), len(batch.examples)
+    if batch.seen:
+        return _of_images(model, batch, error)
     tokens = max((value.shape[1] for value in batch.inputs.values() if value.dim() == 2), default=0)
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
         return (
@@ -73,6 +76,19 @@ def _sentence(model: nn.Module, batch: Batch, error: Exception) -> str:
     return (
         f"The model {name!r} failed on {where} ({one_line(reason)}): check that its tokeniser and its configuration belong "
         "to its weights."
+    )
+
+
+def _of_images(model: nn.Module, batch: Batch, error: Exception) -> str:
+    name, images = name_of(model), len(batch.examples)
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
+        return (
+            f"There was not enough memory to run the model {name!r} on {images:,} images together{needed(error)}: take a "
+            "smaller model."
+        )
+    return (
+        f"The model {name!r} failed on {images:,} images together, of which one is {_shown(batch, 0)} ({one_line(error)}): "
+        "check that its image processor and its configuration belong to its weights."
     )
 
 
@@ -115,10 +131,15 @@ def _unobserved(model: nn.Module) -> nn.Module:
 
 def alone(batch: Batch, row: int) -> dict[str, Tensor]:
     """The inputs of one row, without its padding."""
-    mask = batch.inputs.get("attention_mask")
-    real = None if mask is None else mask[row].bool()
     own = {name: value[row : row + 1] for name, value in batch.inputs.items()}
-    return {n: v[:, real] if real is not None and v.shape[1:] == real.shape else v for n, v in own.items()}
+    masks = {side: batch.inputs.get(f"{side}attention_mask") for side in ("", "decoder_")}
+    real = {side: None if mask is None else mask[row].bool() for side, mask in masks.items()}
+
+    def whole(name: str, value: Tensor) -> Tensor:
+        mask = real["decoder_" if name.startswith("decoder_") else ""]
+        return value[:, mask] if mask is not None and value.shape[1:] == mask.shape else value
+
+    return {name: whole(name, value) for name, value in own.items()}
 
 
 def _shown(batch: Batch, row: int) -> str:

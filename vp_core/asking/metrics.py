@@ -18,12 +18,27 @@ CLASSIFICATION = ("accuracy", "f1", "matthews", *MULTI_LABEL)
 REGRESSION = ("spearman", "pearson")
 METRICS = CLASSIFICATION + REGRESSION
 OF_TOKENS = ("perplexity", "masked_loss")
-"""Of predicted tokens (`vp_core.asking.words.tokens`), where less is better."""
+"""Of predicted tokens (`vp_core.asking.words.tokens`)."""
+LESS = (*OF_TOKENS, "bits_per_byte")
+"""Metrics of which less is better; of one's own their names say so (LESS_MARK)."""
+LESS_MARK = " (less is better)"
+"""At the end of the name of a metric of one's own, by which files, figures and other processes know its direction too."""
 POINT = 0.01
 """What two scores may differ by and still be near each other: a hundredth of a share, or of a token's loss in nats."""
 
 _Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
-_RESAMPLES = 2000
+_RESAMPLES, _FEWEST = 2000, 200
+_FEW, _DRAWS = 512, 20_000_000
+"""Different examples that a multinomial is drawn of; of more they are drawn one by one, so many in all."""
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether the lower of two scores is the better one; of every metric that nothing is said of more is.
+
+    >>> less_is_better("perplexity"), less_is_better("entity_f1"), less_is_better("my loss (less is better)")
+    (True, False, True)
+    """
+    return metric in LESS or metric.endswith(LESS_MARK)
 
 
 def a_point_worse(metric: str, value: float) -> float:
@@ -34,7 +49,7 @@ def a_point_worse(metric: str, value: float) -> float:
     """
     if metric == "perplexity":
         return value * math.exp(POINT)
-    return value + POINT if metric in OF_TOKENS else value - POINT
+    return value + POINT if less_is_better(metric) else value - POINT
 
 
 def at_least(metric: str, value: float, other: float) -> bool:
@@ -43,7 +58,7 @@ def at_least(metric: str, value: float, other: float) -> bool:
     >>> at_least("accuracy", 0.9, 0.8), at_least("perplexity", 20, 30)
     (True, True)
     """
-    return value <= other if metric in OF_TOKENS else value >= other
+    return value <= other if less_is_better(metric) else value >= other
 
 
 def compute(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -122,6 +137,24 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     width = 2 * (n + z2)
     centre, half = (2 * n * p + z2) / width, _Z / width * math.sqrt(4 * n * p * q + z2)
     return 0.0 if right == 0 else centre - half, 1.0 if right == n else centre + half
+
+
+def sums_interval(sums: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of Σ part / Σ whole, of (part, whole) for each example (n, 2): a percentile bootstrap over examples
+    (seeded), a share of nothing counted as 0.
+
+    Examples with the same two numbers are drawn together, so that it takes the time of the different ones only.
+    """
+    kinds, times = np.unique(sums, axis=0, return_counts=True)
+    rng, n = np.random.default_rng(0), len(sums)
+    if len(kinds) <= _FEW:
+        again = rng.multinomial(n, times / n, _RESAMPLES) @ kinds
+    else:
+        resamples = min(_RESAMPLES, max(_FEWEST, _DRAWS // n))
+        again = np.stack([sums[rng.integers(0, n, n)].sum(axis=0) for _ in range(resamples)])
+    shares = np.divide(again[:, 0], again[:, 1], out=np.zeros(len(again)), where=again[:, 1] != 0)
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _bootstrap(metric: str, labels: np.ndarray, predictions: np.ndarray) -> tuple[float, float]:

@@ -260,4 +260,4 @@ def note_missing(missing: Sequence[str], source: str) -> tuple[str, ...]:
     """A note on the classes that no text has, if there are any."""
     if not missing:
         return ()
-    return (f"No text of {source!r} has the label {listing(missing)}, which the model knows: it is scored on the others.",)
+    return (f"Nothing in {source!r} has the label {listing(missing)}, which the model knows: it is scored on the others.",)

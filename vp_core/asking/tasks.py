@@ -123,7 +123,7 @@ TASKS = {
         Task("images", (), "label", (), _IMAGES, dev="test", kind="images"),
         Task("demo-images", (), "label", (), _IMAGES, dev="test", kind="images"),
         Task("sequences", (), "", (), ("rougeL", "rouge1", "rouge2", "perplexity"), max_length=256, kind="sequences"),
-        Task("tags", (), "", (), ("entity_f1", "word_accuracy"), kind="tags"),
+        Task("tags", (), "", (), ("entity_f1", "word_accuracy"), dev="test", max_length=256, kind="tags"),
         Task("own", (), "", (), ("own",), kind="own"),
     )
 }  # fmt: skip

@@ -11,8 +11,12 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerBase,
+    ViTConfig,
+    ViTForImageClassification,
 )  # fmt: skip
+from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from vp_core.demo.quantise import unpack
 from vp_core.ground.store import DEMO_DIR
@@ -22,8 +26,11 @@ TWIN = FOLDER / "normalised"
 """The spectrally normalised twin: its weights and configuration; the tokenizer is the demo's."""
 TEXT = FOLDER / "text"
 """The small language model: weights, configuration, tokenizer, and stories to calibrate and to judge with."""
+IMAGES = FOLDER / "images"
+"""The small image classifier: weights, configuration, image processor, and scans of digits to calibrate and to judge with."""
 MODEL_FILE = "model.safetensors"
 TEXT_FILES = {"train": "train.txt", "test": "test.txt"}
+IMAGE_FILES = {"train": "train.parquet", "test": "test.parquet"}
 TIED = ("lm_head.weight", "model.embed_tokens.weight")
 """The head of the language model, which is not stored, and the embeddings that it is."""
 
@@ -72,3 +79,12 @@ def load_demo_text(folder: Path = TEXT) -> tuple[LlamaForCausalLM, PreTrainedTok
 def text_files() -> dict[str, Path]:
     """split ("train", "test") → the stories that come with the language model."""
     return {split: TEXT / name for split, name in TEXT_FILES.items()}
+
+
+def load_demo_images(folder: Path = IMAGES) -> tuple[ViTForImageClassification, BaseImageProcessor]:
+    """The small image classifier (float32, evaluation mode) and its image processor."""
+    config = ViTConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = ViTForImageClassification(config)
+    model.load_state_dict(unpack(load_file(folder / MODEL_FILE)), strict=True, assign=True)
+    return model.eval(), ViTImageProcessorPil.from_pretrained(folder)

@@ -22,7 +22,7 @@ WEIGHT_UNITS = ("weights", "blocks", "2:4", "4:8", "columns")
 """Units of single weights that are offered; any N:M and `blocks RxC` are units too (`vp_core.ground.patterns`)."""
 ESTIMATORS = ("exact", "ewmv")
 """How a variance is taken over batches (`vp_core.measuring.statistics`)."""
-EMBEDDED_TASKS = ("demo", "demo-text")
+EMBEDDED_TASKS = ("demo", "demo-text", "demo-images")
 """Tasks whose data comes with the package (`vp_core.demo`)."""
 CALIBRATION = 512
 """Training sentences that statistics are collected on, unless asked otherwise. Their labels are never looked at."""

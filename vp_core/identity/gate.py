@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from vp_core.ground.chosen import check_epsilon
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import KINDS
-from vp_core.measuring.function_norms import head_norms, live_heads
-from vp_core.model.blocks import Sublayers
+from vp_core.measuring.function_norms import head_norms, live_heads, scaled_rows
+from vp_core.model.blocks import Sublayers, scale_of
 from vp_core.model.projections import layer_paths, uses_of
 from vp_core.model.sharing import share
 
@@ -65,18 +65,21 @@ class HeadNorms(torch.autograd.Function):
 
 
 class Gated(nn.Module):
-    """The module at the end of a block, `inner`, with gates: on its heads' shares, on its whole output, or on both.
+    """The module at the end of a block, `inner`, with gates: on its heads' shares, on its whole output, or on both. What it
+    puts out is times `scale` (d,) before it is added, and so are its norms.
 
     In training `seen` holds the norms of the model's last forward pass, {kind: (blocks, tokens) of each use}: a module that a
     pass uses so many times (`uses`; ALBERT shares it) keeps as many, the next pass's norms drive them out.
     """
 
     def __init__(
-        self, inner: nn.Module, heads: int, head_epsilon: float | None, kind: str, epsilon: float | None, uses: int = 1
-    ) -> None:
+        self, inner: nn.Module, heads: int, head_epsilon: float | None, kind: str, epsilon: float | None, uses: int = 1,
+        scale: Tensor | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.inner, self.heads, self.head_epsilon, self.kind, self.epsilon = inner, heads, head_epsilon, kind, epsilon
         self.uses = uses
+        self._scale = (scale,)  # in a tuple: it stays a parameter of the model alone
         self.seen: dict[str, deque[Tensor]] = {}
 
     @property
@@ -92,7 +95,8 @@ class Gated(nn.Module):
             x = self._heads(x, self.head_epsilon)
         y = self.inner(x)
         if self.epsilon is not None:
-            norms = y.abs().amax(dim=-1, keepdim=True).float()
+            [scale] = self._scale
+            norms = (y if scale is None else y * scale).abs().amax(dim=-1, keepdim=True).float()
             self._remember(self.kind, norms.view(1, -1))
             y = y * gate(norms, self.epsilon).to(y.dtype)
         return y
@@ -100,7 +104,7 @@ class Gated(nn.Module):
     def _heads(self, x: Tensor, epsilon: float) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         live, weight = live_heads(self.inner, flat)
-        weight = weight.to(x.dtype)
+        weight = scaled_rows(self.inner, weight, *self._scale).to(x.dtype)
         if torch.is_grad_enabled():
             norms = cast(Tensor, HeadNorms.apply(live, weight, self.heads)).float()
         else:
@@ -132,12 +136,14 @@ def gated(model: PreTrainedModel, sublayers: Sequence[Sublayers], epsilon: Epsil
         if one.attention and {"head", "attention"} & set(limits):
             inner = copy.get_submodule(one.attention)
             new = Gated(
-                inner, one.places or len(one.heads), limits.get("head"), "attention", limits.get("attention"), uses[one.layer]
-            )
+                inner, one.places or len(one.heads), limits.get("head"), "attention", limits.get("attention"),
+                uses[one.layer], scale_of(copy, one.attention_scale),
+            )  # fmt: skip
             copy.set_submodule(one.attention, new.train(model.training))
         if one.ffn and "ffn" in limits:
             inner = copy.get_submodule(one.ffn)
-            copy.set_submodule(one.ffn, Gated(inner, 0, None, "ffn", limits["ffn"], uses[one.layer]).train(model.training))
+            new = Gated(inner, 0, None, "ffn", limits["ffn"], uses[one.layer], scale_of(copy, one.ffn_scale))
+            copy.set_submodule(one.ffn, new.train(model.training))
     return copy
 
 

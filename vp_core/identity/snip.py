@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 from accelerate.utils import gather_object
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Inputs, make_batches
+from vp_core.asking.batches import Inputs, Reader, make_batches
 from vp_core.asking.evaluate import score
 from vp_core.asking.kinds.question import Question, Score
 from vp_core.asking.metrics import a_point_worse, at_least
@@ -58,7 +58,7 @@ class Material:
     texts: Inputs
     question: Question
     model_id: str = ""
-    tokenizer: PreTrainedTokenizerBase | None = None
+    tokenizer: Reader | None = None
 
 
 def run_snip(

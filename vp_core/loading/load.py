@@ -46,11 +46,12 @@ from vp_core.loading.folder import (
     check_tokeniser_files,
     class_of,
     fetch,
+    has_tokeniser,
     read_weights,
     result_of,
 )
 from vp_core.loading.gguf import as_folder, is_gguf
-from vp_core.loading.readers.images import read_processor
+from vp_core.loading.readers.images import check_processor, read_processor, tokens_with
 from vp_core.loading.readers.tokeniser import check_file, check_tokeniser, incomplete
 from vp_core.loading.sentences import as_one_sentence
 from vp_core.model.families import longest_input
@@ -63,9 +64,11 @@ _LENGTH_LIMIT = 512
 _WINDOW_LIMIT = 4096
 """The same of a window of a long text, of which few are enough."""
 _NO_NOTES: tuple[str, ...] = ()
-EMBEDDED: Mapping[str, str] = MappingProxyType({"demo": "classes", "demo-sn": "classes", "demo-text": "tokens"})
+EMBEDDED: Mapping[str, str] = MappingProxyType({
+    "demo": "classes", "demo-sn": "classes", "demo-text": "tokens", "demo-images": "images",
+})  # fmt: skip
 """Models that come with the package, and what they are asked: the demo, its twin, trained under spectral normalisation towards
-the demo's hidden states and outputs, and a small language model."""
+the demo's hidden states and outputs, a small language model, and a small image classifier."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +80,7 @@ class LoadedModel:
     """
 
     model: PreTrainedModel
-    reader: PreTrainedTokenizerBase | BaseImageProcessor
+    reader: PreTrainedTokenizerBase | BaseImageProcessor | None
     name: str
     fingerprint: str
     projections: tuple[Projection, ...]
@@ -88,6 +91,8 @@ class LoadedModel:
         """The model's tokeniser; VPError for one that sees."""
         if isinstance(self.reader, BaseImageProcessor):
             raise VPError(f"The model {self.name!r} sees images, and has no tokeniser: give it a folder of images.")
+        if self.reader is None:
+            raise VPError(f"The model {self.name!r} came without a tokeniser: load it by name from a folder that has one.")
         return self.reader
 
     @property
@@ -104,7 +109,11 @@ class LoadedModel:
 
     @property
     def max_length(self) -> int:
-        """The longest input that the model is given, in tokens."""
+        """The longest input that the model is given, in tokens: of one that sees every picture is as long."""
+        if isinstance(self.reader, BaseImageProcessor):
+            return tokens_with(self.model, self.reader)
+        if self.reader is None:
+            return int(min(longest_input(self.model.config), _LENGTH_LIMIT))
         most = _WINDOW_LIMIT if head_of(self.model) in ("next tokens", "masked tokens") else _LENGTH_LIMIT
         return int(min(self.tokenizer.model_max_length, longest_input(self.model.config), most))
 
@@ -112,7 +121,8 @@ class LoadedModel:
 def load_model(
     name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: str = DTYPES[0], fresh_head: bool = False
 ) -> LoadedModel:
-    """Load and check a model for what it is `asked`, one of ASKED (but `own`), and its tokeniser or image processor.
+    """Load and check a model for what it is `asked`, one of ASKED, and its tokeniser or image processor; `own` is a model
+    without a head, and these may be missing.
 
     Its weights lie on `device` (`vp_core.model.precision.find_device`) in `dtype`, one of DTYPES. That is another model than
     in float32 if its weights were not of that type already, and `notes` say so; `fingerprint` is that of what was read, on
@@ -143,6 +153,8 @@ def load_model(
     check_finite(model, name)
     if isinstance(reader, PreTrainedTokenizerBase):
         notes = (*notes, *check_tokeniser(name, model, reader))
+    elif reader is not None:
+        check_processor(name, model, reader)
     projections = () if hasattr(model, "squeezed") else find_projections(model)
     known = fingerprint(model)
     return LoadedModel(to_device(model, place), reader, name, known, projections, notes)
@@ -189,14 +201,19 @@ def what_is_asked(name: str) -> str | None:
         return asked_of(class_of(Path(name) if is_folder else on_the_hub(name)))
 
 
-def _embedded(name: str, asked: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    from vp_core.demo.load import load_demo, load_demo_text, load_twin
+def _embedded(name: str, asked: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor]:
+    from vp_core.demo.load import load_demo, load_demo_images, load_demo_text, load_twin
 
     if asked != EMBEDDED[name]:
-        own = {"classes": "classifies texts (--task demo)", "tokens": "is a language model (--task demo-text)"}
+        own = {
+            "classes": "classifies texts (--task demo)", "tokens": "is a language model (--task demo-text)",
+            "images": "classifies images (--task demo-images)",
+        }  # fmt: skip
         raise VPError(f"The model {name!r} {own[EMBEDDED[name]]}: give a model of your own for this task.")
     if name == "demo-text":
         return load_demo_text()
+    if name == "demo-images":
+        return load_demo_images()
     return load_demo() if name == "demo" else load_twin()
 
 
@@ -217,7 +234,7 @@ def _behaviour(config: PretrainedConfig) -> dict[str, object]:
 
 def _load_pretrained(
     name: str, asked: str, fresh_head: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor, tuple[str, ...]]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor | None, tuple[str, ...]]:
     """(model, tokeniser or image processor, notes) of a folder, dense or squeezed, or of an id on the Hub."""
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
@@ -229,6 +246,8 @@ def _load_pretrained(
             model = _squeezed(name, asked)
         else:
             model, notes = _dense(name, folder, is_folder, asked, way, fresh_head)
+        if asked == "own" and not has_tokeniser(folder):
+            return model, None, notes
         if asked == "images":
             return model, read_processor(name, folder, is_folder), notes
         check_tokeniser_files(name, folder)

@@ -21,7 +21,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.store import load_tensors, save_tensors
 from vp_core.measuring.histogram import Histogram
 from vp_core.measuring.tally import each_batch
-from vp_core.model.blocks import Block, Sublayers, find_sublayers
+from vp_core.model.blocks import Block, Sublayers, find_sublayers, scale_of
 from vp_core.model.projections import as_rows
 from vp_core.model.scatter import ScatterLinear
 from vp_core.model.sites import Site, observed
@@ -149,6 +149,14 @@ def live_heads(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return x[..., module.in_index] if module.shape.gathers else x, module.compact()[0]
 
 
+def scaled_rows(module: nn.Module, weight: Tensor, scale: Tensor | None) -> Tensor:
+    """Rows (rows, n) of W_O as `live_heads` gives them, each times its number of `scale` (d,)."""
+    if scale is None:
+        return weight
+    rows = module.out_index if isinstance(module, ScatterLinear) and module.shape.width is not None else slice(None)
+    return weight * scale[rows, None]
+
+
 def collect_norms(
     model: PreTrainedModel, batches: Iterable[Batch], sublayers: Sequence[Sublayers] | None = None, *,
     model_id: str = "", data_id: str = "",
@@ -163,13 +171,17 @@ def collect_norms(
     blocks = tuple(block for one in sublayers for block in one.blocks)
     at = {site: there for one in sublayers for site, there in _sites(one)}
     places = {site: one.places if site.inputs else None for one in sublayers for site, _ in _sites(one)}
+    scales = {
+        site: one.ffn_scale if site.path == one.ffn else one.attention_scale for one in sublayers for site, _ in _sites(one)
+    }
     decoder = {block: site.decoder for site, there in at.items() for block in there}
 
     def one(copy: PreTrainedModel, batch: Batch) -> _OfBatch:
         uses: dict[Block, list[Tensor]] = {}
 
         def see(site: Site, values: Tensor) -> None:
-            norms = _norms(copy.get_submodule(site.path), site, values, places[site] or len(at[site]))
+            module, scale = copy.get_submodule(site.path), scale_of(copy, scales[site])
+            norms = _norms(module, site, values, places[site] or len(at[site]), scale)
             live = norms if places[site] is None else norms[[block.head or 0 for block in at[site]]]
             for block, row in zip(at[site], live, strict=True):
                 uses.setdefault(block, []).append(row)
@@ -212,12 +224,12 @@ def _sites(one: Sublayers) -> Iterator[tuple[Site, tuple[Block, ...]]]:
             yield Site(f"{one.layer}.{kind}", path, inputs=False, decoder=one.decoder), (Block(one.layer, kind),)
 
 
-def _norms(module: nn.Module, site: Site, values: Tensor, blocks: int) -> Tensor:
-    """The norms (blocks, tokens) of a site's blocks, from what passed at `module`, (examples, tokens, n)."""
+def _norms(module: nn.Module, site: Site, values: Tensor, blocks: int, scale: Tensor | None) -> Tensor:
+    """The norms (blocks, tokens) of a site's blocks, from what passed at `module`, (examples, tokens, n), then scaled."""
     if not site.inputs:
-        return values.abs().amax(dim=-1).flatten()[None]
+        return (values if scale is None else values * scale).abs().amax(dim=-1).flatten()[None]
     x, weight = live_heads(module, values.flatten(0, -2))
-    return head_norms(x, weight, blocks)
+    return head_norms(x, scaled_rows(module, weight, scale), blocks)
 
 
 def _of_batch(

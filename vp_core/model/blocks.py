@@ -7,11 +7,13 @@ query heads share a key/value head (Llama) they count as one head, since they ca
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import KINDS
-from vp_core.model.projections import Layer, find_layers
+from vp_core.model.family.stack import Stack
+from vp_core.model.projections import Layer, find_layers, layer_paths
 
 SUBLAYER = {"attention_output": "attention", "ffn_out": "ffn"}
 """The block that ends with a projection of this type."""
@@ -50,6 +52,7 @@ class Sublayers:
     coordinates of the module at `attention` (None: gone), in order; `ffn` is the module that ends the feed-forward network.
     `decoder` says that the layer's outputs are a decoder's tokens. `places` counts the heads that the module at `attention` has
     room for where none can leave the others (each has its own position bias); None: as many as are live.
+    The scales are the paths of the numbers by which what a block puts out is scaled, which is a part of it (`scale_of`).
     """
 
     layer: int
@@ -59,6 +62,8 @@ class Sublayers:
     ffn: str | None
     decoder: bool = False
     places: int | None = None
+    attention_scale: str | None = None
+    ffn_scale: str | None = None
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -77,7 +82,17 @@ class Sublayers:
 
 def find_sublayers(model: PreTrainedModel) -> tuple[Sublayers, ...]:
     """The blocks of a dense model, layer by layer; VPError for a family that is not supported or a squeezed model."""
-    return tuple(_sublayers(layer) for layer in find_layers(model))
+    paths = layer_paths(model)
+    return tuple(_sublayers(layer, *path) for layer, path in zip(find_layers(model), paths, strict=True))
+
+
+def scale_of(model: nn.Module, path: str | None) -> Tensor | None:
+    """The numbers (d,) at a path by which what a block puts out is scaled; None where it is not."""
+    if path is None:
+        return None
+    module, _, name = path.rpartition(".")
+    found = getattr(model.get_submodule(module), name)
+    return found if isinstance(found, Tensor) else None  # BEiT has 1.0 where it does not scale
 
 
 def find_blocks(model: PreTrainedModel, kinds: Sequence[str] = KINDS) -> tuple[Block, ...]:
@@ -85,10 +100,11 @@ def find_blocks(model: PreTrainedModel, kinds: Sequence[str] = KINDS) -> tuple[B
     return tuple(b for one in find_sublayers(model) for b in one.blocks if b.kind in kinds)
 
 
-def _sublayers(layer: Layer) -> Sublayers:
+def _sublayers(layer: Layer, stack: Stack, path: str) -> Sublayers:
     value, output, ffn = layer.projections["value"], layer.projections["attention_output"], layer.projections.get("ffn_out")
     assert value.head_width
     heads = value.d_out // value.head_width
+    scales = tuple(f"{path}.{name}" for name in stack.scales) if stack.scales else (None, None)
     return Sublayers(
         value.layer,
         output.path,
@@ -97,4 +113,5 @@ def _sublayers(layer: Layer) -> Sublayers:
         ffn.path if ffn else None,
         output.decoder,
         heads if layer.fixed_heads else None,
+        *scales,
     )

@@ -1,4 +1,5 @@
-"""What the six linear projections are called in each model family; `encoder_decoders` has those of two halves.
+"""What the six linear projections are called in each model family; `family` has those of two halves and those that
+see.
 
 No other file knows families: to support another one, add its names to FAMILIES.
 """
@@ -17,8 +18,9 @@ from transformers.models.auto.modeling_auto import (
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
-from vp_core.model.encoder_decoders import BART, T5
-from vp_core.model.stack import COUNTED_NOTE, FIXED_NOTE, Family, Stack
+from vp_core.model.family.encoder_decoders import BART, MBART, T5
+from vp_core.model.family.stack import COUNTED_NOTE, FIXED_NOTE, Family, Stack
+from vp_core.model.family.vision import BEIT, CLIP, DEIT, DINOV2, VIT
 
 
 def _modules(*names: str) -> Mapping[str, str]:
@@ -91,21 +93,6 @@ _GPT2 = Family(
     writes_text=True,
 )
 _QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
-_VIT = Family(
-    (
-        Stack(
-            "layers.*",
-            _modules(*_parts("attention", *_QKVO), "mlp.fc1", "mlp.fc2"),
-            attention="attention",
-            head_size="head_dim",
-            activation="mlp.activation_fn",
-            pre_norm=True,
-        ),
-    ),
-    bias_flags=("qkv_bias",),
-    classifies_text=False,
-    sees=True,
-)
 _POSITIONS_NOTE = (
     "Query and key keep the full width of their heads: they also meet embeddings of relative positions, so a removed row saves "
     "its own product only, not its partner's."
@@ -254,8 +241,13 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "distilbert": _DISTILBERT,
         "albert": _ALBERT,
         "gpt2": _GPT2,
-        "vit": _VIT,
+        "vit": VIT,
+        "deit": DEIT,
+        "dinov2": DINOV2,
+        "beit": BEIT,
+        "clip": CLIP,
         "bart": BART,
+        "mbart": MBART,
         "llama": _LLAMA,
         "mistral": _MISTRAL,
         "qwen2": _MISTRAL,
@@ -308,9 +300,11 @@ _FLAGS = {"classes": "classifies_text", "next tokens": "writes_text", "masked to
 def families_for(what: str) -> tuple[str, ...]:
     """The model types of which a study takes a model that puts out this, in the order of the alphabet.
 
-    `what` is one of `vp_core.asking.kinds.heads.HEADS`, `classes` (of texts), or `images`, classes of these. A model that reads
-    from left to right marks no spans and tags no words: what stands before has not seen what comes.
+    `what` is one of `vp_core.asking.kinds.heads.HEADS`, `classes` (of texts), `images`, classes of these, or `any`. A model
+    that reads from left to right marks no spans and tags no words: what stands before has not seen what comes.
     """
+    if what == "any":
+        return tuple(sorted(FAMILIES))
     if what in _FLAGS:
         return tuple(sorted(name for name, family in FAMILIES.items() if getattr(family, _FLAGS[what])))
     text = {name for name, family in FAMILIES.items() if family.classifies_text and not family.writes_text}

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from vp_core.ground.errors import VPError
 from vp_core.model.families import family_of, stacks_of
-from vp_core.model.stack import NORM_NOTE, Part, Stack
+from vp_core.model.family.stack import NORM_NOTE, Part, Stack
 
 HEADED = ("query", "key", "value")
 CONSUMERS = {"value": "attention_output", "ffn_in": "ffn_out"}
@@ -74,14 +74,14 @@ class Projection:
 class Layer:
     """What belongs together in one attention block and its feed-forward network, as `vp_core.squeezing.squeeze` needs it.
 
-    `attention` is the path of the module that cuts its three projections into heads, `head_size` the name of its attribute
-    with the width of a head, `total_size` that of all heads, `head_count` that of their number, `split_size` that of a fused
+    `attention` is the path of the module that cuts its three projections into heads, `head_size` the name of its attribute with
+    the width of a head, `total_size` that of all heads, `head_count` that of their number, `split_size` that of a fused
     projection's parts. `queries_per_key` heads of the query share a head of key and value; `rotary` positions turn pairs of
     query and key coordinates, the first `turned` of each head: i and i + turned/2 together, by the angles in the buffer
     `frequencies`. The layer runs `uses` times in a forward pass (ALBERT shares it). `full_heads`, `fixed_heads` and
-    `scales_by_width` are as in `vp_core.model.stack.Stack`. `turns` says that scores stay the same when query and key get
-    another basis: not where positions turn them, or have matrices of their own. `normed` says that each head of query and key
-    is brought to one length by a norm, which reads all its coordinates.
+    `scales_by_width` are as in `vp_core.model.family.stack.Stack`. `turns` says that scores stay the same when query and key
+    get another basis: not where positions turn them, or have matrices of their own. `normed` says that each head of query and
+    key is brought to one length by a norm, which reads all its coordinates.
     """
 
     projections: Mapping[str, Projection]
@@ -115,7 +115,19 @@ def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
 
 def layer_paths(model: PreTrainedModel) -> list[tuple[Stack, str]]:
     """(the names in it, its path) of every layer, of a squeezed model too; VPError for a family that is not supported."""
-    return [(stack, path) for stack in stacks_of(model.config) for path in _numbered(model, base_of(model) + stack.layers)]
+    base = base_of(model)
+    found = [stack for stack in stacks_of(model.config) if not stack.decoder or _has(model, base + stack.layers)]
+    return [(stack, path) for stack in found for path in _numbered(model, base + stack.layers)]
+
+
+def _has(model: nn.Module, pattern: str) -> bool:
+    """Whether there are layers at all: a T5 that tags words is the encoder alone."""
+    head, _, _ = pattern.partition(".*")
+    try:
+        model.get_submodule(head)
+    except AttributeError:
+        return False
+    return True
 
 
 def base_of(model: PreTrainedModel) -> str:

@@ -18,6 +18,7 @@ def share(model: Model, replace: Mapping[str, Tensor] | None = None, cast: torch
     floating-point tensors (which copies them).
     """
     replace = replace or {}
+    _make_tables(model)
 
     def tensor(name: str, old: Tensor) -> Tensor:
         new = replace.get(name, old.detach())
@@ -30,3 +31,12 @@ def share(model: Model, replace: Mapping[str, Tensor] | None = None, cast: torch
     for name, old in [*model.named_parameters(), *model.named_buffers()]:
         memo[id(old)] = old if keep_as_it_is and name not in replace else tensor(name, old)
     return copy.deepcopy(model, memo)
+
+
+def _make_tables(model: nn.Module) -> None:
+    """Have transformers make the tables that all BEiTs share, of which place is how far from which, while gradients may pass:
+    one that is first asked for within `torch.inference_mode` could not be trained through any more."""
+    for module in model.modules():
+        if (make := getattr(module, "generate_relative_position_index", None)) is not None:
+            with torch.inference_mode(False):
+                make(module.window_size)

@@ -12,7 +12,11 @@ from vp_core.loading.folder import result_of, task_of_run
 from vp_core.loading.load import EMBEDDED
 from vp_core.opening.asked import Asked
 from vp_core.opening.classes import open_classes
+from vp_core.opening.images import open_images
+from vp_core.opening.own import open_own
+from vp_core.opening.sequences import open_sequences
 from vp_core.opening.spans import open_spans
+from vp_core.opening.tags import open_tags
 from vp_core.opening.tokens import open_tokens
 from vp_core.squeezing.folder import task_of
 from vp_core.study import Study
@@ -63,6 +67,13 @@ def open_study(
     with both (`vp_core.asking.reading.squad`). Paragraphs are read in windows of `max_length` tokens, each `stride` tokens
     behind the last (default: 128, or half a window); `sentences` counts questions, `calibration` windows.
 
+    A task of images (`images`, `demo-images`) takes an image classifier. `data` is a folder with a folder for each class, or
+    with train and test of such, a Parquet file, or the id of a data set on the Hub (`vp_core.asking.pictures.album`).
+
+    A task that asks for `sequences` takes a model that writes about a text (...ForConditionalGeneration); `data` is then a
+    table, or a folder with train and dev files, `text` the column that is read and `label` the one that is to be written about
+    it (`vp_core.asking.reading.pairs`).
+
     Of the task's metrics `metric` is the headline (default: the first).
 
     With `fresh_head` the head of a model that marks answers is drawn, for whoever trains it: any encoder will do.
@@ -81,8 +92,8 @@ def open_study(
         raise VPError("Statistics need at least 2 calibration texts: ask for more.")
     found = None if kind_of(task) else find_task(task)
     asked = Asked(
-        model, task, found, data, text, label, labels, separator, max_length, calibration, sentences, stride, most_tokens,
-        metric, device, dtype, fresh_head,
+        model, task, found, data, tuple(text), label, tuple(labels), separator, max_length, calibration, sentences, stride,
+        most_tokens, metric, device, dtype, fresh_head,
     )  # fmt: skip
     return OPENERS[asked.kind](asked)
 
@@ -91,5 +102,9 @@ OPENERS: Mapping[str, Callable[[Asked], Study]] = MappingProxyType({
     "classes": open_classes,
     "tokens": open_tokens,
     "spans": open_spans,
+    "images": open_images,
+    "sequences": open_sequences,
+    "tags": open_tags,
+    "own": open_own,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what opens a study of it."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from vp_core.asking.batches import Encoded
 from vp_core.asking.kinds.heads import head_of
 from vp_core.asking.tasks import Task
 from vp_core.asking.words.masked_tokens import MaskedTokens
@@ -55,6 +56,7 @@ def make_token_study(
         question: NextTokens | MaskedTokens = MaskedTokens.of(loaded.tokenizer, windows, task)
     else:
         question = NextTokens.of(windows, task)
+    assert isinstance(question.data, Encoded)
     asked = [ids.tolist() for ids in question.wanted], [places.tolist() for places in question.read]
     return Study(
         loaded=loaded,

@@ -23,10 +23,10 @@ from vp_core.ground.work import checkpoint
 from vp_core.measuring.covariance import READ_AT, check_finite
 from vp_core.measuring.layerwise import REFIT, Walk, check_once, layer_modules
 from vp_core.measuring.measured import HELD_OUT
+from vp_core.model.family.stack import Stack
 from vp_core.model.precision import device_of, sums_at
 from vp_core.model.projections import Layer, Projection, find_layers, layer_paths, weight_of
 from vp_core.model.sites import Site, input_site, output_site
-from vp_core.model.stack import Stack
 from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import Solved, prune
@@ -88,7 +88,7 @@ def _sharing(stages: Sequence[Sequence[str]], layer: Layer) -> Iterator[list[Pro
 
 def _residual(first: Projection, stack: Stack, path: str, projections: Mapping[str, Projection]) -> list[Site]:
     """Where to see what the residual stream holds as a projection writes into it; the sum, if there are several parts."""
-    if first.type not in ("attention_output", "ffn_out") or stack.normed_writes:  # a norm away from what is written
+    if first.type not in ("attention_output", "ffn_out") or stack.normed_writes:  # a norm or a scale away from what is written
         return []
     if not stack.pre_norm:  # the sub-layer reads the stream itself
         reader = "query" if first.type == "attention_output" else "ffn_in"

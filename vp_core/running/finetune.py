@@ -142,7 +142,7 @@ def teacher_of(
     study: Study, lessons: Lessons | TextLessons, teacher: LoadedModel, tell: Callable[[str], None]
 ) -> Teacher:  # fmt: skip
     """A loaded model as the teacher of a study's; VPError for one that is none for this model and these texts."""
-    made = Teacher.make(teacher.model, teacher.tokenizer, study.model, study.loaded.tokenizer)
+    made = Teacher.make(teacher.model, teacher.reader, study.model, study.loaded.reader)
     longest = lessons.data.longest
     if longest > longest_input(teacher.model.config):
         raise VPError(

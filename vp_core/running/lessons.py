@@ -12,6 +12,9 @@ from vp_core.asking.kinds.heads import head_of
 from vp_core.asking.kinds.spans import as_spans, targets_of
 from vp_core.asking.labels import order_like
 from vp_core.asking.outputs import outputs_of
+from vp_core.asking.pictures.album import album_of, open_splits
+from vp_core.asking.reading.columns import open_sentences
+from vp_core.asking.reading.pairs import read_pairs
 from vp_core.asking.reading.squad import check_places, open_questions
 from vp_core.asking.reading.tables import kind_of
 from vp_core.asking.tasks import find_task
@@ -21,8 +24,11 @@ from vp_core.asking.words.windows import cut
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import ASKED
 from vp_core.loading.readers.texts import check_numbers
+from vp_core.opening.images import images_of
+from vp_core.opening.sequences import fit_pairs
+from vp_core.opening.tags import keys_of, train_words
 from vp_core.study import Study
-from vp_core.training.schedule import Lessons, SpanLessons, TextLessons
+from vp_core.training.schedule import Lessons, SpanLessons, TagLessons, TextLessons
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,23 @@ def _of_tokens(study: Study, found: TrainingSet) -> TextLessons:
     return TextLessons(windows, tokenizer, masked, (f"{same}test.txt.",) if texts.measured == texts.scored else ())
 
 
+def _of_sequences(study: Study, found: TrainingSet) -> TextLessons:
+    pairs = read_pairs(found.data, "train", found.text, found.label, found.separator)
+    data = fit_pairs(study.loaded, pairs, study.question.data.max_length)
+    same = (
+        "The model learns the texts that it is scored on: its score says what it remembers; give a folder with train and dev "
+    )
+    return TextLessons(data, study.loaded.tokenizer, False, (f"{same}files.",) if pairs.source == study.source else ())
+
+
+def _of_tags(study: Study, found: TrainingSet) -> TagLessons:
+    sentences = open_sentences(found.data, "train", *keys_of(found.text, found.label))
+    data, gold = train_words(study, sentences, found.labels)
+    same = "The model learns the sentences that it is scored on: give a folder with a file to train and one to score."
+    notes = (same,) if study.source == sentences.source else ()
+    return TagLessons(data, study.loaded.tokenizer, False, notes, gold)
+
+
 def _of_spans(study: Study, found: TrainingSet) -> SpanLessons:
     scored, tokenizer = as_spans(study.question, "Training on answers").data, study.loaded.tokenizer
     questions = open_questions(find_task(found.task), found.data, "train")
@@ -79,9 +102,20 @@ def _of_spans(study: Study, found: TrainingSet) -> SpanLessons:
     return SpanLessons(windows, tokenizer, False, (same,) if questions.source == study.source else (), targets_of(windows))
 
 
+def _of_images(study: Study, found: TrainingSet) -> Lessons:
+    question = as_classification(study.question, "Training on labels")
+    _, split = open_splits(find_task(found.task), found.data, found.label)
+    album = album_of(question.task, split, outputs_of(study.model), found.labels)
+    data, _ = images_of(study.loaded, album.stored)
+    return Lessons.make(data, album.labels, album.task, order_like(study.model, album.named(), question))
+
+
 LESSONS: Mapping[str, Callable[[Study, TrainingSet], Lessons | TextLessons]] = MappingProxyType({
     "classes": _of_classes,
     "tokens": _of_tokens,
+    "sequences": _of_sequences,
+    "tags": _of_tags,
     "spans": _of_spans,
+    "images": _of_images,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what makes its training set."""

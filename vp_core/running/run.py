@@ -159,7 +159,7 @@ class _Job:
             row |= {"share_pruned": squeezed.cost.share_removed, "parameters": squeezed.cost.parameters_left}
         if self.accelerator.is_main_process:
             about = {"model": study.loaded.name, "task": study.question.task.name, "trained": self.log.settings}
-            save_trained(small, self.folder / RESULT, study.loaded.tokenizer, about | {"score": found.as_json()})
+            save_trained(small, self.folder / RESULT, study.loaded.reader, about | {"score": found.as_json()})
             self.saved.forget()
         self.accelerator.wait_for_everyone()
         return self._row(self.steps, row)

@@ -11,7 +11,7 @@ from vp_core.model.units import UnitGroup
 from vp_core.ranking.plan import Plan, Ranking, everything
 from vp_core.squeezing.cost import Cost, cost, silent_queries
 from vp_core.squeezing.squeeze import squeeze
-from vp_core.squeezing.timing import time_forward
+from vp_core.squeezing.timing import length_of, time_forward
 
 FLOPS_LENGTH = 128
 """Tokens of a text whose FLOPs count, and whose forward pass is timed."""
@@ -44,9 +44,10 @@ def within(target: float, reach: float) -> bool:
 def text_length(model: PreTrainedModel) -> int:
     """Tokens of the text that FLOPs and time are those of: FLOPS_LENGTH, or fewer if the model has no positions for them.
 
-    The model's own limit and not its tokeniser's: what pruning saves of a model does not change with who feeds it.
+    The model's own limit and not its tokeniser's: what pruning saves of a model does not change with who feeds it. Of one that
+    sees, the tokens of a picture of the size it was made for.
     """
-    return min(FLOPS_LENGTH, longest_input(model.config))
+    return length_of(model.config, min(FLOPS_LENGTH, longest_input(model.config)))
 
 
 def unit_share(

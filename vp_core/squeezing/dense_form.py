@@ -4,17 +4,18 @@ from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
+from vp_core.asking.batches import Reader
 from vp_core.ground.errors import VPError
 from vp_core.ground.store import new_folder
 from vp_core.model.families import family_of
+from vp_core.model.family.stack import Family
 from vp_core.model.projections import find_projections
-from vp_core.model.stack import Family
 from vp_core.squeezing.folder import assign, keep_labels, named_tensors
 
 
-def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
+def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: Reader | None = None) -> Path:
     """Write the masked dense form, constants in the biases, which `AutoModel….from_pretrained` loads. Returns the folder.
 
     `pruned` is what `replacing.prune.prune` returned. Raises VPError for a squeezed model, whose shapes transformers does not

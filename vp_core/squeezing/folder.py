@@ -1,9 +1,9 @@
 """Squeezed models people can keep: `save_pruned`, `load_pruned`.
 
 A pruned folder holds `pruned.json` (the format, the model's class, the shapes, what it was made from, a checksum),
-`pruned.safetensors` (every parameter and buffer), `config.json` and, if it was given, the tokeniser's files. No pickle, and
-nothing of the original checkpoint is needed to load it. Where single weights are gone (`squeeze.squeeze_masked`), matrices with
-many zeros are bits and values (`vp_core.weights.compressed`).
+`pruned.safetensors` (every parameter and buffer), `config.json` and, if it was given, the files of its tokeniser or image
+processor. No pickle, and nothing of the original checkpoint is needed to load it. Where single weights are gone
+(`squeeze.squeeze_masked`), matrices with many zeros are bits and values (`vp_core.weights.compressed`).
 """
 
 import hashlib
@@ -15,8 +15,9 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedModel
 
+from vp_core.asking.batches import Reader
 from vp_core.ground.bounded import check_file, check_sizes, read_header, read_json
 from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.names import EMBEDDED_TASKS, PRUNED, PRUNED_WEIGHTS
@@ -49,7 +50,7 @@ def task_of(folder: str | Path) -> str | None:
 def save_pruned(
     model: PreTrainedModel,
     folder: str | Path,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: Reader | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a squeezed model; `about` are JSON-able facts about where it comes from. Returns the folder.

@@ -1,4 +1,4 @@
-"""ONNX files of squeezed (or any other) text classifiers and language models, checked against torch before they are kept."""
+"""ONNX files of squeezed (or any other) classifiers and language models, checked against torch before they are kept."""
 
 import importlib.util
 import inspect
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.image_processing_utils import BaseImageProcessor
 
-from vp_core.asking.batches import Batch
+from vp_core.asking.batches import Batch, Reader
 from vp_core.asking.forward import told
 from vp_core.asking.kinds.heads import head_of
 from vp_core.ground.errors import VPError, one_line
@@ -23,6 +24,7 @@ from vp_core.model.sharing import share
 from vp_core.squeezing.timing import random_texts
 
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
+_PIXELS = "pixel_values"
 TOLERANCE = 1e-4
 LONGEST = 512
 """Tokens of the longest text that a file is checked with."""
@@ -35,15 +37,24 @@ def require_onnx() -> None:
         raise VPError(f"ONNX needs {', '.join(missing)}: install the extra, pip install -r requirements-onnx.txt.")
 
 
-def export_onnx(model: PreTrainedModel, path: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
+def check_onnx(model: PreTrainedModel) -> None:
+    """VPError for a model that writes about a text: it is two programs, of which one runs again for every token."""
+    if head_of(model) == "target tokens":
+        raise VPError(f"A {type(model).__name__} writes token by token, which is not one ONNX file: save it with save_pruned.")
+
+
+def export_onnx(model: PreTrainedModel, path: str | Path, tokenizer: Reader | None = None) -> Path:
     """Write a classifier or language model as ONNX, free in batch and length, once onnxruntime answers as torch at other sizes.
 
     Its inputs, (batch, tokens) each, are all that `tokenizer` makes: `input_ids`, `attention_mask` and, of a model that has
     segments, `token_type_ids`, which pairs need (without a tokeniser: what the model takes). Its output is `logits`, (batch,
-    outputs), of a language model (batch, tokens, vocabulary) without a cache. Raises VPError if the extra `onnx` is not
+    outputs), of a language model (batch, tokens, vocabulary) without a cache. A model that sees takes `pixel_values` (batch,
+    channels, height, width), free in batch only. Raises VPError if the extra `onnx` is not
     installed, if the export fails, or if onnxruntime answers otherwise; then no file is left.
     """
     require_onnx()
+    check_onnx(model)
+    tokenizer = None if isinstance(tokenizer, BaseImageProcessor) else tokenizer
     names = input_names(model, tokenizer)
     example = _texts(model.config, names, 3, 12, tokenizer, seed=0)
     batch, tokens = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("tokens", min=2, max=4096)
@@ -54,7 +65,8 @@ def export_onnx(model: PreTrainedModel, path: str | Path, tokenizer: PreTrainedT
         try:
             program = torch.onnx.export(
                 _Logits(model).eval(), (), kwargs={"inputs": example}, dynamo=True, verbose=False, output_names=["logits"],
-                input_names=names, dynamic_shapes={"inputs": {name: {0: batch, 1: tokens} for name in example}},
+                input_names=names,
+                dynamic_shapes={"inputs": {n: {0: batch} if n == _PIXELS else {0: batch, 1: tokens} for n in example}},
             )  # fmt: skip
             assert program is not None
             program.save(str(temporary))
@@ -71,6 +83,8 @@ def export_onnx(model: PreTrainedModel, path: str | Path, tokenizer: PreTrainedT
 
 def input_names(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> list[str]:
     """What an ONNX file of the model takes: what its tokeniser makes and its forward pass knows."""
+    if family_of(model.config.model_type).sees:
+        return [_PIXELS]
     segments = getattr(model.config, "type_vocab_size", 0) > 1
     made = tokenizer.model_input_names if tokenizer else ["token_type_ids"] if segments else []
     takes = inspect.signature(model.forward).parameters
@@ -110,6 +124,8 @@ def _texts(
 ) -> dict[str, Tensor]:
     """Random texts (batch, length), all but the first with padding where the tokeniser puts it, in two segments."""
     found = random_texts(config, batch, length, seed)
+    if _PIXELS in found:
+        return found
     left = tokenizer is not None and tokenizer.padding_side == "left"
     pad = next((i for i in (config.pad_token_id, tokenizer.pad_token_id if tokenizer else None) if i is not None), 0)
     for row in range(1, batch):

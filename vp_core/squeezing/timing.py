@@ -13,11 +13,13 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from vp_core.asking.batches import Batch
 from vp_core.asking.forward import forward
+from vp_core.asking.kinds.heads import head_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import REPEATS
 from vp_core.ground.parallel import WORKERS
 from vp_core.ground.work import TURNS, checkpoint
 from vp_core.model.families import family_of, longest_input
+from vp_core.model.family.vision import picture_of, tokens_of
 from vp_core.model.precision import device_of
 
 
@@ -51,18 +53,33 @@ class Timing:
 def random_texts(config: PretrainedConfig, batch: int, length: int, seed: int = 0) -> dict[str, Tensor]:
     """Inputs of random tokens, (batch, length) each, without padding: speed depends on their number only.
 
+    Of a model that sees `pixel_values` (batch, channels, height, width) of random pictures, whose length is their own.
+
     Raises VPError for a batch or length below 1, and for texts longer than the model takes.
     """
     if batch < 1 or length < 1:
         raise VPError(f"A batch of {batch} texts of {length} tokens cannot be timed: both must be 1 or more.")
+    generator = torch.Generator().manual_seed(seed)
+    if family_of(config.model_type).sees:
+        return {"pixel_values": torch.randn(batch, *picture_of(config), generator=generator)}
     if length > longest_input(config):
         raise VPError(f"The model takes {longest_input(config)} tokens at most, not {length}: choose a shorter length.")
-    generator = torch.Generator().manual_seed(seed)
     # The last tokens of the vocabulary are words in every family here; the first ones mean padding and the like.
     ids = torch.randint(config.vocab_size // 2, config.vocab_size, (batch, length), generator=generator)
     if family_of(config.model_type).reads_end:  # one in each text
         ids[:, -1] = config.eos_token_id
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def texts_for(model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
+    """`random_texts` for a model; one that writes about a text reads as many tokens in its decoder."""
+    inputs = random_texts(model.config, batch, length)
+    return inputs | ({"decoder_input_ids": inputs["input_ids"]} if head_of(model) == "target tokens" else {})
+
+
+def length_of(config: PretrainedConfig, length: int) -> int:
+    """How many tokens an input has where so many are asked for: that many, of a model that sees those of its pictures."""
+    return tokens_of(config) if family_of(config.model_type).sees else length
 
 
 def take_turns(
@@ -103,8 +120,8 @@ def time_forward(
     """
     models = dict(models)
     first = next(iter(models.values()))
-    device = device_of(first)
-    inputs = {name: value.to(device) for name, value in random_texts(first.config, batch, length).items()}
+    length, device = length_of(first.config, length), device_of(first)
+    inputs = {name: value.to(device) for name, value in texts_for(first, batch, length).items()}
     texts = Batch(inputs, np.arange(batch))
 
     def run_of(model: PreTrainedModel) -> Callable[[], object]:

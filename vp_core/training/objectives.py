@@ -5,7 +5,7 @@ model that is being trained, with all that watches it.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,15 +21,13 @@ from torch.nn.functional import (
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Encoded, Inputs
+from vp_core.asking.sequences.pairs import Pairs
 from vp_core.asking.words.masking import SHARE
-from vp_core.asking.words.paragraphs import Paragraphs
 from vp_core.ground.names import ALPHA, TEMPERATURE
-from vp_core.training.schedule import Lessons, SpanLessons, TextLessons
+from vp_core.training.schedule import Lessons, SpanLessons, TagLessons, TextLessons
+from vp_core.training.spans import MarkedSpans
 from vp_core.training.teacher import Teacher
-from vp_core.training.words import Ask, MaskedWords, NextWords, _Taught, between, check_teaching
-
-_NEVER = -1e4
-"""A logit of what cannot be: its probability is 0 in float32, and unlike that of −∞ its logarithm can be multiplied by it."""
+from vp_core.training.words import Ask, MaskedWords, NextWords, TargetWords, WordTags, apart, check_teaching
 
 
 class Objective(Protocol):
@@ -101,7 +99,7 @@ class Distillation:
         soft = towards(logits, self.teacher.logits(batch, logits.device), self.temperature, self.lessons)
         total = self.alpha * task + (1 - self.alpha) * soft
         if self.hidden:
-            total = total + self.hidden * between(found.hidden_states, self.teacher.hidden(batch, logits.device), batch)
+            total = total + self.hidden * apart(found, self.teacher.answer(batch), batch)
         return total
 
 
@@ -124,59 +122,21 @@ def towards(logits: Tensor, teacher: Tensor, temperature: float, lessons: Lesson
     return temperature**2 * found
 
 
-@dataclass(frozen=True, eq=False)
-class MarkedSpans(_Taught):
-    """The mean cross-entropy of where the answer of a window begins and of where it ends, among its tokens (Devlin et al. 2019,
-    section 4.2); of a window that does not hold it both are the first token.
-
-    `targets` (windows, 2) are the two positions. With a teacher it is α·loss + (1 − α)·T²·KL(teacher ‖ model), the mean of both
-    positions' KL of outputs softened by the temperature T (Hinton et al. 2015); `hidden` weighs the mean squared error of all
-    hidden states besides. VPError for α outside 0..1, a temperature or weight that is none.
-    """
-
-    data: Paragraphs
-    targets: np.ndarray
-    teacher: Teacher | None = None
-    alpha: float = ALPHA
-    temperature: float = TEMPERATURE
-    hidden: float = 0.0
-
-    def loss(self, model: PreTrainedModel, batch: Batch, ask: Ask, step: int) -> Tensor:
-        """The mean loss () of a batch."""
-        found = ask(batch.inputs, **self._more())
-        logits = _both(found, batch)
-        right = torch.from_numpy(self.targets[batch.examples]).to(logits.device).flatten()
-        loss = cross_entropy(logits, right)
-        if self.teacher is not None:
-            mine, theirs = (
-                log_softmax(_both(one, batch, self.temperature).to(logits.device), dim=1)
-                for one in (found, self.teacher.spans(batch))
-            )
-            taught = self.temperature**2 * kl_div(mine, theirs, reduction="batchmean", log_target=True)
-            loss = self.alpha * loss + (1 - self.alpha) * taught
-        return self._with_hidden(loss, found, batch)
-
-
-def _both(found: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """Logits (2·windows, tokens), float32, of an answer's beginning and end, window by window, softened; not of padding."""
-    logits = torch.stack([found.start_logits, found.end_logits], dim=1).float() / temperature
-    real = batch.inputs["attention_mask"].bool().to(logits.device)
-    return logits.masked_fill(~real[:, None], _NEVER).flatten(0, 1)
-
-
 def with_teacher(
     lessons: Lessons | TextLessons, teacher: Teacher | None, alpha: float = ALPHA, temperature: float = TEMPERATURE,
     hidden: float = 0.0,
 ) -> Objective:  # fmt: skip
-    """The task's loss, or that of words or answers, with a teacher's beside it if there is one."""
+    """The task's loss, or that of words, with a teacher's beside it if there is one."""
     if isinstance(lessons, TextLessons):
         taught = teacher, alpha, temperature, hidden
+        if isinstance(lessons, TagLessons):
+            return WordTags(lessons.data, lessons.gold, *taught)
         if isinstance(lessons, SpanLessons):
             return MarkedSpans(lessons.data, lessons.targets, *taught)
-        assert isinstance(lessons.data, Encoded)
         if lessons.masked:
+            assert isinstance(lessons.data, Encoded)
             return MaskedWords(lessons.data, lessons.tokenizer, SHARE, 0, *taught)
-        return NextWords(lessons.data, *taught)
+        return (TargetWords if isinstance(lessons.data, Pairs) else NextWords)(lessons.data, *taught)
     if teacher is None:
         return TaskLoss(lessons)
     return Distillation(lessons, teacher, alpha, temperature, hidden)

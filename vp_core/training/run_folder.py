@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
+from vp_core.asking.batches import Reader
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import RUN as LOG
 from vp_core.ground.store import atomic, load_tensors, save_tensors
@@ -38,9 +39,7 @@ class Log:
                 text = json.dumps({"format": FORMAT, "settings": self.settings, "rows": self.rows}, indent=1)
                 temporary.write_text(text, encoding="utf-8")
 
-    def keep(
-        self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, about: Mapping[str, Any]
-    ) -> None:
+    def keep(self, name: str, model: PreTrainedModel, tokenizer: Reader | None, about: Mapping[str, Any]) -> None:
         """Save a squeezed model beside the log, in place of an earlier one of that name."""
         save_pruned(model, self.folder / name, tokenizer, about)
 

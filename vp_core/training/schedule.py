@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from vp_core.asking.batches import Inputs
+from vp_core.asking.tagging.aligned import Words
 from vp_core.asking.tasks import Task
 from vp_core.asking.words.paragraphs import Paragraphs
 from vp_core.ground.errors import VPError, one_of
@@ -118,7 +119,8 @@ class Lessons:
 
 @dataclass(frozen=True, eq=False)
 class TextLessons:
-    """What a model that predicts tokens is trained on: windows of a text, whose next tokens it learns, or `masked` ones.
+    """What a model that predicts tokens is trained on: windows of a text, whose next tokens it learns, or `masked` ones; or
+    pairs of texts (`vp_core.asking.sequences.pairs.Pairs`), whose targets it learns.
 
     `notes` are what whoever trains should know of them.
     """
@@ -127,6 +129,14 @@ class TextLessons:
     tokenizer: PreTrainedTokenizerBase
     masked: bool = False
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TagLessons(TextLessons):
+    """Sentences whose words have tags: `gold[i]` (words,) are the numbers of sentence i's among the model's outputs."""
+
+    data: Words
+    gold: Sequence[np.ndarray] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.asking.batches import Batch, Inputs, make_batches
-from vp_core.asking.forward import alone, told
+from vp_core.asking.batches import Batch, Inputs, Reader, make_batches
+from vp_core.asking.forward import alone, inputs_for, told
 from vp_core.asking.kinds.heads import head_of, head_states, logits_of
 from vp_core.asking.outputs import listing, match, outputs_of
 from vp_core.ground.errors import VPError
@@ -41,23 +41,19 @@ class Teacher:
     def make(
         cls,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Reader,
         student: PreTrainedModel,
-        student_tokenizer: PreTrainedTokenizerBase,
+        student_tokenizer: Reader,
     ) -> "Teacher":
         """The model that is given is not changed (transformers leaves hooks where it is asked for hidden states).
 
         Raises VPError for a teacher with other labels than the student's, one that predicts other things, or has another
-        tokeniser.
+        tokeniser or image processor.
         """
-        if tokenizer.get_vocab() != student_tokenizer.get_vocab():
-            raise VPError(
-                f"The teacher's tokeniser ({len(tokenizer):,} tokens) is not the student's ({len(student_tokenizer):,}): take "
-                "a teacher with the same vocabulary."
-            )
+        _check_readers(tokenizer, student_tokenizer)
         if (their_head := head_of(model)) != (my_head := head_of(student)):
             raise VPError(f"The teacher predicts {their_head}, the student {my_head}: take a teacher that does the same.")
-        if my_head != "classes":
+        if my_head not in ("classes", "tags"):
             # of answers in a paragraph, texts are pairs: a question and its paragraph
             pairs = my_head == "spans" and "token_type_ids" in tokenizer.model_input_names
             return cls(share(model).eval(), (), pairs)
@@ -68,7 +64,7 @@ class Teacher:
                 "the same task."
             )
         order = _order(theirs.names, mine.names, theirs.numbered or mine.numbered)
-        return cls(share(model).eval(), order, "token_type_ids" in tokenizer.model_input_names)
+        return cls(share(model).eval(), order, "token_type_ids" in getattr(tokenizer, "model_input_names", ()))
 
     def answers(self, data: Inputs) -> None:
         """Bind it to the texts that it is asked about; VPError if it was to others, whose answers it would give."""
@@ -110,34 +106,66 @@ class Teacher:
         """Its hidden states (examples, tokens, d) for a batch, the embeddings' first; never kept."""
         return tuple(state.to(device) for state in self._ask(batch, True).hidden_states)
 
+    def answer(self, batch: Batch) -> Any:
+        """Its answer to a batch with hidden states, where it lies; never kept."""
+        return self._ask(batch, True)
+
     def spans(self, batch: Batch) -> Any:
         """Its answer to a batch, with logits of where answers begin and end, of one that marks them; never kept."""
         return self._ask(batch, False, whole=True)
 
     def states(self, batch: Batch) -> Tensor:
         """The states (examples, tokens, width) that its map to words reads, of one that predicts tokens; never kept."""
-        inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
         with torch.no_grad(), told(self.model, batch):
-            return head_states(self.model, inputs)
+            return head_states(self.model, self._inputs(batch))
 
     def logits_of(self, states: Tensor) -> Tensor:
-        """Its logits (n, vocabulary), float32, of some of these states (n, width)."""
+        """Its logits (n, outputs), float32, of some of these states (n, width), tags in the student's order of outputs."""
         with torch.no_grad():
-            return logits_of(self.model, states.to(self.model.device))
+            logits = logits_of(self.model, states.to(self.model.device))
+        return logits[:, list(self.order)] if self.order else logits
 
     def _ask(self, batch: Batch, hidden: bool, whole: bool = False) -> Any:
-        inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
-        if self.segments and "token_type_ids" not in inputs and any(len(text) > 1 for text in batch.texts):
+        inputs = self._inputs(batch)
+        if self.segments and "token_type_ids" not in batch.inputs and any(len(text) > 1 for text in batch.texts):
             raise VPError(
                 "The teacher tells the first of two texts from the second by segment ids, which the student does not have: "
                 "take a teacher of the student's family."
             )
-        if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
-            inputs.pop("token_type_ids", None)  # DistilBERT has BERT's tokens, and no segments
         with torch.no_grad(), told(self.model, batch):
             # of one that predicts tokens, no logits are wanted
             asked = self.model if self.order or whole else self.model.base_model
             return asked(**inputs, **({"output_hidden_states": True} if hidden else {}))
+
+    def _inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """A batch's inputs where the teacher is, without what it does not take."""
+        inputs = inputs_for(self.model, batch)
+        if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
+            inputs.pop("token_type_ids", None)  # DistilBERT has BERT's tokens, and no segments
+        return inputs
+
+
+def _check_readers(theirs: Reader, mine: Reader) -> None:
+    """VPError unless what a teacher is given is what its student is given."""
+    if isinstance(theirs, PreTrainedTokenizerBase) != isinstance(mine, PreTrainedTokenizerBase):
+        raise VPError("One of teacher and student reads texts, the other sees images: take a teacher that does the same.")
+    if isinstance(theirs, PreTrainedTokenizerBase) and isinstance(mine, PreTrainedTokenizerBase):
+        if theirs.get_vocab() != mine.get_vocab():
+            raise VPError(
+                f"The teacher's tokeniser ({len(theirs):,} tokens) is not the student's ({len(mine):,}): take a teacher with "
+                "the same vocabulary."
+            )
+        return
+    both = [{name: str(value) for name, value in one.to_dict().items() if name not in _NO_PIXELS} for one in (theirs, mine)]
+    if other := sorted(name for name in {*both[0], *both[1]} if both[0].get(name) != both[1].get(name)):
+        raise VPError(
+            f"The teacher's image processor makes other pixel values than the student's ({', '.join(other)}): take a teacher "
+            "with the same one."
+        )
+
+
+_NO_PIXELS = ("image_processor_type", "processor_class", "_processor_class", "data_format", "input_data_format", "device")
+"""Settings of an image processor that no pixel depends on."""
 
 
 def _one(batch: Batch, row: int) -> Batch:

@@ -167,9 +167,9 @@ def _save(study: Study, tuned: Tuned, about: Mapping[str, Any], place: Path) -> 
     """As `save_pretrained` does, a squeezed model in its own form, with what is known of where it comes from."""
     if hasattr(tuned.model, "squeezed"):
         trained = {name: about[name] for name in ("task", "rows", "schedule", "before", "after", "teacher") if name in about}
-        save_pruned(tuned.model, place, study.loaded.tokenizer, about_of(study.loaded.name) | {"trained": trained})
+        save_pruned(tuned.model, place, study.loaded.reader, about_of(study.loaded.name) | {"trained": trained})
         return
-    write_plain(tuned.model, place, study.loaded.tokenizer)
+    write_plain(tuned.model, place, study.loaded.reader)
 
 
 def _snip(options: argparse.Namespace) -> None:
@@ -180,7 +180,7 @@ def _snip(options: argparse.Namespace) -> None:
     check_whole(study.model)
     material = snip.Material(
         study.model, lessons_from(study, options), study.calibration, study.question, study.loaded.fingerprint,
-        study.loaded.tokenizer,
+        study.loaded.reader,
     )  # fmt: skip
     for row in snip.run_snip(material, settings, folder, progress.tell, progress.watch):
         progress.close()

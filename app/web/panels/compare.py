@@ -5,7 +5,7 @@ import streamlit as st
 
 from analysis import compare
 from analysis.live import LiveFigure
-from analysis.names import METRIC_NAMES, score_format
+from analysis.names import metric_name, score_format
 from app.web import caching, components
 from app.web.choices import offer, panel
 from app.web.glossary import TERMS
@@ -76,7 +76,7 @@ def _controls(study: Study, settings: Settings, lines: compare.Lines, known: int
 
 
 def _show_summary(summary: pd.DataFrame, metric: str) -> None:
-    name, (scale, format_) = METRIC_NAMES[metric], score_format(metric)
+    name, (scale, format_) = metric_name(metric), score_format(metric)
     shown = pd.DataFrame({"recipe": summary["line"]})
     columns = {"recipe": st.column_config.TextColumn(help=TERMS["recipe"])}
     for at in compare.AT:

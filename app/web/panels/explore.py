@@ -7,13 +7,13 @@ import pandas as pd
 import streamlit as st
 
 from analysis import curves, ladder
-from analysis.names import METRIC_NAMES, removed
+from analysis.names import metric_name, removed
 from app.web import caching, components, visitor_jobs
 from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
 from app.web.offered import LINES
 from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
-from app.web.panels.sentence.ask import BOTH, sentence
+from app.web.panels.trying.ask import BOTH, trying
 from app.web.settings import Settings
 from app.web.visitor import Followed, visitor
 from app.web.waiting import follow, forget, leave, progress_line
@@ -29,7 +29,7 @@ _SCORE_POLL_MS, _PREPARING_POLL_MS, _CURVE_POLL_MS = 60, 700, 1000
 
 @panel
 def score_panel(study: Study) -> None:
-    """Slider, the score now against dense, what goes, and a sentence to try."""
+    """Slider, the score now against dense, what goes, and something to try."""
     me = visitor()
     settings, score = me.settings, _score(study, me.settings)
     job = score.job
@@ -42,21 +42,21 @@ def score_panel(study: Study) -> None:
         if job.error:
             st.error(job.error, icon=":material/error:")
         elif job.items:
-            show_score(job.items[-1], caching.dense_score(study, settings.precision))
+            show_score(study.question.task, job.items[-1], caching.dense_score(study, settings.precision))
         else:
-            st.metric(METRIC_NAMES[study.question.task.metric], "…", help=TERMS["score"])
+            st.metric(metric_name(study.question.task.metric), "…", help=TERMS["score"])
             st.caption(under_way(study, job))
     for warning in study.warnings(settings.recipe):
         st.info(warning, icon=":material/data_alert:")
     if ready.items and not job.error:
         _show_cost(study, settings)
     if job.items and not job.error:
-        _sentence(study, settings)
+        _trying(study, settings)
 
 
 @panel
 def as_it_is_panel(study: Study) -> None:
-    """A model that is squeezed already, such as a training leaves: its score, what went, and a sentence to try."""
+    """A model that is squeezed already, such as a training leaves: its score, what went, and something to try."""
     me, as_it_is = visitor(), Recipe()
     score = follow(
         "score", study.key(as_it_is, 0.0, me.settings.precision),
@@ -67,7 +67,7 @@ def as_it_is_panel(study: Study) -> None:
         if score.job.error:
             st.error(score.job.error, icon=":material/error:")
         elif score.job.items:
-            show_score(score.job.items[-1], None, "as it is")
+            show_score(study.question.task, score.job.items[-1], None, "as it is")
         else:
             st.caption(under_way(study, score.job))
     asked = me.followed.get("sentence")
@@ -84,8 +84,8 @@ def as_it_is_panel(study: Study) -> None:
         icon=":material/compress:",
     )
     if score.job.items and not score.job.error:
-        alone = "as it is" if study.question.task.tokens else "It says"
-        _sentence(study, replace(me.settings, sparsity=0.0), {"dense": alone})
+        alone = "It says" if study.question.task.kind == "classes" else "as it is"
+        _trying(study, replace(me.settings, sparsity=0.0), {"dense": alone})
 
 
 def _score(study: Study, settings: Settings) -> Followed[Score]:
@@ -133,12 +133,13 @@ def _show_weights(study: Study, settings: Settings, cost: Cost) -> None:
     st.caption("Single weights that are gone save no time by themselves.", help=TERMS["no time"])
 
 
-def _sentence(study: Study, settings: Settings, called: Mapping[str, str] = BOTH) -> None:
-    """A text of the visitor's own, asked of both models; `called`: whose answers are shown, and as what."""
+def _trying(study: Study, settings: Settings, called: Mapping[str, str] = BOTH) -> None:
+    """Something of the visitor's own, asked of both models; `called`: whose answers are shown, and as what."""
     asked = study, settings.recipe, settings.sparsity
-    sentence(
+    trying(
         study, settings, lambda text: visitor_jobs.sentence_job(*asked, text, visitor().name),
-        lambda text, names: visitor_jobs.reading_job(*asked, text, names, visitor().name), called,
+        lambda text, names: visitor_jobs.reading_job(*asked, text, names, visitor().name),
+        lambda what, names: visitor_jobs.trying_job(*asked, names, what, visitor().name), called,
     )  # fmt: skip
 
 

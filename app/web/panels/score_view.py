@@ -4,12 +4,13 @@ from typing import Literal
 
 import streamlit as st
 
-from analysis.names import LOWER, METRIC_NAMES, difference_text, score_text
+from analysis.names import difference_text, metric_name, score_text
 from app.web import caching
 from app.web.glossary import TERMS
 from app.web.jobs import Job
 from vp_core.asking.kinds.question import Score
-from vp_core.asking.metrics import SHARES, paired_interval
+from vp_core.asking.metrics import SHARES, less_is_better, paired_interval
+from vp_core.asking.tasks import Task
 from vp_core.study import Study
 
 FIRST_LOOK = 0.25
@@ -22,7 +23,7 @@ def under_way(study: Study, job: Job) -> str:
     return f"{said[0].upper()}{said[1:]} …" if said else "Measuring …"
 
 
-def show_score(score: Score, dense: Score | None, how: str = "without fine-tuning") -> None:
+def show_score(task: Task, score: Score, dense: Score | None, how: str = "without fine-tuning") -> None:
     """A score with its interval, and once it is exact, the difference to the dense model's if that is known."""
     metric, delta = score.metric, None
     if dense is not None and score.final:
@@ -30,16 +31,16 @@ def show_score(score: Score, dense: Score | None, how: str = "without fine-tunin
         if metric == "perplexity":
             delta += f" ({score_text(score.value / dense.value, metric)} times)"
     value = score_text(score.value, metric)
-    colour: Literal["normal", "inverse"] = "inverse" if metric in LOWER else "normal"
-    st.metric(f"{METRIC_NAMES[metric]} {how}", value, delta, delta_color=colour, help=TERMS.get(metric, TERMS["score"]))
+    colour: Literal["normal", "inverse"] = "inverse" if less_is_better(metric) else "normal"
+    st.metric(f"{metric_name(metric)} {how}", value, delta, delta_color=colour, help=TERMS.get(metric, TERMS["score"]))
     interval = f"95 % interval {score_text(score.low, metric)} to {score_text(score.high, metric)}"
-    if dense is not None and score.right is not None and dense.right is not None and metric in SHARES:
+    if dense is not None and score.right is not None and dense.right is not None and metric in (*SHARES, "exact_match"):
         paired = paired_interval(score.right, dense.right)
         interval += f"; the difference {difference_text(paired['low'], metric)} to {difference_text(paired['high'], metric)}"
-    tokens = " tokens" if metric in LOWER else ""
-    seen = f"n = {score.n:,}{tokens}" if score.final else f"n = {score.n:,} of {score.total:,}{tokens}, going on"
+    counted = "" if task.counted == "texts" else f" {task.counted}"
+    seen = f"n = {score.n:,}{counted}" if score.final else f"n = {score.n:,} of {score.total:,}{counted}, going on"
     st.markdown(
-        f":small[{interval} · {seen} · {score.seconds:.2f} s]", help=TERMS["interval of tokens" if tokens else "interval"]
+        f":small[{interval} · {seen} · {score.seconds:.2f} s]", help=TERMS["interval of tokens" if task.tokens else "interval"]
     )
     if score.others:
-        st.caption(" · ".join(f"{METRIC_NAMES[name]} {score_text(other, name)}" for name, other in score.others.items()))
+        st.caption(" · ".join(f"{metric_name(name)} {score_text(other, name)}" for name, other in score.others.items()))

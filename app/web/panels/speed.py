@@ -42,7 +42,7 @@ def wanted_by(study: Study, settings: Settings) -> Wanted:
 @panel
 def speed_panel(study: Study) -> None:
     """What to measure, the measurement under way, and what was found so far."""
-    settings, row = visitor().settings, _inputs()
+    settings, row = visitor().settings, _inputs(study)
     wanted = wanted_by(study, settings)
     found = caching.measurements().found(wanted)
     going_on = _controls(wanted, found, row)
@@ -55,7 +55,7 @@ def speed_panel(study: Study) -> None:
     removed = names.removed(wanted.recipe)
     left, right = st.columns(2, gap="large")
     with left:
-        drawn = speed.draw_time(table, limits, wanted.here, removed)
+        drawn = speed.draw_time(table, limits, wanted.here, removed, wanted.example)
         components.figure("time", drawn, "time-per-text", settings.position, going_on, _POLL_MS)
     with right:
         drawn = speed.draw_speedup(table, limits, wanted.here, removed)
@@ -69,7 +69,7 @@ def speed_panel(study: Study) -> None:
         )
     if len(table):
         st.markdown("##### Numbers", help=TERMS["form"])
-        speed_tables.show_speeds(table)
+        speed_tables.show_speeds(table, wanted.example)
     st.markdown(f"##### Fewer bits at {settings.position} %", help=TERMS["precisions"])
     bits = precision.table(found.precisions.get(wanted.here, []))
     if len(bits):
@@ -97,8 +97,8 @@ def _zeros(wanted: Wanted, found: Found) -> None:
         speed_tables.show_zeros(measured)
 
 
-def _inputs() -> Sequence[DeltaGenerator]:
-    """The slider, and how to measure; returns the places beside it."""
+def _inputs(study: Study) -> Sequence[DeltaGenerator]:
+    """The slider, and how to measure; returns the places beside it. Images all have their length, which is not offered."""
     slider, sparsities = st.columns([4, 7], gap="medium")
     with slider:
         sparsity_slider()
@@ -106,8 +106,9 @@ def _inputs() -> Sequence[DeltaGenerator]:
         offer("sparsities")
     batch, length, repeats, *row = st.columns([1, 1, 1, 1.4, 4.6, 1], gap="small", vertical_alignment="bottom")
     for name, place in {"batch": batch, "length": length, "repeats": repeats}.items():
-        with place:
-            offer(name)
+        if name != "length" or study.question.task.kind != "images":
+            with place:
+                offer(name)
     return row
 
 

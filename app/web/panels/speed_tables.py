@@ -3,14 +3,14 @@
 import pandas as pd
 import streamlit as st
 
-from analysis.names import METRIC_NAMES, score_text
+from analysis.names import metric_name, score_text
 from analysis.speed import SPARSE_NAMES
 from app.web.glossary import TERMS
 from app.web.settings import FIELDS
 
 
-def show_speeds(table: pd.DataFrame) -> None:
-    """One row for each sparsity and form."""
+def show_speeds(table: pd.DataFrame, example: str = "text") -> None:
+    """One row for each sparsity and form; `example`: what is given to the model one by one."""
     shown = pd.DataFrame(
         {
             "removed": 100 * table["sparsity"],
@@ -20,7 +20,7 @@ def show_speeds(table: pd.DataFrame) -> None:
             "MFLOPs per token": table["mflops_per_token"],
             "latency": table["latency_ms"],
             "quartiles": _quartiles(table),
-            "texts/s": table["texts_per_second"],
+            f"{example}s/s": table["texts_per_second"],
             "speed-up": table["speedup"],
             "FLOP limit": table["flop_limit"],
         }
@@ -33,7 +33,7 @@ def show_speeds(table: pd.DataFrame) -> None:
         "MFLOPs per token": _number("%.2f", "FLOPs per token"),
         "latency": _number("%.1f ms", "latency"),
         "quartiles": st.column_config.TextColumn(help=TERMS["quartiles"]),
-        "texts/s": _number("%.1f", "texts/s"),
+        f"{example}s/s": _number("%.1f", "texts/s"),
         "speed-up": _number("%.2f ×", "speed-up"),
         "FLOP limit": _number("%.2f ×", "FLOP limit"),
     }
@@ -42,7 +42,7 @@ def show_speeds(table: pd.DataFrame) -> None:
 
 def show_precisions(table: pd.DataFrame, metric: str) -> None:
     """One row for each form and precision; scores come after the speeds."""
-    name = METRIC_NAMES[metric]
+    name = metric_name(metric)
     shown = pd.DataFrame(
         {
             "form": table["form"],

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import identity
-from analysis.names import METRIC_NAMES, score_format
+from analysis.names import metric_name, score_format
 from app.web import components
 from app.web.beside import TWINS
 from app.web.choices import offer, panel, typed
@@ -71,7 +71,7 @@ def _metric(logs: Mapping[str, identity.Log]) -> str:
 
 
 def _show_summary(summary: pd.DataFrame, metric: str) -> None:
-    name, (scale, format_) = METRIC_NAMES[metric], score_format(metric)
+    name, (scale, format_) = metric_name(metric), score_format(metric)
     score = st.column_config.NumberColumn(format=format_)
     titles = {f"{name} given": "given", "… of that model": "its score"} | {f"{name} at {at:.0%}": at for at in identity.AT}
     shares = {"within a point": "within a point", "pruned to": "pruned to"}

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import function_norms, off, spectral, theme
-from analysis.names import KIND_NAMES, METRIC_NAMES
+from analysis.names import KIND_NAMES, metric_name
 from app.web import beside, caching, components, visitor_jobs
 from app.web.beside import Norms
 from app.web.choices import offer, panel
@@ -39,7 +39,7 @@ def threshold_panel(study: Study) -> None:
         components.figure("waiting", components.still(waiting), "norms", 0, components.ticket(job), _POLL_MS)
         return
     norms = job.items[0].norms
-    st.caption("Of the choices on the left, model, task, data and calibration sentences count here.")
+    st.caption("Of the choices on the left, model, task, data and calibration count here.")
     offer("mode")
     with st.container(key="thresholds"):  # live.css: one below the other where there is no room
         left, right = st.columns([5, 8], gap="large")
@@ -85,9 +85,9 @@ def score_panel(study: Study, threshold: Threshold) -> None:
         if job.error:
             st.error(job.error, icon=":material/error:")
         elif job.items:
-            show_score(job.items[-1], caching.dense_score(study, "float32"))
+            show_score(study.question.task, job.items[-1], caching.dense_score(study, "float32"))
         else:
-            st.metric(f"{METRIC_NAMES[study.question.task.metric]} without fine-tuning", "…", help=TERMS["score"])
+            st.metric(f"{metric_name(study.question.task.metric)} without fine-tuning", "…", help=TERMS["score"])
             st.caption("Measuring …")
     components.poller("threshold-poll", components.ticket(job), _SCORE_POLL_MS)
 

@@ -84,7 +84,7 @@ def answers_panel(study: Study) -> None:
         begin("answers", key, lambda: caching.weights_answers_job(study, recipe, visitor().name))
         st.rerun(scope="fragment")
     if job is None:
-        what = "the whole text" if study.question.task.tokens else "all texts"
+        what = "the whole text" if study.question.task.tokens else f"all {study.question.task.counted}"
         beside.caption(f"The model is asked {what} at every tenth of sparsity, once the button is pressed.")
         return
     if job.error:

@@ -124,6 +124,9 @@ def test_how_a_text_is_read_stands_in_the_address():
 
 
 def test_sentences_name_the_fields_of_a_text():
-    assert in_app("Shorter ones (--max-length), or no --stride.", True) == "Shorter ones (“Window length”), or no “Stride”."
-    assert in_app("Give a folder (--data) or --most-tokens.", True) == "Give a folder (“Text file or folder”) or “Most tokens”."
+    assert in_app("Shorter ones (--max-length), or no --stride.", "tokens") == "Shorter ones (“Window length”), or no “Stride”."
+    assert (
+        in_app("Give a folder (--data) or --most-tokens.", "tokens")
+        == "Give a folder (“Text file or folder”) or “Most tokens”."
+    )
     assert in_app("(--max-length)") == "(“Longest text”)"

@@ -27,7 +27,7 @@ def test_folders_that_were_opened_come_back_the_last_first(own_cache):
         models.remember_opened(name)
     assert models.opened_before() == [one, two]
     assert models.offered()[one] == "bert, classifier, opened before"
-    assert list(models.offered())[:5] == ["demo", "demo-sn", "demo-text", one, two]
+    assert list(models.offered())[:6] == ["demo", "demo-sn", "demo-text", "demo-images", one, two]
     shutil.rmtree(own_cache / "one")
     assert models.opened_before() == [two]  # one that is gone is left out
 

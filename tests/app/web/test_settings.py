@@ -6,10 +6,14 @@ from types import SimpleNamespace
 import pytest
 
 from app.web.address import from_query, to_query
+from app.web.asked_choices import OF_A_KIND
 from app.web.downloads import how_to_load
 from app.web.offered import over_recipe
 from app.web.settings import FIELDS, Settings
+from vp_core.asking.tasks import TASKS
 from vp_core.ground.errors import VPError
+from vp_core.opening.asked import Asked
+from vp_core.opening.study import OPENERS
 from vp_core.recipes import RECIPES
 
 
@@ -120,6 +124,25 @@ def test_the_longest_text_may_be_left_open():
     for wrong in ("3", "-8", "many", "2.5"):
         settings, (problem,) = from_query({"max_length": wrong})
         assert settings.max_length is None and f"{wrong!r} is no whole number above 3" in problem
+
+
+def test_a_metric_stands_in_the_address_by_name_and_nothing_else_does():
+    settings, problems = from_query({"task": "mrpc", "metric": "f1"})
+    assert problems == [] and settings.metric == "f1" and to_query(settings) == {"task": "mrpc", "metric": "f1"}
+    for wrong in ("os:system", "own", "micro_f1", "vp_core.asking.metrics:compute"):
+        settings, (problem,) = from_query({"metric": wrong})
+        assert settings.metric == "" and f"Unknown metric {wrong!r}" in problem
+
+
+@pytest.mark.parametrize("asked", OPENERS)
+def test_the_sidebar_has_boxes_for_what_a_kind_of_task_takes(asked):
+    """What a box stands for is not refused when the study is opened."""
+    task = next(task for task in TASKS.values() if task.kind == asked)
+    values = {"max_length": 16, "stride": 8, "most_tokens": 100, "labels": ("a",), "text": ("a",)}
+    given = {name: values.get(name, "a") for name in OF_A_KIND[asked]}
+    with pytest.raises(VPError) as said:
+        OPENERS[asked](Asked("nowhere/at-all", task.name, task, **given))
+    assert "does not take" not in str(said.value)
 
 
 def test_the_command_that_opens_a_download_reads_the_file_as_the_page_does():

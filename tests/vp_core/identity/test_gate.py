@@ -3,6 +3,7 @@
 import copy
 from functools import cache
 
+import brute_norms
 import numpy as np
 import pytest
 import tiny
@@ -15,6 +16,7 @@ from vp_core.identity.gate import Gated, HeadNorms, gate, gated, ungate
 from vp_core.identity.l1 import penalty
 from vp_core.measuring.function_norms import collect_norms
 from vp_core.model.blocks import Block, find_blocks, find_sublayers
+from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import masked_without, without
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
@@ -86,7 +88,7 @@ def norms_of(model, family):
 
 def inputs_of(family, dtype):
     """Without padding, whose tokens would have norms as well."""
-    if family == "vit":
+    if family in tiny.SEEING:
         return tiny.inputs(family, dtype)
     draw = torch.Generator().manual_seed(3)
     ids = torch.randint(5, 99, (3, 9), generator=draw)
@@ -133,7 +135,7 @@ def test_a_block_below_epsilon_is_as_good_as_gone(family, kind, dtype):
         expected = raw(masked_without(weak_model, weak), inputs)
         assert torch.equal(raw(with_gate, inputs), expected)
         with_gradients = with_gate(**inputs).logits.detach()
-        if family == "t5":  # whose position bias asks for gradients, with which attention takes another kernel
+        if family in ("t5", "beit"):  # whose position bias asks for gradients, with which attention takes another kernel
             assert tiny.distance(with_gradients, expected) <= 1e-5
         else:
             assert torch.equal(with_gradients, expected)
@@ -171,8 +173,11 @@ def test_token_by_token(family):
     for path, kind in ((place.ffn, "ffn"), (place.attention, "attention")):
         epsilon = float(found.histogram.quantile(0.5)[found.blocks.index(Block(0, kind))])
 
-        def hook(_module, _args, output, epsilon=epsilon):
-            norms = output.abs().amax(dim=-1, keepdim=True)
+        end = find_layers(model)[0].projections["ffn_out" if kind == "ffn" else "attention_output"]
+        scale = brute_norms.scale_of(model, end)
+
+        def hook(_module, _args, output, epsilon=epsilon, scale=scale):
+            norms = (output * torch.as_tensor(scale)).abs().amax(dim=-1, keepdim=True)
             return torch.where(norms <= epsilon, 0.0, output)
 
         oracle = copy.deepcopy(model)

@@ -28,7 +28,7 @@ FAMILIES = [*tiny.TRANSFORMERS]
 @cache
 def setting(family):
     """(model, batches)"""
-    if family == "vit":
+    if family in tiny.SEEING:
         model, batch = bench_models.batch_of(family)
         return model, [batch]
     return bench_models.classifier(family), make_batches(bench_models.texts(family, 60), range(60))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from brute_norms import batches_of, brute, contributions, kept
+from brute_norms import batches_of, brute, contributions, kept, scale_of
 
 from vp_core.asking.batches import Batch, make_batches
 from vp_core.ground.errors import VPError
@@ -46,7 +46,7 @@ def test_brute_force_on_stored_activations(family):
     compare(found, expected)
     assert (found.model, found.data) == ("m", "d")
     assert found.means().keys() == set(found.blocks)
-    layers = {"albert": 1, "bart": 6, "t5": 6}.get(family, 2)
+    layers = {"albert": 1, "bart": 6, "t5": 6, "mbart": 6}.get(family, 2)
     assert [len(found.of(kind)) for kind in ("head", "attention", "ffn")] == [
         layers * (2 if family == "llama" else 4), layers, 4 if family in tiny.READS_END else layers,
     ]  # fmt: skip
@@ -61,7 +61,7 @@ def test_heads_and_bias_sum_to_the_block(family):
     for p, x, y in kept(model, batch):
         if p.type == "attention_output":
             bias = model.get_submodule(p.path).bias
-            total = contributions(model, p, x).sum(axis=0) + (0 if bias is None else bias.detach().numpy())
+            total = contributions(model, p, x).sum(axis=0) + (0 if bias is None else bias.detach().numpy() * scale_of(model, p))
             assert np.abs(total - y).max() <= 1e-5 * np.abs(y).max()
 
 

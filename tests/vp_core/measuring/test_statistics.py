@@ -12,6 +12,7 @@ import torch
 from vp_core.asking.batches import Batch, encode, make_batches
 from vp_core.ground.errors import VPError
 from vp_core.measuring.statistics import Statistics, collect
+from vp_core.model.family.vision import tokens_of
 from vp_core.model.projections import find_projections
 
 TEXTS = [(t,) for t in tiny.sentences(24, seed=11)]
@@ -99,7 +100,7 @@ def test_albert_is_measured_over_all_uses_of_its_layer():
     np.testing.assert_allclose(found.variance("0.value"), values.var(0, ddof=1), rtol=1e-10)
 
 
-@pytest.mark.parametrize("family", ["vit", "llama"])
+@pytest.mark.parametrize("family", [*tiny.SEEING, "llama"])
 def test_what_is_not_a_text_classifier(family):
     """Images have no padding; a gated neuron is the product of two rows."""
     model = tiny.transformer(family)
@@ -117,7 +118,7 @@ def test_what_is_not_a_text_classifier(family):
             for name, (values,) in caught.items():
                 expected.setdefault(name, []).append(values[real])
     found = collect(model, batches)
-    assert found.tokens == (44 if family == "llama" else 6 * 17)  # 16 patches and a class token
+    assert found.tokens == (44 if family == "llama" else 6 * tokens_of(model.config))
     assert found.moments.keys() == expected.keys()
     for name, rows in expected.items():
         np.testing.assert_allclose(found.mean(name), np.concatenate(rows).mean(0), rtol=1e-10, atol=1e-12)

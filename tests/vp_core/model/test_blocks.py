@@ -115,10 +115,11 @@ def weights_in_layers(model):
 
 @pytest.mark.parametrize("family", tiny.TRANSFORMERS)
 def test_parameters_really_go(family):
-    """By hand: a head is 4·12·48 weights (llama: two query heads), a feed-forward network 2·48·56 (gated: 3·48·56)."""
+    """By hand: a head is 4·12·48 weights (llama: two query heads), a feed-forward network 2·48·56
+    (gated: 3·48·56; DINOv2, whose network is a whole number of times as wide as the stream, 2·48·48)."""
     model = model_of(family)
     head = 48 * (24 + 12 + 12 + 24) if family == "llama" else 4 * 12 * 48
-    heads, ffn = (2 if family == "llama" else 4), (3 if family in tiny.ROTARY else 2) * 48 * 56
+    heads, ffn = (2 if family == "llama" else 4), (3 if family in tiny.ROTARY else 2) * 48 * (48 if family == "dinov2" else 56)
     dense = weights_in_layers(model)
     for gone, weights in (
         ([Block(0, "head", 1)], head),
@@ -155,7 +156,7 @@ def test_a_layer_without_its_blocks_passes_its_input_on(family):
     states = {}
     layers, _, _ = find_layers(model_of(family))[0].attention.rpartition(".")
     # BART's and BERT's norms come after the sum: norm(x + 0)
-    if family in ("gpt2", "vit", "llama"):
+    if family in ("gpt2", *tiny.SEEING, "llama"):
         layer = model.get_submodule(layers)
         layer.register_forward_hook(
             lambda _m, args, kwargs, out: states.update(before=args[0] if args else kwargs["hidden_states"], after=out),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
 from vp_core.ground.names import TYPES
+from vp_core.model.family.vision import tokens_of
 from vp_core.model.projections import find_layers, find_projections, weight_of
 from vp_core.model.scatter import SCATTER_COST
 from vp_core.ranking.plan import Plan, rank
@@ -122,7 +123,7 @@ def test_formula_is_what_torch_counts(family, scattered, monkeypatch):
     inputs.pop("decoder_input_ids", None)  # the formula is for one length
     if family == "t5":
         inputs["decoder_input_ids"] = inputs["input_ids"]
-    length = 17 if family == "vit" else 11
+    length = tokens_of(model.config) if family in tiny.SEEING else 11
     plan = tiny.random_plan(model)
     squeezed = squeeze(prune(model, plan, tiny.random_constants(model)), plan)
     counted = [counted_flops(m, **inputs) for m in (model, squeezed)]

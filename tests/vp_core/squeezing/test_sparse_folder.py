@@ -21,13 +21,15 @@ from vp_core.weights.masks import Masks
 from vp_core.weights.matrices import find_matrices
 from vp_core.weights.prune import masked
 
-FAMILIES = ("bert", "gpt2", "llama", "t5", "albert", "vit")
+FAMILIES = ("bert", "gpt2", "llama", "t5", "albert", *tiny.SEEING)
 
 
 def sparse(family, dtype=torch.float32, share=0.7, rows=0.0):
     """A model of which this share of single weights is gone, and some of what is left is −0.0; squeezed if rows are gone."""
     model, draw, keep = tiny.transformer(family, dtype=dtype), torch.Generator().manual_seed(1), {}
-    types = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out") + ("word_embeddings",) * (family != "vit")
+    types = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out") + ("word_embeddings",) * (
+        family not in tiny.SEEING
+    )
     for matrix in find_matrices(model, types):
         keep[matrix.name] = torch.rand(matrix.shape, generator=draw) >= share
         if matrix.type != "word_embeddings":

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vp_core.ground.errors import VPError
 from vp_core.model import scatter
+from vp_core.model.family.vision import tokens_of
 from vp_core.model.precision import in_precision
 from vp_core.model.projections import find_layers, find_projections, weight_of
 from vp_core.model.scatter import ScatterLinear
@@ -138,7 +139,7 @@ def test_the_cost_is_that_of_the_shapes(family, monkeypatch):
         for dtype in costs:
             monkeypatch.setitem(costs, dtype, 0)
     model, inputs = model_of(family), tiny.inputs(family)
-    length = 17 if family == "vit" else 11
+    length = tokens_of(model.config) if family in tiny.SEEING else 11
     for seed in range(3):
         masks = fused(model, random_masks(model, seed, 0, 0.3, 0.5))
         given, squeezed = both(model, masks)

@@ -10,6 +10,7 @@ import torch
 
 from vp_core.asking.batches import Batch
 from vp_core.measuring.covariance import collect_covariances
+from vp_core.model.family.vision import tokens_of
 from vp_core.model.sharing import share
 from vp_core.replacing.principal import principal
 from vp_core.replacing.prune import prune
@@ -35,6 +36,7 @@ VARIANTS = [
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
     ("gpt2", {"scale_attn_weights": False, "activation_function": "tanh"}),
     ("vit", {"qkv_bias": False}),
+    ("dinov2", {"use_swiglu_ffn": True, "qkv_bias": False}),
     ("bart", {"encoder_layers": 1, "decoder_layers": 3, "encoder_attention_heads": 2, "decoder_attention_heads": 6}),
     ("llama", {"attention_bias": True, "mlp_bias": True}),
     ("llama", {"num_key_value_heads": 4, "head_dim": 6}),
@@ -58,7 +60,7 @@ def test_variants_of_the_families(exact_norms, tmp_path, family, settings, share
     loaded = copy.deepcopy(type(model).from_pretrained(tmp_path / "t"))  # out of the file, to where products take one path
     assert torch.equal(tiny.logits(loaded, inputs), expected)
     inputs.pop("decoder_input_ids", None)
-    length = 17 if family == "vit" else 11
+    length = tokens_of(model.config) if family in tiny.SEEING else 11
     assert [counted_flops(m, **inputs) for m in (model, squeezed)] == [
         3 * length * flops_per_token(m, length) for m in (model, squeezed)
     ]
@@ -67,6 +69,8 @@ def test_variants_of_the_families(exact_norms, tmp_path, family, settings, share
 
 POSITIONED = [
     ("mpnet", {"num_attention_heads": 6}),
+    ("beit", {"use_relative_position_bias": False, "use_shared_relative_position_bias": True}),
+    ("beit", {"use_relative_position_bias": False, "layer_scale_init_value": 0.0, "use_absolute_position_embeddings": True}),
     ("deberta-v2", {"share_att_key": False}),
     ("deberta-v2", {"conv_kernel_size": 3, "pos_att_type": ["c2p"]}),
     ("deberta-v2", {"relative_attention": False, "position_biased_input": True}),
@@ -158,7 +162,7 @@ def test_bfloat16(family):
     pruned, squeezed = pair(family, 0.2)
     inputs = tiny.inputs(family, torch.float32)
     exact = tiny.logits(pruned, inputs)
-    rough = {"pixel_values": inputs["pixel_values"].bfloat16()} if family == "vit" else inputs
+    rough = {"pixel_values": inputs["pixel_values"].bfloat16()} if family in tiny.SEEING else inputs
     far = [tiny.distance(tiny.logits(share(m, cast=torch.bfloat16), rough).float(), exact) for m in (pruned, squeezed)]
     assert 0 < far[1] < 3 * far[0] + 0.02
 

@@ -57,12 +57,17 @@ def to_differentiate(model: PreTrainedModel, batch: Batch, draws: int = DRAWS) -
 def asked(model: PreTrainedModel, batch: Batch) -> Tensor:
     """(examples, tokens) bool: positions whose states tell a word that counts.
 
-    Of next tokens every position but the last real one, whose next token the window does not hold; of masked tokens and of
-    tags every word, which are all but the first and the last: these are special. Of target tokens, which a decoder reads as
-    they were shifted, every real one.
+    Of next tokens every position but the last real one, whose next token the window does not hold; of masked tokens every
+    word, which are all but the first and the last: these are special. Of tags the first token of each word, where the batch
+    says which these are (`Batch.counted`), else as of masked tokens. Of target tokens, which a decoder reads as they were
+    shifted, every real one.
     """
+    if head_of(model) == "tags" and batch.counted is not None:
+        return batch.counted.clone()
     if head_of(model) == "target tokens":
-        return batch.inputs["decoder_attention_mask"].bool()
+        own = "decoder_" if "decoder_input_ids" in batch.inputs else ""  # BART's reads the source where there is no target
+        given = batch.inputs.get(f"{own}attention_mask")
+        return torch.ones_like(batch.inputs[f"{own}input_ids"], dtype=torch.bool) if given is None else given.bool()
     mask = batch.inputs.get("attention_mask")
     real = torch.ones_like(batch.inputs["input_ids"], dtype=torch.bool) if mask is None else mask.bool()
     nothing = real.new_zeros(len(real), 1)

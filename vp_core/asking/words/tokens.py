@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch, Encoded
+from vp_core.asking.batches import Batch, Inputs
 from vp_core.asking.forward import inputs_for, told
 from vp_core.asking.kinds.heads import head_states, logits_of
 from vp_core.asking.kinds.question import Question, Worth
@@ -36,13 +36,13 @@ def losses_of_tokens(model: PreTrainedModel, states: Tensor, ids: Tensor) -> tup
 
 @dataclass(frozen=True, eq=False)
 class Tokens(Question):
-    """Which token stands where: windows of text `data`, and in window i the tokens `wanted[i]` (n,), told by the states at the
-    positions `read[i]` (n,).
+    """Which token stands where: windows of text `data` (or pairs of texts), and in window i the tokens `wanted[i]`
+    (n,), told by the states at the positions `read[i]` (n,).
 
     Outputs and answers of a window are (sum of losses, tokens, tokens that were the likeliest).
     """
 
-    data: Encoded
+    data: Inputs
     task: Task
     read: Sequence[np.ndarray]
     wanted: Sequence[np.ndarray]

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerBase, set_seed
 
-from vp_core.demo.load import FOLDER, MODEL_FILE, TEXT, TWIN, load_model
+from vp_core.demo.load import FOLDER, IMAGES, MODEL_FILE, TEXT, TWIN, load_model
 from vp_core.demo.making.grammar import write_reviews
 from vp_core.demo.making.train import Rows, TrainSettings, accuracy, fine_tune
 from vp_core.demo.making.vocabulary import OPINIONS, cut, nearest_words, needed_tokens, read_vocabulary, write_tokenizer
@@ -53,7 +53,7 @@ def to_tsv(rows: Rows) -> str:
 
 def folder_bytes(folder: Path) -> int:
     """Size of everything in a folder that a clone would carry, but for the other models in it, which count by themselves."""
-    apart = {folder / other.name for other in (TWIN, TEXT)}
+    apart = {folder / other.name for other in (TWIN, TEXT, IMAGES)}
     files = [path for path in folder.rglob("*") if path.is_file() and not apart & set(path.parents)]
     return sum(path.stat().st_size for path in files if "__pycache__" not in path.parts)
 

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import training
-from analysis.names import METRIC_NAMES, score_format
+from analysis.names import metric_name, score_format
 from app.web import caching, components, trainings
 from app.web.choices import offer, panel
 from app.web.glossary import TERMS
@@ -118,7 +118,7 @@ def _show_table(logs: dict[str, Log]) -> None:
     """All runs with their settings and what they came to."""
     found = training.summary({name: {**log, "rows": rows_of(name, logs)} for name, log in logs.items()})
     scale, format_ = score_format(found["metric"].iloc[0])
-    metric = METRIC_NAMES[found["metric"].iloc[0]]
+    metric = metric_name(found["metric"].iloc[0])
     steps = [f"{done:,} of {of:,.0f}" if of else "" for done, of in zip(found["step"], found["steps"].fillna(0), strict=True)]
     shown = pd.DataFrame({"run": found["run"], "method": found["method"], "to be gone": 100 * found["until"]})
     shown = shown.assign(teacher=found["teacher"], steps=steps, rate=found["lr"], seed=found["seed"])

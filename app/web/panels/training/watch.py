@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from analysis import training
-from analysis.names import METRIC_NAMES, difference_text, score_text
+from analysis.names import difference_text, metric_name, score_text
 from app.web import caching, components
 from app.web.glossary import TERMS
 from app.web.jobs import Job
@@ -41,7 +41,7 @@ def _so_far(rows: list[Row]) -> str:
         parts.append(f"about {left:.0f} s left")
     parts += [f"loss {row['loss']:.3f}" for row in _last_with("loss", rows)]
     parts += [f"{row['sparsity']:.0%} gone" for row in _last_with("sparsity", rows)]
-    parts += [f"{METRIC_NAMES[row['metric']]} {score_text(row['value'], row['metric'])}" for row in _last_with("metric", rows)]
+    parts += [f"{metric_name(row['metric'])} {score_text(row['value'], row['metric'])}" for row in _last_with("metric", rows)]
     return " · ".join(parts)
 
 
@@ -54,7 +54,7 @@ def _found(rows: list[Row]) -> str:
     metric = last["metric"]
     change = difference_text(last["value"] - first["value"], metric)
     before, now = score_text(first["value"], metric), score_text(last["value"], metric)
-    parts = [f"{METRIC_NAMES[metric]} **{now}**, {change} against {before} before"]
+    parts = [f"{metric_name(metric)} **{now}**, {change} against {before} before"]
     if "share_pruned" in last:
         parts.append(f"**{last['share_pruned']:.1%}** of the encoder's linear parameters gone")
     parts.append(f"{last['steps']:,} steps in {last['seconds']:.0f} s")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from vp_core.model.stack import FIXED_NOTE, Family, Stack
+from vp_core.model.family.stack import FIXED_NOTE, Family, Stack
 
 _CROSS = ("query", "attention_output")
 """What sees the decoder's tokens in cross attention; its keys and values are made from the encoder's."""
@@ -43,6 +43,15 @@ BART = Family(
     (_BART_ENCODER, _BART_DECODER, _cross(_BART_DECODER, "encoder_attn", _attention("encoder_attn", *_BART_NAMES))),
     reads_end=True,
 )
+
+
+def _pre_normed(stack: Stack, norm: str) -> Stack:
+    """mBART's: BART's names, and each sub-layer reads the stream through its own layer norm."""
+    return replace(stack, pre_norm=True, stream=(norm, "final_layer_norm"))
+
+
+_OWN, _OTHER = "self_attn_layer_norm", "encoder_attn_layer_norm"
+MBART = replace(BART, stacks=tuple(map(_pre_normed, BART.stacks, (_OWN, _OWN, _OTHER))))
 
 
 def _t5_half(part: str, ffn: str, gated: bool) -> Stack:

@@ -42,9 +42,10 @@ class Stack:
     (None: it can); `scales_by_width` that scores are divided by √(a head's width as it is, not as it was).
     `positions_too` says that query and key are also multiplied with embeddings of relative positions. `head_norm` is the name
     of the norm over each head of the query, where there may be one; `head_count` that of the number of heads, where attention
-    goes by it. `normed_writes` says that what a sub-layer writes goes through a norm before it joins the residual
-    stream. Under rotary positions `frequencies` is the buffer with the angle by which each pair of coordinates turns from one
-    position to the next, in the base model ({} stands for the layer's type, where each type has its own).
+    goes by it. `normed_writes` says that what a sub-layer writes goes through a norm, or is scaled, before it joins the
+    residual stream; `scales` are the numbers, one a coordinate, by which what attention and the feed-forward network write is
+    scaled (None: it is not). Under rotary positions `frequencies` is the buffer with the angle by which each pair of
+    coordinates turns from one position to the next, in the base model ({} stands for the layer's type, where each has its own).
     """
 
     layers: str
@@ -67,6 +68,7 @@ class Stack:
     head_norm: str | None = None
     head_count: str | None = None
     normed_writes: bool = False
+    scales: tuple[str, str] | None = None
     frequencies: str = "rotary_emb.inv_freq"
 
 
