@@ -227,7 +227,6 @@ def draw(table: pd.DataFrame, metric: str) -> go.Figure:
         for line, colour in theme.line_colours(list(shown["line"])).items():
             part = shown[shown["line"] == line].sort_values("share")
             add_second(figure, 100 * part["share"], part["second"], colour, line, second)
-        add_legend(figure, metric, second)
     if metric == "perplexity":
         theme.scores_on(figure, metric, float(shown["low"].min()), float(shown["high"].max()))
     dense = shown.loc[shown["sparsity"] == 0, "value"].to_numpy()
@@ -236,6 +235,8 @@ def draw(table: pd.DataFrame, metric: str) -> go.Figure:
         figure.add_hline(y=near, line={"color": theme.PRUNED, "width": 1, "dash": "dot"})
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)
+    if table["second"].notna().any():
+        add_legend(figure, metric, str(table["second_metric"].iloc[0]))
     return figure
 
 

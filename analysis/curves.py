@@ -46,11 +46,11 @@ def draw(
         )  # fmt: skip
         if second:
             add_second(figure, x, part["second"], colour, one, second)
-    if second:
-        add_legend(figure, metric, second)
     bottom, top = theme.scores_on(figure, metric, low, high)
     figure.update_xaxes(range=[-2, 102], dtick=10)
     theme.legend_below_title(figure)
+    if second:
+        add_legend(figure, metric, second)
     if sparsity is None:
         return LiveFigure(figure)
     heights = _heights(known[known[by] == line], metric == "perplexity")

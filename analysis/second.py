@@ -45,7 +45,8 @@ def add_second(figure: go.Figure, x: pd.Series, y: pd.Series, colour: str, line:
 
 
 def add_legend(figure: go.Figure, metric: str, second: str) -> None:
-    """Two entries of the legend that say which metric is drawn how."""
+    """Two entries of the legend that say which metric is drawn how, and room for its second line."""
+    theme.legend_below_title(figure, lines=2)
     for name, dash, group in ((metric, "solid", "first"), (second, "dot", SECOND)):
         figure.add_scatter(
             x=[None], y=[None], mode="lines", name=f"{metric_name(name)} ({'solid' if dash == 'solid' else 'dotted'})",

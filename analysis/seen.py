@@ -52,4 +52,4 @@ def _row(i: int, seen: Mapping[str, np.ndarray], label: str) -> str:
 def _cell(shares: np.ndarray, i: int, colour: str) -> str:
     number = f"{100 * shares[i]:.1f} %"
     number = f"<b>{number}</b>" if i == int(shares.argmax()) else number
-    return f"<td><span class='vp-bar' style='width: {70 * shares[i]:.1f}%; background: {colour}'></span>{number}</td>"
+    return f"<td><span class='vp-bar' style='width: {55 * shares[i]:.1f}%; background: {colour}'></span>{number}</td>"

@@ -68,10 +68,10 @@ def translucent(colour: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def legend_below_title(figure: go.Figure) -> None:
-    """A legend in one line over the drawing's right end, and the title over it, so that neither meets the other."""
+def legend_below_title(figure: go.Figure, lines: int = 1) -> None:
+    """A legend in so many lines over the drawing's right end, and the title over it, so that neither meets the other."""
     figure.update_layout(
-        margin={"t": 64},
+        margin={"t": 40 + 24 * lines},
         title={"y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 10}},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"},
     )

@@ -2,36 +2,52 @@
 
 from pathlib import Path
 
+import pictures
 import pytest
 import tiny
 
-from docs.make_support import PAGE, done, family_study, page, writer_study
+from docs.make_support import PAGE, done, done_with_head
+from docs.support_page import SECTIONS, page
+from docs.tiny_studies import STUDIES
 from vp_core.check import capabilities
 from vp_core.ground.errors import VPError
 from vp_core.model.families import FAMILIES, families_for
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import load_pruned, save_pruned
 
+MAKERS = {
+    "next tokens": lambda family: tiny.writer(family)[0], "images": lambda family: pictures.seer(family)[0],
+    "target tokens": lambda family: tiny.scribe(family)[0],
+}  # fmt: skip
+
 
 def test_the_page_says_what_is_said_of_a_model(loaded):
     assert set(loaded) == set(families_for("classes"))
-    rows = {family: capabilities(loaded[family].model) for family in FAMILIES if family in loaded}
-    writers = {family: capabilities(tiny.writer(family)[0]) for family in FAMILIES if family in families_for("next tokens")}
-    assert PAGE.read_text(encoding="utf-8") == page(rows, writers)
+    tables = {"classes": {family: capabilities(loaded[family].model) for family in FAMILIES if family in loaded}}
+    for kind, make in MAKERS.items():
+        tables[kind] = {family: capabilities(make(family)) for family in families_for(kind)}
+    assert PAGE.read_text(encoding="utf-8") == page(tables, families_for("spans"), families_for("tags"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", families_for("classes"))
-def test_what_is_said_is_what_is_found_by_doing_it(family, tmp_path):
+@pytest.mark.parametrize(("kind", "family"), [(kind, family) for kind in SECTIONS for family in families_for(kind)])
+def test_what_is_said_is_what_is_found_by_doing_it(kind, family, tmp_path):
     pytest.importorskip("onnxruntime")
-    study = family_study(family, tmp_path)
+    study = STUDIES[kind](family, tmp_path)
     assert capabilities(study.model) == done(study, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", families_for("next tokens"))
-def test_what_is_said_of_a_language_model_is_what_is_found(family, tmp_path):
-    study = writer_study(family, tmp_path)
+@pytest.mark.parametrize(("kind", "family"), [(kind, family) for kind in ("spans", "tags") for family in families_for(kind)])
+def test_answers_are_marked_and_words_tagged_by_the_families_that_the_page_names(kind, family, tmp_path):
+    done_with_head(STUDIES[kind](family, tmp_path), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["spans", "tags"])
+def test_what_is_said_of_another_head_is_what_is_found(kind, tmp_path):
+    pytest.importorskip("onnxruntime")
+    study = STUDIES[kind]("bert", tmp_path)
     assert capabilities(study.model) == done(study, tmp_path)
 
 

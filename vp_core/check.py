@@ -75,6 +75,9 @@ def check_task(study: Study) -> Capability:
         assert isinstance(data, Pairs)
         asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {n:,} texts, targets of {data.targets.tokens:,} tokens."
         return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "own":
+        asked = f"{task.name}: {task.metric} on {study.source.rpartition(' on ')[2]}, {n:,} {task.counted}."
+        return Capability("task", True, " ".join((asked, *told)))
     if task.kind == "tags":
         words = int(study.question.weights().sum())  # type: ignore[union-attr]
         asked = f"{task.name}: {', '.join(task.labels)}, {task.metric} on {words:,} words of {n:,} {task.counted}."

@@ -300,9 +300,11 @@ _FLAGS = {"classes": "classifies_text", "next tokens": "writes_text", "masked to
 def families_for(what: str) -> tuple[str, ...]:
     """The model types of which a study takes a model that puts out this, in the order of the alphabet.
 
-    `what` is one of `vp_core.asking.kinds.heads.HEADS`, `classes` (of texts), or `images`, classes of these. A model that reads
-    from left to right marks no spans and tags no words: what stands before has not seen what comes.
+    `what` is one of `vp_core.asking.kinds.heads.HEADS`, `classes` (of texts), `images`, classes of these, or `any`. A model
+    that reads from left to right marks no spans and tags no words: what stands before has not seen what comes.
     """
+    if what == "any":
+        return tuple(sorted(FAMILIES))
     if what in _FLAGS:
         return tuple(sorted(name for name, family in FAMILIES.items() if getattr(family, _FLAGS[what])))
     text = {name for name, family in FAMILIES.items() if family.classifies_text and not family.writes_text}

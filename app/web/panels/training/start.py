@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from analysis.names import titled
 from app.web import caching, trainings
 from app.web.choices import offer, panel, typed
 from app.web.glossary import TERMS
@@ -21,7 +22,7 @@ def start_panel(study: Study) -> None:
     """The choices, what they come to in words, and the button."""
     st.caption("Of the choices on the left, model, task and data count here.", help=TERMS["training"])
     _pruning()
-    _training()
+    _training(study)
     settings = visitor().settings
     problem, words = "", ""
     try:
@@ -78,7 +79,7 @@ def _pruning() -> None:
             offer("squeeze")
 
 
-def _training() -> None:
+def _training(study: Study) -> None:
     """How it trains, and on what."""
     steps, examples, batch, rate, seed, teacher, named = st.columns(
         [1.3, 1.4, 1.3, 2.6, 1.2, 1.5, 2.2], vertical_alignment="bottom"
@@ -86,7 +87,7 @@ def _training() -> None:
     places = {"train_steps": steps, "examples": examples, "mini_batch": batch, "lr": rate, "seed": seed}
     for name, place in places.items():
         with place:
-            offer(name)
+            offer(name, **({"label": f"{titled(study.question.task.examples)} a step"} if name == "mini_batch" else {}))
     with teacher:
         offer("teacher")
     if visitor().settings.teacher:

@@ -18,7 +18,7 @@ from vp_core.ground.store import digest
 from vp_core.opening.images import predict_images
 from vp_core.study import Study
 
-_WIDTH = 170
+_WIDTH = 128
 _ENDINGS = ["jpg", "jpeg", *(name.lower() for name in FORMATS if name not in ("JPEG", "MPO"))]
 
 
@@ -43,16 +43,14 @@ def show_seen(study: Study, settings: Settings, called: Mapping[str, str], ask: 
     except VPError as error:
         st.error(str(error))
         return
-    image, answers = st.columns([1, 2.6], gap="medium")
-    image.image(as_seen(picture), caption=f"it is: {truth}" if truth else "yours", width=_WIDTH)
-    with answers:
-        found = asked_of_both(
-            study, settings, called, ask, digest(picture.size, picture.tobytes().hex()),
-            lambda model: predict_images(study, model, [picture])[0],
-        )  # fmt: skip
-        if found:
-            st.html(seen.draw(found, question.task.labels))
-            components.csv_button("seen", lambda: seen.table(found, question.task.labels))
+    st.image(as_seen(picture), caption=f"it is: {truth}" if truth else "yours", width=_WIDTH)
+    found = asked_of_both(
+        study, settings, called, ask, digest(picture.size, picture.tobytes().hex()),
+        lambda model: predict_images(study, model, [picture])[0],
+    )  # fmt: skip
+    if found:
+        st.html(seen.draw(found, question.task.labels))
+        components.csv_button("seen", lambda: seen.table(found, question.task.labels))
 
 
 def as_seen(picture: Image.Image, least: int = _WIDTH) -> Image.Image:
