@@ -55,7 +55,8 @@ def table(folder: Path) -> None:
     columns = {"text": ("clause",), "label": "telegram"}
     study = open_study(str(folder / "bart"), "sequences", folder / "pairs", **columns)
     print(
-        "| recipe, sparsity | parameters | R1 | R2 | RL | interval of RL | perplexity | writing |\n|---|--:|--:|--:|--:|---|--:|--:|"
+        "| recipe, sparsity | parameters | R1 | R2 | RL | interval of RL | perplexity | writing |\n"
+        "|---|--:|--:|--:|--:|---|--:|--:|"
     )
     show("dense", score(study.model, study.question), study.model, study.model, {"dense": 1, "small": 1})
 
