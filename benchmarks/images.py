@@ -27,10 +27,10 @@ def run() -> None:
     """The demo's scans (8 × 8), and photographs' size: ViT-S/16 with random weights on JPEGs of 320 × 240 pixels of noise."""
     of_study(open_study("demo-images"), "digits")
     with tempfile.TemporaryDirectory() as place:
-        of_study(_small_vit(Path(place), 64), "ViT-S/16")
+        of_study(_small_vit(Path(place), 32), "ViT-S/16", repeats=3)
 
 
-def of_study(study: Study, name: str) -> None:
+def of_study(study: Study, name: str, repeats: int = 5) -> None:
     """Both ratios of one study."""
     question = study.question
     assert isinstance(question, ImageClassification)
@@ -65,7 +65,7 @@ def of_study(study: Study, name: str) -> None:
         said["ours"] = score(study.model, question).value
 
     runs = {"plain": plain, "ours": lambda: ours(True), "plain, at hand": plain_at_hand, "ours, at hand": lambda: ours(False)}
-    seconds = alternating(runs, repeats=5)
+    seconds = alternating(runs, repeats)
     line(f"{name}, {len(data)} images: plain loop / ours, read and processed", seconds["plain"] / seconds["ours"], "x", ">= 1")
     line(
         f"{name}, {len(data)} images: plain loop / ours, pixel values at hand",

@@ -19,8 +19,8 @@ from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import UNITS
 from vp_core.loading.load import LoadedModel
+from vp_core.model.family.stack import ROTARY_NOTE
 from vp_core.model.projections import find_layers, find_projections
-from vp_core.model.stack import ROTARY_NOTE
 from vp_core.model.units import unit_groups
 from vp_core.recipes import RECIPES
 from vp_core.squeezing.dense_form import check_dense_form

@@ -1,5 +1,5 @@
-"""What the six linear projections are called in each model family; `encoder_decoders` has those of two halves, `vision`
-those that see.
+"""What the six linear projections are called in each model family; `family` has those of two halves and those that
+see.
 
 No other file knows families: to support another one, add its names to FAMILIES.
 """
@@ -18,9 +18,9 @@ from transformers.models.auto.modeling_auto import (
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
-from vp_core.model.encoder_decoders import BART, MBART, T5
-from vp_core.model.stack import COUNTED_NOTE, FIXED_NOTE, Family, Stack
-from vp_core.model.vision import BEIT, CLIP, DEIT, DINOV2, VIT
+from vp_core.model.family.encoder_decoders import BART, MBART, T5
+from vp_core.model.family.stack import COUNTED_NOTE, FIXED_NOTE, Family, Stack
+from vp_core.model.family.vision import BEIT, CLIP, DEIT, DINOV2, VIT
 
 
 def _modules(*names: str) -> Mapping[str, str]:

@@ -2,6 +2,7 @@
 its own."""
 
 import builtins
+import dis
 import hashlib
 import types
 from collections.abc import Callable
@@ -124,6 +125,7 @@ def _of_function(function: types.FunctionType, say: Callable[[bytes], object], s
 
 
 def _names(code: types.CodeType) -> list[str]:
-    """Names of a function's code and of those inside of it: of globals, and of attributes, which do no harm."""
+    """The globals that a function's code reads, and the code inside of it."""
     inner = [name for one in code.co_consts if isinstance(one, types.CodeType) for name in _names(one)]
-    return sorted({*code.co_names, *inner})
+    own = [step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
+    return sorted({*own, *inner})

@@ -72,4 +72,4 @@ def _modules(model: nn.Module) -> dict[str, tuple[Any, ...]]:
 
 
 def _tensors(model: nn.Module) -> dict[str, tuple[Any, ...]]:
-    return {name: (id(t), t.data_ptr(), t._version, t.requires_grad) for name, t in _named(model)}
+    return {name: (id(t), t.data_ptr(), -1 if t.is_inference() else t._version, t.requires_grad) for name, t in _named(model)}

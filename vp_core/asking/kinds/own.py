@@ -132,7 +132,7 @@ class Own(Question):
         sums, final = answers[seen], len(seen) == len(self)
         if len(set(sums[:, TOGETHER].tolist())) > 1:
             raise VPError(
-                f"The metric {self.name!r} returns values of examples for some batches, (value, n) for others: choose."
+                f"The metric {self.name!r} returns values of examples for some batches, (value, n) for others: choose one."
             )
         units = sums[sums[:, WHOLE] > 0][:, [PART, WHOLE]]
         part, whole = units.sum(axis=0)
