@@ -16,6 +16,7 @@ from benchmarks import (
     generation,
     heat_map,
     identity,
+    images,
     imports,
     peers,
     replacement,
@@ -31,7 +32,7 @@ from vp_core.opening.study import open_study
 
 _ALL = [
     "statistics", "evaluation", "heat_map", "squeezing", "sparse", "peers", "replacement", "identity", "training", "table2",
-    "generation", "imports", "app",
+    "generation", "images", "imports", "app",
 ]  # fmt: skip
 
 
@@ -47,6 +48,8 @@ def main(chosen: list[str]) -> None:
         statistics.run(study)
     if "evaluation" in chosen:
         evaluation.run(study, [text[0] for text in open_examples(place[1], "dev", place[2]).texts])
+    if "images" in chosen:
+        images.run()
     if "heat_map" in chosen:
         heat_map.run()
     if "squeezing" in chosen:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.kinds.heads import tells_words
+from vp_core.asking.kinds.heads import check_answers, tells_words
 from vp_core.ground.kept import Kept
 from vp_core.ground.names import WHOLE
 from vp_core.ground.work import say
@@ -60,6 +60,8 @@ def check_recipe(model: PreTrainedModel, recipe: Recipe) -> None:
         find_matrices(model, recipe.types)
         return
     _groups(find_layers(model), recipe)
+    if recipe.scope == "measured" or recipe.replacement == "refit" or recipe.criterion == "fisher":
+        check_answers(model)
     if recipe.scope == "measured":
         check_once(model, MEASURED)
     if recipe.replacement == "refit":

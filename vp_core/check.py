@@ -19,8 +19,8 @@ from vp_core.carry_out import check_recipe
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import UNITS
 from vp_core.loading.load import LoadedModel
+from vp_core.model.family.stack import ROTARY_NOTE
 from vp_core.model.projections import find_layers, find_projections
-from vp_core.model.stack import ROTARY_NOTE
 from vp_core.model.units import unit_groups
 from vp_core.recipes import RECIPES
 from vp_core.squeezing.dense_form import check_dense_form
@@ -74,6 +74,9 @@ def check_task(study: Study) -> Capability:
         data = study.question.data
         assert isinstance(data, Pairs)
         asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {n:,} texts, targets of {data.targets.tokens:,} tokens."
+        return Capability("task", True, " ".join((asked, *told)))
+    if task.kind == "own":
+        asked = f"{task.name}: {task.metric} on {study.source.rpartition(' on ')[2]}, {n:,} {task.counted}."
         return Capability("task", True, " ".join((asked, *told)))
     if task.kind == "tags":
         words = int(study.question.weights().sum())  # type: ignore[union-attr]

@@ -167,7 +167,8 @@ def _prune(options: argparse.Namespace) -> None:
         else:
             with new_folder(folder) as place:
                 export_onnx(model, place / "model.onnx", reader)
-                reader.save_pretrained(place)
+                if reader is not None:
+                    reader.save_pretrained(place)
     length = min(128, study.loaded.max_length)
     row: dict[str, Any] = {
         "out": str(folder), "format": format_, "sparsity": sparsity, "criterion": recipe.criterion,

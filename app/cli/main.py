@@ -188,6 +188,9 @@ def _command(commands: Any, name: str, about: str, example: str) -> argparse.Arg
 
 
 def _app_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--own", metavar="M:F,M:B", help="a metric of your own, module:function,module:batches, offered as the task own"
+    )
     parser.add_argument("--port", default=os.environ.get("PORT") or "8501", help="port on 127.0.0.1 (default: PORT or 8501)")
 
 
@@ -206,7 +209,11 @@ def _question(parser: argparse.ArgumentParser, asks: bool = False) -> None:
         help="label column of a file of your own (default: label); of several labels a text, columns of 0 and 1 by commas; of "
         "pairs of texts, what is to be written",
     )
-    parser.add_argument("--metric", default="", help="the task's metric that heads its scores, such as f1 (default: its first)")
+    parser.add_argument(
+        "--metric",
+        default="",
+        help="the task's metric that heads its scores, such as f1 (default: its first); of own module:function",
+    )
     parser.add_argument("--separator", default="", help="what parts the cells of a file of your own, such as ; or tab")
     parser.add_argument("--max-length", metavar="N", help="cut texts to N tokens, or into windows of N (default: by the task)")
     parser.add_argument("--labels", default="", help="what the model's outputs mean, in their order, by commas")
@@ -261,6 +268,9 @@ def _app(options: argparse.Namespace) -> None:
         "client.toolbarMode": "minimal",
     }
     command = [sys.executable, "-m", "streamlit", "run", str(main_script), *(f"--{k}={v}" for k, v in flags.items())]
+    os.environ.pop("VP_OWN", None)
+    if options.own:  # read by `vp_core.opening.own.own_from_start` in the process that is started here, and set nowhere else
+        os.environ["VP_OWN"] = options.own
     finished = subprocess.run(command, check=False)
     if finished.returncode not in (0, -2, 130):
         raise VPError(f"The app ended with code {finished.returncode}: is port {options.port} in use? Try PORT=8502.")

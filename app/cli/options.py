@@ -54,6 +54,8 @@ def settle(options: argparse.Namespace) -> None:
 
 def study_from(options: argparse.Namespace) -> Study:
     """The study that the options of the question name; VPError."""
+    if options.task == "own":
+        return _own_study(options)
     sentences = getattr(options, "sentences", None)
     try:
         calibration = None if options.calibration is None else int(options.calibration)
@@ -71,6 +73,15 @@ def study_from(options: argparse.Namespace) -> Study:
         most_tokens=None if most is None else count("number of tokens", most),
         metric=options.metric, device=options.device, dtype=options.dtype, fresh_head=getattr(options, "fresh_head", False),
     )  # fmt: skip
+
+
+def _own_study(options: argparse.Namespace) -> Study:
+    """That of a metric of the user's own, which this command line names: nobody else may say what is imported."""
+    from vp_core.opening.own import named_start
+
+    if said := [f"--{name}" for name in ("text", "labels", "separator", "max_length", "calibration") if getattr(options, name)]:
+        raise VPError(f"The task own does not take {', '.join(said).replace('_', '-')}: leave it out.")
+    return named_start(options.metric, options.data).study(options.model, device=options.device, dtype=options.dtype)
 
 
 def recipe_from(options: argparse.Namespace, criterion: str | None = None) -> Recipe:

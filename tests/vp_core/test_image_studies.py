@@ -157,6 +157,12 @@ def test_other_arithmetic(studies, precision):
     assert (exact.right == found.right).mean() > 0.8
 
 
+@pytest.mark.parametrize("family", tiny.SEEING)
+def test_weights_kept_in_bfloat16(folders, data, studies, family):
+    found = open_study(str(folders[family]), "images", data, dtype="bfloat16").score(Recipe(), 0)
+    assert (found.right == studies[family].score(Recipe(), 0).right).mean() > 0.8
+
+
 @pytest.mark.parametrize("family", ["vit", "deit", "beit"])
 def test_training_with_a_teacher(studies, data, family):
     study = studies[family]

@@ -6,13 +6,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+from transformers.image_processing_utils import BaseImageProcessor
 
 from vp_core.ground.errors import VPError
+
+Reader: TypeAlias = PreTrainedTokenizerBase | BaseImageProcessor
+"""What makes inputs for a model, and is kept beside it: its tokeniser, or its image processor."""
 
 
 @dataclass(frozen=True, eq=False)

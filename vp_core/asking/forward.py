@@ -32,9 +32,10 @@ def forward(model: nn.Module, batch: Batch) -> Any:
 
 
 def inputs_for(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """A batch's inputs (examples, tokens) on the model's device."""
-    device = device_of(model)
-    return {name: value.to(device) for name, value in batch.inputs.items()}
+    """A batch's inputs (examples, tokens) on the model's device, pixel values in the type of its weights."""
+    device, kind = device_of(model), next((one.dtype for one in model.parameters() if one.is_floating_point()), None)
+    given = batch.inputs.items()
+    return {name: value.to(device, kind if value.is_floating_point() else None) for name, value in given}
 
 
 @contextmanager

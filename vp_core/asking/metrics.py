@@ -27,7 +27,9 @@ POINT = 0.01
 """What two scores may differ by and still be near each other: a hundredth of a share, or of a token's loss in nats."""
 
 _Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
-_RESAMPLES = 2000
+_RESAMPLES, _FEWEST = 2000, 200
+_FEW, _DRAWS = 512, 20_000_000
+"""Different examples that a multinomial is drawn of; of more they are drawn one by one, so many in all."""
 
 
 def less_is_better(metric: str) -> bool:
@@ -144,7 +146,12 @@ def sums_interval(sums: np.ndarray) -> tuple[float, float]:
     Examples with the same two numbers are drawn together, so that it takes the time of the different ones only.
     """
     kinds, times = np.unique(sums, axis=0, return_counts=True)
-    again = np.random.default_rng(0).multinomial(len(sums), times / len(sums), _RESAMPLES) @ kinds
+    rng, n = np.random.default_rng(0), len(sums)
+    if len(kinds) <= _FEW:
+        again = rng.multinomial(n, times / n, _RESAMPLES) @ kinds
+    else:
+        resamples = min(_RESAMPLES, max(_FEWEST, _DRAWS // n))
+        again = np.stack([sums[rng.integers(0, n, n)].sum(axis=0) for _ in range(resamples)])
     shares = np.divide(again[:, 0], again[:, 1], out=np.zeros(len(again)), where=again[:, 1] != 0)
     low, high = np.percentile(shares, [2.5, 97.5])
     return float(low), float(high)

@@ -38,8 +38,8 @@ def write(
 ) -> Written:
     """What a model with an encoder and a decoder writes about the first `longest` tokens of a text, in `new_tokens` at most.
 
-    As for a score (`vp_core.asking.sequences.writing`) nothing is drawn. Raises VPError for a model that does not
-    write about a text, one without a word, and outputs that are NaN or infinite.
+    It is written as for a score (`vp_core.asking.sequences.writing`): nothing is drawn. Raises VPError for a model that does
+    not write about a text, one without a word, and outputs that are NaN or infinite.
     """
     if head_of(model) != "target tokens":
         raise VPError(f"A {type(model).__name__} writes nothing about a text: give a ...ForConditionalGeneration.")

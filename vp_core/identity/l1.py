@@ -10,9 +10,9 @@ from vp_core.ground.errors import one_of
 from vp_core.ground.names import READINGS
 from vp_core.identity.gate import Gated
 from vp_core.model.blocks import SUBLAYER
+from vp_core.model.family.stack import Stack
 from vp_core.model.projections import layer_paths
 from vp_core.model.scatter import ScatterLinear
-from vp_core.model.stack import Stack
 from vp_core.training.callbacks import Callback, Run
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Inputs, make_batches
+from vp_core.asking.batches import Inputs, Reader, make_batches
 from vp_core.asking.evaluate import score
 from vp_core.asking.kinds.question import Question, Score
 from vp_core.asking.metrics import a_point_worse, at_least
@@ -39,7 +39,6 @@ from vp_core.model.projections import find_layers
 from vp_core.squeezing.blocks_off import plan_without, without
 from vp_core.squeezing.budget import text_length
 from vp_core.squeezing.cost import cost
-from vp_core.squeezing.folder import Reader
 from vp_core.squeezing.write_back import freeze_new_biases, write_back
 from vp_core.training.callbacks import Callback
 from vp_core.training.held import check_whole, count_zero, said

@@ -19,10 +19,10 @@ from vp_core.ground.chosen import check_types
 from vp_core.ground.errors import VPError, number_or_nan
 from vp_core.ground.names import TYPES
 from vp_core.measuring.spectral_norms import spectral_norm
+from vp_core.model.family.stack import Part
 from vp_core.model.projections import Projection, as_rows, find_projections, linear_map
 from vp_core.model.scatter import ScatterLinear
 from vp_core.model.sharing import share
-from vp_core.model.stack import Part
 
 LAMBDA = 5.0
 """The paper's λ: what the largest singular value becomes."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from transformers import (
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
@@ -68,8 +69,9 @@ WAYS: Mapping[str, tuple[Way, ...]] = MappingProxyType({
         AutoModelForTokenClassification, ("ForTokenClassification",), "token classification", "tags the words of a text",
         "tags", "tagged words (--task tags --data DIR)",
     ),),
+    "own": (Way(AutoModel, ("Model",), "states alone", "puts out states alone", "any", "a metric of your own"),),
 })  # fmt: skip
-"""What is asked (`vp_core.ground.names.ASKED`) → the ways to load a model for it, the usual one first."""
+"""What is asked (`vp_core.ground.names.ASKED`) → the ways to load a model for it, the usual one first; `own` is bare."""
 
 
 def way_of(asked: str, name: str, folder: Path, fresh_head: bool = False) -> Way:
@@ -91,7 +93,8 @@ def asked_of(class_name: str) -> str | None:
     >>> [asked_of(name) for name in ("GPT2LMHeadModel", "BertForMaskedLM", "ViTForImageClassification", "BertModel")]
     ['tokens', 'tokens', 'images', None]
     """
-    return next((asked for asked, ways in WAYS.items() if any(class_name.endswith(way.endings) for way in ways)), None)
+    with_heads = ((asked, ways) for asked, ways in WAYS.items() if asked != "own")
+    return next((asked for asked, ways in with_heads if any(class_name.endswith(way.endings) for way in ways)), None)
 
 
 def check_asked(name: str, class_name: str, asked: str) -> None:
@@ -113,6 +116,7 @@ _NOT: Mapping[str, str] = MappingProxyType({
     "images": "classifies no images",
     "sequences": "writes nothing about a text",
     "tags": "tags no words",
+    "own": "cannot be loaded for a metric of your own",
 })  # fmt: skip
 
 

@@ -130,6 +130,11 @@ def fetch(name: str) -> Path:
 _TOKENISER_FILES = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens", "chat_template")
 
 
+def has_tokeniser(folder: Path) -> bool:
+    """Whether a folder has files of a tokeniser at all."""
+    return any(path.name.startswith(("tokenizer", "vocab")) or path.suffix == ".model" for path in folder.iterdir())
+
+
 def check_tokeniser_files(name: str, folder: Path) -> None:
     """VPError if a file of the tokeniser is no regular file, too large or a Git-LFS pointer, or if it brings its own code."""
     for path in sorted(folder.iterdir()):  # data that lies beside them is nobody's matter here

@@ -46,6 +46,7 @@ from vp_core.loading.folder import (
     check_tokeniser_files,
     class_of,
     fetch,
+    has_tokeniser,
     read_weights,
     result_of,
 )
@@ -79,7 +80,7 @@ class LoadedModel:
     """
 
     model: PreTrainedModel
-    reader: PreTrainedTokenizerBase | BaseImageProcessor
+    reader: PreTrainedTokenizerBase | BaseImageProcessor | None
     name: str
     fingerprint: str
     projections: tuple[Projection, ...]
@@ -90,6 +91,8 @@ class LoadedModel:
         """The model's tokeniser; VPError for one that sees."""
         if isinstance(self.reader, BaseImageProcessor):
             raise VPError(f"The model {self.name!r} sees images, and has no tokeniser: give it a folder of images.")
+        if self.reader is None:
+            raise VPError(f"The model {self.name!r} came without a tokeniser: load it by name from a folder that has one.")
         return self.reader
 
     @property
@@ -109,6 +112,8 @@ class LoadedModel:
         """The longest input that the model is given, in tokens: of one that sees every picture is as long."""
         if isinstance(self.reader, BaseImageProcessor):
             return tokens_with(self.model, self.reader)
+        if self.reader is None:
+            return int(min(longest_input(self.model.config), _LENGTH_LIMIT))
         most = _WINDOW_LIMIT if head_of(self.model) in ("next tokens", "masked tokens") else _LENGTH_LIMIT
         return int(min(self.tokenizer.model_max_length, longest_input(self.model.config), most))
 
@@ -116,7 +121,8 @@ class LoadedModel:
 def load_model(
     name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: str = DTYPES[0], fresh_head: bool = False
 ) -> LoadedModel:
-    """Load and check a model for what it is `asked`, one of ASKED (but `own`), and its tokeniser or image processor.
+    """Load and check a model for what it is `asked`, one of ASKED, and its tokeniser or image processor; `own` is a model
+    without a head, and these may be missing.
 
     Its weights lie on `device` (`vp_core.model.precision.find_device`) in `dtype`, one of DTYPES. That is another model than
     in float32 if its weights were not of that type already, and `notes` say so; `fingerprint` is that of what was read, on
@@ -147,7 +153,7 @@ def load_model(
     check_finite(model, name)
     if isinstance(reader, PreTrainedTokenizerBase):
         notes = (*notes, *check_tokeniser(name, model, reader))
-    else:
+    elif reader is not None:
         check_processor(name, model, reader)
     projections = () if hasattr(model, "squeezed") else find_projections(model)
     known = fingerprint(model)
@@ -228,7 +234,7 @@ def _behaviour(config: PretrainedConfig) -> dict[str, object]:
 
 def _load_pretrained(
     name: str, asked: str, fresh_head: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor, tuple[str, ...]]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor | None, tuple[str, ...]]:
     """(model, tokeniser or image processor, notes) of a folder, dense or squeezed, or of an id on the Hub."""
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
     with quiet_transformers(), as_one_sentence(name, is_folder):
@@ -240,6 +246,8 @@ def _load_pretrained(
             model = _squeezed(name, asked)
         else:
             model, notes = _dense(name, folder, is_folder, asked, way, fresh_head)
+        if asked == "own" and not has_tokeniser(folder):
+            return model, None, notes
         if asked == "images":
             return model, read_processor(name, folder, is_folder), notes
         check_tokeniser_files(name, folder)

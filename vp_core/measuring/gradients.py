@@ -22,11 +22,11 @@ from vp_core.asking.kinds.heads import tells_words
 from vp_core.measuring.covariance import READ_AT, Covariances
 from vp_core.measuring.statistics import Statistics
 from vp_core.measuring.tally import each_batch
+from vp_core.model.family.stack import Part
 from vp_core.model.precision import sums_at
 from vp_core.model.projections import Layer, find_layers
 from vp_core.model.sharing import share
 from vp_core.model.sites import Site, input_site, observed, output_site
-from vp_core.model.stack import Part
 
 FLOOR = 0.1
 """Added to every token's weight, whose mean is 1: no token is forgotten altogether."""

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import KINDS
+from vp_core.model.family.stack import Stack
 from vp_core.model.projections import Layer, find_layers, layer_paths
-from vp_core.model.stack import Stack
 
 SUBLAYER = {"attention_output": "attention", "ffn_out": "ffn"}
 """The block that ends with a projection of this type."""

@@ -1,5 +1,5 @@
-"""What the six linear projections are called in each model family; `encoder_decoders` has those of two halves, `vision`
-those that see.
+"""What the six linear projections are called in each model family; `family` has those of two halves and those that
+see.
 
 No other file knows families: to support another one, add its names to FAMILIES.
 """
@@ -18,9 +18,9 @@ from transformers.models.auto.modeling_auto import (
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
-from vp_core.model.encoder_decoders import BART, MBART, T5
-from vp_core.model.stack import COUNTED_NOTE, FIXED_NOTE, Family, Stack
-from vp_core.model.vision import BEIT, CLIP, DEIT, DINOV2, VIT
+from vp_core.model.family.encoder_decoders import BART, MBART, T5
+from vp_core.model.family.stack import COUNTED_NOTE, FIXED_NOTE, Family, Stack
+from vp_core.model.family.vision import BEIT, CLIP, DEIT, DINOV2, VIT
 
 
 def _modules(*names: str) -> Mapping[str, str]:
@@ -300,9 +300,11 @@ _FLAGS = {"classes": "classifies_text", "next tokens": "writes_text", "masked to
 def families_for(what: str) -> tuple[str, ...]:
     """The model types of which a study takes a model that puts out this, in the order of the alphabet.
 
-    `what` is one of `vp_core.asking.kinds.heads.HEADS`, `classes` (of texts), or `images`, classes of these. A model that reads
-    from left to right marks no spans and tags no words: what stands before has not seen what comes.
+    `what` is one of `vp_core.asking.kinds.heads.HEADS`, `classes` (of texts), `images`, classes of these, or `any`. A model
+    that reads from left to right marks no spans and tags no words: what stands before has not seen what comes.
     """
+    if what == "any":
+        return tuple(sorted(FAMILIES))
     if what in _FLAGS:
         return tuple(sorted(name for name, family in FAMILIES.items() if getattr(family, _FLAGS[what])))
     text = {name for name, family in FAMILIES.items() if family.classifies_text and not family.writes_text}

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from vp_core.ground.errors import VPError
 from vp_core.model.families import family_of, stacks_of
-from vp_core.model.stack import NORM_NOTE, Part, Stack
+from vp_core.model.family.stack import NORM_NOTE, Part, Stack
 
 HEADED = ("query", "key", "value")
 CONSUMERS = {"value": "attention_output", "ffn_in": "ffn_out"}
@@ -74,14 +74,14 @@ class Projection:
 class Layer:
     """What belongs together in one attention block and its feed-forward network, as `vp_core.squeezing.squeeze` needs it.
 
-    `attention` is the path of the module that cuts its three projections into heads, `head_size` the name of its attribute
-    with the width of a head, `total_size` that of all heads, `head_count` that of their number, `split_size` that of a fused
+    `attention` is the path of the module that cuts its three projections into heads, `head_size` the name of its attribute with
+    the width of a head, `total_size` that of all heads, `head_count` that of their number, `split_size` that of a fused
     projection's parts. `queries_per_key` heads of the query share a head of key and value; `rotary` positions turn pairs of
     query and key coordinates, the first `turned` of each head: i and i + turned/2 together, by the angles in the buffer
     `frequencies`. The layer runs `uses` times in a forward pass (ALBERT shares it). `full_heads`, `fixed_heads` and
-    `scales_by_width` are as in `vp_core.model.stack.Stack`. `turns` says that scores stay the same when query and key get
-    another basis: not where positions turn them, or have matrices of their own. `normed` says that each head of query and key
-    is brought to one length by a norm, which reads all its coordinates.
+    `scales_by_width` are as in `vp_core.model.family.stack.Stack`. `turns` says that scores stay the same when query and key
+    get another basis: not where positions turn them, or have matrices of their own. `normed` says that each head of query and
+    key is brought to one length by a norm, which reads all its coordinates.
     """
 
     projections: Mapping[str, Projection]

@@ -18,8 +18,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from vp_core.ground.work import Enough
+from vp_core.model.family.stack import Part
 from vp_core.model.projections import Projection
-from vp_core.model.stack import Part
 
 _INPUT = "hidden_states"
 """The first argument's name where a model hands it on by name, as it does to some layers."""
@@ -29,9 +29,9 @@ _INPUT = "hidden_states"
 class Site:
     """Where to look: what goes into (`inputs`) or comes out of the module at `path`, coordinates `start` to `start + width`.
 
-    `width` None means all from `start` on; with `step` they come in runs of `run` (`vp_core.model.stack.Part`). `name` is the
-    observer's own; `decoder` says that the tokens which pass are those of an encoder-decoder's decoder. With `tokens_of`, the
-    path of a module, only what that one's first input passes counts (`vp_core.model.projections.Projection`).
+    `width` None means all from `start` on; with `step` they come in runs of `run` (`vp_core.model.family.stack.Part`). `name`
+    is the observer's own; `decoder` says that the tokens which pass are those of an encoder-decoder's decoder. With
+    `tokens_of`, the path of a module, only what that one's first input passes counts (`vp_core.model.projections.Projection`).
     """
 
     name: str

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from vp_core.ground.chosen import check_units
 from vp_core.ground.errors import VPError
+from vp_core.model.family.stack import NORM_NOTE
 from vp_core.model.projections import Layer, Projection
-from vp_core.model.stack import NORM_NOTE
 
 _ATTENTION = ("query", "key", "value", "attention_output")
 _FFN = ("ffn_in", "ffn_out")

@@ -7,5 +7,6 @@ tokens     a long text that is asked for its tokens
 spans      questions whose answers stand in a paragraph
 sequences  pairs of texts, of which the second is to be written
 tags       sentences whose words have tags
+own        whatever a function measures
 study      whichever of them it is
 """

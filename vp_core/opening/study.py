@@ -13,6 +13,7 @@ from vp_core.loading.load import EMBEDDED
 from vp_core.opening.asked import Asked
 from vp_core.opening.classes import open_classes
 from vp_core.opening.images import open_images
+from vp_core.opening.own import open_own
 from vp_core.opening.sequences import open_sequences
 from vp_core.opening.spans import open_spans
 from vp_core.opening.tags import open_tags
@@ -104,5 +105,6 @@ OPENERS: Mapping[str, Callable[[Asked], Study]] = MappingProxyType({
     "images": open_images,
     "sequences": open_sequences,
     "tags": open_tags,
+    "own": open_own,
 })  # fmt: skip
 """What is asked (`vp_core.ground.names.ASKED`) → what opens a study of it."""

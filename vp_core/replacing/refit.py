@@ -23,10 +23,10 @@ from vp_core.ground.work import checkpoint
 from vp_core.measuring.covariance import READ_AT, check_finite
 from vp_core.measuring.layerwise import REFIT, Walk, check_once, layer_modules
 from vp_core.measuring.measured import HELD_OUT
+from vp_core.model.family.stack import Stack
 from vp_core.model.precision import device_of, sums_at
 from vp_core.model.projections import Layer, Projection, find_layers, layer_paths, weight_of
 from vp_core.model.sites import Site, input_site, output_site
-from vp_core.model.stack import Stack
 from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import Solved, prune

@@ -6,8 +6,9 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from vp_core.asking.batches import Reader
 from vp_core.ground.store import new_folder
-from vp_core.squeezing.folder import Reader, keep_labels, save_pruned
+from vp_core.squeezing.folder import keep_labels, save_pruned
 
 
 def save_trained(model: PreTrainedModel, folder: str | Path, tokenizer: Reader, about: Mapping[str, Any]) -> Path:

@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from vp_core.asking.batches import Reader
 from vp_core.ground.errors import VPError
 from vp_core.ground.store import new_folder
 from vp_core.model.families import family_of
+from vp_core.model.family.stack import Family
 from vp_core.model.projections import find_projections
-from vp_core.model.stack import Family
-from vp_core.squeezing.folder import Reader, assign, keep_labels, named_tensors
+from vp_core.squeezing.folder import assign, keep_labels, named_tensors
 
 
 def export_transformers(pruned: PreTrainedModel, folder: str | Path, tokenizer: Reader | None = None) -> Path:

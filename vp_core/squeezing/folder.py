@@ -10,14 +10,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.image_processing_utils import BaseImageProcessor
+from transformers import AutoConfig, PreTrainedModel
 
+from vp_core.asking.batches import Reader
 from vp_core.ground.bounded import check_file, check_sizes, read_header, read_json
 from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.names import EMBEDDED_TASKS, PRUNED, PRUNED_WEIGHTS
@@ -32,8 +32,6 @@ FORMAT_SPARSE = "variance-pruning squeezed model 2"
 """Of a folder with compressed matrices; others are written as ever, so that older versions read them."""
 FORMAT_TURNING = "variance-pruning squeezed model 3"
 """Of a folder with heads that turn by frequencies of their own, compressed or not."""
-Reader: TypeAlias = PreTrainedTokenizerBase | BaseImageProcessor
-"""What reads for a model, whose files are written beside it: its tokeniser, or its image processor."""
 _FORMATS = (FORMAT, FORMAT_SPARSE, FORMAT_TURNING)
 
 

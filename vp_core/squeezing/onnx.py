@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
-from vp_core.asking.batches import Batch
+from vp_core.asking.batches import Batch, Reader
 from vp_core.asking.forward import told
 from vp_core.asking.kinds.heads import head_of
 from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.store import atomic
 from vp_core.model.families import family_of, longest_input
 from vp_core.model.sharing import share
-from vp_core.squeezing.folder import Reader
 from vp_core.squeezing.timing import random_texts
 
 EXTRA = ("onnx", "onnxscript", "onnxruntime")

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
 from vp_core.model.families import family_of
+from vp_core.model.family.stack import ROTARY_NOTE, Part
 from vp_core.model.projections import (
     Layer,
     Projection,
@@ -29,7 +30,6 @@ from vp_core.model.projections import (
 )
 from vp_core.model.scatter import Shape, aligned, empty, filled, gather_pays, turn_by_own
 from vp_core.model.sharing import Model, share
-from vp_core.model.stack import ROTARY_NOTE, Part
 from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import check_plan

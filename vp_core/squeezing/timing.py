@@ -19,8 +19,8 @@ from vp_core.ground.names import REPEATS
 from vp_core.ground.parallel import WORKERS
 from vp_core.ground.work import TURNS, checkpoint
 from vp_core.model.families import family_of, longest_input
+from vp_core.model.family.vision import picture_of, tokens_of
 from vp_core.model.precision import device_of
-from vp_core.model.vision import picture_of, tokens_of
 
 
 @dataclass(frozen=True)

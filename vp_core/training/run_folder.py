@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from vp_core.asking.batches import Reader
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import RUN as LOG
 from vp_core.ground.store import atomic, load_tensors, save_tensors
-from vp_core.squeezing.folder import Reader, save_pruned
+from vp_core.squeezing.folder import save_pruned
 
 FORMAT = "variance-pruning run 1"
 WEIGHTS = "checkpoint.safetensors"

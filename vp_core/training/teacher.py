@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vp_core.asking.batches import Batch, Inputs, make_batches
-from vp_core.asking.forward import alone, told
+from vp_core.asking.batches import Batch, Inputs, Reader, make_batches
+from vp_core.asking.forward import alone, inputs_for, told
 from vp_core.asking.kinds.heads import head_of, head_states, logits_of
 from vp_core.asking.outputs import listing, match, outputs_of
 from vp_core.ground.errors import VPError
 from vp_core.model.sharing import share
-from vp_core.squeezing.folder import Reader
 
 _TOGETHER = 32
 """Texts of like length that a teacher is asked about at once."""
@@ -140,7 +139,7 @@ class Teacher:
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor]:
         """A batch's inputs where the teacher is, without what it does not take."""
-        inputs = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
+        inputs = inputs_for(self.model, batch)
         if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
             inputs.pop("token_type_ids", None)  # DistilBERT has BERT's tokens, and no segments
         return inputs

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES, WORD_EMBEDDINGS
+from vp_core.model.family.stack import Part
 from vp_core.model.projections import Layer, Projection, as_rows, find_layers
-from vp_core.model.stack import Part
 
 
 @dataclass(frozen=True)

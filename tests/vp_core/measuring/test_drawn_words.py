@@ -199,11 +199,9 @@ def test_divergence_is_that_of_numpy():
     assert divergence(model, p, p) == 0
 
 
-def test_a_model_that_writes_a_text_of_its_own_is_refused():
-    model = tiny.transformer("t5")
-    batch = Batch(tiny.inputs("t5"), np.arange(3))
+def test_outputs_that_are_no_classes_are_refused():
     with pytest.raises(VPError, match=r"neither classes nor the next tokens .*: choose a criterion without gradients") as told:
-        to_differentiate(model, batch)
+        answered.of_classes(tiny.transformer("t5"), torch.zeros(2, 3, 4))
     assert "\n" not in str(told.value)
 
 

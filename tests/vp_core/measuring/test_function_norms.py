@@ -46,7 +46,7 @@ def test_brute_force_on_stored_activations(family):
     compare(found, expected)
     assert (found.model, found.data) == ("m", "d")
     assert found.means().keys() == set(found.blocks)
-    layers = {"albert": 1, "bart": 6, "t5": 6}.get(family, 2)
+    layers = {"albert": 1, "bart": 6, "t5": 6, "mbart": 6}.get(family, 2)
     assert [len(found.of(kind)) for kind in ("head", "attention", "ffn")] == [
         layers * (2 if family == "llama" else 4), layers, 4 if family in tiny.READS_END else layers,
     ]  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from bench_models import stage
 
 from vp_core.measuring.gradients import FLOOR, coordinates_of
-from vp_core.model.stack import Part
+from vp_core.model.family.stack import Part
 from vp_core.recipes import Recipe
 
 STEP = 1e-5

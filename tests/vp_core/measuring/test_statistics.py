@@ -12,8 +12,8 @@ import torch
 from vp_core.asking.batches import Batch, encode, make_batches
 from vp_core.ground.errors import VPError
 from vp_core.measuring.statistics import Statistics, collect
+from vp_core.model.family.vision import tokens_of
 from vp_core.model.projections import find_projections
-from vp_core.model.vision import tokens_of
 
 TEXTS = [(t,) for t in tiny.sentences(24, seed=11)]
 

@@ -25,8 +25,8 @@ from vp_core.model.families import (
     family_of,
     longest_input,
 )
+from vp_core.model.family.stack import COUNTED_NOTE, NORM_NOTE, ROTARY_NOTE
 from vp_core.model.projections import bias_of, find_layers, find_projections, gate_weight_of, weight_of
-from vp_core.model.stack import COUNTED_NOTE, NORM_NOTE, ROTARY_NOTE
 from vp_core.model.units import unit_groups
 from vp_core.movement.scores import Scores
 from vp_core.movement.shapes import PRESETS, find_groups

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
 from vp_core.ground.names import TYPES
+from vp_core.model.family.vision import tokens_of
 from vp_core.model.projections import find_layers, find_projections, weight_of
 from vp_core.model.scatter import SCATTER_COST
-from vp_core.model.vision import tokens_of
 from vp_core.ranking.plan import Plan, rank
 from vp_core.recipes import Recipe
 from vp_core.replacing.prune import prune

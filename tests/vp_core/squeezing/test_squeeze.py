@@ -14,8 +14,8 @@ from transformers import XLNetConfig, XLNetForSequenceClassification
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
 from vp_core.model import scatter
+from vp_core.model.family.stack import FIXED_NOTE, ROTARY_NOTE
 from vp_core.model.projections import find_layers, find_projections, weight_of
-from vp_core.model.stack import FIXED_NOTE, ROTARY_NOTE
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import prune
 from vp_core.squeezing.squeeze import squeeze

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from vp_core.ground.errors import VPError
 from vp_core.model import scatter
+from vp_core.model.family.vision import tokens_of
 from vp_core.model.precision import in_precision
 from vp_core.model.projections import find_layers, find_projections, weight_of
 from vp_core.model.scatter import ScatterLinear
-from vp_core.model.vision import tokens_of
 from vp_core.squeezing.cost import cost, counted_flops, flops_per_token, query_biases
 from vp_core.squeezing.folder import load_pruned, save_pruned
 from vp_core.squeezing.squeeze import squeeze, squeeze_masked

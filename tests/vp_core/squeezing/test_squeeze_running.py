@@ -10,8 +10,8 @@ import torch
 
 from vp_core.asking.batches import Batch
 from vp_core.measuring.covariance import collect_covariances
+from vp_core.model.family.vision import tokens_of
 from vp_core.model.sharing import share
-from vp_core.model.vision import tokens_of
 from vp_core.replacing.principal import principal
 from vp_core.replacing.prune import prune
 from vp_core.squeezing.cost import counted_flops, flops_per_token

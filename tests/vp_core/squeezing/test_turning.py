@@ -8,10 +8,10 @@ import pytest
 import tiny
 import torch
 
+from vp_core.model.family.stack import COUNTED_NOTE, NORM_NOTE, ROTARY_NOTE
 from vp_core.model.precision import in_precision
 from vp_core.model.projections import find_layers
 from vp_core.model.sharing import share
-from vp_core.model.stack import COUNTED_NOTE, NORM_NOTE, ROTARY_NOTE
 from vp_core.model.units import unit_groups
 from vp_core.ranking.plan import Plan, masks
 from vp_core.replacing.prune import prune

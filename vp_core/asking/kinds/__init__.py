@@ -7,5 +7,6 @@ heads           what a model puts out, and the states that its last map reads
 answers         what an answer in words is worth: exact match and F1
 spans           where a paragraph answers a question
 tags            a tag for every word
+own             whatever a function measures
 answered        what of an answer is differentiated, and how far two answers are apart
 """

@@ -65,7 +65,9 @@ def asked(model: PreTrainedModel, batch: Batch) -> Tensor:
     if head_of(model) == "tags" and batch.counted is not None:
         return batch.counted.clone()
     if head_of(model) == "target tokens":
-        return batch.inputs["decoder_attention_mask"].bool()
+        own = "decoder_" if "decoder_input_ids" in batch.inputs else ""  # BART's reads the source where there is no target
+        given = batch.inputs.get(f"{own}attention_mask")
+        return torch.ones_like(batch.inputs[f"{own}input_ids"], dtype=torch.bool) if given is None else given.bool()
     mask = batch.inputs.get("attention_mask")
     real = torch.ones_like(batch.inputs["input_ids"], dtype=torch.bool) if mask is None else mask.bool()
     nothing = real.new_zeros(len(real), 1)

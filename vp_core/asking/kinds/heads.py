@@ -31,16 +31,26 @@ HEADS: Mapping[str, Mapping[str, Any]] = {
     "tags": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
 }
 """What a model may put out for tokens → the class that does, by model type. Every other one answers with "classes" to whole
-examples: `spans` are the beginning and the end of an answer in a text, `tags` a class of each word, `target tokens` the words
-that a decoder writes about a text."""
+examples, or, a bare ...Model, with "states" alone. `spans` are the beginning and the end of an answer in a text, `tags` a class
+of each word, `target tokens` the words that a decoder writes about a text."""
 _MAPS = ("classifier", "score")
 """What the map from states to tags is called where a model has no words to put out."""
 
 
 def head_of(model: PreTrainedModel) -> str:
-    """What a model puts out by its class: one of HEADS, or "classes"."""
+    """What a model puts out by its class: one of HEADS, "classes", or "states" of one without a head."""
     type_, name = model.config.model_type, type(model).__name__
-    return next((head for head, classes in HEADS.items() if classes.get(type_) == name), "classes")
+    without = "states" if name.endswith("Model") else "classes"
+    return next((head for head, classes in HEADS.items() if classes.get(type_) == name), without)
+
+
+def check_answers(model: PreTrainedModel) -> None:
+    """VPError for a model without a head, which says nothing that two answers could be compared by."""
+    if head_of(model) == "states":
+        raise VPError(
+            f"A {type(model).__name__} has no head, so there is no effect on its answers to measure: choose a criterion "
+            "without gradients, a scope other than measured, and a replacement other than refit."
+        )
 
 
 def tells_words(model: PreTrainedModel) -> bool:
@@ -68,6 +78,7 @@ def head_states(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
 
 def path_of_head(model: PreTrainedModel) -> str:
     """The path of the map from states to words, or to tags; VPError for a model without one."""
+    check_answers(model)
     if head_of(model) == "tags":
         return next(name for name in _MAPS if isinstance(getattr(model, name, None), torch.nn.Module))
     head = model.get_output_embeddings()

@@ -73,7 +73,9 @@ def open_splits(task: Task, data: str | Path | None, label: str = "label") -> tu
             raise VPError(f"There is no file {str(place)!r}: check the path.")
         both = read_table([place], label)
         return both, both
-    if not _HUB_ID.fullmatch(str(data)) or place.exists():
+    if not place.exists() and not _HUB_ID.fullmatch(str(data)):
+        raise VPError(f"There is nothing at {str(data)!r}: check the path.")
+    if place.exists():
         raise VPError(
             f"{str(data)!r} holds no images: give a folder with a folder of images for each class, a Parquet file, or the "
             "id of a data set on the Hub."

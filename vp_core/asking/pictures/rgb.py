@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vp_core.ground.errors import VPError, one_line
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "MPO")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """What is read; others are programs in disguise (EPS), or nobody's pictures."""
 MOST_PIXELS = 100_000_000
 """Of one picture: 300 MB of red, green and blue."""
@@ -19,13 +19,13 @@ _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L", *_DEEP)
 _CLEAR = ("RGBA", "LA", "PA", "La", "RGBa")
 _TOLD = {
-    "grey": "{} of {} images are grey: each is given to the model as red, green and blue alike.",
-    "palette": "{} of {} images have a palette: its colours stand in place of its numbers.",
-    "transparent": "{} of {} images have transparency: they are seen on white.",
-    "cmyk": "{} of {} images are CMYK: they become red, green and blue by the plain formula, without their colour profile.",
-    "16 bits": "{} of {} images have 16 bits a colour: the upper eight are kept.",
-    "turned": "{} of {} images say how they were held (EXIF): they are turned upright.",
-    "frames": "{} of {} images have several frames or pages: the first is taken.",
+    "grey": "{} images are grey: each is given to the model as red, green and blue alike.",
+    "palette": "{} images have a palette: its colours stand in place of its numbers.",
+    "transparent": "{} images have transparency: they are seen on white.",
+    "cmyk": "{} images are CMYK: they become red, green and blue by the plain formula, without their colour profile.",
+    "16 bits": "{} images have 16 bits a colour: the upper eight are kept.",
+    "turned": "{} images say how they were held (EXIF): they are turned upright.",
+    "frames": "{} images have several frames or pages: the first is taken.",
 }
 
 
@@ -60,7 +60,11 @@ def notes_of(odd: Iterable[frozenset[str]]) -> tuple[str, ...]:
     """
     each = list(odd)
     counts = Counter(one for found in each for one in found)
-    return tuple(told.format(f"{counts[one]:,}", f"{len(each):,}") for one, told in _TOLD.items() if counts[one])
+    return tuple(
+        told.format(f"All {len(each):,}" if counts[one] == len(each) else f"{counts[one]:,} of {len(each):,}")
+        for one, told in _TOLD.items()
+        if counts[one]
+    )
 
 
 def _opened(data: bytes, name: str) -> Image.Image:
@@ -74,7 +78,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
         raise _too_large(name) from None
     except UnidentifiedImageError:
         raise VPError(
-            f"{name!r} is no image that is read here ({', '.join(FORMATS[:-1])}): save it as one of these, or take it out of "
+            f"{name!r} is no image that is read here ({', '.join(FORMATS)}): save it as one of these, or take it out of "
             "the data."
         ) from None
     except Exception as error:  # a header that cannot be

@@ -9,7 +9,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from vp_core.ground.bounded import read_json
 from vp_core.ground.errors import VPError, one_line
-from vp_core.model.vision import picture_of, tokens_of
+from vp_core.model.family.vision import picture_of, tokens_of
 
 PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 _ODD = ((53, 37), (37, 53))

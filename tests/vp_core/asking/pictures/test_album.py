@@ -109,6 +109,7 @@ def test_folders_that_are_none(tmp_path):
     refused("Which images", None)
     refused("holds no images", tmp_path / "a.png")
     refused("There is no file", tmp_path / "b.parquet")
+    refused("There is nothing at", tmp_path / "b")
     refused("leave out --label kind", pictures.write_folders(tmp_path / "x", LABELS), label="kind")
 
 
@@ -198,3 +199,26 @@ def test_samples_are_the_same_again(tmp_path):
     places = few.stored.places
     assert places == sorted(places) and few.labels.tolist() == album.labels[places].tolist()
     assert few.stored.name(0) == album.stored.name(places[0])
+
+
+def test_a_data_set_of_the_hub(monkeypatch):
+    """Its splits, classes and pictures, none of which is decoded there; one sentence where it cannot be had."""
+    datasets = pytest.importorskip("datasets")
+    drawn = pictures.drawn(12)
+    kinds = datasets.Features({"img": datasets.Image(), "fine": datasets.ClassLabel(names=list(NAMES))})
+    made = datasets.Dataset.from_dict({"img": drawn, "fine": LABELS[:12]}, features=kinds)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name: ["train", "validation"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: made if split == "validation" else made.select([0, 1, 2]))
+    album, measured = opened("somebody/pictures")
+    assert (
+        album.labels.tolist() == LABELS[:12]
+        and len(measured.stored) == 3
+        and album.source == "Hub: somebody/pictures validation"
+    )
+    assert np.array_equal(pixels(album.stored, 11), np.asarray(drawn[11]))
+
+    def fail(name):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", fail)
+    refused("could not be had from the Hub .no network", "somebody/pictures")

@@ -138,4 +138,5 @@ def test_a_broken_one_is_named(kind):
 def test_notes_count():
     odd = [frozenset({"grey", "turned"}), frozenset({"grey"}), frozenset()]
     grey, turned = notes_of(odd)
+    assert notes_of(odd[:2])[0].startswith("All 2 images are grey")
     assert grey.startswith("2 of 3 images are grey") and turned.startswith("1 of 3 images say how they were held")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from vp_core.model.stack import FIXED_NOTE, Family, Stack
+from vp_core.model.family.stack import FIXED_NOTE, Family, Stack
 
 _CROSS = ("query", "attention_output")
 """What sees the decoder's tokens in cross attention; its keys and values are made from the encoder's."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from vp_core.model.stack import FIXED_NOTE, Family, Stack
+from vp_core.model.family.stack import FIXED_NOTE, Family, Stack
 
 
 def _names(attention: str, output: str, ffn_in: str, ffn_out: str) -> MappingProxyType[str, str]:
