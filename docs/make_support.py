@@ -20,12 +20,11 @@ from transformers import (
 )
 
 from docs.support_page import SECTIONS, page
-from docs.tiny_studies import ROOT, STUDIES, data_of, tiny
+from docs.tiny_studies import ROOT, STUDIES, data_of, families_of, tiny
 from vp_core.asking.kinds.heads import head_of
 from vp_core.check import Capability, units_refused
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import WORD_EMBEDDINGS
-from vp_core.model.families import families_for
 from vp_core.model.sharing import share
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.running.finetune import fine_tune, study_of
@@ -80,7 +79,8 @@ def _units(study: Study, _place: Path) -> str:
 def _weights(study: Study, _place: Path) -> str:
     for recipe in RECIPES.values():
         if recipe.pattern:
-            with_embeddings = replace(recipe, types=(*recipe.types, WORD_EMBEDDINGS)) if recipe.plain else recipe
+            with_words = recipe.plain and kind_of(study) != "images"
+            with_embeddings = replace(recipe, types=(*recipe.types, WORD_EMBEDDINGS)) if with_words else recipe
             _logits(study, study.pruned(with_embeddings, recipe.pattern.sparsity or 0.5))
     return ""
 
@@ -180,7 +180,7 @@ def done_with_head(study: Study, place: Path) -> None:
 
 def everything(kind: str) -> Iterator[tuple[str, Sequence[Capability]]]:
     """(family, what was found) of all families with models that put this out, each really done."""
-    for family in families_for(kind):
+    for family in families_of(kind):
         with tempfile.TemporaryDirectory() as place:
             yield family, done(STUDIES[kind](family, Path(place)), Path(place))
 
@@ -189,10 +189,10 @@ def main() -> None:
     """Do everything once, and write the page."""
     tables = {kind: dict(everything(kind)) for kind in SECTIONS}
     for kind in ("spans", "tags"):
-        for family in families_for(kind):
+        for family in families_of(kind):
             with tempfile.TemporaryDirectory() as place:
                 done_with_head(STUDIES[kind](family, Path(place)), Path(place))
-    PAGE.write_text(page(tables, families_for("spans"), families_for("tags")), encoding="utf-8")
+    PAGE.write_text(page(tables, families_of("spans"), families_of("tags")), encoding="utf-8")
 
 
 if __name__ == "__main__":

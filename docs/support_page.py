@@ -69,7 +69,7 @@ def page(tables: Mapping[str, Rows], marks: Sequence[str], tags: Sequence[str]) 
     reasons: list[str] = []
     parts = [f"{about}{_table(tables[kind], reasons)}" for kind, about in SECTIONS.items()]
     heads = ["| family | marks answers | tags words |", "|---|---|---|"]
-    heads += [f"| {family} | {_said(family in marks)} | {_said(family in tags)} |" for family in sorted({*marks, *tags})]
+    heads += [f"| {family} | {_said(family in marks)} | {_said(family in tags)} |" for family in dict.fromkeys((*marks, *tags))]
     numbered = "\n".join(f"{i}. {why}" for i, why in enumerate(reasons, 1))
     return f"{''.join(parts)}{OF_HEADS}{chr(10).join(heads)}\n{REASONS}{numbered}\n"
 

@@ -13,6 +13,7 @@ import scribes  # noqa: E402
 import taggers  # noqa: E402
 import tiny  # noqa: E402
 
+from vp_core.model.families import FAMILIES, families_for  # noqa: E402
 from vp_core.opening.study import open_study  # noqa: E402
 from vp_core.study import Study  # noqa: E402
 
@@ -61,6 +62,11 @@ def tag_study(family: str, place: Path) -> Study:
     """A tiny model of a family that tags words, asked 30 word salads."""
     folder, data = taggers.folders(place, family)
     return open_study(str(folder), "tags", data)
+
+
+def families_of(kind: str) -> list[str]:
+    """The families with models that put this out (`vp_core.model.families.families_for`), in the order of FAMILIES."""
+    return [family for family in FAMILIES if family in families_for(kind)]
 
 
 def data_of(place: Path) -> Path:

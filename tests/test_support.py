@@ -8,10 +8,10 @@ import tiny
 
 from docs.make_support import PAGE, done, done_with_head
 from docs.support_page import SECTIONS, page
-from docs.tiny_studies import STUDIES
+from docs.tiny_studies import STUDIES, families_of
 from vp_core.check import capabilities
 from vp_core.ground.errors import VPError
-from vp_core.model.families import FAMILIES, families_for
+from vp_core.model.families import families_for
 from vp_core.recipes import Recipe
 from vp_core.squeezing.folder import load_pruned, save_pruned
 
@@ -23,14 +23,14 @@ MAKERS = {
 
 def test_the_page_says_what_is_said_of_a_model(loaded):
     assert set(loaded) == set(families_for("classes"))
-    tables = {"classes": {family: capabilities(loaded[family].model) for family in FAMILIES if family in loaded}}
+    tables = {"classes": {family: capabilities(loaded[family].model) for family in families_of("classes")}}
     for kind, make in MAKERS.items():
-        tables[kind] = {family: capabilities(make(family)) for family in families_for(kind)}
-    assert PAGE.read_text(encoding="utf-8") == page(tables, families_for("spans"), families_for("tags"))
+        tables[kind] = {family: capabilities(make(family)) for family in families_of(kind)}
+    assert PAGE.read_text(encoding="utf-8") == page(tables, families_of("spans"), families_of("tags"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "family"), [(kind, family) for kind in SECTIONS for family in families_for(kind)])
+@pytest.mark.parametrize(("kind", "family"), [(kind, family) for kind in SECTIONS for family in families_of(kind)])
 def test_what_is_said_is_what_is_found_by_doing_it(kind, family, tmp_path):
     pytest.importorskip("onnxruntime")
     study = STUDIES[kind](family, tmp_path)
@@ -38,7 +38,7 @@ def test_what_is_said_is_what_is_found_by_doing_it(kind, family, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "family"), [(kind, family) for kind in ("spans", "tags") for family in families_for(kind)])
+@pytest.mark.parametrize(("kind", "family"), [(kind, family) for kind in ("spans", "tags") for family in families_of(kind)])
 def test_answers_are_marked_and_words_tagged_by_the_families_that_the_page_names(kind, family, tmp_path):
     done_with_head(STUDIES[kind](family, tmp_path), tmp_path)
 

@@ -19,6 +19,7 @@ from analysis.weights.tables import sparsities_of
 from app.web.beside import Norms, norms_beside, norms_of
 from app.web.jobs import Item, Job, Said
 from app.web.measuring import Measurements
+from app.web.offered import own_is_there
 from app.web.order import Order, order_of
 from app.web.settings import Settings
 from app.web.trainings import Trainings, rows_of
@@ -30,6 +31,7 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
 from vp_core.ground.store import cache_dir
 from vp_core.ground.work import Turn
+from vp_core.opening.own import own_from_start
 from vp_core.opening.study import open_study
 from vp_core.recipes import Recipe
 from vp_core.running.lessons import lessons_of
@@ -42,6 +44,8 @@ HEAD_START = 0.5
 
 def study_of(settings: Settings) -> Study:
     """The study of a model, a task and a number of calibration texts or windows, loaded once for all visitors."""
+    if settings.asked == "own" and own_is_there():
+        return _opened_own(settings.model, settings.device, settings.dtype)
     return _opened(
         settings.model, settings.task, settings.data, settings.columns, settings.label, settings.classes, settings.separator,
         settings.max_length, settings.calibration, settings.sentences, settings.stride, settings.most_tokens, settings.metric,
@@ -73,6 +77,13 @@ def _opened(
     gc.collect()
     gc.freeze()
     return opened
+
+
+@st.cache_resource(max_entries=4, show_spinner="Loading the model, and asking for your batches …")
+def _opened_own(model: str, device: str, dtype: str) -> Study:
+    start = own_from_start()
+    assert start is not None
+    return start.study(model, device=device, dtype=dtype)
 
 
 def capabilities_of(study: Study) -> tuple[Capability, ...]:

@@ -1,6 +1,7 @@
 """What a visitor takes away. Made when a button is pressed and outside a script run: everything comes in as a value."""
 
 import io
+import os
 import re
 import shlex
 import tempfile
@@ -40,6 +41,9 @@ def how_to_load(study: Study, settings: Settings) -> tuple[str, str]:
     options |= {"separator": settings.separator, "max-length": str(settings.max_length or "")}
     options |= {"stride": str(settings.stride or ""), "most-tokens": str(settings.most_tokens or "")}
     options |= {"sentences": str(settings.sentences or ""), "metric": settings.metric}
+    if settings.task == "own":  # as the command line that started the app named it
+        metric, _, data = os.environ.get("VP_OWN", "").partition(",")
+        options |= {"metric": metric, "data": data}
     command = ["vp", "eval", folder]
     for name, value in options.items():
         if value:  # one word where the value would look like an option

@@ -1,5 +1,6 @@
 """What is offered of a recipe's parts, and what goes with units where others were chosen before."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -118,6 +119,11 @@ def fitting(units: tuple[str, ...], before: Mapping[str, Any]) -> dict[str, Any]
         found["types"] = types or TYPES
     pattern = find_pattern(units[0])
     return found | ({"sparsity": round(pattern.sparsity, 2)} if pattern and pattern.sparsity else {})
+
+
+def own_is_there() -> bool:
+    """Whether the command line that started the app named a metric of the user's own (`vp app --own`): no address can."""
+    return bool(os.environ.get("VP_OWN"))
 
 
 def kind_of_task(task: str) -> str:

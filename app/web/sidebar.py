@@ -12,7 +12,7 @@ from app.web import settings_fields as kind
 from app.web.asked_choices import EXPANDER, OF_A_KIND, READ, called
 from app.web.choices import draw, offer, page_behind, picked_or_typed, typed, typed_number
 from app.web.glossary import TERMS
-from app.web.offered import RECIPE_CHOICES, RECIPE_NAMES, TYPE_CHOICES, headlines_of, kind_of_task
+from app.web.offered import RECIPE_CHOICES, RECIPE_NAMES, TYPE_CHOICES, headlines_of, kind_of_task, own_is_there
 from app.web.settings import FIELDS, Settings
 from app.web.visitor import remember, visitor
 from vp_core.asking.tasks import CALLED, TASKS, Task, find_task
@@ -51,7 +51,7 @@ def offer_metric(place: DeltaGenerator, task: Task) -> None:
 def _what() -> dict[str, Any]:
     """Model and data: taken together when Open is pressed, since each alone may not fit the other."""
     settings, task = visitor().settings, FIELDS["task"]
-    names = [name for name, one in TASKS.items() if one.kind != "own"]
+    names = [name for name, one in TASKS.items() if one.kind != "own" or own_is_there()]
     with st.form("what", border=False):
         model = picked_or_typed("model", models.offered())
         chosen = st.selectbox(
@@ -98,7 +98,7 @@ def _box(name: str, asked: str) -> str | int | None:
 
 def _fitting(settings: Settings, said: dict[str, Any]) -> dict[str, Any]:
     """What was chosen, with a task that fits another model, and nothing left that belongs to the last task or its kind."""
-    if said["task"] == settings.task:
+    if said["task"] == settings.task and settings.asked != "own":
         said["task"] = models.fitting_task(said["model"], settings.task)
     if kind_of_task(said["task"]) != settings.asked:
         kept = {"data": "" if said["data"] == settings.data else said["data"]}

@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.web.address import from_query, to_query
 from app.web.jobs import Item, Job
+from app.web.offered import own_is_there
 from app.web.settings import Settings
 from vp_core.ground.kept import Kept
 
@@ -54,7 +55,10 @@ class Visitor:
 def visitor() -> Visitor:
     """Whoever this script run is for; a new one has chosen what the address says."""
     if "visitor" not in st.session_state:
-        st.session_state.visitor = Visitor(*from_query(st.query_params.to_dict()))
+        settings, problems = from_query(st.query_params.to_dict())
+        if own_is_there() and "task" not in st.query_params:
+            settings = replace(settings, task="own")  # what the command line named that started the app
+        st.session_state.visitor = Visitor(settings, problems)
     found: Visitor = st.session_state.visitor
     return found
 

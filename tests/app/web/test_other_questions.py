@@ -121,3 +121,70 @@ def test_every_page_opens(addresses, kind, view):
     more = {"length": "24"} if view == "speed" else {}
     at = open_page(view, **addresses[kind], **more)
     assert not at.exception and not at.error, [*at.exception, *at.error]
+
+
+def test_a_paragraph_and_a_question_with_both_answers(addresses, no_curve):
+    at = answered(exact(open_page("explore", **addresses["spans"])))
+    shown = html(at)
+    assert shown.count("<mark") >= 3 and "dense</mark>" in shown and "pruned</mark>" in shown
+    (paragraph,), question = at.text_area, next(box for box in at.text_input if box.label.startswith("… and a question"))
+    paragraph.set_value("<script>alert(1)</script> a b c")
+    at = answered(question.set_value("what <b>?").run())
+    assert not at.exception and not at.error
+    assert "<script>" not in html(at) and "&lt;" in html(at)
+
+
+def test_an_image_of_the_data_and_one_that_is_dropped(addresses, no_curve):
+    at = answered(exact(open_page("explore", **addresses["images"])))
+    table = html(at)
+    assert "vp-seen" in table and "dense" in table and "pruned" in table and "%" in table
+    study = open_study("demo-images", "demo-images", sentences=60, calibration=16)
+    assert any(f"it is: {study.question.task.labels[study.question.labels[0]]}" in str(one.proto) for one in at.get("imgs"))
+    (number,) = [box for box in at.number_input if box.label.startswith("Try one")]
+    at = answered(number.set_value(2).run())
+    assert html(at) != table and not at.exception
+
+
+def test_a_text_with_both_that_are_written(addresses, no_curve):
+    at = answered(exact(open_page("explore", **addresses["sequences"])))
+    shown = html(at)
+    assert "<b>dense</b>" in shown and "<b>pruned</b>" in shown and "loss of a token" in shown and not at.exception
+
+
+def test_a_sentence_with_the_tags_of_both(addresses, no_curve):
+    at = answered(exact(open_page("explore", **addresses["tags"])))
+    shown = html(at)
+    assert shown.count("vp-tagged'") >= 2 and "<ruby" in shown and not at.exception
+    (box,) = [box for box in at.text_input if box.label == "Try a sentence"]
+    at = answered(box.set_value("<i>x</i> & y").run())
+    assert "<i>x" not in html(at) and not at.exception
+
+
+OWN = """
+import torch
+import tiny
+
+def lengths(model, batch):
+    return batch["attention_mask"].sum(dim=1).float()
+
+def batches():
+    tok = tiny.tokenizer("bert")
+    return [dict(tok(tiny.sentences(4, seed), return_tensors="pt", padding=True)) for seed in range(3)]
+"""
+
+
+def test_a_metric_of_ones_own_is_there_only_if_the_command_line_named_it(folders, no_curve, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_of_a_test.py").write_text(OWN, encoding="utf-8")
+    at = open_page("explore", model=str(folders["bert"]), task="own")
+    assert "A metric of your own is no name" in at.error[0].value
+    (task,) = [box for box in at.selectbox if box.label == "Task"]
+    assert task.options.count("own") == 1  # what the address said, as any other that is none
+    monkeypatch.setenv("VP_OWN", "own_of_a_test:lengths,own_of_a_test:batches")
+    at = until(open_page("explore", model=str(folders["bert"])), lambda at: at.metric and at.metric[0].delta)
+    assert at.session_state.visitor.settings.task == "own"
+    (score,) = at.metric
+    assert score.label == "lengths without fine-tuning" and "12 evaluation examples" in said(at)
+    assert "has no box here" in said(at) and not at.exception and not at.error
+    at = open_page("explore", model=str(folders["bert"]), metric="os:system")
+    assert any("Unknown metric 'os:system'" in one.value for one in at.warning)
