@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from vp_core.asking.kinds.heads import head_of, path_of_head
+from vp_core.asking.kinds.tags import Tags
 from vp_core.asking.outputs import listing, outputs_of
 from vp_core.asking.sequences.pairs import Pairs
 from vp_core.carry_out import check_recipe
@@ -63,34 +64,31 @@ def check_model(loaded: LoadedModel) -> tuple[Capability, ...]:
 
 
 def check_task(study: Study) -> Capability:
-    """The row of a model and a task that fit: what is asked, on how many texts or tokens, and what was odd about them."""
-    task, n = study.question.task, len(study.question)
+    """The row of a model and a task that fit: what is asked, on how many examples, and what was odd about them."""
     told = [note for note in study.notes if note not in study.loaded.notes]
-    if task.tokens:
-        tokens, length = study.question.count(np.arange(n)), study.question.data.max_length
-        asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {tokens:,} tokens in {n:,} windows of {length:,}."
-        return Capability("task", True, " ".join((asked, *told)))
-    if task.kind == "sequences":
-        data = study.question.data
-        assert isinstance(data, Pairs)
-        asked = f"{task.name}: {head_of(study.model)}, {task.metric} on {n:,} texts, targets of {data.targets.tokens:,} tokens."
-        return Capability("task", True, " ".join((asked, *told)))
-    if task.kind == "own":
-        asked = f"{task.name}: {task.metric} on {study.source.rpartition(' on ')[2]}, {n:,} {task.counted}."
-        return Capability("task", True, " ".join((asked, *told)))
-    if task.kind == "tags":
-        words = int(study.question.weights().sum())  # type: ignore[union-attr]
-        asked = f"{task.name}: {', '.join(task.labels)}, {task.metric} on {words:,} words of {n:,} {task.counted}."
-        return Capability("task", True, " ".join((asked, *told)))
-    if task.kind == "spans":
-        length, scored = study.question.data.max_length, study.question.count(np.arange(n))
-        asked = f"{task.name}: spans, {task.metric} on {scored:,} questions in {n:,} windows of at most {length:,} tokens."
-        return Capability("task", True, " ".join((asked, *told)))
-    if task.kind == "images":
-        classes = f"{len(task.labels)} classes ({listing(task.labels)})"
-        return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} images.", *told)))
+    return Capability("task", True, " ".join((f"{study.question.task.name}: {_what_is_asked(study)}.", *told)))
+
+
+def _what_is_asked(study: Study) -> str:
+    question, task, n = study.question, study.question.task, len(study.question)
+    counted, length = question.count(np.arange(n)), question.data.max_length
+    match task.kind:
+        case "tokens":
+            return f"{head_of(study.model)}, {task.metric} on {counted:,} tokens in {n:,} windows of {length:,}"
+        case "spans":
+            return f"spans, {task.metric} on {counted:,} questions in {n:,} windows of at most {length:,} tokens"
+        case "sequences":
+            assert isinstance(question.data, Pairs)
+            return f"{head_of(study.model)}, {task.metric} on {n:,} texts, targets of {question.data.targets.tokens:,} tokens"
+        case "tags":
+            assert isinstance(question, Tags)
+            return f"{', '.join(task.labels)}, {task.metric} on {int(question.weights().sum()):,} words of {n:,} sentences"
+        case "images":
+            return f"{len(task.labels)} classes ({listing(task.labels)}), {task.metric} on {n:,} images"
+        case "own":
+            return f"{task.metric} on {study.source.rpartition(' on ')[2]}, {n:,} {task.counted}"
     classes = f"classes {', '.join(task.labels)}" if task.labels else "a number"
-    return Capability("task", True, " ".join((f"{task.name}: {classes}, {task.metric} on {n:,} texts.", *told)))
+    return f"{classes}, {task.metric} on {n:,} texts"
 
 
 def _asked(name: str, question: Callable[[PreTrainedModel], str], model: PreTrainedModel) -> Capability:

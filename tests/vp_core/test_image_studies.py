@@ -172,6 +172,7 @@ def test_training_with_a_teacher(studies, data, family):
     assert np.isfinite(tuned.loss) and tiny.sha(study.model) == before != tiny.sha(tuned.model)
     outputs = [study.question.order[i] for i in lessons.targets]
     expected = [path.parent.name for path in lessons.data.stored.paths]
+    assert lessons.notes == ()
     assert [study.question.task.labels[i] for i in outputs] == expected
 
 
@@ -260,9 +261,20 @@ def test_a_picture_that_breaks_is_named(folders, tmp_path):
     refused(r"0004\.png.* is no image that is read here", folders["vit"], "images", tmp_path)
 
 
+def test_a_line_is_no_picture(folders, tmp_path):
+    """Brought to a height of 224 it would be an array of half a gigabyte, in processors that do so."""
+    pictures.write_folders(tmp_path, [i % 7 for i in range(14)])
+    Image.new("RGB", (5000, 2)).save(tmp_path / "cat" / "0001.png")
+    study = open_study(str(folders["vit"]), "images", tmp_path)
+    with pytest.raises(VPError, match=r"0001\.png.* more than 100 times as long"):
+        score(study.model, study.question)
+
+
 def test_odd_pictures_are_told(folders, tmp_path):
     pictures.write_folders(tmp_path, [i % 7 for i in range(14)])
     Image.open(tmp_path / "cat" / "0001.png").convert("L").save(tmp_path / "cat" / "0001.png")
-    notes = open_study(str(folders["vit"]), "images", tmp_path).notes
+    study = open_study(str(folders["vit"]), "images", tmp_path)
+    notes = study.notes
+    assert lessons_of(study, "images", tmp_path).notes[0].startswith("The model learns the images that it is scored on")
     assert "1 of 14 images are grey: each is given to the model as red, green and blue alike." in notes
     assert any(note.startswith("Statistics are taken on the images that are scored") for note in notes)

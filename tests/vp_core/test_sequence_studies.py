@@ -168,6 +168,23 @@ def test_a_score_is_known_by_what_it_depends_on(opened, made, tmp_path):
     assert repr(opened()).endswith("'sequences': rougeL on 14 texts, statistics on 30 texts)")
 
 
+def test_how_a_model_writes_is_part_of_what_a_score_is_known_by(opened, tmp_path):
+    model, tok = scribes.scribe("bart", beams=2)
+    beams, greedy = opened(str(tiny.save(tmp_path / "beams", model, tok))), opened()
+    assert beams.loaded.fingerprint == greedy.loaded.fingerprint and beams.data_id != greedy.data_id
+    assert written(beams, beams.model) != written(greedy, greedy.model)
+
+
+def test_tasks_that_begin_with_words_of_their_own_are_told(tmp_path):
+    model, tok = scribes.scribe("t5")
+    model.config.task_specific_params = {"summarization": {"prefix": "summarize: "}}
+    folder = tiny.save(tmp_path / "t5", model, tok)
+    for begin, told in (("", 1), ("summarize: ", 0)):
+        table = scribes.write_table(tmp_path / "pairs.tsv", [begin + text for text in scribes.SOURCES])
+        study = open_study(str(folder), "sequences", table, text=("source",), label="target")
+        assert sum("nothing was put before the texts" in note for note in study.notes) == told
+
+
 def test_a_curve_keeps_the_flips(opened, tmp_path):
     study, store = opened(), CurveStore(tmp_path / "curve.parquet")
     rows = list(sweep(study, [Recipe()], [0.0, 0.3], None, store))

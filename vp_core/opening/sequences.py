@@ -3,6 +3,7 @@
 from vp_core.asking.reading.pairs import TextPairs, read_pairs
 from vp_core.asking.sequences.pairs import TARGET_LENGTH, Pairs, encode_pairs
 from vp_core.asking.sequences.rouge import words_of
+from vp_core.asking.sequences.writing import facts_of
 from vp_core.asking.sequences.written import Sequences, ask_about
 from vp_core.asking.tasks import Task, with_headline
 from vp_core.ground.names import CALIBRATION
@@ -39,7 +40,9 @@ def make_sequence_study(
     data = fit_pairs(loaded, scored, min(max_length or task.max_length, loaded.max_length))
     measured = fit_pairs(loaded, calibration, data.max_length)
     question = ask_about(loaded.model, loaded.tokenizer, data, scored.targets, task)
-    answered = (list(scored.targets), question.how) if isinstance(question, Sequences) else ()
+    answered = []
+    if isinstance(question, Sequences) and question.how is not None:
+        answered = [list(scored.targets), facts_of(loaded.model, question.how)]
     notes = (*dict.fromkeys((*scored.notes, *calibration.notes)), *notes_of(loaded, data, scored, question.task), *notes)
     return Study(
         loaded=loaded,
@@ -71,4 +74,13 @@ def notes_of(loaded: LoadedModel, data: Pairs, pairs: TextPairs, task: Task) -> 
         found.append(f"{cut}; as many tokens are written at most.")
     if task.metric.startswith("rouge") and (silent := sum(not words_of(target) for target in pairs.targets)):
         found.append(f"{silent} of {len(data)} targets have no letter from a to z and no digit: their ROUGE is 0.")
-    return tuple(found)
+    return (*found, *_prefixes(loaded, pairs))
+
+
+def _prefixes(loaded: LoadedModel, pairs: TextPairs) -> tuple[str, ...]:
+    """A note if the model was made for sources that begin with words of their own (T5's `summarize: `), and none does."""
+    tasks = getattr(loaded.model.config, "task_specific_params", None) or {}
+    known = [prefix for one in tasks.values() if isinstance(one, dict) and (prefix := one.get("prefix"))]
+    if not known or any(text.startswith(prefix) for text in pairs.sources for prefix in known):
+        return ()
+    return (f"No text begins with {known[0]!r} or the like, as this model's tasks do: nothing was put before the texts.",)

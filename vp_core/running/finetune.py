@@ -97,7 +97,7 @@ def fine_tune(
     zero, weights = (0, 0) if squeezed else count_zero(study.model), count_single(study.model)
     if any(zero) or weights:
         tell(said(*zero, weights))
-    for note in lessons.notes if isinstance(lessons, TextLessons) else ():
+    for note in lessons.notes:
         tell(note)
     accelerator = new_accelerator()
     schedule = on_all(accelerator, named.settled)

@@ -1,7 +1,7 @@
 """What the model of a study is trained on: the training set of its task, for each kind of task by a function of its own."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -104,10 +104,14 @@ def _of_spans(study: Study, found: TrainingSet) -> SpanLessons:
 
 def _of_images(study: Study, found: TrainingSet) -> Lessons:
     question = as_classification(study.question, "Training on labels")
-    _, split = open_splits(find_task(found.task), found.data, found.label)
+    scored, split = open_splits(find_task(found.task), found.data, found.label)
     album = album_of(question.task, split, outputs_of(study.model), found.labels)
     data, _ = images_of(study.loaded, album.stored)
-    return Lessons.make(data, album.labels, album.task, order_like(study.model, album.named(), question))
+    lessons = Lessons.make(data, album.labels, album.task, order_like(study.model, album.named(), question))
+    same = (
+        "The model learns the images that it is scored on: its score says what it remembers; give a folder with train and test."
+    )
+    return replace(lessons, notes=(same,) if scored is split else ())
 
 
 LESSONS: Mapping[str, Callable[[Study, TrainingSet], Lessons | TextLessons]] = MappingProxyType({

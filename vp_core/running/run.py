@@ -100,7 +100,7 @@ class _Job:
     def rows(self) -> Iterator[Row]:
         """What comes from here on."""
         study, schedule, settings = self.material.study, self.settings.schedule, self.settings
-        for note in self.material.lessons.notes if isinstance(self.material.lessons, TextLessons) else ():
+        for note in self.material.lessons.notes:
             self.tell(note)
         if not self.log.rows:
             yield self._row(0, self._score(study.model).as_json())

@@ -93,13 +93,15 @@ class Schedule:
 class Lessons:
     """What a model is trained on: encoded texts and `targets` (n,), the number of the right output, or values.
 
-    `multi_label`: targets are (n, outputs), 0 and 1 of each output by itself.
+    `multi_label`: targets are (n, outputs), 0 and 1 of each output by itself. `notes` are what whoever trains should know of
+    them.
     """
 
     data: Inputs
     targets: Tensor
     regression: bool
     multi_label: bool = False
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def make(cls, data: Inputs, labels: np.ndarray, task: Task, order: Sequence[int]) -> "Lessons":

@@ -2,7 +2,7 @@
 
 import argparse
 
-from app.cli.trainings.train_options import add_teacher, add_training
+from app.cli.trainings.train_options import add_head, add_teacher, add_training
 from vp_core.ground.names import ITERATIONS, L1, MODES, PAPER_READINGS, READINGS, THETA
 
 _SN = "λ of spectral normalisation, 5 in the paper"
@@ -40,6 +40,7 @@ def _norms(parser: argparse.ArgumentParser) -> None:
 def _finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sn", metavar="λ", help=f"{_SN}: fine-tune under it (default: without)")
     _add_start(parser)
+    add_head(parser)
     add_teacher(parser)
     add_training(parser)
     parser.add_argument("--out", required=True, help="folder to write, a new one, as save_pretrained does")

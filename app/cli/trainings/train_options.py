@@ -26,6 +26,7 @@ def add_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ramp", help="linear or cubic (default: linear for rows, cubic for single weights)")
     parser.add_argument("--squeeze", action="store_true", help="rows: train on in the smaller model once the last are gone")
     parser.add_argument("--embeddings", action="store_true", help="single weights: word embeddings lose some too")
+    add_head(parser)
     add_teacher(parser)
     parser.add_argument("--steps", metavar="N", help="so many optimiser steps, whatever number of passes that takes")
     add_training(parser)
@@ -38,6 +39,13 @@ def add_command(parser: argparse.ArgumentParser) -> None:
         "requirements-tensorboard.txt)",
     )  # fmt: skip
     parser.add_argument("--plot", help="HTML file for loss, score and share gone over the steps; it needs no network")
+
+
+def add_head(parser: argparse.ArgumentParser) -> None:
+    """Whether the model's head is a new one."""
+    parser.add_argument(
+        "--fresh-head", action="store_true", help="question answering: train a new head, on an encoder or in another's place"
+    )
 
 
 def add_teacher(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +63,6 @@ def add_teacher(parser: argparse.ArgumentParser) -> None:
 def add_training(parser: argparse.ArgumentParser, examples: str | None = None) -> None:
     """How to train."""
     shown = f"{examples} examples" if examples else "all"
-    parser.add_argument(
-        "--fresh-head",
-        action="store_true",
-        help="question answering: train a new head on an encoder, or in place of another one",
-    )
     parser.add_argument("--epochs", default="1", help="passes of each training (default: 1)")
     parser.add_argument("--examples", default=examples, help=f"training examples of each pass (default: {shown})")
     parser.add_argument("--batch", default=str(BATCH), help=f"texts in a mini-batch (default: {BATCH})")

@@ -22,7 +22,9 @@ from vp_core.squeezing.dense_form import export_transformers
 from vp_core.squeezing.folder import load_pruned, save_pruned, task_of
 from vp_core.squeezing.squeeze import squeeze
 
-AUTO = {"gpt2": "CausalLM", "llama": "CausalLM", "bart": "Seq2SeqLM"} | dict.fromkeys(tiny.SEEING, "ImageClassification")
+AUTO = {"gpt2": "CausalLM", "llama": "CausalLM", "bart": "Seq2SeqLM", "mbart": "Seq2SeqLM"} | dict.fromkeys(
+    tiny.SEEING, "ImageClassification"
+)
 
 
 def pair(family, share=0.5):

@@ -134,7 +134,9 @@ def as_spans(question: Question, what: str) -> Spans:
 def logits_of_spans(found: object, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     """Logits (windows, tokens), float64, of beginnings and ends, −∞ at padding; NaN and infinite ones stay."""
     real = batch.inputs["attention_mask"].bool().numpy()
-    begins, ends = (getattr(found, name).float().cpu().numpy().astype(float) for name in ("start_logits", "end_logits"))
+    begins, ends = (
+        getattr(found, name).detach().float().cpu().numpy().astype(float) for name in ("start_logits", "end_logits")
+    )
     return np.where(real, begins, -np.inf), np.where(real, ends, -np.inf)
 
 

@@ -15,6 +15,9 @@ from vp_core.ground.errors import VPError, one_line
 KEPT_BYTES = 2**30
 """Of pixel values: 1,783 pictures of 224 × 224. Those beyond are read and processed anew each time that they are asked for."""
 
+MOST_LONG = 100
+"""Times as long as it is wide: a processor that brings the shorter side to a size makes as much longer an array."""
+
 
 class Shown(Batch):
     """A batch of pictures, whose pixel values are made each time that they are asked for: all of a data set would fill the
@@ -96,6 +99,12 @@ class Images(Inputs):
 def processed(processor: BaseImageProcessor, stored: Stored, i: int) -> Tensor:
     """Pixel values (channels, height, width) of one picture by itself: in no company does it become another."""
     picture = stored.picture(i)
+    short, long = sorted(picture.size)
+    if long > MOST_LONG * short:
+        raise VPError(
+            f"The image {stored.name(i)!r} of {picture.width} × {picture.height} pixels is more than {MOST_LONG} times as long "
+            "as it is wide, of which a crop shows nothing: take it out of the data."
+        )
     try:
         found = processor(images=picture, return_tensors="pt")["pixel_values"][0]
     except Exception as error:  # processors raise many kinds

@@ -89,6 +89,7 @@ def encode_pairs(
     cut = [sum(len(a) > len(b) for a, b in zip(*both, strict=True)) for both in ((full, ids), (whole, wanted))]
     given = [shifted(model, row) for row in wanted]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    ids = [row or [pad] for row in ids]
     return Pairs(ids, given, wanted, pad, cut[0], max_length, cut[1], longest_target, [(text,) for text in sources])
 
 

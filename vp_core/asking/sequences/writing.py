@@ -12,7 +12,8 @@ from vp_core.asking.sequences.pairs import shifted
 
 _NEVER_DRAWN: Mapping[str, Any] = {
     "do_sample": False, "temperature": None, "top_k": None, "top_p": None, "num_return_sequences": 1, "max_length": None,
-    "use_cache": True, "return_dict_in_generate": False, "output_scores": False,
+    "max_time": None, "stop_strings": None, "cache_implementation": None, "use_cache": True,
+    "return_dict_in_generate": False, "output_scores": False,
 }  # fmt: skip
 """What of a generation_config is not taken over."""
 
@@ -39,16 +40,22 @@ def generated(model: PreTrainedModel, inputs: dict[str, Tensor], how: How) -> li
     and without what pads them."""
     own: Any = model
     source = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-    config = _config(model, how)
+    config = config_of(model, how)
     found = own.generate(**source, generation_config=config)
     ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     return [_ended(row, ends, config.pad_token_id) for row in found[:, 1:].tolist()]
 
 
-def _config(model: PreTrainedModel, how: How) -> GenerationConfig:
+def facts_of(model: PreTrainedModel, how: How) -> dict[str, Any]:
+    """What, beside weights and sources, decides which texts are written: JSON-able."""
+    silent = ("transformers_version", "_from_model_config")
+    return {name: value for name, value in config_of(model, how).to_diff_dict().items() if name not in silent}
+
+
+def config_of(model: PreTrainedModel, how: How) -> GenerationConfig:
     """The model's own, with beams if it says so, a penalty of length and words that must not come again; nothing is drawn."""
     config = copy.deepcopy(model.generation_config)
-    settings = {**_NEVER_DRAWN} | {"max_new_tokens": how.most, "decoder_start_token_id": how.start}
+    settings = dict(_NEVER_DRAWN) | {"max_new_tokens": how.most, "decoder_start_token_id": how.start}
     for name in ("pad_token_id", "eos_token_id"):
         if getattr(config, name, None) is None:
             settings[name] = getattr(model.config, name, None)
