@@ -124,7 +124,7 @@ NAMES = ("0.activation", "1.context", "0.query", "2.ffn_out")
 
 
 def test_effects_are_near_the_fisher_information(monkeypatch):
-    """The mean over many draws of squared gradients against the sum over all places y of p(y)·g(y)², of beginnings and of ends."""
+    """The mean over many draws of squared gradients against the sum over all places y of p(y)·g(y)², of both ends."""
     monkeypatch.setattr(answered, "DRAWS", 400)
     monkeypatch.setattr(answered.to_differentiate, "__defaults__", (400,))
     data = windows().at(np.array([0, 2]))
