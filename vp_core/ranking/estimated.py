@@ -56,11 +56,28 @@ def estimate_losses(ranking: Ranking, evidence: Evidence, effects: Mapping[str, 
     return found
 
 
+def middle_and_all(units: int) -> list[int]:
+    """The levels at which a group of a model with two halves is measured.
+
+    Its cross attention is the only way from the text to what is written: half of a layer's pairs may go for nothing, and all of
+    them cost everything, which no sum of single effects foresees.
+
+    >>> middle_and_all(9), middle_and_all(1)
+    ([4, 9], [1])
+    """
+    return sorted({*middle(units), units})
+
+
 def brought_to(losses: Losses, measured: Losses) -> Losses:
-    """The same curve, multiplied so that it is what was measured at the last level of `measured`."""
-    n, loss = measured.removed[-1], float(measured.loss[-1])
-    there = float(np.interp(n, losses.removed, losses.loss))
-    return Losses(losses.removed, losses.loss * (loss / there if there > 0 else 1.0))
+    """The same curve, its rises multiplied so that it is what was measured at the levels of `measured`."""
+    found, n, loss, before = losses.loss.copy(), 0, 0.0, 0.0
+    for level, lost in zip(measured.removed[1:], measured.loss[1:].tolist(), strict=True):
+        there = float(np.interp(level, losses.removed, losses.loss))
+        factor = (lost - loss) / (there - before) if there > before else 1.0
+        behind = losses.removed > n
+        found[behind] = loss + (losses.loss[behind] - before) * factor
+        n, loss, before = level, lost, there
+    return Losses(losses.removed, found)
 
 
 def _error(evidence: Evidence, consumer: Projection, outer: Tensor, weight: Tensor, bias: Tensor) -> float:
