@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.kinds.heads import check_answers, tells_words
+from vp_core.asking.kinds.heads import check_answers, head_of, tells_words
 from vp_core.ground.kept import Kept
 from vp_core.ground.names import WHOLE
 from vp_core.ground.work import say
@@ -209,7 +209,8 @@ class Stage:
         model, longest = self.measured.model, self.measured.texts.longest
         words = tells_words(model)
         expected = self._estimated(recipe, ranking) if words else {}
-        levels = estimated.middle if words else allocation.counts
+        halves = head_of(model) == "target tokens"
+        levels = (estimated.middle_and_all if halves else estimated.middle) if words else allocation.counts
         losses: dict[str, allocation.Losses] = {}
         walk = Walk(model, self.measured.some_batches(allocation.texts_for(model, longest)))
         for name, lost in allocation.measure_losses(walk, ranking.groups, without, levels):

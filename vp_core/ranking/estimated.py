@@ -1,11 +1,12 @@
-"""How much each layer of a language model gives: losses in closed form, of which one in each layer is measured.
+"""How much each layer of a language model gives: losses in closed form, of which one or two in each layer are measured.
 
 Measuring every loss at every level means hundreds of passes through many layers and a wide head. To second order a layer's
 loss is known already: if its consumer W, solved again as W', errs by e = (W − W')h + b − b', then KL ≈ ½ E eᵀΓe, with Γ =
 E Σ_t g_t g_tᵀ the gradients' outer product where it writes (`vp_core.measuring.gradients`) and errors of different tokens taken
 as uncorrelated. Units that no consumer reads, such as query/key pairs, lose the sum of their own effects. What that leaves out
 differs from layer to layer more than from level to level: each group's curve is brought to the loss that is measured where
-MIDDLE of its units are gone. The levels and the hull are those of `vp_core.ranking.allocation`.
+MIDDLE of its units are gone, of a model that writes about a text also to that of all. The levels and the hull are those of
+`vp_core.ranking.allocation`.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,11 +57,28 @@ def estimate_losses(ranking: Ranking, evidence: Evidence, effects: Mapping[str, 
     return found
 
 
+def middle_and_all(units: int) -> list[int]:
+    """The levels at which a group of a model with two halves is measured.
+
+    Its cross attention is the only way from the text to what is written: half of a layer's pairs may go for nothing, and all of
+    them cost everything, which no sum of single effects foresees.
+
+    >>> middle_and_all(9), middle_and_all(1)
+    ([4, 9], [1])
+    """
+    return sorted({*middle(units), units})
+
+
 def brought_to(losses: Losses, measured: Losses) -> Losses:
-    """The same curve, multiplied so that it is what was measured at the last level of `measured`."""
-    n, loss = measured.removed[-1], float(measured.loss[-1])
-    there = float(np.interp(n, losses.removed, losses.loss))
-    return Losses(losses.removed, losses.loss * (loss / there if there > 0 else 1.0))
+    """The same curve, its rises multiplied so that it is what was measured at the levels of `measured`."""
+    found, n, loss, before = losses.loss.copy(), 0, 0.0, 0.0
+    for level, lost in zip(measured.removed[1:], measured.loss[1:].tolist(), strict=True):
+        there = float(np.interp(level, losses.removed, losses.loss))
+        factor = (lost - loss) / (there - before) if there > before else 1.0
+        behind = losses.removed > n
+        found[behind] = loss + (losses.loss[behind] - before) * factor
+        n, loss, before = level, lost, there
+    return Losses(losses.removed, found)
 
 
 def _error(evidence: Evidence, consumer: Projection, outer: Tensor, weight: Tensor, bias: Tensor) -> float:

@@ -42,7 +42,7 @@ def test_prune_tune_and_open_again(capsys, asked, tmp_path):
 
 
 def test_train_curve_and_stats(capsys, asked, tmp_path):
-    short = ["--steps", "4", "--batch", "8", "--precision", "float32", "--scores", "0", "--lr", "1e-3"]
+    short = ["--steps", "6", "--batch", "8", "--precision", "float32", "--scores", "0", "--lr", "1e-3"]
     row = printed(capsys, "train", *asked("bart", *short, "--method", "variance", "--out", tmp_path / "run"))
     assert (
         row["done"] and row["metric"] == "rougeL" and printed(capsys, "eval", *asked(tmp_path / "run"))["value"] == row["value"]

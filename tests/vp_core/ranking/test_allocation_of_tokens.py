@@ -139,5 +139,9 @@ def put_out(model, path, ids):
 def test_a_curve_is_brought_to_what_is_measured():
     losses = Losses(np.array([0, 2, 4]), np.array([0.0, 1.0, 5.0]))
     assert brought_to(losses, Losses(np.array([0, 3]), np.array([0.0, 6.0]))).loss.tolist() == [0.0, 2.0, 10.0]
+    both = Losses(np.array([0, 2, 4]), np.array([0.0, 3.0, 43.0]))
+    assert brought_to(losses, both).loss.tolist() == [0.0, 3.0, 43.0]
+    at_three = Losses(np.array([0, 3, 4]), np.array([0.0, 6.0, 8.0]))
+    assert brought_to(losses, at_three).loss.tolist() == [0.0, 2.0, 8.0]
     nothing = Losses(np.array([0, 2]), np.array([0.0, 0.0]))
     assert brought_to(nothing, Losses(np.array([0, 1]), np.array([0.0, 6.0]))).loss.tolist() == [0.0, 0.0]
