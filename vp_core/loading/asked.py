@@ -67,8 +67,8 @@ WAYS: Mapping[str, tuple[Way, ...]] = MappingProxyType({
     ),),
     "tags": (Way(
         AutoModelForTokenClassification, ("ForTokenClassification",),
-        "token classification, or train a new head of it (vp finetune or vp train with --fresh-head)", "tags the words of a text",
-        "tags", "tagged words (--task tags --data DIR)",
+        "token classification, or train a new head of it (vp finetune or vp train with --fresh-head)",
+        "tags the words of a text", "tags", "tagged words (--task tags --data DIR)",
     ),),
     "own": (Way(AutoModel, ("Model",), "states alone", "puts out states alone", "any", "a metric of your own"),),
 })  # fmt: skip
