@@ -173,7 +173,7 @@ def area(share: np.ndarray, value: np.ndarray, dense: float) -> float:
     0.75
     """
     span = share[-1] - share[0]
-    return round(float(np.trapezoid(value, share) / span / dense), 12) if span > 0 else float("nan")
+    return round(float(np.trapezoid(value, share) / span / dense), 12) if span > 0 and dense else float("nan")
 
 
 def times(share: np.ndarray, value: np.ndarray, dense: float) -> float:

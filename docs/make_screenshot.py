@@ -1,6 +1,11 @@
-"""Takes the pictures of the app: `python -m docs.make_screenshot` writes docs/app.png, app_text.png and identity_runs.png."""
+"""Takes the pictures of the app: `python -m docs.make_screenshot [app] [text] [images] [runs]`, all of them without a name.
 
+They are docs/app.png, app_text.png, app_images.png and identity_runs.png.
+"""
+
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -34,6 +39,15 @@ def take_text(page: Page) -> None:
     page.screenshot(path=str(DOCS / "app_text.png"))
 
 
+def take_images(page: Page) -> None:
+    """An image classifier: two metrics on one chart, and an image with what both models see in it."""
+    wait_for_exact(page)
+    page.wait_for_function("() => document.querySelectorAll('.vp-seen').length === 1", timeout=120_000)
+    page.wait_for_function("() => !document.body.innerText.includes(' of 30 points')", timeout=300_000)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=str(DOCS / "app_images.png"))
+
+
 def take_runs(page: Page) -> None:
     figure = page.locator(".st-key-runs-score")
     figure.scroll_into_view_if_needed(timeout=120_000)
@@ -41,16 +55,20 @@ def take_runs(page: Page) -> None:
     figure.screenshot(path=str(DOCS / "identity_runs.png"))
 
 
-def main() -> None:
+def main(names: Sequence[str]) -> None:
+    """The pictures of these names, or all."""
     runs = quote(";".join(str(DOCS / "runs" / f"{name}.json") for name in RUNS))
+    pages = {
+        "app": ("", take_explore), "text": ("/?model=demo-text&task=demo-text&sparsity=0.2", take_text),
+        "images": ("/?model=demo-images&task=demo-images&sparsity=0.35", take_images),
+        "runs": (f"/sublayers?run={runs}", take_runs),
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as cache, running_app(Path(cache)) as url:
-        with browser_page(url, height=1040) as page:
-            take_explore(page)
-        with browser_page(f"{url}/?model=demo-text&task=demo-text&sparsity=0.2", height=1040) as page:
-            take_text(page)
-        with browser_page(f"{url}/sublayers?run={runs}", height=1040) as page:
-            take_runs(page)
+        for name in names or pages:
+            address, take = pages[name]
+            with browser_page(url + address, height=1040) as page:
+                take(page)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

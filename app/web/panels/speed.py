@@ -19,6 +19,7 @@ from app.web.waiting import follow, forget, leave, progress_line
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import WORKERS
 from vp_core.speed import SpeedRow, no_semi_structured
+from vp_core.squeezing.timing import length_of
 from vp_core.study import Study
 
 _POLL_MS = 1000
@@ -32,7 +33,7 @@ def wanted_by(study: Study, settings: Settings) -> Wanted:
         recipe=settings.recipe,
         precision=settings.precision,
         batch=settings.batch,
-        length=settings.length,
+        length=length_of(study.model.config, settings.length),
         repeats=settings.repeats,
         sparsities=settings.measured_sparsities,
         here=settings.sparsity,
