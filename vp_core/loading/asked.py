@@ -66,8 +66,9 @@ WAYS: Mapping[str, tuple[Way, ...]] = MappingProxyType({
         "target tokens", "pairs of texts (--task sequences --data FILE --text COLUMN --label COLUMN)",
     ),),
     "tags": (Way(
-        AutoModelForTokenClassification, ("ForTokenClassification",), "token classification", "tags the words of a text",
-        "tags", "tagged words (--task tags --data DIR)",
+        AutoModelForTokenClassification, ("ForTokenClassification",),
+        "token classification, or train a new head of it (vp finetune or vp train with --fresh-head)",
+        "tags the words of a text", "tags", "tagged words (--task tags --data DIR)",
     ),),
     "own": (Way(AutoModel, ("Model",), "states alone", "puts out states alone", "any", "a metric of your own"),),
 })  # fmt: skip

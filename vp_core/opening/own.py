@@ -1,6 +1,6 @@
 """A study of a model by a metric of one's own: a function, and batches that it is asked about.
 
-    from vp_core import own_study
+    from vp_core.opening.own import own_study
 
     def hits(model, batch):
         labels = batch.pop("labels")
