@@ -83,6 +83,7 @@ _PUBLIC = {
     "study": ("Study",),
     "opening.study": ("open_study",),
     "opening.classes": ("make_study",),
+    "opening.own": ("own_study",),
     "curves": ("Curve", "CurveStore", "sweep", "curve", "score_of"),
     "training.schedule": ("Lessons", "TextLessons", "Schedule"),
     "training.teacher": ("Teacher",),

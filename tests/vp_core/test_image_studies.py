@@ -22,6 +22,7 @@ from vp_core.recipes import RECIPES, Recipe
 from vp_core.running.finetune import fine_tune
 from vp_core.running.lessons import lessons_of
 from vp_core.squeezing.folder import save_pruned
+from vp_core.squeezing.onnx import export_onnx
 from vp_core.squeezing.timing import random_texts, time_forward
 from vp_core.training.schedule import Schedule
 
@@ -148,6 +149,21 @@ def test_a_squeezed_folder_is_a_study(studies, data, family, tmp_path):
     save_pruned(study.squeezed(recipe, 0.3), tmp_path / "small", study.loaded.reader)
     small = open_study(str(tmp_path / "small"), "images", data)
     assert small.score(Recipe(), 0).right.tolist() == study.score(recipe, 0.3).right.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", tiny.SEEING)
+def test_onnx_answers_like_torch(studies, family, tmp_path):
+    """Of a squeezed model, free in batch."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    study = studies[family]
+    small = study.squeezed(Recipe(scope="global"), 0.3)
+    path = export_onnx(small, tmp_path / "model.onnx", study.loaded.reader)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    given = study.question.data.together(range(7)).inputs
+    (found,) = session.run(["logits"], {name: value.numpy() for name, value in given.items()})
+    assert [one.name for one in session.get_inputs()] == ["pixel_values"]
+    assert tiny.distance(torch.from_numpy(found), tiny.logits(small, given)) <= 1e-4
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])

@@ -189,6 +189,28 @@ def test_every_method_trains_a_tagger(method, place, tmp_path, capsys):
     assert again["value"] == pytest.approx(row["value"])
 
 
+def test_a_fresh_head_on_an_encoder(tmp_path, capsys):
+    """With as many outputs as the training set has tags, called so; the model that comes of it is opened as any."""
+    _, data = taggers.folders(tmp_path, "bert")
+    encoder = tiny.build("bert", "Model", vocab_size=420, **tiny.sizes("bert", tiny.HIDDEN, tiny.FFN, 2))
+    folder = tiny.save(tmp_path / "encoder", encoder, tiny.tokenizer("bert"))
+    names = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    study = open_study(str(folder), "tags", data, fresh_head=True)
+    assert study.question.names == names and any("is new" in note for note in study.notes)
+    assert tiny.sha(study.model) == tiny.sha(open_study(str(folder), "tags", data, fresh_head=True).model)
+    asked = ("--task", "tags", "--data", data)
+    done = printed(capsys, "finetune", folder, *asked, "--fresh-head", "--out", tmp_path / "tuned", *SHORT)
+    again = open_study(str(tmp_path / "tuned"), "tags", data)
+    assert again.question.names == names and score(again.model, again.question).value == pytest.approx(done["after"]["value"])
+    with pytest.raises(VPError, match="fresh-head"):
+        open_study(str(folder), "tags", data)
+    (tmp_path / "n.jsonl").write_text('{"tokens": ["a", "film"], "tags": [0, 1]}\n' * 4, encoding="utf-8")
+    with pytest.raises(VPError, match="are numbers: say what the outputs"):
+        open_study(str(folder), "tags", tmp_path / "n.jsonl", fresh_head=True)
+    said = open_study(str(folder), "tags", tmp_path / "n.jsonl", fresh_head=True, labels=("O", "B-X"))
+    assert said.question.names == ("O", "B-X") and said.question.gold[0].tolist() == [0, 1]
+
+
 def test_the_command_line(place, tmp_path, capsys):
     model, data = place
     asked = ("--task", "tags", "--data", data)

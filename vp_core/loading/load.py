@@ -7,7 +7,7 @@ A classifier of texts, unless something else is asked of it (`vp_core.loading.as
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -119,7 +119,13 @@ class LoadedModel:
 
 
 def load_model(
-    name: str, asked: str = ASKED[0], *, device: str = "cpu", dtype: str = DTYPES[0], fresh_head: bool = False
+    name: str,
+    asked: str = ASKED[0],
+    *,
+    device: str = "cpu",
+    dtype: str = DTYPES[0],
+    fresh_head: bool = False,
+    outputs: Sequence[str] = (),
 ) -> LoadedModel:
     """Load and check a model for what it is `asked`, one of ASKED, and its tokeniser or image processor; `own` is a model
     without a head, and these may be missing.
@@ -128,7 +134,7 @@ def load_model(
     in float32 if its weights were not of that type already, and `notes` say so; `fingerprint` is that of what was read, on
     whatever device. Weights need half the memory in bfloat16 or float16, and are multiplied as they are kept unless a
     precision says otherwise. With `fresh_head` the map from its states to what is asked is not read but drawn, the same every
-    time, for whoever trains it.
+    time, for whoever trains it; `outputs` are then what its outputs are called (none: as its configuration says).
 
     Raises VPError, one sentence that says what to give or mend, for an unknown or unreachable id, for a folder that is
     something else, for a checkpoint that is broken, pickled, quantised or of an unsupported family, for weights that are
@@ -145,7 +151,7 @@ def load_model(
         model, reader, more = _load_pretrained(str(folder), asked)
         notes = (*notes, *more)
     else:
-        model, reader, notes = _load_pretrained(name, asked, fresh_head)
+        model, reader, notes = _load_pretrained(name, asked, fresh_head, outputs)
     model.eval().requires_grad_(False)
     if kept != torch.float32:
         model = model.to(kept)
@@ -233,7 +239,7 @@ def _behaviour(config: PretrainedConfig) -> dict[str, object]:
 
 
 def _load_pretrained(
-    name: str, asked: str, fresh_head: bool = False
+    name: str, asked: str, fresh_head: bool = False, outputs: Sequence[str] = ()
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | BaseImageProcessor | None, tuple[str, ...]]:
     """(model, tokeniser or image processor, notes) of a folder, dense or squeezed, or of an id on the Hub."""
     is_folder = bool(name) and os.path.isdir(name)  # noqa: PTH112 (a Path would raise for names no folder can have)
@@ -245,7 +251,7 @@ def _load_pretrained(
                 raise _has_head(name)
             model = _squeezed(name, asked)
         else:
-            model, notes = _dense(name, folder, is_folder, asked, way, fresh_head)
+            model, notes = _dense(name, folder, is_folder, asked, way, fresh_head, outputs)
         if asked == "own" and not has_tokeniser(folder):
             return model, None, notes
         if asked == "images":
@@ -286,7 +292,7 @@ def _squeezed(name: str, asked: str) -> PreTrainedModel:
 
 
 def _dense(
-    name: str, folder: Path, is_folder: bool, asked: str, way: Way, fresh_head: bool
+    name: str, folder: Path, is_folder: bool, asked: str, way: Way, fresh_head: bool, outputs: Sequence[str] = ()
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """(model, notes) of what transformers makes of a checkpoint that way."""
 
@@ -295,7 +301,7 @@ def _dense(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # what is missing is drawn
-        model, info = read_checked(name, folder, is_folder, way.auto, check)
+        model, info = read_checked(name, folder, is_folder, way.auto, check, outputs)
     notes = _NO_NOTES
     if fresh_head:
         drawn = missing_head(model, info)
@@ -313,7 +319,12 @@ def _has_head(name: str) -> VPError:
 
 
 def read_checked(
-    name: str, folder: Path, is_folder: bool, made_by: type, check_type: Callable[[str, str], object]
+    name: str,
+    folder: Path,
+    is_folder: bool,
+    made_by: type,
+    check_type: Callable[[str, str], object],
+    outputs: Sequence[str] = (),
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """(the float32 model that transformers' auto class `made_by` makes, what it says of keys missing or left over).
 
@@ -334,6 +345,8 @@ def read_checked(
         config = AutoConfig.from_pretrained(name, **options)
         check_dropped(name, raw, config)
         mend(config)
+        if outputs:
+            config.id2label, config.label2id = dict(enumerate(outputs)), {one: i for i, one in enumerate(outputs)}
         if weights:
             with torch.device("meta"):
                 check_amount(name, auto.from_config(config), weights)

@@ -53,10 +53,14 @@ class Asked:
             options = ", ".join(f"--{one.replace('_', '-')}" for one in said)
             raise VPError(f"The task {self.name} does not take {options}: leave {'it' if len(said) == 1 else 'them'} out.")
 
-    def load(self) -> LoadedModel:
-        """The model, loaded for what is asked; VPError for one that is made for something else, and for texts cut to a length
-        that it cannot have."""
-        loaded = load_model(self.model, self.kind, device=self.device, dtype=self.dtype, fresh_head=self.fresh_head)
+    def load(self, outputs: Sequence[str] = ()) -> LoadedModel:
+        """The model, loaded for what is asked, the `outputs` of a fresh head called so.
+
+        VPError for one that is made for something else, and for texts cut to a length that it cannot have.
+        """
+        loaded = load_model(
+            self.model, self.kind, device=self.device, dtype=self.dtype, fresh_head=self.fresh_head, outputs=outputs
+        )
         if self.max_length is not None:
             check_length(self.max_length, loaded.max_length, loaded.name)
         return loaded

@@ -30,13 +30,15 @@ _SAMPLE = 256
 
 def open_tags(asked: Asked) -> Study:
     """Of a file, or a folder with a file to be scored and one to train; raises VPError as `open_study` says."""
-    asked.check("data", "text", "label", "labels", "max_length", "sentences", "metric")
-    loaded, task, keys = asked.load(), asked.task, keys_of(asked.text, asked.label)
+    asked.check("data", "text", "label", "labels", "max_length", "sentences", "metric", "fresh_head")
+    task, keys = asked.task, keys_of(asked.text, asked.label)
     assert task is not None
     evaluation = open_sentences(asked.data, "dev", *keys)
     both = not Path(str(asked.data)).is_dir()
     training = evaluation if both else open_sentences(asked.data, "train", *keys)
+    loaded = asked.load(asked.labels or fresh_names(training) if asked.fresh_head else ())
     names = names_of(loaded.model, evaluation, asked.labels)
+    names = replace(names, counted=False) if asked.fresh_head else names  # it answers nothing yet
     some = evaluation if asked.sentences is None else evaluation.sample(asked.sentences)
     notes: tuple[str, ...] = ()
     if some is not evaluation:
@@ -45,6 +47,17 @@ def open_tags(asked: Asked) -> Study:
     task = replace(task, max_length=asked.max_length or task.max_length)
     measured = training.sample(asked.calibration or CALIBRATION)
     return make_tag_study(loaded, task, some, measured, names, notes, asked.metric)
+
+
+def fresh_names(sentences: Sentences) -> tuple[str, ...]:
+    """What the outputs of a fresh head are called: the tags of the sentences that it is trained on, O first, then by type and
+    letter; VPError for numbers, which say nothing."""
+    if sentences.numbered:
+        raise VPError(
+            f"The tags of {sentences.source!r} are numbers: say what the outputs of a fresh head are, in the order of the "
+            "numbers (--labels O,B-PER,I-PER)."
+        )
+    return tuple(sorted(map(str, sentences.kinds()), key=lambda tag: (tag != "O", tag.partition("-")[2], tag)))
 
 
 def keys_of(text: object, label: str) -> tuple[str, str]:

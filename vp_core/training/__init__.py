@@ -3,8 +3,7 @@
 schedule    how to train, and on what
 teacher     a model whose answers another one learns
 words       what is minimised of next or masked words, or of their tags, with a teacher
-spans       what is minimised of answers in a paragraph, with a teacher
-objectives  what is minimised: the task, with a teacher, or words
+objectives  what is minimised: the task, with a teacher, words, or answers
 groups      which parameters are trained how
 held        what was pruned stays pruned
 callbacks   what may act on a model while it trains

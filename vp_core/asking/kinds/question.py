@@ -81,6 +81,8 @@ class Question(ABC):
     task: Task
     first, following = FIRST_ANSWER, NEXT_ANSWERS
     """Examples before the first running score, and before each next one."""
+    times = 1
+    """So many times BATCH_TOKENS are in a batch: more where a pass is of few tokens of each example, as in writing."""
 
     def __len__(self) -> int:
         return len(self.data)
@@ -122,7 +124,7 @@ class Question(ABC):
         kept: dict[str, list[tuple[np.ndarray, list[Batch]]]] = self.__dict__.setdefault("_chunks", {})
         if precision not in kept:
             parts = running_chunks(len(self), first=self.first, following=self.following)
-            kept[precision] = [(part, make_batches(self.data, part, BATCH_TOKENS[precision])) for part in parts]
+            kept[precision] = [(part, make_batches(self.data, part, self.times * BATCH_TOKENS[precision])) for part in parts]
         return kept[precision]
 
     def score(self, answers: np.ndarray, seen: np.ndarray, seconds: float) -> Score:

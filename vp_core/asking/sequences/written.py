@@ -33,6 +33,7 @@ class Sequences(TargetTokens):
     targets: Sequence[str] = ()
     how: How | None = None
     first, following = 16, 128
+    times = 2
 
     def outputs(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """(pairs, 7), float64."""
