@@ -55,7 +55,7 @@ def draw(made: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
             if len(part):
                 seconds |= _add(figure, part, line, colours[line], {"row": 1, "col": column}, first=column == 1)
         metrics = [str(of_task["metric"].iloc[0]), *(name for name in of_task["second_metric"].unique() if name)]
-        figure.update_yaxes(title_text=" / ".join(titled(metric_name(name)) for name in metrics), row=1, col=column)
+        figure.update_yaxes(title_text=" / ".join(_short(name) for name in metrics), row=1, col=column)
         figure.update_xaxes(title_text="share of rows removed (%)", range=[-2, 92], dtick=30, row=1, col=column)
     for name, dash in (("headline", "solid"), ("second metric", "dot")) if seconds else ():
         figure.add_scatter(
@@ -63,8 +63,13 @@ def draw(made: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
             line={"color": theme.PRUNED, "width": 2.5, "dash": dash}, hoverinfo="skip",
         )  # fmt: skip
     theme.legend_below_title(figure)
-    figure.update_layout(margin={"t": 96}, legend={"y": 1.1})
+    figure.update_layout(margin={"t": 100, "b": 84}, legend={"y": 1.12})
     return figure
+
+
+def _short(metric: str) -> str:
+    """A metric's name where there is little room."""
+    return titled(metric_name(metric).removesuffix(" correlation"))
 
 
 def _add(figure: go.Figure, part: pd.DataFrame, line: str, colour: str, place: Mapping[str, int], first: bool) -> bool:

@@ -32,7 +32,7 @@ JSON, PICTURE = ROOT / "docs" / "figure2.json", ROOT / "docs" / "figure2.png"
 TASKS = ("mrpc", "qnli", "stsb", "squad")
 SPARSITIES = tuple(i / 10 for i in range(10))
 RECIPES = (Recipe(), *(Recipe("random", seed=seed) for seed in (0, 1, 2)))
-WIDTH, HEIGHT = 1360, 430
+WIDTH, HEIGHT = 1360, 470
 
 
 def main(arguments: list[str]) -> int:
@@ -121,7 +121,7 @@ def draw(found: dict[str, Any], picture: Path) -> None:
     figure = figure2.draw(figure2.table(found["points"]), titles(found))
     if missing := [task for task in TASKS if task not in found["tasks"]]:
         said = f"left out, for there is no data at hand: {', '.join(missing).upper()}"
-        figure.add_annotation(text=said, x=1, y=-0.22, xref="paper", yref="paper", showarrow=False, font={"size": 11})
+        figure.add_annotation(text=said, x=1, y=-0.3, xref="paper", yref="paper", showarrow=False, font={"size": 11})
     figure.update_layout(width=WIDTH, height=HEIGHT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM)

@@ -66,7 +66,7 @@ def main(names: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as cache, running_app(Path(cache)) as url:
         for name in names or pages:
             address, take = pages[name]
-            with browser_page(url + address, height=1040) as page:
+            with browser_page(url + address, height=1330 if name == "images" else 1040) as page:
                 take(page)
 
 
