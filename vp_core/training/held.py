@@ -88,7 +88,7 @@ def _sparse(model: PreTrainedModel) -> list[Tensor]:
     if getattr(getattr(model, "squeezed", None), "sparse", False):
         return [p for p in model.parameters() if p.dim() == 2]
     found = [_parameter(module, "weight") for module, read in _maps(model) if _zero_in(module, read)[2]]
-    embeddings = getattr(model.get_input_embeddings(), "weight", None)
+    embeddings = getattr(_input_embeddings(model), "weight", None)
     if isinstance(embeddings, Tensor) and embeddings.dim() == 2:
         used = embeddings.detach()[embeddings.detach().any(dim=1)]  # the row of padding is zero from the beginning
         found += [embeddings] if used.count_nonzero() < used.numel() else []
@@ -122,7 +122,7 @@ def count_single(model: PreTrainedModel) -> int:
     matrices = _sparse(model)
     if hasattr(model, "squeezed"):
         return sum(p.numel() - int(p.detach().count_nonzero()) for p in matrices)
-    kept, embeddings = {id(p) for p in matrices}, model.get_input_embeddings()
+    kept, embeddings = {id(p) for p in matrices}, _input_embeddings(model)
     own = getattr(embeddings, "weight", None)
     single = sum(_zero_in(module, read)[2] for module, read in _maps(model))
     return single + (own.numel() - int(own.detach().count_nonzero()) if isinstance(own, Tensor) and id(own) in kept else 0)
@@ -149,3 +149,12 @@ def check_whole(model: PreTrainedModel) -> None:
             "This model is squeezed already, and blocks leave from the shapes it was cut from: run SNIP on the model that it "
             "was made from, or prune that one with --format transformers, whose zero rows SNIP keeps."
         )
+
+
+def _input_embeddings(model: PreTrainedModel) -> torch.nn.Module | None:
+    """What a model looks its tokens up in; None where transformers finds nothing (CLIP's vision tower)."""
+    try:
+        found: torch.nn.Module | None = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return found
