@@ -62,6 +62,8 @@ class Task:
         return self.metrics[0]
 
 
+NO_INTERVAL = ("micro_f1", "macro_f1")
+"""Metrics that are no headline."""
 CALLED: Mapping[str, tuple[str, str]] = MappingProxyType({
     "classes": ("texts", "texts"), "tokens": ("windows", "tokens"), "spans": ("windows", "questions"),
     "images": ("images", "images"), "sequences": ("texts", "texts"), "tags": ("sentences", "sentences"),
@@ -144,6 +146,8 @@ def with_headline(task: Task, metric: str) -> Task:
     >>> with_headline(TASKS["mrpc"], "f1").metrics
     ('f1', 'accuracy')
     """
+    if metric in NO_INTERVAL:
+        raise VPError(f"The metric {metric} has no interval, so it stands beside a headline only: choose another (--metric).")
     if metric and metric not in task.metrics:
         raise VPError(f"The task {task.name} has no metric {metric!r}: choose one of {', '.join(task.metrics)} (--metric).")
     return replace(task, metrics=(metric, *(one for one in task.metrics if one != metric))) if metric else task

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from transformers.image_processing_utils import BaseImageProcessor
 
@@ -33,7 +34,7 @@ class Shown(Batch):
     def inputs(self) -> dict[str, Tensor]:
         """`pixel_values` (pictures, channels, height, width)."""
         images: Images = self.images  # type: ignore[attr-defined]
-        return {"pixel_values": torch.stack([images.pixels(int(i)) for i in self.examples])}
+        return {"pixel_values": torch.stack(images.pixels([int(i) for i in self.examples]))}
 
     @property
     def seen(self) -> bool:
@@ -86,30 +87,41 @@ class Images(Inputs):
         """A batch that is processed when its `inputs` are asked for."""
         return Shown(self, members)
 
-    def pixels(self, i: int) -> Tensor:
-        """Picture i as pixel values (channels, height, width), float32; VPError for one that is broken."""
-        found = self._kept.get(i)
-        if found is None:
-            found = processed(self.processor, self.stored, i)
-            if len(self._kept) < KEPT_BYTES // max(found.nbytes, 1):
-                self._kept[i] = found
-        return found
+    def pixels(self, places: Sequence[int]) -> list[Tensor]:
+        """Pictures at these places as pixel values (channels, height, width), float32; VPError for one that is broken."""
+        found = {i: self._kept[i] for i in places if i in self._kept}
+        fresh = [i for i in dict.fromkeys(places) if i not in found]
+        for i, made in zip(fresh, processed(self.processor, self.stored, fresh), strict=True):
+            found[i] = made
+            if len(self._kept) < KEPT_BYTES // max(made.nbytes, 1):
+                self._kept[i] = made
+        return [found[i] for i in places]
 
 
-def processed(processor: BaseImageProcessor, stored: Stored, i: int) -> Tensor:
-    """Pixel values (channels, height, width) of one picture by itself: in no company does it become another."""
-    picture = stored.picture(i)
-    short, long = sorted(picture.size)
-    if long > MOST_LONG * short:
-        raise VPError(
-            f"The image {stored.name(i)!r} of {picture.width} × {picture.height} pixels is more than {MOST_LONG} times as long "
-            "as it is wide, of which a crop shows nothing: take it out of the data."
-        )
+def processed(processor: BaseImageProcessor, stored: Stored, places: Sequence[int]) -> list[Tensor]:
+    """Pixel values (channels, height, width) of pictures: in one call, which is quicker, and makes of each what it makes of it
+    alone, since processors that fill pictures up to the largest of them are not taken."""
+    if not places:
+        return []
+    pictures = [stored.picture(i) for i in places]
     try:
-        found = processor(images=picture, return_tensors="pt")["pixel_values"][0]
-    except Exception as error:  # processors raise many kinds
-        raise VPError(
-            f"The image processor failed on {stored.name(i)!r} of {picture.width} × {picture.height} pixels "
-            f"({one_line(error)}): mend the image, or take it out of the data."
-        ) from error
+        return list(_made(processor, pictures))
+    except Exception as together:  # processors raise many kinds
+        for i, picture in zip(places, pictures, strict=True):
+            try:
+                _made(processor, [picture])
+            except Exception as error:
+                raise _failed(stored.name(i), picture, error) from error
+        raise _failed(stored.name(places[0]), pictures[0], together) from together
+
+
+def _made(processor: BaseImageProcessor, pictures: Sequence[Image.Image]) -> Tensor:
+    found: Tensor = processor(images=list(pictures), return_tensors="pt")["pixel_values"]
     return found.float()
+
+
+def _failed(name: str, picture: Image.Image, error: Exception) -> VPError:
+    return VPError(
+        f"The image processor failed on {name!r} of {picture.width} × {picture.height} pixels ({one_line(error)}): mend the "
+        "image, or take it out of the data."
+    )
