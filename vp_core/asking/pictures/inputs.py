@@ -103,7 +103,7 @@ def processed(processor: BaseImageProcessor, stored: Stored, places: Sequence[in
     alone, since processors that fill pictures up to the largest of them are not taken."""
     if not places:
         return []
-    pictures = [stored.picture(i) for i in places]
+    pictures = [_picture(stored, i) for i in places]
     try:
         return list(_made(processor, pictures))
     except Exception as together:  # processors raise many kinds
@@ -113,6 +113,17 @@ def processed(processor: BaseImageProcessor, stored: Stored, places: Sequence[in
             except Exception as error:
                 raise _failed(stored.name(i), picture, error) from error
         raise _failed(stored.name(places[0]), pictures[0], together) from together
+
+
+def _picture(stored: Stored, i: int) -> Image.Image:
+    picture = stored.picture(i)
+    short, long = sorted(picture.size)
+    if long > MOST_LONG * short:
+        raise VPError(
+            f"The image {stored.name(i)!r} of {picture.width} × {picture.height} pixels is more than {MOST_LONG} times as long "
+            "as it is wide, of which a crop shows nothing: take it out of the data."
+        )
+    return picture
 
 
 def _made(processor: BaseImageProcessor, pictures: Sequence[Image.Image]) -> Tensor:
