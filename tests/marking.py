@@ -9,7 +9,7 @@ import torch
 LENGTH = 38
 """Tokens of a window: all that the tiny models with positions from 2 on have."""
 FAMILIES = (
-    "albert", "bart", "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "t5",
+    "albert", "bart", "bert", "camembert", "deberta-v2", "distilbert", "electra", "mbart", "modernbert", "mpnet", "roberta", "t5",
     "xlm-roberta",
 )  # fmt: skip
 
@@ -17,7 +17,9 @@ FAMILIES = (
 def marker(family="bert", seed=0, **settings):
     """A random model in float32 whose answers depend on the text."""
     torch.manual_seed(seed)
-    spread = {"bart": {"init_std": 0.25}, "t5": {"initializer_factor": 1.5}}.get(family, {"initializer_range": 0.25})
+    spread = {"bart": {"init_std": 0.25}, "mbart": {"init_std": 0.25}, "t5": {"initializer_factor": 1.5}}.get(
+        family, {"initializer_range": 0.25}
+    )
     layers = 1 if family in tiny.READS_END else tiny.LAYERS
     sizes = {"vocab_size": 420} | spread | tiny.NO_DROPOUT | tiny.sizes(family, tiny.HIDDEN, tiny.FFN, layers)
     return tiny.draw_biases(tiny.build(family, "ForQuestionAnswering", **sizes | settings))

@@ -44,7 +44,7 @@ def test_what_is_opened(place):
     assert "answer_f1 on 24 questions, statistics on 48 windows" in repr(study)
     found = check_task(study)
     assert found.can and "answer_f1 on 24 questions in" in found.why
-    assert all(one.can for one in check_model(study.loaded))
+    assert [one.name for one in check_model(study.loaded) if not one.can] == ["ONNX"]
 
 
 def test_keys_tell_data_windows_and_versions_apart(place):

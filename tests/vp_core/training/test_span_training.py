@@ -15,6 +15,7 @@ from vp_core.asking.tasks import TASKS
 from vp_core.asking.words.paragraphs import windows_of
 from vp_core.ground.errors import VPError
 from vp_core.opening.study import open_study
+from vp_core.recipes import RECIPES
 from vp_core.running.finetune import fine_tune
 from vp_core.running.lessons import lessons_of
 from vp_core.running.run import TrainingMaterial, run_training
@@ -131,7 +132,7 @@ def test_fine_tuning_learns(place):
     """On the few questions that it is scored on a model comes to know them by heart."""
     file = place / "data" / "dev-v1.1.json"
     study = open_study(str(place / "encoder"), "squad", file, fresh_head=True, max_length=30)
-    schedule = Schedule(epochs=40, batch=8, lr=3e-3, precision="float32")
+    schedule = Schedule(epochs=80, batch=8, lr=3e-3, precision="float32")
     tuned = fine_tune(study, lessons_of(study, "squad", file), schedule)
     assert tuned.after.value > 0.8 > 0.5 > tuned.before.value
 
@@ -153,7 +154,7 @@ def test_a_new_head_is_the_same_every_time_and_told(place):
 def test_what_becomes_of_other_heads(place):
     with pytest.raises(VPError, match=r"lacks 2 of the model's weights.*--fresh-head"):
         open_study(str(place / "encoder"), "squad", place / "data")
-    with pytest.raises(VPError, match="predicts tokens of a text"):
+    with pytest.raises(VPError, match="predicts masked tokens of a text, and marks no answers"):
         open_study(str(place / "words"), "squad", place / "data")
     assert open_study(str(place / "words"), "squad", place / "data", fresh_head=True).model.qa_outputs is not None
     with pytest.raises(VPError, match="has a head for this task already: leave out --fresh-head"):
@@ -172,8 +173,9 @@ def test_every_method(place, tmp_path, method, taught):
     other = open_study(str(place / "teacher"), "squad", place / "data").loaded if taught else None
     teacher = Teacher.make(other.model, other.tokenizer, study.model, study.loaded.tokenizer) if other else None
     material = TrainingMaterial(study, lessons_of(study, "squad", place / "data"), teacher, "teacher" if taught else "")
-    settings = TrainSettings(method=method, schedule=QUICK, scores=1)
+    settings = TrainSettings(method=method, schedule=QUICK, until=0.3, scores=1)
     *_, last = run_training(material, settings, tmp_path / "run")
     assert last["done"] and last["metric"] == "answer_f1" and 0 <= last["exact_match"] <= last["value"] <= 1 and last["n"] == 24
     again = open_study(str(tmp_path / "run"), "squad", place / "data", max_length=30)
-    assert next(iter(again.running_scores(__import__("vp_core").RECIPES["paper"], 0))).total == 24
+    found = again.score(RECIPES["paper"], 0)
+    assert (found.value, found.n) == (pytest.approx(last["value"]), 24)
