@@ -9,8 +9,8 @@ import torch
 LENGTH = 38
 """Tokens of a window: all that the tiny models with positions from 2 on have."""
 FAMILIES = (
-    "albert", "bart", "bert", "camembert", "deberta-v2", "distilbert", "electra", "mbart", "modernbert", "mpnet", "roberta", "t5",
-    "xlm-roberta",
+    "albert", "bart", "bert", "camembert", "deberta-v2", "distilbert", "electra", "mbart", "modernbert", "mpnet", "roberta",
+    "t5", "xlm-roberta",
 )  # fmt: skip
 
 
