@@ -108,7 +108,7 @@ def _of_function(function: types.FunctionType, say: Callable[[bytes], object], s
         return
     seen.add(id(function))
     say(function.__qualname__.encode())
-    if function.__module__.partition(".")[0] in ("torch", "transformers", "numpy", "scipy", "sklearn"):
+    if (function.__module__ or "").partition(".")[0] in ("torch", "transformers", "numpy", "scipy", "sklearn"):
         return
     _tell(function.__code__, say, seen)
     _tell((function.__defaults__ or (), tuple((function.__kwdefaults__ or {}).items())), say, seen)
