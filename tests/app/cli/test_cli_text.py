@@ -130,7 +130,7 @@ def test_looking(capsys, asked, name):
     ("options", "says"),
     [
         (["eval", "{llama}"], "(--task text --data FILE)"),
-        (["eval", "{llama}", "--task", "text", "--data", "{text}", "--max-length", "24", "--sentences", "3"], "take --sentences"),
+        (["eval", "{llama}", "--task", "text", "--data", "{text}", "--max-length", "24", "--sentences", "3"], "--sentences"),
         (["eval", "{llama}", "--task", "sst2", "--data", "{texts}"], "and is no text classifier"),
         (["finetune", "{gpt2}", "--task", "text", "--data", "{texts}", "--max-length", "24", "--teacher", "{bert}", "--out",
           "{texts}/new"], "The teacher"),
