@@ -38,14 +38,16 @@ def require_onnx() -> None:
 
 
 def check_onnx(model: PreTrainedModel) -> None:
-    """VPError for a model that writes about a text (two programs, one of which runs again for every token), and for one that
-    marks answers (its outputs are two)."""
+    """VPError for a model that writes about a text (two programs, one of which runs again for every token), for one that
+    marks answers (its outputs are two), and for an mBART."""
     if head_of(model) == "target tokens":
         raise VPError(f"A {type(model).__name__} writes token by token, which is not one ONNX file: save it with save_pruned.")
     if head_of(model) == "spans":
         raise VPError(
             f"A {type(model).__name__} has two outputs, and what is written as ONNX has one: save it with save_pruned."
         )
+    if model.config.model_type == "mbart":  # how it finds the last token of a target, onnxruntime cannot run
+        raise VPError("onnxruntime cannot run the ONNX form of an mBART: save it with save_pruned.")
 
 
 def export_onnx(model: PreTrainedModel, path: str | Path, tokenizer: Reader | None = None) -> Path:
