@@ -1,6 +1,6 @@
 """What is asked for when a study is opened, in one value, and which of its options go with a kind of task."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -47,8 +47,7 @@ class Asked:
     def check(self, *takes: str) -> None:
         """VPError for options that were given and that the task does not take."""
         usual = {one.name: one.default for one in fields(self)}
-        # no columns are none, whatever kind of sequence says so
-        said = [one for one in OPTIONS if one not in takes and getattr(self, one) not in (usual[one], [])]
+        said = [one for one in OPTIONS if one not in takes and getattr(self, one) != usual[one]]
         if said:
             options = ", ".join(f"--{one.replace('_', '-')}" for one in said)
             raise VPError(f"The task {self.name} does not take {options}: leave {'it' if len(said) == 1 else 'them'} out.")
@@ -64,3 +63,8 @@ class Asked:
         if self.max_length is not None:
             check_length(self.max_length, loaded.max_length, loaded.name)
         return loaded
+
+
+def of_sample(few: Sized, whole: Sized, called: str) -> str:
+    """The note on a study that scores a few of its examples, by what these are called."""
+    return f"Scored on a random sample of {len(few):,} of {len(whole):,} {called}."

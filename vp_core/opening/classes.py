@@ -13,7 +13,7 @@ from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import digest
 from vp_core.loading.load import LoadedModel
 from vp_core.loading.readers.texts import check_numbers, check_texts
-from vp_core.opening.asked import Asked
+from vp_core.opening.asked import Asked, of_sample
 from vp_core.study import Study
 
 
@@ -27,7 +27,7 @@ def open_classes(asked: Asked) -> Study:
     found = with_headline(evaluation.task, asked.metric)
     evaluation = replace(evaluation, task=replace(found, max_length=asked.max_length or found.max_length))
     some = evaluation if asked.sentences is None else evaluation.sample(asked.sentences)
-    notes = (f"Scored on a random sample of {len(some):,} of {len(evaluation):,} texts.",) if some is not evaluation else ()
+    notes = (of_sample(some, evaluation, "texts"),) if some is not evaluation else ()
     return make_study(loaded, some, training.sample_like(evaluation, asked.calibration or CALIBRATION), notes)
 
 

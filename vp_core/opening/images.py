@@ -22,7 +22,7 @@ from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import digest
 from vp_core.loading.load import LoadedModel
 from vp_core.loading.readers.images import tokens_with
-from vp_core.opening.asked import Asked
+from vp_core.opening.asked import Asked, of_sample
 from vp_core.study import Study
 
 
@@ -38,7 +38,7 @@ def open_images(asked: Asked) -> Study:
     if asked.sentences is not None and (few := album.sample(asked.sentences)) is not album:
         if len(np.unique(few.labels)) < 2:
             raise VPError(f"A sample of {asked.sentences} images has fewer than two classes: ask for more (--sentences).")
-        notes = (*notes, f"Scored on a random sample of {len(few):,} of {len(album):,} images.")
+        notes = (*notes, of_sample(few, album, "images"))
         album = few
     calibration = sample(measured.stored, asked.calibration or CALIBRATION)
     return make_image_study(loaded, album, calibration, notes)

@@ -11,7 +11,7 @@ from vp_core.ground.store import digest
 from vp_core.loading.load import LoadedModel
 from vp_core.loading.readers.texts import check_known, check_numbers, check_texts
 from vp_core.model.families import longest_input
-from vp_core.opening.asked import Asked
+from vp_core.opening.asked import Asked, of_sample
 from vp_core.study import Study
 
 
@@ -26,7 +26,7 @@ def open_sequences(asked: Asked) -> Study:
     few = scored if asked.sentences is None else scored.sample(asked.sentences)
     notes = ("Statistics are taken on the texts that are scored.",) if learnt.source == scored.source else ()
     if few is not scored:
-        notes = (*notes, f"Scored on a random sample of {len(few):,} of {len(scored):,} texts.")
+        notes = (*notes, of_sample(few, scored, "texts"))
     return make_sequence_study(
         loaded, few, learnt.sample(asked.calibration or CALIBRATION), task, asked.max_length, notes
     )  # fmt: skip

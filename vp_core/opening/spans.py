@@ -10,7 +10,7 @@ from vp_core.ground.names import CALIBRATION_WINDOWS
 from vp_core.ground.store import digest
 from vp_core.loading.load import LoadedModel
 from vp_core.loading.readers.texts import check_known, check_numbers, check_segments
-from vp_core.opening.asked import Asked
+from vp_core.opening.asked import Asked, of_sample
 from vp_core.study import Study
 
 
@@ -25,7 +25,7 @@ def open_spans(asked: Asked) -> Study:
     some = evaluation if asked.sentences is None else evaluation.sample(asked.sentences)
     notes = list(evaluation.notes)
     if some is not evaluation:
-        notes.append(f"Scored on a random sample of {len(some):,} of {len(evaluation):,} questions.")
+        notes.append(of_sample(some, evaluation, "questions"))
     if training.source == evaluation.source:
         notes.append("Statistics are taken on questions of the file that is scored.")
     length = min(asked.max_length or task.max_length, loaded.max_length)

@@ -21,7 +21,7 @@ from vp_core.loading.load import LoadedModel
 from vp_core.loading.readers.texts import check_texts
 from vp_core.model.precision import device_of
 from vp_core.model.sharing import share
-from vp_core.opening.asked import Asked
+from vp_core.opening.asked import Asked, of_sample
 from vp_core.study import Study
 
 _SAMPLE = 256
@@ -42,7 +42,7 @@ def open_tags(asked: Asked) -> Study:
     some = evaluation if asked.sentences is None else evaluation.sample(asked.sentences)
     notes: tuple[str, ...] = ()
     if some is not evaluation:
-        notes = (f"Scored on a random sample of {len(some):,} of {len(evaluation):,} sentences.",)
+        notes = (of_sample(some, evaluation, "sentences"),)
     notes += ("Statistics are taken on the sentences that are scored.",) * both
     task = replace(task, max_length=asked.max_length or task.max_length)
     measured = training.sample(asked.calibration or CALIBRATION)

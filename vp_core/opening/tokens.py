@@ -14,7 +14,7 @@ from vp_core.ground.names import CALIBRATION_WINDOWS
 from vp_core.ground.store import digest
 from vp_core.loading.load import LoadedModel
 from vp_core.loading.readers.texts import check_numbers, notes_of_windows
-from vp_core.opening.asked import Asked
+from vp_core.opening.asked import Asked, of_sample
 from vp_core.study import Study
 
 
@@ -31,7 +31,7 @@ def open_tokens(asked: Asked) -> Study:
     before, after = around(loaded.tokenizer, masked)
     notes = (*texts.notes, *notes_of_windows(loaded.tokenizer, windows.data, len(before), len(after)))
     if asked.most_tokens is not None and (few := _few(windows, asked.most_tokens)) is not windows:
-        notes = (*notes, f"Scored on a random sample of {len(few):,} of {len(windows):,} windows.")
+        notes = (*notes, of_sample(few, windows, "windows"))
         windows = few
     measured = sample(loaded.tokenizer, texts.measured, length, asked.calibration or CALIBRATION_WINDOWS, ends=masked)
     return make_token_study(loaded, task, windows, measured, texts, notes)

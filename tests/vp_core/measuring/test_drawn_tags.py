@@ -7,12 +7,13 @@ import pytest
 import taggers
 import tiny
 import torch
+from enumerated import fisher
 
 from vp_core.asking.batches import Encoded, make_batches
 from vp_core.asking.kinds.answered import asked, divergence, to_differentiate
 from vp_core.asking.kinds.heads import head_of, head_states, logits_of, path_of_head
 from vp_core.asking.tagging.aligned import align
-from vp_core.measuring.gradients import collect_gradients, coordinates_of
+from vp_core.measuring.gradients import collect_gradients
 from vp_core.measuring.measured import Measured
 from vp_core.model.families import families_for
 
@@ -60,33 +61,14 @@ def test_first_tokens_of_words_are_asked(family):
 
 @cache
 def exact(family):
-    """Name → effect (n,): the Fisher information of every word by itself, by loops over sentences, words and tags."""
+    """Name → effect (n,), by every word and all tags."""
     one, words = found(family)
-    watched = [coordinates_of(one.layers[int(n[0])], one.statistics(), one.covariances())[n] for n in NAMES]
-    effects, tok = [torch.zeros(len(w.mean), dtype=torch.float64) for w in watched], tiny.tokenizer(family)
+    tok, examples = tiny.tokenizer(family), []
     for spoken in words:
-        inputs, seen, handles = tok(spoken, is_split_into_words=True, return_tensors="pt"), {}, []
-        for number, where in enumerate(watched):
-
-            def see(values, number=number, seen=seen):
-                seen[number] = values if values.requires_grad else values.requires_grad_(True)
-
-            module = one.model.get_submodule(where.site.path)
-            if where.site.inputs:
-                handles.append(module.register_forward_pre_hook(lambda _m, args, see=see: see(args[0])))
-            else:
-                handles.append(module.register_forward_hook(lambda _m, _a, output, see=see: see(output)))
-        told = one.model(**inputs).logits[0].log_softmax(-1)
-        for handle in handles:
-            handle.remove()
+        inputs = tok(spoken, is_split_into_words=True, return_tensors="pt")
         ids = inputs.word_ids(0)
-        for place in (ids.index(word) for word in range(len(spoken))):
-            for tag, p in enumerate(told[place].exp().tolist()):
-                gradients = torch.autograd.grad(told[place, tag], [seen[i] for i in range(len(watched))], retain_graph=True)
-                for i, where in enumerate(watched):
-                    change = where.site.part(seen[i].detach())[0] - where.mean
-                    effects[i] += p * (where.site.part(gradients[i])[0] * change).square().sum(0)
-    return {name: effects[i] / len(words) for i, name in enumerate(NAMES)}
+        examples.append((inputs, [ids.index(word) for word in range(len(spoken))]))
+    return {name: effect for name, (effect, _) in fisher(one, NAMES, examples).items()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,6 +8,7 @@ import pytest
 import scribes
 import tiny
 import torch
+from enumerated import fisher
 
 from vp_core.asking.batches import Batch, make_batches
 from vp_core.asking.kinds.answered import asked, to_differentiate
@@ -15,7 +16,7 @@ from vp_core.asking.kinds.heads import head_of, head_states, logits_of
 from vp_core.asking.sequences.pairs import Pairs, shifted
 from vp_core.carry_out import Stage
 from vp_core.measuring import measured as rooms
-from vp_core.measuring.gradients import FLOOR, collect_gradients, coordinates_of
+from vp_core.measuring.gradients import FLOOR, collect_gradients
 from vp_core.measuring.layerwise import Walk
 from vp_core.measuring.measured import Measured
 from vp_core.model.units import unit_groups
@@ -79,38 +80,9 @@ def test_logits_are_made_of_the_states_before_the_head(family):
 
 @cache
 def exact(family):
-    """Name → (effect (n,), weights of all pairs' tokens): the Fisher information of every target position by itself, by loops
-    over pairs, positions and all words of the vocabulary."""
+    """Name → (effect (n,), weights of all pairs' tokens), by every target position and all words of the vocabulary."""
     one, _ = found(family)
-    watched = [coordinates_of(one.layers[int(n[0])], one.statistics(), one.covariances())[n] for n in NAMES]
-    effects, weights = [torch.zeros(len(w.mean), dtype=torch.float64) for w in watched], [[] for _ in watched]
-    for pair in range(len(one.texts)):
-        seen, handles = {}, []
-        for number, where in enumerate(watched):
-
-            def see(values, number=number, seen=seen):
-                seen[number] = values if values.requires_grad else values.requires_grad_(True)
-
-            module = one.model.get_submodule(where.site.path)
-            if where.site.inputs:
-                handles.append(module.register_forward_pre_hook(lambda _m, args, see=see: see(args[0])))
-            else:
-                handles.append(module.register_forward_hook(lambda _m, _a, output, see=see: see(output)))
-        told = one.model(**one_pair(one.texts, pair)).logits[0].log_softmax(-1)
-        for handle in handles:
-            handle.remove()
-        own = [torch.zeros(seen[i].shape[1], dtype=torch.float64) for i in range(len(watched))]
-        changes = [w.site.part(seen[i].detach())[0] - w.mean for i, w in enumerate(watched)]
-        for t in range(len(told)):
-            for word, p in enumerate(told[t].exp().tolist()):
-                gradients = torch.autograd.grad(told[t, word], [seen[i] for i in range(len(watched))], retain_graph=True)
-                for i, where in enumerate(watched):
-                    gradient = where.site.part(gradients[i])[0]
-                    effects[i] += p * (gradient * changes[i]).square().sum(0)
-                    own[i] += p * gradient.square().sum(1)
-        for i, values in enumerate(own):
-            weights[i].append(values)
-    return {name: (effects[i] / len(one.texts), torch.cat(weights[i])) for i, name in enumerate(NAMES)}
+    return fisher(one, NAMES, [(one_pair(one.texts, pair), None) for pair in range(len(one.texts))])
 
 
 @pytest.mark.parametrize("family", scribes.FAMILIES)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from enumerated import fisher
 
 from vp_core.asking.batches import Batch, Encoded, make_batches
 from vp_core.asking.kinds import answered
@@ -15,7 +16,7 @@ from vp_core.asking.kinds.answered import asked, chosen, divergence, to_differen
 from vp_core.asking.kinds.heads import head_states
 from vp_core.ground.errors import VPError
 from vp_core.measuring import measured as rooms
-from vp_core.measuring.gradients import FLOOR, collect_gradients, coordinates_of
+from vp_core.measuring.gradients import FLOOR, collect_gradients
 from vp_core.measuring.measured import Measured
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
@@ -62,40 +63,9 @@ NAMES = ("0.activation", "1.context", "0.query", "0.ffn_out")
 
 @cache
 def exact(family):
-    """Name → (effect (n,), weights of all windows' tokens (tokens,)): the Fisher information of every position by itself.
-
-    By loops over windows, positions and all words of the vocabulary.
-    """
+    """Name → (effect (n,), weights of all windows' tokens (tokens,)), by all words of the vocabulary."""
     one, _ = found(family)
-    watched = [coordinates_of(one.layers[int(n[0])], one.statistics(), one.covariances())[n] for n in NAMES]
-    effects, weights = [torch.zeros(len(w.mean), dtype=torch.float64) for w in watched], [[] for _ in watched]
-    for ids in one.texts.ids:
-        seen, handles = {}, []
-        for number, where in enumerate(watched):
-
-            def see(values, number=number, seen=seen):
-                seen[number] = values if values.requires_grad else values.requires_grad_(True)
-
-            module = one.model.get_submodule(where.site.path)
-            if where.site.inputs:
-                handles.append(module.register_forward_pre_hook(lambda _m, args, see=see: see(args[0])))
-            else:
-                handles.append(module.register_forward_hook(lambda _m, _a, output, see=see: see(output)))
-        told = one.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
-        for handle in handles:
-            handle.remove()
-        own = [torch.zeros(len(ids), dtype=torch.float64) for _ in watched]
-        changes = [w.site.part(seen[i].detach())[0] - w.mean for i, w in enumerate(watched)]
-        for t in places(family, ids):
-            for word, p in enumerate(told[t].exp().tolist()):
-                gradients = torch.autograd.grad(told[t, word], [seen[i] for i in range(len(watched))], retain_graph=True)
-                for i, where in enumerate(watched):
-                    gradient = where.site.part(gradients[i])[0]
-                    effects[i] += p * (gradient * changes[i]).square().sum(0)
-                    own[i] += p * gradient.square().sum(1)
-        for i, values in enumerate(own):
-            weights[i].append(values)
-    return {name: (effects[i] / len(one.texts), torch.cat(weights[i])) for i, name in enumerate(NAMES)}
+    return fisher(one, NAMES, [({"input_ids": torch.tensor([ids])}, places(family, ids)) for ids in one.texts.ids])
 
 
 @pytest.mark.parametrize("family", KINDS)

@@ -18,6 +18,7 @@ from vp_core.asking.batches import Batch, make_batches
 from vp_core.asking.forward import forward
 from vp_core.asking.kinds.answers import golds_of, worth_of
 from vp_core.asking.kinds.question import BATCH_TOKENS, Question, Worth, running_chunks
+from vp_core.asking.metrics import sums_interval
 from vp_core.asking.tasks import Task
 from vp_core.asking.words.paragraphs import Paragraphs
 from vp_core.ground.errors import VPError
@@ -27,7 +28,6 @@ LONGEST = 30
 SCORE, START, END, NONE, LOSS = range(5)
 """Columns of what a window answers: the best span's sum of logits, its first and last token, counted in its paragraph, the sum
 of logits at the window's first token, which says that there is no answer, and the loss of what is right."""
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,11 +179,5 @@ def targets_of(data: Paragraphs) -> np.ndarray:
 
 
 def bootstrapped(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean of values (n,), of 2,000 resamples (seeded).
-
-    What is drawn is how often each distinct value comes: the same as drawing values, and cheaper.
-    """
-    distinct, counts = np.unique(values, return_counts=True)
-    drawn = np.random.default_rng(0).multinomial(len(values), counts / len(values), _RESAMPLES)
-    low, high = np.percentile(drawn @ distinct / len(values), [2.5, 97.5])
-    return float(low), float(high)
+    """The 95 % percentile interval of the mean of values (n,), of 2,000 resamples (seeded)."""
+    return sums_interval(np.stack([values, np.ones(len(values))], axis=1))

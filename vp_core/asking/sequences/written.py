@@ -16,8 +16,7 @@ from vp_core.asking.sequences.rouge import ROUGES, rouge, words_of
 from vp_core.asking.sequences.target_tokens import METRICS, TargetTokens
 from vp_core.asking.sequences.writing import How, generated, read_out
 from vp_core.asking.tasks import Task
-
-_RESAMPLES = 2000
+from vp_core.asking.words.tokens import drawn_again
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +54,14 @@ class Sequences(TargetTokens):
         """The mean of the headline's ROUGE, its interval a percentile bootstrap over pairs (seeded); right is a text that has
         the target's words in their order."""
         values = answers[seen][:, 3 + ROUGES.index(self.task.metric)]
-        drawn = np.random.default_rng(0).multinomial(len(seen), np.full(len(seen), 1 / len(seen)), _RESAMPLES)
-        low, high = np.percentile(drawn @ values / len(seen), [2.5, 97.5])
+        low, high = drawn_again(np.stack([values, np.ones(len(values))], axis=1))
         if len(seen) < len(self):
-            return Worth(float(values.mean()), float(low), float(high))
+            return Worth(float(values.mean()), low, high)
         means = dict(zip(ROUGES, answers[:, 3:6].mean(axis=0).tolist(), strict=True))
         losses, tokens, right = answers[:, :3].sum(axis=0)
         means |= {"perplexity": self.of_loss(float(losses / tokens)), "token_accuracy": float(right / tokens)}
         others = {name: means[name] for name in self.task.metrics[1:]}
-        return Worth(float(values.mean()), float(low), float(high), others, answers[:, -1] > 0)
+        return Worth(float(values.mean()), low, high, others, answers[:, -1] > 0)
 
     @classmethod
     def about(

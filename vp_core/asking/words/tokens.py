@@ -34,6 +34,14 @@ def losses_of_tokens(model: PreTrainedModel, states: Tensor, ids: Tensor) -> tup
     return torch.cat(losses), torch.cat(right)
 
 
+def drawn_again(sums: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of Σ part / Σ whole, of (part, whole) for each example (n, 2): a percentile bootstrap (seeded)."""
+    n = len(sums)
+    again = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), _RESAMPLES) @ sums
+    low, high = np.percentile(again[:, 0] / again[:, 1], [2.5, 97.5])
+    return float(low), float(high)
+
+
 @dataclass(frozen=True, eq=False)
 class Tokens(Question):
     """Which token stands where: windows of text `data` (or pairs of texts), and in window i the tokens `wanted[i]`
@@ -88,9 +96,7 @@ class Tokens(Question):
         """The task's metrics; the interval is a percentile bootstrap over windows (seeded), whose tokens belong together."""
         sums = answers[seen]
         losses, tokens, right = sums.sum(axis=0)
-        drawn = np.random.default_rng(0).multinomial(len(seen), np.full(len(seen), 1 / len(seen)), _RESAMPLES)
-        again = drawn @ sums[:, :2]
-        low, high = np.percentile(again[:, 0] / again[:, 1], [2.5, 97.5])
+        low, high = drawn_again(sums[:, :2])
         others = {"token_accuracy": float(right / tokens)}
         if self.sizes is not None and "bits_per_byte" in self.task.metrics:
             others["bits_per_byte"] = float(losses / np.log(2) / self.sizes[seen].sum())
