@@ -1,6 +1,6 @@
 """What a visitor waits for: the first click on *Best* in an app that knows nothing yet, and releases of the slider.
 
-A machine may be as slow as it likes: what does not come in time is told, with what the page said last, and the next is measured.
+A machine may be as slow as it likes: what does not come in time is told, with what the page said last, and the next follows.
 """
 
 import re

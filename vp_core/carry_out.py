@@ -78,7 +78,7 @@ def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_
     weights = dense.gradients().weights
     for step in refit(dense.model, plan, dense.solving_batches(), start, rows_put_out_means, weights):
         if isinstance(step, Progress):
-            say(f"refitting: layer {step.layer} of {step.layers}")
+            say("refitting: layer", step.layer, step.layers)
         else:
             new = step
     return new
@@ -174,7 +174,7 @@ class Stage:
         """Through all steps but the last."""
         stage = self
         for step in range(1, recipe.steps):
-            say(f"pruning and measuring again: step {step} of {recipe.steps}")
+            say("pruning and measuring again: step", step, recipe.steps)
             stage = stage._next(recipe, sparsity * step / recipe.steps)
         return stage
 
@@ -215,7 +215,7 @@ class Stage:
         walk = Walk(model, self.measured.some_batches(allocation.texts_for(model, longest)))
         for name, lost in allocation.measure_losses(walk, ranking.groups, without, levels):
             losses[name] = estimated.brought_to(expected[name], lost) if words else lost
-            say(f"measuring what each layer loses: {len(losses)} of {len(ranking.groups)}")
+            say("measuring what each layer loses:", len(losses), len(ranking.groups))
         return losses
 
     def _estimated(self, recipe: Recipe, ranking: Ranking) -> Mapping[str, allocation.Losses]:

@@ -222,4 +222,5 @@ def main_process() -> bool:
 def say(text: str) -> None:
     """Print a sentence to stderr, once however many processes there are."""
     if main_process():
-        print(harmless(text), file=sys.stderr, flush=True)
+        over = "\r\x1b[K" if sys.stderr.isatty() else ""  # the line of a stage that goes on (`app.cli.progress`)
+        print(f"{over}{harmless(text)}", file=sys.stderr, flush=True)

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from vp_core.ground.errors import one_of
 from vp_core.ground.names import REPLACEMENTS
 from vp_core.ground.parallel import in_parallel
+from vp_core.ground.work import say
 from vp_core.measuring.covariance import LARGE, READ_AT, Covariances, pack, unpack
 from vp_core.measuring.statistics import Statistics
 from vp_core.model.projections import CONSUMERS, Layer, Projection, linear_map, weight_of
@@ -64,8 +65,14 @@ class Consumers:
         for consumer, group, order in self._orders:
             if gone.get(group):
                 wanted.append((consumer, order, order.numel() - gone[group] * order.shape[1]))
-        found = in_parallel(lambda one: self._solution(replacement, *one), wanted)
-        return {consumer.name: solution for (consumer, _, _), solution in zip(wanted, found, strict=True)}
+        solutions = in_parallel(lambda one: self._solution(replacement, *one), wanted)
+        new = replacement == "least squares" and any(consumer.name not in self._factors for consumer, *_ in wanted)
+        found = {}
+        for (consumer, _, _), solution in zip(wanted, solutions, strict=True):
+            found[consumer.name] = solution
+            if new:  # the first time takes seconds, the next ones milliseconds
+                say("solving what stays: matrix", len(found), len(wanted))
+        return found
 
     def _solution(self, replacement: str, consumer: Projection, order: Tensor, kept: int) -> tuple[Tensor, Tensor]:
         weight, bias = weight_and_bias(self._model, consumer)

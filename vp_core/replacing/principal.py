@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from vp_core.ground.work import say
 from vp_core.measuring.covariance import CoMoments, Covariances, Packed
 from vp_core.model.projections import Layer, as_rows, find_layers, linear_map
 from vp_core.model.sharing import Model, share
@@ -34,7 +35,9 @@ def principal(model: Model, covariances: Covariances) -> tuple[Model, Covariance
     assert isinstance(model, PreTrainedModel)
     edited: dict[str, Tensor] = {}
     turned = [part.copy() if isinstance(part, Packed) else dict(part) for part in (covariances.all, covariances.held_out)]
-    for layer in find_layers(model):
+    layers = find_layers(model)
+    for number, layer in enumerate(layers, 1):
+        say("turning heads: layer", number, len(layers))
         turn = _Turn(model, layer, edited)
         value = turn.values(covariances[f"{layer.projections['value'].layer}.context"].matrix())
         maps = {"context": value}
