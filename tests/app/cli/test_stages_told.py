@@ -30,8 +30,8 @@ def test_a_long_stage_is_told_again(capsys, monkeypatch):
 
 def test_a_terminal_has_a_bar_and_the_seconds_at_the_end(capsys, monkeypatch):
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
-    first, over, scoring = told(capsys).err.splitlines()
-    assert first.endswith("measuring covariances (2 MB)") and scoring.endswith("scoring")
+    first, over, scoring, end = told(capsys).err.split("\n")
+    assert first.endswith("measuring covariances (2 MB)") and scoring.endswith("scoring") and end == ""
     assert "\rmeasuring covariances: batch 1 of 3 [######              ]\x1b[K" in over
     assert "batch 3 of 3 [####################]" in over
     assert over.rpartition("\x1b[K")[2].startswith("measuring covariances: 0.")
