@@ -16,7 +16,7 @@ from vp_core.asking.batches import Batch
 from vp_core.asking.forward import forward
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import Share, in_parallel, per_thread, share_now
-from vp_core.ground.work import Enough, say
+from vp_core.ground.work import Enough
 from vp_core.model.precision import device_of, sums_at
 from vp_core.model.sharing import share
 from vp_core.model.sites import Site, observed
@@ -57,7 +57,6 @@ def tally(
     make: Make[Stat],
     *,
     each: Callable[[str, Stat], None] = lambda name, new: None,
-    doing: str = "",
     nothing: str | None = None,
     least: int = 0,
     ordered: bool = False,
@@ -67,7 +66,6 @@ def tally(
     What passes is used up as it comes by and never kept: memory grows with the number of coordinates, not of tokens.
     Several processes share the batches out (`vp_core.ground.parallel.shared_out`), unless they must come in order (`ordered`).
     `each(name, statistic)` hears every batch's statistic before it is merged, in order: the place to refuse what is not finite.
-    With every batch it is said what is measured, if it is named by `doing`.
     Raises VPError with the sentence `nothing` if nothing was seen, or fewer than `least` tokens; without one, {} is the answer.
     """
     sites, end = tuple(sites), the_end(model)
@@ -89,10 +87,7 @@ def tally(
 
     def of(some: Iterable[Batch]) -> dict[str, Stat]:
         found: dict[str, Stat] = {}
-        some = list(some)
-        for done, seen in enumerate(each_batch(model, some, one), 1):
-            if doing:
-                say(f"{doing}: batch", done, len(some))
+        for seen in each_batch(model, some, one):
             for name, new in seen.items():
                 each(name, new)
                 _add(found, name, new)

@@ -24,7 +24,7 @@ from vp_core.measuring.statistics import Statistics
 from vp_core.model.projections import CONSUMERS, Layer, Projection, linear_map, weight_of
 from vp_core.model.units import UnitGroup, context_columns
 from vp_core.ranking.plan import Ranking
-from vp_core.replacing.solve import DEFAULT_RIDGE, HELD_OUT_DENSITY, RIDGES, Factor, best_ridge, factorise, output_error
+from vp_core.replacing.solve import DEFAULT_RIDGE, RIDGES, Factor, best_ridge, factorise, held_out_error
 
 
 def constants(replacement: str, statistics: Statistics, units: Sequence[UnitGroup] = ()) -> Mapping[str, Tensor]:
@@ -82,24 +82,19 @@ class Consumers:
             mean = self._covariances[_site(consumer)].mean
             return new, bias if replacement == "zero" else bias + (weight - new) @ mean
         if consumer.name not in self._factors:
-            factor = self._factor(consumer, flat, weight, bias)
+            factor = self._factor(consumer, flat, weight)
             self._factors[consumer.name] = _PackedFactor.of(factor) if self._large else factor
         new, new_bias = self._factors[consumer.name].solve(weight, bias, kept)
         # those of all layers are there together until the model is made of them: as it keeps them, where they are many
         return new.to(weight_of(self._model, consumer).dtype) if self._large else new, new_bias
 
-    def _factor(self, consumer: Projection, order: Tensor, weight: Tensor, bias: Tensor) -> Factor:
+    def _factor(self, consumer: Projection, order: Tensor, weight: Tensor) -> Factor:
         site = _site(consumer)
         ridge = DEFAULT_RIDGE
         if site in self._covariances.held_out and self._covariances.held_out[site].count:
             seen, unseen = self._covariances.fitted(site), self._covariances.held_out[site]
-            kept = round(HELD_OUT_DENSITY * len(order))
-
-            def error(candidate: float) -> float:
-                factor = factorise(seen.matrix(), seen.mean, order, candidate)
-                return output_error(unseen.matrix(), unseen.mean, weight, bias, *factor.solve(weight, bias, kept))
-
-            ridge = best_ridge(RIDGES, error)
+            pair = (seen.matrix(), seen.mean), (unseen.matrix(), unseen.mean)
+            ridge = best_ridge(RIDGES, held_out_error(*pair, weight, order))
         moments = self._covariances[site]
         return factorise(moments.matrix(), moments.mean, order, ridge)
 

@@ -76,6 +76,34 @@ def output_error(covariance: Tensor, mean: Tensor, weight: Tensor, bias: Tensor,
     return float(((difference @ covariance) * difference).sum() + shift.square().sum())
 
 
+def held_out_error(
+    seen: tuple[Tensor, Tensor], unseen: tuple[Tensor, Tensor], weight: Tensor, order: Tensor
+) -> Callable[[float], float]:
+    """From λ, as a share of the mean variance, to `output_error` on held-out inputs of the matrix (d, n) solved on the others.
+
+    `seen` and `unseen` are (covariance (n, n), mean (n,)) of both; HELD_OUT_DENSITY of the columns stay, the first in `order`.
+    What λ does not change is computed once: the products with all columns, which are most of the work.
+    """
+    (covariance, mean), (other, other_mean) = seen, unseen
+    k = round(HELD_OUT_DENSITY * len(order))
+    kept, gone = order[:k], order[k:]
+    lost = weight.detach().double()[:, gone]
+    scale = covariance.diagonal().mean().clamp(min=1e-300)
+    within, pull = covariance[kept][:, kept], lost @ covariance[gone][:, kept]
+    there, across = other[kept][:, kept], lost @ other[gone][:, kept]
+    alone = float(((lost @ other[gone][:, gone]) * lost).sum())
+    away = other_mean - mean
+
+    def error(ridge: float) -> float:
+        raised = within.clone()
+        raised.diagonal().add_(ridge * scale)
+        moved = torch.cholesky_solve(pull.T, cholesky(raised)).T if k else pull  # W_P C_PK (C_KK + λI)⁻¹
+        shift = lost @ away[gone] - moved @ away[kept]
+        return alone + float((((moved @ there) - 2 * across) * moved).sum() + shift.square().sum())
+
+    return error
+
+
 def best_ridge(candidates: Sequence[float], error: Callable[[float], float]) -> float:
     """The candidate with the smallest error; the larger one (more cautious) where two are equal."""
     return min(sorted(candidates, reverse=True), key=error)
