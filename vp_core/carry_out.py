@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.kinds.heads import check_answers, head_of, tells_words
-from vp_core.ground.kept import Kept
+from vp_core.ground.kept import NOWHERE, Kept
 from vp_core.ground.names import WHOLE
 from vp_core.ground.work import say
 from vp_core.measuring.layerwise import MEASURED, REFIT, Walk, check_once
@@ -111,7 +111,12 @@ class Stage:
     def scores(self, recipe: Recipe) -> Mapping[str, Tensor]:
         """The criterion's score of every unit: group name → (units,) float64."""
         evidence = self.measured.seen_with(recipe.estimator, recipe.seed)
-        return self._kept.once(("scores", recipe.scoring), lambda: score_units(recipe.criterion, evidence, self.groups(recipe)))
+        shelf = NOWHERE if recipe.plain else self.measured.shelf  # those take no time
+        place = self.measured.place("the order of units", recipe.scoring.facts())
+        groups = self.groups(recipe)
+        return self._kept.once(
+            ("scores", recipe.scoring), lambda: shelf.once(place, lambda: score_units(recipe.criterion, evidence, groups))
+        )
 
     def ranking(self, recipe: Recipe) -> Ranking:
         """The order in which the recipe removes units."""
@@ -197,7 +202,9 @@ class Stage:
         ranking = rank(self._with_gone_first(self.scores(recipe), groups), groups, scope, *about)
         if recipe.scope != "measured":
             return ranking
-        comparable = allocation.scores(ranking, self._losses(recipe, ranking))
+        place = self.measured.place("what each layer loses", recipe.ordering.facts())
+        found = self.measured.shelf.once(place, lambda: allocation.as_tensors(self._losses(recipe, ranking)))
+        comparable = allocation.scores(ranking, allocation.from_tensors(found))
         return rank(self._with_gone_first(comparable, groups), groups, "measured", *about)
 
     def _losses(self, recipe: Recipe, ranking: Ranking) -> Mapping[str, allocation.Losses]:
@@ -248,6 +255,8 @@ class Stage:
         own, measured = replace(recipe, scope="per layer"), self.measured
         consumers = self._kept.once(
             ("consumers", own.ordering),
-            lambda: Consumers(measured.model, measured.layers, self.ranking(own), measured.covariances()),
+            lambda: Consumers(
+                measured.model, measured.layers, self.ranking(own), measured.covariances, measured.shelf, measured.place("")
+            ),
         )
         return consumers.solve(recipe.rung, gone)

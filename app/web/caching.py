@@ -29,7 +29,7 @@ from vp_core.check import Capability, capabilities
 from vp_core.curves import CurveRow, CurveStore, known_point, score_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
-from vp_core.ground.store import cache_dir
+from vp_core.ground.store import cache_dir, shelf_dir
 from vp_core.ground.work import Turn
 from vp_core.opening.own import own_from_start
 from vp_core.opening.study import open_study
@@ -69,7 +69,7 @@ def _opened(
         model, task, data or None, text=columns, label=label, labels=labels, separator=separator, max_length=max_length,
         calibration=calibration, sentences=sentences, stride=stride, most_tokens=most_tokens, metric=metric, device=device,
         dtype=dtype,
-    )  # fmt: skip
+    ).kept_in(shelf_dir())  # fmt: skip
     if opened.loaded.projections:  # of a squeezed model there is nothing to measure
         opened.statistics()  # now, under the spinner, rather than at the first slide
     # Streamlit collects garbage after every script run, which walks through all that torch and transformers ever made
