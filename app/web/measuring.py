@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedModel
 
 from analysis import precision, speed
-from app.web.jobs import Job, Said
+from app.web.jobs import Job
 from vp_core.asking.evaluate import score
 from vp_core.asking.kinds.question import Score
 from vp_core.curves import CurveStore, known_point, point, score_of
@@ -113,7 +113,7 @@ class Measurements:
         """The question and the job that ran last, or still runs."""
         return self._last
 
-    def start(self, wanted: Wanted, keep: CurveStore, watcher: str, said: Said | None = None) -> bool:
+    def start(self, wanted: Wanted, keep: CurveStore, watcher: str) -> bool:
         """Measure what is missing, or all of it again if nothing is. False if another measurement is under way."""
         found = self.found(wanted)
         sparsities, precisions = found.missing(wanted)
@@ -122,13 +122,13 @@ class Measurements:
         steps = len(sparsities) * wanted.repeats
         if precisions:
             steps += wanted.repeats + len(precision.FORMS) * len(PRECISIONS)
-        job = Job(lambda: _steps(wanted, sparsities, precisions, found, keep), steps, said=said, turn=Turn.SECOND)
+        job = Job(lambda: _steps(wanted, sparsities, precisions, found, keep), steps, turn=Turn.SECOND)
         return self._begin(wanted, job, watcher)
 
-    def start_zeros(self, wanted: Wanted, watcher: str, said: Said | None = None) -> bool:
+    def start_zeros(self, wanted: Wanted, watcher: str) -> bool:
         """Measure what single zeros save, at the sparsities above 0. False if another measurement is under way."""
         found, sparsities = self.found(wanted), wanted.some_gone
-        job = Job(lambda: _zeros(wanted, found), len(sparsities) * wanted.repeats, said=said, turn=Turn.SECOND)
+        job = Job(lambda: _zeros(wanted, found), len(sparsities) * wanted.repeats, turn=Turn.SECOND)
         return self._begin(wanted, job, watcher)
 
     def _begin(self, wanted: Wanted, job: Job[list[SpeedRow]], watcher: str) -> bool:

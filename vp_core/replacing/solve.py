@@ -17,8 +17,6 @@ DEFAULT_RIDGE = 1e-2
 """Where no sentences can be held out to choose it."""
 HELD_OUT_DENSITY = 0.5
 """Share of columns that is kept when λ is chosen."""
-Linear = tuple[Tensor, Tensor]
-"""The weight (d, n) and the bias (d,) of a linear map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,18 +57,6 @@ class Factor:
         return torch.cat([alone.flip(0).cumsum(0).flip(0), alone.new_zeros(1)])
 
 
-def solved(covariance: Tensor, mean: Tensor, weight: Tensor, bias: Tensor, order: Tensor, kept: int, ridge: float) -> Linear:
-    """What `Factor.solve` gives, where one number of columns is wanted only: no more than C_KK is factorised."""
-    k, p = order[:kept], order[kept:]
-    w, new = weight.detach().double(), torch.zeros_like(weight, dtype=torch.float64)
-    if kept:
-        inner = covariance[k][:, k]
-        inner.diagonal().add_(ridge * covariance.diagonal().mean().clamp(min=1e-300))
-        moved = torch.cholesky_solve(covariance[k][:, p] @ w[:, p].T, cholesky(inner)).T
-        new.index_copy_(1, k, w[:, k] + moved)
-    return new, bias.detach().double() + (w - new) @ mean
-
-
 def factorise(covariance: Tensor, mean: Tensor, order: Tensor, ridge: float) -> Factor:
     """The factor of C (n, n) for this `order` (n,), `mean` (n,) beside it; `ridge` is λ as a share of the mean variance."""
     scale = covariance.diagonal().mean().clamp(min=1e-300)
@@ -98,6 +84,34 @@ def output_error(covariance: Tensor, mean: Tensor, weight: Tensor, bias: Tensor,
     difference = weight.detach().double() - new
     shift = difference @ mean + (bias.detach().double() - new_bias)
     return float(((difference @ covariance) * difference).sum() + shift.square().sum())
+
+
+def held_out_error(
+    seen: tuple[Tensor, Tensor], unseen: tuple[Tensor, Tensor], weight: Tensor, order: Tensor
+) -> Callable[[float], float]:
+    """From λ, as a share of the mean variance, to `output_error` on held-out inputs of the matrix (d, n) solved on the others.
+
+    `seen` and `unseen` are (covariance (n, n), mean (n,)) of both; HELD_OUT_DENSITY of the columns stay, the first in `order`.
+    What λ does not change is computed once: the products with all columns, which are most of the work.
+    """
+    (covariance, mean), (other, other_mean) = seen, unseen
+    k = round(HELD_OUT_DENSITY * len(order))
+    kept, gone = order[:k], order[k:]
+    lost = weight.detach().double()[:, gone]
+    scale = covariance.diagonal().mean().clamp(min=1e-300)
+    within, pull = covariance[kept][:, kept], lost @ covariance[gone][:, kept]
+    there, across = other[kept][:, kept], lost @ other[gone][:, kept]
+    alone = float(((lost @ other[gone][:, gone]) * lost).sum())
+    away = other_mean - mean
+
+    def error(ridge: float) -> float:
+        raised = within.clone()
+        raised.diagonal().add_(ridge * scale)
+        moved = torch.cholesky_solve(pull.T, cholesky(raised)).T if k else pull  # W_P C_PK (C_KK + λI)⁻¹
+        shift = lost @ away[gone] - moved @ away[kept]
+        return alone + float((((moved @ there) - 2 * across) * moved).sum() + shift.square().sum())
+
+    return error
 
 
 def best_ridge(candidates: Sequence[float], error: Callable[[float], float]) -> float:
