@@ -1,19 +1,24 @@
 """Weighted ridge regression from moments: what `vp_core.replacing.refit` solves, collected batch by batch, float64."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vp_core.measuring.covariance import add_gram
 from vp_core.replacing.solve import DEFAULT_RIDGE, RIDGES, best_ridge, cholesky
+
+PANELS = 4
+"""Of a symmetric product's 4 × 4 panels the 10 on and above the diagonal are computed."""
 
 
 class Sums:
     """Weighted sums of inputs x (tokens, n) and targets y (tokens, d) about a fixed point near their means, added in place.
 
-    The first tokens' means are that point: nothing is lost to cancellation as long as the rest are of like size.
+    The first tokens' means are that point: nothing is lost to cancellation as long as the rest are of like size. What comes in
+    float32 (or less) is multiplied in float32, about that point, and what the products of each part come to is summed in
+    float64: they are right to about 1e-6 of √(Σ wx²·Σ wy²). What comes in float64 is multiplied in it.
     """
 
     def __init__(self, n: int, d: int, device: torch.device | None = None) -> None:
@@ -27,19 +32,18 @@ class Sums:
         """Add tokens x (tokens, n), y (tokens, d) with their `weights` (tokens,)."""
         if not len(x):
             return
-        w = weights.double()
+        kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+        x, y, w = x.to(kind), y.to(kind), weights.to(kind)
         if self.weight == 0:
-            self._x0, self._y0 = x.double().mean(dim=0), y.double().mean(dim=0)
-        x, y = x.double().sub_(self._x0), y.double() - self._y0
-        self.weight += float(w.sum())
-        self._x.addmv_(x.T, w)
-        self._y.addmv_(y.T, w)
-        root = w.sqrt_()[:, None]
-        x *= root
-        y *= root
-        add_gram(self._xx, x)
-        self._xy.addmm_(x.T, y)
-        self._yy += y.square_().sum(dim=0)
+            self._x0, self._y0 = x.mean(dim=0).double(), y.mean(dim=0).double()
+        x, y = x - self._x0.to(kind), y - self._y0.to(kind)
+        self.weight += float(weights.sum(dtype=torch.float64))
+        scaled = x * w[:, None]
+        self._x += w @ x
+        self._y += w @ y
+        self._xy += scaled.T @ y
+        add_products(self._xx, scaled, x)
+        self._yy += w @ y.square_()
 
     def moments(self) -> "Regression":
         """The weighted means and centred sums of all that was added, on the processor."""
@@ -108,3 +112,10 @@ class Regression:
         if not held_out.weight or not self.weight:
             return DEFAULT_RIDGE
         return best_ridge(RIDGES, lambda ridge: held_out.error(*self.ridge(weight, ridge)))
+
+
+def add_products(total: Tensor, scaled: Tensor, x: Tensor) -> None:
+    """Add Σ w x xᵀ to the upper panels of `total` (n, n), for x and `scaled`, w x (tokens, n); below them nothing changes."""
+    edges = [x.shape[1] * i // PANELS for i in range(PANELS + 1)]
+    for start, stop in pairwise(edges):
+        total[start:stop, start:] += scaled[:, start:stop].T @ x[:, start:]
