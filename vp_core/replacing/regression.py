@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vp_core.model.products import products
 from vp_core.replacing.solve import DEFAULT_RIDGE, RIDGES, best_ridge, cholesky
 
 PANELS = 4
@@ -41,7 +42,7 @@ class Sums:
         scaled = x * w[:, None]
         self._x += w @ x
         self._y += w @ y
-        self._xy += scaled.T @ y
+        self._xy += products(scaled, y)
         add_products(self._xx, scaled, x)
         self._yy += w @ y.square_()
 
@@ -118,4 +119,4 @@ def add_products(total: Tensor, scaled: Tensor, x: Tensor) -> None:
     """Add Σ w x xᵀ to the upper panels of `total` (n, n), for x and `scaled`, w x (tokens, n); below them nothing changes."""
     edges = [x.shape[1] * i // PANELS for i in range(PANELS + 1)]
     for start, stop in pairwise(edges):
-        total[start:stop, start:] += scaled[:, start:stop].T @ x[:, start:]
+        total[start:stop, start:] += products(scaled[:, start:stop], x[:, start:])
