@@ -33,9 +33,14 @@ def _fits(*given: Tensor) -> bool:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x Wᵀ + b by oneDNN."""
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    """x Wᵀ + b by oneDNN, which takes hundreds of times as long for columns out of a larger matrix: they are copied."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), _dense(weight), bias, "none", [], "")
     return found
+
+
+def _dense(matrix: Tensor) -> Tensor:
+    """The same (n, m), its numbers without gaps by rows or by columns."""
+    return matrix if matrix.T.is_contiguous() else matrix.contiguous()
 
 
 class _Linear(torch.autograd.Function):
@@ -91,8 +96,16 @@ def fast_products() -> Iterator[None]:
         yield
 
 
-def products(x: Tensor, y: Tensor) -> Tensor:
-    """xᵀy (n, d) for x (tokens, n) and y (tokens, d)."""
+def by_coordinate(x: Tensor) -> Tensor:
+    """xᵀ (n, tokens) of x (tokens, n), as `add_product` wants it: a copy where that is faster."""
+    return x.T.contiguous() if other_library() and _fits(x) else x.T
+
+
+def add_product(total: Tensor, x: Tensor, y: Tensor) -> None:
+    """Add x yᵀ to `total` (n, d), of the type of x or a wider one, for x (n, tokens) and y (d, tokens): `by_coordinate`."""
     if other_library() and _fits(x, y):
-        return _linear(x.T, y.T, None)
-    return x.T @ y
+        total.add_(_linear(x, y, None))
+    elif total.dtype == x.dtype:
+        total.addmm_(x, y.T)
+    else:
+        total.add_(x @ y.T)

@@ -11,14 +11,13 @@ The rungs below are in docs/without_fine_tuning.md#the-ladder.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, by_text
-from vp_core.ground.kept import Kept
 from vp_core.ground.parallel import in_parallel
 from vp_core.ground.work import checkpoint
 from vp_core.measuring.covariance import READ_AT, check_finite
@@ -143,7 +142,7 @@ class _Refit:
             for layer in find_layers(model)
             for p in layer.projections.values()
         }
-        self._rows = Kept()
+        self._rows: dict[tuple[bool, int], _Rows] = {}
         self.dense, self.student = Walk(model, batches), Walk(model, batches)
         self.student.model = prune(model, plan, self.constants, self.solved)
 
@@ -155,13 +154,13 @@ class _Refit:
         kept = self._targets_of(stages) if at_once else {}
         for stage in stages:
             if at_once:
-                self.solve(stage, lambda number, stage=stage: {p.name: kept[p.name][number] for p in stage.members})
+                self.solve(stage, partial(_of_batch, kept))
                 for p in stage.members:
                     del kept[p.name]
                 self.student.keep(p.path for p in stage.members if p.tokens_of is None)
             else:
                 with self.dense.look(stage.targets()) as seen:
-                    self.solve(stage, lambda number, stage=stage, seen=seen: self._target(stage, number, seen(number)))
+                    self.solve(stage, partial(self._looked_up, stage, seen))
         if not at_once:
             self.dense.step()
         self.student.step()
@@ -178,6 +177,10 @@ class _Refit:
             for name, y in found.items():
                 kept[name].append(y)
         return kept
+
+    def _looked_up(self, stage: _Stage, seen: Callable[[int], dict[str, Tensor]], number: int) -> dict[str, Tensor]:
+        """Targets of one stage and batch from a pass of their own."""
+        return self._target(stage, number, seen(number))
 
     def _target(self, stage: _Stage, number: int, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the projections of a stage should put out, and where they write into it the stream: (tokens, d_out) by name.
@@ -212,16 +215,14 @@ class _Refit:
 
     def _tokens(self, p: Projection, number: int) -> "_Rows":
         """The real tokens of a batch that a projection sees."""
-        batch, shape = self.student.batches[number], self.weights[p.name][number].shape
-
-        def find() -> _Rows:
+        if (p.decoder, number) not in self._rows:
+            batch, shape = self.student.batches[number], self.weights[p.name][number].shape
             mask = batch.real_tokens(p.decoder)
             real = torch.ones(shape, dtype=torch.bool) if mask is None else mask.view(shape).bool()
             held_out = torch.from_numpy(batch.examples % HELD_OUT == HELD_OUT - 1)[:, None]
             fitted, rest = ((real & chosen).flatten().nonzero()[:, 0] for chosen in (~held_out, held_out))
-            return _Rows(torch.cat([fitted, rest]), len(fitted))
-
-        return self._rows.once((p.decoder, number), find)
+            self._rows[p.decoder, number] = _Rows(torch.cat([fitted, rest]), len(fitted))
+        return self._rows[p.decoder, number]
 
     def _sums(self, stage: _Stage, target: Callable[[int], dict[str, Tensor]]) -> list[tuple[Regression, Regression]]:
         """For each member: over four of five sentences, and over the fifth."""
@@ -261,6 +262,10 @@ class _Rows:
     def of(self, values: Tensor) -> Tensor:
         """The tokens (tokens, n) of values (examples, tokens, n)."""
         return values.flatten(0, 1)[self.places.to(values.device)]
+
+
+def _of_batch(kept: Mapping[str, Sequence[Tensor]], number: int) -> dict[str, Tensor]:
+    return {name: by_batch[number] for name, by_batch in kept.items()}
 
 
 def _moments(parts: Sequence[tuple[Sums, Sums]], which: int) -> Regression:

@@ -1,17 +1,14 @@
 """Weighted ridge regression from moments: what `vp_core.replacing.refit` solves, collected batch by batch, float64."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vp_core.model.products import products
+from vp_core.measuring.covariance import add_gram, symmetric
+from vp_core.model.products import add_product, by_coordinate
 from vp_core.replacing.solve import DEFAULT_RIDGE, RIDGES, best_ridge, cholesky
-
-PANELS = 4
-"""Of a symmetric product's 4 × 4 panels the 10 on and above the diagonal are computed."""
 
 
 class Sums:
@@ -39,18 +36,20 @@ class Sums:
             self._x0, self._y0 = x.mean(dim=0).double(), y.mean(dim=0).double()
         x, y = x - self._x0.to(kind), y - self._y0.to(kind)
         self.weight += float(weights.sum(dtype=torch.float64))
-        scaled = x * w[:, None]
         self._x += w @ x
         self._y += w @ y
-        self._xy += products(scaled, y)
-        add_products(self._xx, scaled, x)
-        self._yy += w @ y.square_()
+        root = w.sqrt()[:, None]
+        x *= root
+        y *= root
+        add_gram(self._xx, x)
+        add_product(self._xy, by_coordinate(x), by_coordinate(y))
+        self._yy += y.square_().sum(dim=0)
 
     def moments(self) -> "Regression":
         """The weighted means and centred sums of all that was added, on the processor."""
         total = max(self.weight, 1e-300)
         x, y = self._x / total, self._y / total
-        xx = self._xx.triu().add_(self._xx.triu(1).T).addr_(x, x, alpha=-total)
+        xx = symmetric(self._xx.clone()).addr_(x, x, alpha=-total)
         xy = self._xy.addr(x, y, alpha=-total)
         found = (self._x0 + x, self._y0 + y, xx, xy, self._yy - total * y.square())
         return Regression(self.weight, *(one.cpu() for one in found))
@@ -113,10 +112,3 @@ class Regression:
         if not held_out.weight or not self.weight:
             return DEFAULT_RIDGE
         return best_ridge(RIDGES, lambda ridge: held_out.error(*self.ridge(weight, ridge)))
-
-
-def add_products(total: Tensor, scaled: Tensor, x: Tensor) -> None:
-    """Add Σ w x xᵀ to the upper panels of `total` (n, n), for x and `scaled`, w x (tokens, n); below them nothing changes."""
-    edges = [x.shape[1] * i // PANELS for i in range(PANELS + 1)]
-    for start, stop in pairwise(edges):
-        total[start:stop, start:] += products(scaled[:, start:stop], x[:, start:])

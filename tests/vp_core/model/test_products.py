@@ -40,7 +40,10 @@ def test_maps_are_those_of_float64(other, calls):
     for found, expected in ways:
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
     assert len(calls) == (4 if other else 0)
-    torch.testing.assert_close(products.products(x[0], x[1]).double(), x[0].double().T @ x[1].double(), rtol=1e-5, atol=1e-4)
+    for kind in (torch.float32, torch.float64):
+        total = torch.ones(48, 48, dtype=kind)
+        products.add_product(total, products.by_coordinate(x[0]), products.by_coordinate(x[1]))
+        torch.testing.assert_close(total.double(), 1 + x[0].double().T @ x[1].double(), rtol=1e-5, atol=1e-4)
 
 
 def test_what_it_cannot_take_is_torchs_own(other, calls):
