@@ -75,8 +75,7 @@ def _groups(layers: Sequence[Layer], recipe: Recipe) -> tuple[UnitGroup, ...]:
 def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_means: bool) -> PreTrainedModel:
     """`pruned`, by the plan, solved again layer by layer towards the dense model (`vp_core.replacing.refit`)."""
     start = {p.name: weight_and_bias(pruned, p) for layer in dense.layers for p in layer.projections.values()}
-    weights = dense.gradients().weights
-    for step in refit(dense.model, plan, dense.solving_batches(), start, rows_put_out_means, weights):
+    for step in refit(dense.model, plan, dense.solving_batches(), start, rows_put_out_means, dense.token_weights()):
         if isinstance(step, Progress):
             say("refitting: layer", step.layer, step.layers)
         else:

@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +14,7 @@ from vp_core.ground.kept import NOWHERE, Kept, Shelf
 from vp_core.ground.work import say
 from vp_core.measuring.covariance import LARGE, Covariances, bytes_needed, collect_covariances, collect_inputs
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
-from vp_core.measuring.gradients import Gradients, collect_gradients, collect_weight_effects
+from vp_core.measuring.gradients import Gradients, collect_gradients, collect_token_weights, collect_weight_effects
 from vp_core.measuring.layerwise import collect_by_layer
 from vp_core.measuring.statistics import Statistics, collect
 from vp_core.model.precision import device_of
@@ -90,6 +90,11 @@ class Measured:
         """What each coordinate does to the outputs, to first order."""
         return self._kept.once("gradients", self._gradients)
 
+    def token_weights(self) -> Mapping[str, Sequence[Tensor]]:
+        """How much each token counts where a projection puts out (`Gradients.weights`), of `solving_batches`."""
+        known = self._kept.get("gradients")
+        return known.weights if known is not None else self._kept.once("token weights", self._token_weights)
+
     def weight_effects(self) -> Mapping[str, Tensor]:
         """What each weight does to the outputs, to first order and squared: matrix name → (d_out, d_in)."""
         return self._kept.once("weight effects", self._weight_effects)
@@ -147,6 +152,10 @@ class Measured:
         say("measuring gradients")
         exact = self.seen_with("exact", self.seed).statistics()
         return collect_gradients(self.model, self.solving_batches(), exact, self.covariances(), self.layers)
+
+    def _token_weights(self) -> Mapping[str, Sequence[Tensor]]:
+        say("measuring gradients")
+        return collect_token_weights(self.model, self.solving_batches(), self.layers)
 
     def _weight_effects(self) -> Mapping[str, Tensor]:
         say("measuring what each weight does to the outputs")
