@@ -8,6 +8,7 @@ narrower heads. Exact in evaluation; in training dropout on the attention weight
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
 from vp_core.model.families import family_of
-from vp_core.model.family.stack import ROTARY_NOTE, Part
+from vp_core.model.family.stack import ROTARY_NOTE, Part, Stack
+from vp_core.model.heads import group_heads, turn_by_own
+from vp_core.model.products import use_products
 from vp_core.model.projections import (
     Layer,
     Projection,
@@ -28,13 +31,13 @@ from vp_core.model.projections import (
     linear_map,
     weight_of,
 )
-from vp_core.model.scatter import Shape, aligned, empty, filled, gather_pays, turn_by_own
+from vp_core.model.scatter import Shape, aligned, empty, filled, gather_pays
 from vp_core.model.sharing import Model, share
 from vp_core.model.units import context_columns
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import check_plan
 from vp_core.squeezing.cost import Cost, cost, query_biases, sparse_cost
-from vp_core.squeezing.survivors import Head, Survivors, TurningHead, survivors
+from vp_core.squeezing.survivors import Groups, Head, Survivors, TurningHead, survivors
 from vp_core.weights.dead import dead_rows, wanted_by_others
 from vp_core.weights.masks import Masks
 from vp_core.weights.prune import silenced
@@ -47,8 +50,9 @@ _NO_ROWS = torch.empty(0, dtype=torch.long)
 class Squeezed:
     """How a squeezed model differs from a dense one: what it costs, shapes by module path, attributes by module path, and
     `notes`, what could not be squeezed; `turning`, by the path of attention whose heads kept frequencies of their own, how many
-    heads of the key there are and how many pairs of coordinates each has; `sparse` says that single weights of what is left are
-    zero. JSON-able; found on the model as `model.squeezed`."""
+    heads of the key there are and how many pairs of coordinates each has; `grouped`, by the path of attention whose heads have
+    several widths, (how many heads, their width) of each group; `sparse` says that single weights of what is left are zero.
+    JSON-able; found on the model as `model.squeezed`."""
 
     cost: Cost
     modules: dict[str, Shape] = field(default_factory=dict)
@@ -56,6 +60,7 @@ class Squeezed:
     notes: tuple[str, ...] = ()
     sparse: bool = False
     turning: dict[str, tuple[int, int]] = field(default_factory=dict)
+    grouped: dict[str, Groups] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """What `pruned.json` keeps of it: plain numbers, texts, lists and dicts."""
@@ -64,9 +69,14 @@ class Squeezed:
             "modules": {path: asdict(shape) for path, shape in self.modules.items()},
             "attributes": self.attributes,
             "notes": list(self.notes),
-            # what was written before single weights, or frequencies, could go stays as it was
+            # what was written before single weights, or frequencies, could go, or heads be unlike, stays as it was
             **({"sparse": True} if self.sparse else {}),
             **({"turning": {path: list(sizes) for path, sizes in self.turning.items()}} if self.turning else {}),
+            **(
+                {"grouped": {p: [list(sizes) for sizes in groups] for p, groups in self.grouped.items()}}
+                if self.grouped
+                else {}
+            ),
         }
 
     @classmethod
@@ -76,8 +86,12 @@ class Squeezed:
         if not {type(number) for number in value["cost"].values()} <= {int}:
             raise ValueError("its cost is not in numbers")
         turning = {path: (int(heads), int(pairs)) for path, (heads, pairs) in value.get("turning", {}).items()}
+        grouped = {
+            path: tuple((int(heads), int(width)) for heads, width in groups)
+            for path, groups in value.get("grouped", {}).items()
+        }
         sparse = value.get("sparse", False) is True
-        return cls(Cost(**value["cost"]), modules, dict(value["attributes"]), tuple(value["notes"]), sparse, turning)
+        return cls(Cost(**value["cost"]), modules, dict(value["attributes"]), tuple(value["notes"]), sparse, turning, grouped)
 
 
 def squeeze(pruned: Model, plan: Plan) -> Model:
@@ -104,6 +118,8 @@ def squeeze(pruned: Model, plan: Plan) -> Model:
         cut.ffn()
         cut.inputs()
         cut.new_biases(bare)
+    if result.modules:
+        use_products(model)
     model.squeezed = result
     return model
 
@@ -142,15 +158,33 @@ def install(model: nn.Module, squeezed: Squeezed) -> None:
             setattr(module, name, value)
     for path, sizes in squeezed.turning.items():
         _turn_by_own(model, path, torch.empty(sizes, dtype=torch.long, device="meta"))
+    for path, groups in squeezed.grouped.items():
+        _group_heads(model, path, groups)
+    if squeezed.modules:
+        use_products(model)
     model.squeezed = squeezed  # type: ignore[assignment]
 
 
-def _turn_by_own(model: nn.Module, attention: str, own_frequencies: Tensor) -> None:
-    """Give the heads of the attention module at this path frequencies of their own; ValueError if there is none."""
+def _stack_of(model: nn.Module, attention: str) -> Stack:
+    """The names in the layer whose attention module is at this path; ValueError if there is none."""
     assert isinstance(model, PreTrainedModel)
     stack = next((stack for stack, path in layer_paths(model) if f"{path}.{stack.attention}" == attention), None)
     if stack is None:
         raise ValueError(f"{attention} is no attention of this model")
+    return stack
+
+
+def _group_heads(model: nn.Module, attention: str, groups: Groups) -> None:
+    """Give the attention module at this path heads of several widths; ValueError if there is none, or for no sizes."""
+    stack = _stack_of(model, attention)
+    if len(groups) < 2 or min(size for group in groups for size in group) < 1:
+        raise ValueError(f"{attention} has no such groups of heads")
+    group_heads(model.get_submodule(attention), stack.head_size, groups)
+
+
+def _turn_by_own(model: nn.Module, attention: str, own_frequencies: Tensor) -> None:
+    """Give the heads of the attention module at this path frequencies of their own; ValueError if there is none."""
+    stack = _stack_of(model, attention)
     query, key, _ = (stack.modules[type_].removeprefix(f"{stack.attention}.") for type_ in _HEADED)
     module = model.get_submodule(attention)
     shared = getattr(module, "num_key_value_groups", 1)
@@ -273,19 +307,20 @@ class _Cut:
         if not left.whole:
             self._heads()
         columns = torch.cat([_NO_ROWS, *(head.values for head in left.heads)])
-        places = _positions([len(head.values) for head in left.heads], left.width)
-        self._reader("attention_output", columns, constants, places, len(left.heads) * left.width)
+        places = _positions([len(head.values) for head in left.heads], left.widths)
+        self._reader("attention_output", columns, constants, places, sum(left.widths[: len(left.heads)]))
 
     def _heads(self) -> None:
-        """Narrower query, key and value: rows of live heads, put into heads of one width, the rest of them zero."""
-        heads, width, layer = self.left.heads, self.left.width, self.layer
+        """Narrower query, key and value: rows of live heads, put into heads of a few widths, the rest of them zero."""
+        heads, layer, groups = self.left.heads, self.layer, self.left.groups
+        width, widths = self.left.width, self.left.widths
         if not all(len(head.values) for head in heads):
             self.note(layer.fixed_heads)
         # (neurons, inputs + 1): a row and its bias go the same way
         query, key, value = (torch.cat([self.weight(t), self.bias(t)[:, None]], dim=1).detach() for t in _HEADED)
-        zeros, ones = (query.new_zeros(max(len(heads), 1), width) for _ in range(2))
-        for number, head in enumerate(heads):
-            ones[number, len(head.scores) : head.score_width] = 1  # the query of a merged coordinate
+        zeros, ones = (query.new_zeros(sum(widths)) for _ in range(2))
+        for head, start in zip(heads, _starts(widths), strict=False):
+            ones[start + len(head.scores) : start + head.score_width] = 1  # the query of a merged coordinate
         constants = query[:, -1]
         if layer.scales_by_width:  # scores are divided by the root of the narrower width, which queries make up for
             query, ones = (part * (width / (layer.projections["query"].head_width or width)) ** 0.5 for part in (query, ones))
@@ -294,18 +329,28 @@ class _Cut:
             ("key",): ([_with_merged(key, head, constants) for head in heads], zeros),
             ("value",): ([value[head.values] for head in heads], zeros),
         }
-        attributes = {layer.head_size: width}
         if layer.split_size:  # one module for all three
             parts = {_HEADED: ([rows for part, _ in parts.values() for rows in part], torch.cat([ones, zeros, zeros]))}
-            attributes[layer.split_size] = zeros.numel()
-        if layer.total_size:
-            attributes[layer.total_size] = zeros.numel()
-        if layer.head_count:
-            attributes[layer.head_count] = len(zeros)
+            widths = widths * 3
         for types, (rows, base) in parts.items():
-            both, places = torch.cat([query[:0], *rows]), _positions([len(r) for r in rows], width)
+            both, places = torch.cat([query[:0], *rows]), _positions([len(r) for r in rows], widths)
             path, like = layer.projections[types[0]].path, self.weight(types[0])
-            self.put_reading(types, path, both[:, :-1], both[:, -1], like, base=base.flatten(), out_index=places)
+            self.put_reading(types, path, both[:, :-1], both[:, -1], like, base=base, out_index=places)
+        if len(groups) > 1:
+            _group_heads(self.model, layer.attention, groups)
+            self.result.grouped[layer.attention] = groups
+        else:
+            self._sizes(width, groups[0][0])
+
+    def _sizes(self, width: int, heads: int) -> None:
+        """Tell the attention module how many heads there are, and how wide they all are."""
+        layer, attributes = self.layer, {self.layer.head_size: width}
+        if layer.split_size:
+            attributes[layer.split_size] = heads * width
+        if layer.total_size:
+            attributes[layer.total_size] = heads * width
+        if layer.head_count:
+            attributes[layer.head_count] = heads
         for name, number in attributes.items():
             setattr(self.model.get_submodule(layer.attention), name, number)
         self.result.attributes[layer.attention] = attributes
@@ -373,7 +418,7 @@ class _Cut:
         full = self.layer.projections["key"].head_width or 1
         columns = context_columns(self.layer)[left.rows["value"]].flatten().sort().values
         counts = [len(head.values) for head in left.turning for _ in range(shared)]
-        places, room = _positions(counts, left.width), len(counts) * left.width
+        places, room = _positions(counts, [left.width] * len(counts)), len(counts) * left.width
         constants = constants.view(-1, 1, full).expand(-1, shared, -1).flatten()
         picks = gather_pays(self.weight("attention_output")[self.left.rows["attention_output"], :room], len(columns))
         return (columns, constants, places, room, None) if not picks else (columns, constants, None, 0, places)
@@ -487,10 +532,19 @@ def _pad_rows(tensor: Tensor, rows: int) -> Tensor:
     return torch.cat([tensor, tensor.new_zeros(rows - len(tensor), *tensor.shape[1:])])
 
 
-def _positions(counts: list[int], width: int) -> Tensor:
-    """Where the coordinates of heads with `counts` coordinates are when each head has room for `width`.
+def _starts(widths: Sequence[int]) -> list[int]:
+    """Where heads of these widths begin, beside each other.
 
-    >>> _positions([2, 1], 4)
+    >>> _starts([4, 8, 8])
+    [0, 4, 12]
+    """
+    return [end - width for end, width in zip(accumulate(widths), widths, strict=True)]
+
+
+def _positions(counts: Sequence[int], widths: Sequence[int]) -> Tensor:
+    """Where the coordinates of heads with `counts` coordinates are when each head has room for its width.
+
+    >>> _positions([2, 1], [4, 4])
     tensor([0, 1, 4])
     """
-    return torch.cat([_NO_ROWS, *(i * width + torch.arange(c) for i, c in enumerate(counts))])
+    return torch.cat([_NO_ROWS, *(i + torch.arange(c) for i, c in zip(_starts(widths), counts, strict=False))])
