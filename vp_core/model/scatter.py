@@ -22,8 +22,8 @@ def aligned(rows: int) -> int:
 
 
 SCATTER_COST = {torch.float32: 30, torch.float64: 15, torch.bfloat16: 500, torch.float16: 500}
-"""What putting one coordinate in its place costs, in multiplications of the matrix product (measured on processors with AVX-512,
-those of 16 bits on one with AMX). Where a row saves less than that, zero rows are multiplied instead."""
+"""What putting one coordinate in its place costs, in multiplications of the matrix product (measured with AVX-512; types of 16
+bits with AMX, before it became cheaper). Where a row saves less than that, zero rows are multiplied instead."""
 
 GATHER_COST = {torch.float32: 30, torch.float64: 25, torch.bfloat16: 160, torch.float16: 160}
 """What picking one coordinate of the input costs, in multiplications of the matrix product (measured on a processor with

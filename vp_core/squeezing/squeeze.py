@@ -159,6 +159,10 @@ def install(model: nn.Module, squeezed: Squeezed) -> None:
     for path, sizes in squeezed.turning.items():
         _turn_by_own(model, path, torch.empty(sizes, dtype=torch.long, device="meta"))
     for path, groups in squeezed.grouped.items():
+        stack = _stack_of(model, path)
+        put_out = [squeezed.modules[f"{path.removesuffix(stack.attention)}{stack.modules[type_]}"] for type_ in _HEADED]
+        if {shape.width or shape.rows for shape in put_out} != {sum(heads * width for heads, width in groups)}:
+            raise ValueError(f"the groups of heads of {path} do not fit what its maps put out")
         _group_heads(model, path, groups)
     if squeezed.modules:
         use_products(model)
