@@ -115,7 +115,7 @@ def _parts(run) -> str:
 
 
 def _own_plans(study: Study) -> None:
-    """The checkpoint's own plans, on its own development set: half of the rows by variance, half of the parameters by `best`."""
+    """The checkpoint's own plans, on its own development set: half of the rows, half of the parameters."""
     recipes = {"variance 50 %": (Recipe(), ">= 2.1"), "best 50 %": (RECIPES["best"], ">= 1.8, equal score")}
     for what, (recipe, target) in recipes.items():
         small, limit = study.squeezed(recipe, 0.5), study.cost(recipe, 0.5).speed_limit(32)

@@ -23,7 +23,7 @@ from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.names import EMBEDDED_TASKS, PRUNED, PRUNED_WEIGHTS
 from vp_core.ground.store import is_pruned, load_tensors, new_folder, save_tensors
 from vp_core.model.families import FAMILIES
-from vp_core.squeezing.squeeze import Squeezed, install
+from vp_core.squeezing.cut.shapes import Squeezed, install
 from vp_core.weights.compressed import check_compressed, compress, expand
 from vp_core.weights.masks import Shape
 

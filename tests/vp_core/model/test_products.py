@@ -70,7 +70,7 @@ def test_torch_where_oneDNN_must_not_be_asked(asked):
         assert len(asked) == 1
     program = torch.export.export(nn.Sequential(layer), (x,))
     assert "mkldnn" not in str(program.graph) and len(asked) == 1
-    assert torch.func.vmap(lambda one: layer(one))(x).shape == (4, 8) and len(asked) == 1
+    assert torch.func.vmap(layer)(x).shape == (4, 8) and len(asked) == 1
 
 
 def test_small_products_are_not_worth_a_call(asked, monkeypatch):

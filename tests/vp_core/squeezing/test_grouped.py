@@ -125,7 +125,7 @@ def test_other_ways_to_attend_copies_and_threads(monkeypatch):
 
 @pytest.mark.parametrize("family", ["bert", "albert", "vit"])
 def test_saved_and_loaded(family, monkeypatch, tmp_path):
-    masked, squeezed = both(family, monkeypatch)
+    _, squeezed = both(family, monkeypatch)
     inputs = tiny.inputs(family)
     loaded = load_pruned(save_pruned(squeezed, tmp_path / "small"))
     assert _read_facts(tmp_path / "small")["format"] == FORMAT_GROUPED
