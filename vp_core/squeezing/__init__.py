@@ -2,7 +2,7 @@
 
 survivors   what is left of a layer: index arithmetic
 cost        parameters and FLOPs, by formula and counted
-squeeze     the smaller model
+squeeze     the smaller model: each layer is cut (`cut`)
 blocks_off  whole blocks that leave
 write_back  what was trained without them, back into the dense shapes
 timing      seconds of forward passes, the models in turn
