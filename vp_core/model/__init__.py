@@ -6,6 +6,7 @@ blocks       heads, attention blocks and feed-forward networks as a whole
 units        what is removed together: a row, or rows with the columns that read them
 sharing      a copy of the structure over the same tensors
 sites        where to look in a model, and the one who places hooks there and takes them off
+attention    dropout on attention weights that costs little, as squeezed models train with
 scatter      the smaller linear map that a squeezed model has
 precision    float32, bfloat16, int8
 """

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
+from vp_core.model.attention import set_lean
 from vp_core.model.families import family_of
 from vp_core.model.family.stack import ROTARY_NOTE, Part
 from vp_core.model.projections import (
@@ -91,8 +92,7 @@ def squeeze(pruned: Model, plan: Plan) -> Model:
     layers = find_layers(pruned)
     check_plan(plan, [p for layer in layers for p in layer.projections.values()])
     model = share(pruned)
-    if model.config._attn_implementation != "sdpa" and model._supports_sdpa:
-        model.set_attn_implementation("sdpa")
+    set_lean(model)
     biases = query_biases(model, layers)
     result = Squeezed(cost(layers, plan, biases))
     bare = _bare(model)
@@ -142,6 +142,8 @@ def install(model: nn.Module, squeezed: Squeezed) -> None:
             setattr(module, name, value)
     for path, sizes in squeezed.turning.items():
         _turn_by_own(model, path, torch.empty(sizes, dtype=torch.long, device="meta"))
+    if isinstance(model, PreTrainedModel):
+        set_lean(model)
     model.squeezed = squeezed  # type: ignore[assignment]
 
 
