@@ -92,7 +92,7 @@ class _Dropped(torch.autograd.Function):
     """`dropped_attention` and its derivative; `gone` of 65,536 draws drop a weight."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, gone: int, seed: int
     ) -> Tensor:
         ctx.how = scale, gone, seed
@@ -106,7 +106,7 @@ class _Dropped(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         query, key, value, mask, mixed = ctx.saved_tensors
         scale, gone, _ = ctx.how
         inner = (gradient * mixed).sum(-1, keepdim=True)  # of a query, Σ weight · its gradient
