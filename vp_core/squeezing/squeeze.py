@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vp_core.ground.errors import VPError
+from vp_core.model.attending.dropout import set_lean
 from vp_core.model.families import family_of
 from vp_core.model.products import use_products
 from vp_core.model.projections import Projection, find_layers, gate_weight_of, weight_of
@@ -39,8 +40,7 @@ def squeeze(pruned: Model, plan: Plan) -> Model:
     layers = find_layers(pruned)
     check_plan(plan, [p for layer in layers for p in layer.projections.values()])
     model = share(pruned)
-    if model.config._attn_implementation != "sdpa" and model._supports_sdpa:
-        model.set_attn_implementation("sdpa")
+    set_lean(model)
     biases = query_biases(model, layers)
     result = Squeezed(cost(layers, plan, biases))
     bare = _bare(model)

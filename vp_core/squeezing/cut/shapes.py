@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from vp_core.model.attending.dropout import set_lean
+from vp_core.model.attending.grouped import group_heads
+from vp_core.model.attending.turning import turn_by_own
 from vp_core.model.family.stack import Stack
-from vp_core.model.heads import group_heads, turn_by_own
 from vp_core.model.products import use_products
 from vp_core.model.projections import HEADED, layer_paths
 from vp_core.model.scatter import Shape, empty
@@ -89,6 +91,8 @@ def install(model: nn.Module, squeezed: Squeezed) -> None:
         give_groups(model, path, groups)
     if squeezed.modules:
         use_products(model)
+    if isinstance(model, PreTrainedModel):
+        set_lean(model)
     model.squeezed = squeezed  # type: ignore[assignment]
 
 
