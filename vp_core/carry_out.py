@@ -226,7 +226,8 @@ class Stage:
 
         model, longest = self.measured.model, self.measured.texts.longest
         expected = self._estimated(recipe, ranking)
-        levels = estimated.middle_and_all if head_of(model) == "target tokens" else estimated.middle
+        one = estimated.middle if tells_words(model) else estimated.behind
+        levels = estimated.middle_and_all if head_of(model) == "target tokens" else one
         losses: dict[str, allocation.Losses] = {}
         walk = Walk(model, self.measured.some_batches(allocation.texts_for(model, longest)))
         for name, lost in allocation.measure_losses(walk, ranking.groups, without, levels):
