@@ -76,6 +76,7 @@ def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_
     """`pruned`, by the plan, solved again layer by layer towards the dense model (`vp_core.replacing.refit`)."""
     start = {p.name: weight_and_bias(pruned, p) for layer in dense.layers for p in layer.projections.values()}
     weights = dense.gradients().weights
+    say("refitting: layer", 0, len(dense.layers))
     for step in refit(dense.model, plan, dense.solving_batches(), start, rows_put_out_means, weights):
         if isinstance(step, Progress):
             say("refitting: layer", step.layer, step.layers)
@@ -219,6 +220,7 @@ class Stage:
         halves = head_of(model) == "target tokens"
         levels = (estimated.middle_and_all if halves else estimated.middle) if words else allocation.counts
         losses: dict[str, allocation.Losses] = {}
+        say("measuring what each layer loses:", 0, len(ranking.groups))
         walk = Walk(model, self.measured.some_batches(allocation.texts_for(model, longest)))
         for name, lost in allocation.measure_losses(walk, ranking.groups, without, levels):
             losses[name] = estimated.brought_to(expected[name], lost) if words else lost
