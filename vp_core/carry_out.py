@@ -75,7 +75,7 @@ def _groups(layers: Sequence[Layer], recipe: Recipe) -> tuple[UnitGroup, ...]:
 def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_means: bool) -> PreTrainedModel:
     """`pruned`, by the plan, solved again layer by layer towards the dense model (`vp_core.replacing.refit`)."""
     start = {p.name: weight_and_bias(pruned, p) for layer in dense.layers for p in layer.projections.values()}
-    weights = dense.gradients().weights
+    weights = dense.token_weights()
     say("refitting: layer", 0, len(dense.layers))
     for step in refit(dense.model, plan, dense.solving_batches(), start, rows_put_out_means, weights):
         if isinstance(step, Progress):
@@ -215,23 +215,26 @@ class Stage:
             return self.closed_form(recipe, ranking.only(group.name, units), {group.name: units})
 
         model, longest = self.measured.model, self.measured.texts.longest
-        words = tells_words(model)
-        expected = self._estimated(recipe, ranking) if words else {}
-        halves = head_of(model) == "target tokens"
-        levels = (estimated.middle_and_all if halves else estimated.middle) if words else allocation.counts
+        expected = self._estimated(recipe, ranking)
+        levels = estimated.middle_and_all if head_of(model) == "target tokens" else estimated.middle
         losses: dict[str, allocation.Losses] = {}
         say("measuring what each layer loses:", 0, len(ranking.groups))
         walk = Walk(model, self.measured.some_batches(allocation.texts_for(model, longest)))
         for name, lost in allocation.measure_losses(walk, ranking.groups, without, levels):
-            losses[name] = estimated.brought_to(expected[name], lost) if words else lost
+            losses[name] = estimated.brought_to(expected[name], lost)
             say("measuring what each layer loses:", len(losses), len(ranking.groups))
         return losses
 
     def _estimated(self, recipe: Recipe, ranking: Ranking) -> Mapping[str, allocation.Losses]:
-        """The same of a language model in closed form: group name → losses."""
-        effects = self.scores(replace(recipe, criterion="fisher"))
+        """The same in closed form: group name → losses."""
+        measured = self.measured if tells_words(self.measured.model) else self.measured.on_some(estimated.TEXTS)
+        effects = score_units("fisher", measured, ranking.groups)
+        errors = None
+        if recipe.rung == "least squares":
+            consumers = self._consumers(recipe)
+            errors = lambda group, outer: consumers.errors(group.name, outer)  # noqa: E731
         return estimated.estimate_losses(
-            ranking, self.measured, effects, lambda group, units: self._solved(recipe, {group.name: units})
+            ranking, measured, effects, lambda group, units: self._solved(recipe, {group.name: units}), errors
         )
 
     def _with_gone_first(self, scores: Mapping[str, Tensor], groups: tuple[UnitGroup, ...]) -> Mapping[str, Tensor]:
@@ -253,12 +256,14 @@ class Stage:
         """New weights of consumers; for single rows only from least squares on, since zero and mean leave them alone."""
         if recipe.single_rows and recipe.replacement in ("zero", "mean"):
             return {}
+        return self._consumers(recipe).solve(recipe.rung, gone)
+
+    def _consumers(self, recipe: Recipe) -> Consumers:
         # a consumer's factor depends on the order within its group, which no scope changes
         own, measured = replace(recipe, scope="per layer"), self.measured
-        consumers = self._kept.once(
+        return self._kept.once(
             ("consumers", own.ordering),
             lambda: Consumers(
                 measured.model, measured.layers, self.ranking(own), measured.covariances, measured.shelf, measured.place("")
             ),
         )
-        return consumers.solve(recipe.rung, gone)

@@ -13,6 +13,7 @@ from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError, harmless, one_line
 from vp_core.ground.work import Cancelled, Enough
 from vp_core.model.precision import device_of
+from vp_core.model.products import fast_products
 from vp_core.model.sharing import share
 
 TRIED = 64
@@ -27,7 +28,7 @@ _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ba
 
 def forward(model: nn.Module, batch: Batch) -> Any:
     """The model's output for a batch; raises as `told` does."""
-    with told(model, batch):
+    with told(model, batch), fast_products():
         return model(**inputs_for(model, batch))
 
 

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError
 from vp_core.measuring.tally import tally_parts
+from vp_core.model.products import add_product, by_coordinate
 from vp_core.model.projections import Layer, Projection, find_layers
 from vp_core.model.sites import Site, input_site, output_site
 
@@ -118,9 +119,11 @@ def symmetric(upper: Tensor) -> Tensor:
 
 
 def add_gram(total: Tensor, x: Tensor) -> None:
-    """Add XᵀX to the upper panels of `total` (n, n) for x (tokens, n); what is below them is left as it was."""
+    """Add XᵀX to the upper panels of `total` (n, n), of the type of x or a wider one, for x (tokens, n); what is below them is
+    left as it was."""
+    by_row = by_coordinate(x)
     for panel, first, rest in _panels(x.shape[1]):
-        total[panel].addmm_(x[:, first].T, x[:, rest])
+        add_product(total[panel], by_row[first], by_row[rest])
 
 
 def co_moments(x: Tensor, blocks: int) -> CoMoments:

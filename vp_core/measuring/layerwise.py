@@ -6,8 +6,9 @@ stops at the last module anybody looks at. So each layer costs its own work only
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -66,6 +67,7 @@ class Walk:
         self.paths = list(layer_modules(model))
         self.position = 0
         self._outputs: dict[str, list[Any]] = {}  # by stack: the last layer's output for every batch
+        self._known: dict[str, dict[int, Any]] = {}  # by path of a module that changes no more: its output by batch
         self._here = threading.local()  # which batch a thread is at, and what it has seen of it
 
     @contextmanager
@@ -96,6 +98,12 @@ class Walk:
 
         return in_parallel(of_batch, range(len(self.batches)), device_of(self.model))
 
+    def keep(self, paths: Iterable[str]) -> None:
+        """From now on compute what these modules of the next layer put out once only: neither they nor what they read change
+        any more while the walk is here. Each is used once in a pass. It costs the memory of their outputs."""
+        for path in paths:
+            self._known.setdefault(path, {})
+
     def step(self) -> None:
         """Go one layer on: behind the next one, whose outputs are cached."""
         for _ in self.along((), lambda number, seen: None):
@@ -121,6 +129,7 @@ class Walk:
                 outputs.append(output)
                 yield made
         self._outputs[_stack(path)] = outputs
+        self._known.clear()
         self.position += 1
 
     def states(self, places: Sequence[Tensor], model: PreTrainedModel | None = None) -> Iterator[Tensor]:
@@ -154,13 +163,23 @@ class Walk:
             return forward(ready, inputs_for(ready, self.batches[i]))
 
     def _from_here(self, model: PreTrainedModel) -> PreTrainedModel:
-        """A copy in which every layer before this place hands on the last output of its stack."""
+        """A copy in which every layer before this place hands on the last output of its stack, and a module that is kept its
+        own."""
         ready = share(model)
+        for path, known in self._known.items():
+            module = ready.get_submodule(path)
+            module.forward = partial(self._once, known, module.forward)
         for path in self.paths[: self.position]:
             outputs = self._outputs[_stack(path)]
             module = ready.get_submodule(path)
             module.forward = lambda *_args, outputs=outputs, **_kwargs: outputs[self._here.batch]
         return ready
+
+    def _once(self, known: dict[int, Any], compute: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """What a module puts out for the batch at hand, computed if it is not known."""
+        if self._here.batch not in known:
+            known[self._here.batch] = compute(*given, **named)
+        return known[self._here.batch]
 
 
 def collect_by_layer(

@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +14,7 @@ from vp_core.ground.kept import NOWHERE, Kept, Shelf
 from vp_core.ground.work import say
 from vp_core.measuring.covariance import LARGE, Covariances, bytes_needed, collect_covariances, collect_inputs
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
-from vp_core.measuring.gradients import Gradients, collect_gradients, collect_weight_effects
+from vp_core.measuring.gradients import Gradients, collect_gradients, collect_token_weights, collect_weight_effects
 from vp_core.measuring.layerwise import collect_by_layer
 from vp_core.measuring.statistics import Statistics, collect
 from vp_core.model.precision import device_of
@@ -47,6 +47,7 @@ class Measured:
         self.layers = find_layers(model)
         self.estimator, self.seed = "exact", 0
         self._known, self._kept, self.shelf, self._basis = covariances, Kept(), shelf, basis
+        self._chosen = np.arange(len(texts))
 
     @property
     def large(self) -> bool:
@@ -62,6 +63,15 @@ class Measured:
         """These measurements as a criterion sees them with another estimator and seed; nothing is measured again."""
         other = copy.copy(self)
         other.estimator, other.seed = estimator, seed
+        return other
+
+    def on_some(self, texts: int) -> "Measured":
+        """The same model with its covariances, everything else measured on so many of the texts, spread over all of them."""
+        if texts >= len(self._chosen):
+            return self
+        other = copy.copy(self)
+        other._known, other._kept, other.shelf = self.covariances, Kept(), NOWHERE
+        other._chosen = self._chosen[np.linspace(0, len(self._chosen) - 1, texts).astype(int)]
         return other
 
     def statistics(self) -> Statistics:
@@ -80,6 +90,11 @@ class Measured:
         """What each coordinate does to the outputs, to first order."""
         return self._kept.once("gradients", self._gradients)
 
+    def token_weights(self) -> Mapping[str, Sequence[Tensor]]:
+        """How much each token counts where a projection puts out (`Gradients.weights`), of `solving_batches`."""
+        known = self._kept.get("gradients")
+        return known.weights if known is not None else self._kept.once("token weights", self._token_weights)
+
     def weight_effects(self) -> Mapping[str, Tensor]:
         """What each weight does to the outputs, to first order and squared: matrix name → (d_out, d_in)."""
         return self._kept.once("weight effects", self._weight_effects)
@@ -91,7 +106,7 @@ class Measured:
     def solving_batches(self) -> list[Batch]:
         """All texts in the batches of gradients and of refit, which takes its token weights from the gradients."""
         tokens = WINDOW_TOKENS if tells_words(self.model) else SOLVING_TOKENS
-        return make_batches(self.texts, np.arange(len(self.texts)), tokens)
+        return make_batches(self.texts, self._chosen, tokens)
 
     def some_batches(self, texts: int) -> list[Batch]:
         """Batches of so many texts at most, spread over all of them."""
@@ -101,7 +116,7 @@ class Measured:
         of = self.model_id, self.data_id
 
         def measured() -> Mapping[str, Tensor]:
-            batches = make_batches(self.texts, np.arange(len(self.texts))) if estimator == "exact" else self._shuffled()
+            batches = make_batches(self.texts, self._chosen) if estimator == "exact" else self._shuffled()
             found = collect(self.model, batches, estimator, model_id=of[0], data_id=of[1], layers=self.layers)
             return found.tensors()
 
@@ -109,7 +124,7 @@ class Measured:
 
     def _shuffled(self) -> list[Batch]:
         """A moving variance depends on the order, and wants batches like any other: not sorted by length."""
-        shuffled = np.random.default_rng(0).permutation(len(self.texts))
+        shuffled = np.random.default_rng(0).permutation(self._chosen)
         parts = np.split(shuffled, range(EWMV_BATCH, len(shuffled), EWMV_BATCH))
         return [batch for part in parts for batch in make_batches(self.texts, part, sys.maxsize)]
 
@@ -137,10 +152,14 @@ class Measured:
         exact = self.seen_with("exact", self.seed).statistics()
         return collect_gradients(self.model, self.solving_batches(), exact, self.covariances(), self.layers)
 
+    def _token_weights(self) -> Mapping[str, Sequence[Tensor]]:
+        say("measuring gradients")
+        return collect_token_weights(self.model, self.solving_batches(), self.layers)
+
     def _weight_effects(self) -> Mapping[str, Tensor]:
         say("measuring what each weight does to the outputs")
         return collect_weight_effects(self.model, self.solving_batches(), self.layers)
 
     def _norms(self) -> FunctionNorms:
-        batches = make_batches(self.texts, np.arange(len(self.texts)))
+        batches = make_batches(self.texts, self._chosen)
         return collect_norms(self.model, batches, model_id=self.model_id, data_id=self.data_id)

@@ -12,6 +12,9 @@ from torch import Tensor
 
 _CHUNK_ELEMENTS = 49_152
 """Rows are taken in chunks whose float64 copy (384 KB) stays in the level-2 cache: 1.6 times faster than whole batches."""
+_FAR = 1e4
+"""Where the mean of squares is so many times the variance, squares of deviations are summed instead: what the difference of two
+sums of squares in float64 loses is below a part in 10¹¹ of the variance elsewhere."""
 
 
 @dataclass
@@ -61,31 +64,44 @@ class Moments:
 def batch_moments(y: Tensor, real: Tensor | None = None) -> Moments:
     """Moments of one batch `y` (tokens, n), any floating type, summed in float64 on its device; they are on the processor.
 
-    The data are shifted by the first real token before squaring, so that a mean of 1e8 with variance 1 loses nothing.
+    Neurons whose mean is far from 0 in units of their deviation are shifted by the first real token before squaring, so that a
+    mean of 1e8 with variance 1 loses nothing.
 
     >>> m = batch_moments(torch.tensor([[1.0], [2.0], [9.0], [7.0]]), torch.tensor([1, 1, 1, 0]))
     >>> m.count, m.mean.item(), m.m2.item()          # (1+2+9)/3 = 4; 9 + 4 + 25 = 38
     (3, 4.0, 38.0)
     """
-    neurons = y.shape[1]
-    exact: Any = {"dtype": torch.float64, "device": y.device}
-    weight = torch.ones(len(y), **exact) if real is None else real.to(torch.float64)
+    weight = torch.ones(len(y), dtype=torch.float64, device=y.device) if real is None else real.to(torch.float64)
     count = int(weight.sum())
     if count == 0:
-        return Moments.empty(neurons)
-    shift = y[int(weight.argmax())].to(torch.float64)
-    total = torch.zeros(neurons, **exact)
-    squares = torch.zeros(neurons, **exact)
+        return Moments.empty(y.shape[1])
+    total, squares = _sums(y, weight, None)
+    mean, m2 = total / count, squares - total.square() / count
+    rest = torch.zeros_like(mean)
+    if len(far := (squares > _FAR * m2).nonzero()[:, 0]):
+        some, shift = y[:, far], y[int(weight.argmax()), far].to(torch.float64)
+        total, squares = _sums(some, weight, shift)
+        mean[far], rest[far] = two_sum(shift, total / count)
+        m2[far] = squares - total.square() / count
+    # Rounding may leave −1e-30 for a neuron that never moves; a sum of squares is not negative.
+    return Moments(count, mean.cpu(), m2.clamp_(min=0).cpu(), rest.cpu())
+
+
+def _sums(y: Tensor, weight: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Σ wy and Σ wy² (n,), float64, of y (tokens, n) without `shift` (n,), with weights (tokens,)."""
+    neurons = y.shape[1]
+    exact: Any = {"dtype": torch.float64, "device": y.device}
+    total, squares = torch.zeros(neurons, **exact), torch.zeros(neurons, **exact)
     rows = max(_CHUNK_ELEMENTS // neurons, 16) if y.device.type == "cpu" else len(y)
     buffer = torch.empty(min(rows, len(y)), neurons, **exact)  # one for all chunks: fresh memory is slow
     for start in range(0, len(y), rows):
         part = weight[start : start + rows]
-        deviation = buffer[: len(part)].copy_(y[start : start + rows]).sub_(shift)
-        total += part @ deviation
-        squares += part @ deviation.square_()
-    # Rounding may leave −1e-30 for a neuron that never moves; a sum of squares is not negative.
-    mean, rest = two_sum(shift, total / count)
-    return Moments(count, mean.cpu(), (squares - total.square() / count).clamp_(min=0).cpu(), rest.cpu())
+        values = buffer[: len(part)].copy_(y[start : start + rows])
+        if shift is not None:
+            values -= shift
+        total.addmv_(values.T, part)
+        squares.addmv_(values.square_().T, part)
+    return total, squares
 
 
 def two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

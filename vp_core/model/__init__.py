@@ -5,6 +5,7 @@ projections  the six linear maps of every layer, and what belongs together in a 
 blocks       heads, attention blocks and feed-forward networks as a whole
 units        what is removed together: a row, or rows with the columns that read them
 sharing      a copy of the structure over the same tensors
+products     float32 products by the library that is faster at them here
 sites        where to look in a model, and the one who places hooks there and takes them off
 scatter      the smaller linear map that a squeezed model has
 precision    float32, bfloat16, int8

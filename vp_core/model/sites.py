@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vp_core.ground.work import Enough
 from vp_core.model.family.stack import Part
+from vp_core.model.products import fast_products
 from vp_core.model.projections import Projection
 
 _INPUT = "hidden_states"
@@ -134,7 +135,8 @@ def around(
 def forward(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
     """The model's output for `inputs`, (examples, tokens) each, or None where an observer has said `Enough` before its end."""
     try:
-        return model(**inputs)
+        with fast_products():
+            return model(**inputs)
     except Enough:
         return None
 

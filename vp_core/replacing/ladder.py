@@ -11,6 +11,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -84,21 +85,37 @@ class Consumers:
                 say("solving what stays: matrix", len(found), len(wanted))
         return found
 
+    def errors(self, group: str, outer: Mapping[str, Tensor]) -> np.ndarray | None:
+        """(units + 1,) E eᵀΓe of the consumer when 0, 1, … all units of a group are gone, by least squares; None without one.
+
+        Γ = `outer` (d_out, d_out) by the consumer's name (`vp_core.replacing.solve.Factor.errors`).
+        """
+        for consumer, name, order in self._orders:
+            if name == group:
+                weight, _ = weight_and_bias(self._model, consumer)
+                by_columns = self._factor_of(consumer, order.flatten()).errors(weight, outer[consumer.name])
+                return by_columns[:: order.shape[1]].flip(0).numpy()
+        return None
+
     def _solution(self, replacement: str, consumer: Projection, order: Tensor, kept: int) -> tuple[Tensor, Tensor]:
         weight, bias = weight_and_bias(self._model, consumer)
         flat = order.flatten()
         if replacement in ("zero", "mean"):
             new = weight.index_fill(1, flat[kept:], 0)
             return new, bias if replacement == "zero" else bias + (weight - new) @ self._covariances()[_site(consumer)].mean
-        if consumer.name not in self._factors:
-            factor = self._factor(consumer, flat, weight)
-            triangle = pack(factor.lower.T) if self._large else factor.lower[_lower(len(flat))]
-            ridge = torch.tensor(factor.ridge, dtype=torch.float64)
-            self._shelf.put(self._place(consumer, flat), {"triangle": triangle, "mean": factor.mean, "ridge": ridge})
-            self._factors[consumer.name] = _PackedFactor(flat, triangle, factor.mean, factor.ridge) if self._large else factor
-        new, new_bias = self._factors[consumer.name].solve(weight, bias, kept)
+        new, new_bias = self._factor_of(consumer, flat).solve(weight, bias, kept)
         # those of all layers are there together until the model is made of them: as it keeps them, where they are many
         return new.to(weight_of(self._model, consumer).dtype) if self._large else new, new_bias
+
+    def _factor_of(self, consumer: Projection, order: Tensor) -> Factor:
+        if consumer.name not in self._factors:
+            factor = self._factor(consumer, order)
+            triangle = pack(factor.lower.T) if self._large else factor.lower[_lower(len(order))]
+            ridge = torch.tensor(factor.ridge, dtype=torch.float64)
+            self._shelf.put(self._place(consumer, order), {"triangle": triangle, "mean": factor.mean, "ridge": ridge})
+            self._factors[consumer.name] = _PackedFactor(order, triangle, factor.mean, factor.ridge) if self._large else factor
+        kept = self._factors[consumer.name]
+        return kept if isinstance(kept, Factor) else kept.unpacked()
 
     def _fetch(self, wanted: Sequence[tuple[Projection, Tensor]]) -> bool:
         """Take those from the shelf that are there and not in memory; whether some are to be solved yet."""
@@ -118,13 +135,13 @@ class Consumers:
         """The key of a factor: it depends on the inputs, on the order and on nothing else."""
         return "solutions", *self._key, consumer.name, self._large, order.tolist()
 
-    def _factor(self, consumer: Projection, order: Tensor, weight: Tensor) -> Factor:
+    def _factor(self, consumer: Projection, order: Tensor) -> Factor:
         site, covariances = _site(consumer), self._covariances()
         ridge = DEFAULT_RIDGE
         if site in covariances.held_out and covariances.held_out[site].count:
             seen, unseen = covariances.fitted(site), covariances.held_out[site]
             pair = (seen.matrix(), seen.mean), (unseen.matrix(), unseen.mean)
-            ridge = best_ridge(RIDGES, held_out_error(*pair, weight, order))
+            ridge = best_ridge(RIDGES, held_out_error(*pair, weight_and_bias(self._model, consumer)[0], order))
         moments = covariances[site]
         return factorise(moments.matrix(), moments.mean, order, ridge)
 
@@ -138,10 +155,9 @@ class _PackedFactor:
     mean: Tensor
     ridge: float
 
-    def solve(self, weight: Tensor, bias: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-        """As `vp_core.replacing.solve.Factor.solve`."""
-        lower = unpack(self.upper, len(self.order)).T
-        return Factor(self.order, lower, self.mean, self.ridge).solve(weight, bias, kept)
+    def unpacked(self) -> Factor:
+        """The factor again, rounded to float32."""
+        return Factor(self.order, unpack(self.upper, len(self.order)).T, self.mean, self.ridge)
 
 
 def _lower(n: int) -> Tensor:

@@ -9,15 +9,15 @@ writes (`vp_core.measuring.gradients`): in the last layer of most classifiers on
 The rungs below are in docs/without_fine_tuning.md#the-ladder.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vp_core.asking.batches import Batch
+from vp_core.asking.batches import Batch, by_text
 from vp_core.ground.parallel import in_parallel
 from vp_core.ground.work import checkpoint
 from vp_core.measuring.covariance import READ_AT, check_finite
@@ -37,6 +37,8 @@ FFN = (("ffn_in",), ("ffn_out",))
 """Projections that share an input, in forward order."""
 CHAINS = 4
 """Batches are summed in so many chains side by side, on however many cores, so that every machine rounds alike."""
+AT_ONCE = 1_000_000_000
+"""Bytes of a layer's outputs, over all tokens and in both models, up to which they are kept and each is computed once."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,21 @@ class Progress:
 
     layer: int
     layers: int
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What is solved together: projections that share an input, of which the columns `live` vary (None: all; the rest are
+    constants), and where the residual stream is that they write into."""
+
+    members: Sequence[Projection]
+    residual: Sequence[Site]
+    live: Tensor | None
+
+    def targets(self) -> list[Site]:
+        """What is looked at in the dense model, under names of this stage's own."""
+        stream = [replace(site, name=f"{self.members[0].name}, {site.name}") for site in self.residual]
+        return [*map(output_site, self.members), *stream]
 
 
 def refit(
@@ -67,13 +84,15 @@ def refit(
     work = _Refit(model, plan, batches, dict(start), rows_put_out_means, weights)
     for path, numbers in layer_modules(model).items():
         checkpoint()
-        for stages in (ATTENTION, FFN):  # a decoder layer has two attention blocks before its feed-forward network
-            for number in numbers:
-                for members in _sharing(stages, layers[number]):
-                    residual = _residual(members[0], stacks[number], path, layers[number].projections)
-                    work.solve(members, residual, _live(members[0], layers[number], plan))
-        work.step()
-        yield Progress(work.dense.position, len(work.dense.paths))
+        stages = [  # a decoder layer has two attention blocks before its feed-forward network
+            _Stage(members, _residual(members[0], stacks[number], path, layers[number].projections), live)
+            for types in (ATTENTION, FFN)
+            for number in numbers
+            for members in _sharing(types, layers[number])
+            for live in [_live(members[0], layers[number], plan)]
+        ]
+        work.layer(stages)
+        yield Progress(work.student.position, len(work.student.paths))
     yield work.student.model
 
 
@@ -123,17 +142,59 @@ class _Refit:
             for layer in find_layers(model)
             for p in layer.projections.values()
         }
+        self._rows: dict[tuple[bool, int], _Rows] = {}
         self.dense, self.student = Walk(model, batches), Walk(model, batches)
         self.student.model = prune(model, plan, self.constants, self.solved)
 
-    def step(self) -> None:
-        self.dense.step()
+    def layer(self, stages: Sequence[_Stage]) -> None:
+        """Solve the projections of the next layer, stage by stage, and go behind it."""
+        width = sum(p.d_out for stage in stages for p in stage.members)
+        tokens = sum(weights.numel() for weights in self.weights[stages[0].members[0].name])
+        at_once = 2 * 4 * width * tokens <= AT_ONCE  # both models' outputs
+        kept = self._targets_of(stages) if at_once else {}
+        for stage in stages:
+            if at_once:
+                self.solve(stage, partial(_of_batch, kept))
+                for p in stage.members:
+                    del kept[p.name]
+                self.student.keep(p.path for p in stage.members if p.tokens_of is None)
+            else:
+                with self.dense.look(stage.targets()) as seen:
+                    self.solve(stage, partial(self._looked_up, stage, seen))
+        if not at_once:
+            self.dense.step()
         self.student.step()
 
-    def solve(self, members: Sequence[Projection], residual: Sequence[Site], live: Tensor | None) -> None:
-        """Solve projections that share an input, of which the columns `live` vary (None: all): the rest are constants."""
-        sums = self._sums(members, residual, live)
-        for p, (fit, held_out) in zip(members, sums, strict=True):
+    def _targets_of(self, stages: Sequence[_Stage]) -> dict[str, list[Tensor]]:
+        """Targets of all stages of a layer from one pass of the dense model: projection name → (tokens, d_out) by batch."""
+        kept: dict[str, list[Tensor]] = {p.name: [] for stage in stages for p in stage.members}
+
+        def make(number: int, seen: dict[str, Tensor]) -> dict[str, Tensor]:
+            whole = {name: by_text(value, self.dense.batches[number]) for name, value in seen.items()}
+            return {name: y for stage in stages for name, y in self._target(stage, number, whole).items()}
+
+        for found in self.dense.along([site for stage in stages for site in stage.targets()], make):
+            for name, y in found.items():
+                kept[name].append(y)
+        return kept
+
+    def _looked_up(self, stage: _Stage, seen: Callable[[int], dict[str, Tensor]], number: int) -> dict[str, Tensor]:
+        """Targets of one stage and batch from a pass of their own."""
+        return self._target(stage, number, seen(number))
+
+    def _target(self, stage: _Stage, number: int, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the projections of a stage should put out, and where they write into it the stream: (tokens, d_out) by name.
+
+        Tokens are those that are fitted on, and behind them those held out.
+        """
+        rows = self._tokens(stage.members[0], number)
+        stream = [rows.of(seen[site.name]) for site in stage.targets()[len(stage.members) :]]
+        return {p.name: sum(stream, rows.of(seen[p.name])) for p in stage.members}
+
+    def solve(self, stage: _Stage, target: Callable[[int], dict[str, Tensor]]) -> None:
+        """Solve projections that share an input; `target` gives a batch's targets by number."""
+        live, members = stage.live, stage.members
+        for p, (fit, held_out) in zip(members, self._sums(stage, target), strict=True):
             everything = fit.merged(held_out)
             check_finite(p.name, everything.xy)
             weight = self._weight(p)
@@ -152,41 +213,59 @@ class _Refit:
         """What the solution is pulled towards (d_out, d_in), float64."""
         return self.solved[p.name][0].double() if p.name in self.solved else weight_of(self.model, p).detach().cpu().double()
 
-    def _sums(
-        self, members: Sequence[Projection], residual: Sequence[Site], live: Tensor | None
-    ) -> list[tuple[Regression, Regression]]:
-        """For each member: over four of five sentences, and over the fifth."""
-        columns, device = members[0].d_in if live is None else len(live), sums_at(device_of(self.model))
+    def _tokens(self, p: Projection, number: int) -> "_Rows":
+        """The real tokens of a batch that a projection sees."""
+        if (p.decoder, number) not in self._rows:
+            batch, shape = self.student.batches[number], self.weights[p.name][number].shape
+            mask = batch.real_tokens(p.decoder)
+            real = torch.ones(shape, dtype=torch.bool) if mask is None else mask.view(shape).bool()
+            held_out = torch.from_numpy(batch.examples % HELD_OUT == HELD_OUT - 1)[:, None]
+            fitted, rest = ((real & chosen).flatten().nonzero()[:, 0] for chosen in (~held_out, held_out))
+            self._rows[p.decoder, number] = _Rows(torch.cat([fitted, rest]), len(fitted))
+        return self._rows[p.decoder, number]
 
-        def chain(first: int) -> list[tuple[Sums, Sums]]:
-            found = [(Sums(columns, p.d_out, device), Sums(columns, p.d_out, device)) for p in members]
-            for number in range(first, len(self.dense.batches), CHAINS):
-                self._add(found, members, residual, live, number, target(number), seen(number))
+    def _sums(self, stage: _Stage, target: Callable[[int], dict[str, Tensor]]) -> list[tuple[Regression, Regression]]:
+        """For each member: over four of five sentences, and over the fifth."""
+        first, live, batches = stage.members[0], stage.live, self.student.batches
+        columns, device = first.d_in if live is None else len(live), sums_at(device_of(self.model))
+
+        def chain(start: int) -> list[tuple[Sums, Sums]]:
+            found = [(Sums(columns, p.d_out, device), Sums(columns, p.d_out, device)) for p in stage.members]
+            for number in range(start, len(batches), CHAINS):
+                rows, new, targets = self._tokens(first, number), seen(number), target(number)
+                x = rows.of(new["x"]) if live is None else rows.of(new["x"])[:, live]
+                for p, parts in zip(stage.members, found, strict=True):
+                    y = targets[p.name] - sum(rows.of(new[site.name]) for site in stage.residual)
+                    weights = rows.of(self.weights[p.name][number])
+                    for part, where in zip(parts, rows.parts, strict=True):
+                        part.add(*(one[where].to(device) for one in (x, y, weights)))
             return found
 
-        targets, inputs = [*residual, *map(output_site, members)], [*residual, input_site(members[0], "x")]
-        with self.dense.look(targets) as target, self.student.look(inputs) as seen:
-            chains = list(in_parallel(chain, range(min(CHAINS, len(self.dense.batches))), device_of(self.model)))
+        with self.student.look([*stage.residual, input_site(first, "x")]) as seen:
+            chains = list(in_parallel(chain, range(min(CHAINS, len(batches))), device_of(self.model)))
         return [(_moments(parts, 0), _moments(parts, 1)) for parts in zip(*chains, strict=True)]
 
-    def _add(
-        self, found: Sequence[tuple[Sums, Sums]], members: Sequence[Projection], residual: Sequence[Site],
-        live: Tensor | None, number: int, target: Mapping[str, Tensor], seen: Mapping[str, Tensor],
-    ) -> None:  # fmt: skip
-        """Add one batch."""
-        batch, x = self.dense.batches[number], seen["x"]
-        mask = batch.real_tokens(members[0].decoder)
-        real = torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask.view(x.shape[:2]).bool()
-        fifth = torch.from_numpy(batch.examples % HELD_OUT == HELD_OUT - 1)[:, None]
-        device = sums_at(x.device)
-        places = [where.to(x.device) for where in (real & ~fifth, real & fifth)]
-        drift = sum(target[site.name] - seen[site.name] for site in residual)
-        x = x if live is None else x[..., live]
-        for p, parts in zip(members, found, strict=True):
-            y = target[p.name] + drift
-            for part, where in zip(parts, places, strict=True):
-                weights = self.weights[p.name][number].to(x.device)[where]
-                part.add(*(one.to(device) for one in (x[where], y[where], weights)))
+
+@dataclass(frozen=True)
+class _Rows:
+    """The real tokens of a batch, by their places in (examples·tokens): first the `fitted` that are fitted on, then the rest,
+    of every fifth text."""
+
+    places: Tensor
+    fitted: int
+
+    @property
+    def parts(self) -> tuple[slice, slice]:
+        """Where the two are among the tokens."""
+        return slice(self.fitted), slice(self.fitted, None)
+
+    def of(self, values: Tensor) -> Tensor:
+        """The tokens (tokens, n) of values (examples, tokens, n)."""
+        return values.flatten(0, 1)[self.places.to(values.device)]
+
+
+def _of_batch(kept: Mapping[str, Sequence[Tensor]], number: int) -> dict[str, Tensor]:
+    return {name: by_batch[number] for name, by_batch in kept.items()}
 
 
 def _moments(parts: Sequence[tuple[Sums, Sums]], which: int) -> Regression:

@@ -46,6 +46,16 @@ class Factor:
         new = torch.zeros_like(w).index_copy_(1, self.order[:kept], moved.add_(ordered[:, :kept]))
         return new, bias.detach().double() + (w - new) @ self.mean
 
+    def errors(self, weight: Tensor, outer: Tensor) -> Tensor:
+        """(n + 1,) E eᵀΓe when 0, 1, … n columns stay, e the change of what W puts out, `weight` (d, n), Γ = `outer` (d, d).
+
+        Of what goes, what stays cannot say cov(x_P | x_K) = L_PP L_PPᵀ. So e has the covariance W_P L_PP L_PPᵀ W_Pᵀ, and each
+        column of W L counts by itself, whatever the number that stays. λ counts as variance.
+        """
+        moved = weight.detach().double()[:, self.order] @ self.lower
+        alone = ((outer @ moved) * moved).sum(dim=0)
+        return torch.cat([alone.flip(0).cumsum(0).flip(0), alone.new_zeros(1)])
+
 
 def factorise(covariance: Tensor, mean: Tensor, order: Tensor, ridge: float) -> Factor:
     """The factor of C (n, n) for this `order` (n,), `mean` (n,) beside it; `ridge` is λ as a share of the mean variance."""

@@ -108,6 +108,17 @@ def test_only_the_first_token_counts_in_the_last_layer_of_a_classifier_that_read
         assert all((w[:, 1] > FLOOR).all() for w in weights[name])
 
 
+@pytest.mark.parametrize("family", ["bert", "gpt2", "albert", "bart", "llama", "opt", "deberta-v2"])
+def test_token_weights_by_themselves_are_those_of_the_gradients(family):
+    one = stage(family, 9)
+    alone = one.measured.token_weights()
+    both = one.measured.gradients().weights
+    assert list(alone) == list(both) and one.measured.token_weights() is both  # what is known is not measured again
+    for name, by_batch in both.items():
+        for found, expected in zip(alone[name], by_batch, strict=True):
+            torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("family", bench_models.CLASSIFIERS)
 def test_fisher_of_units_is_the_effect_where_they_are_read(family):
     one = staged(family)

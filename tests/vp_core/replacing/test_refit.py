@@ -14,6 +14,7 @@ from vp_core.ground.errors import VPError
 from vp_core.measuring.covariance import READ_AT
 from vp_core.model.projections import find_layers, layer_paths, weight_of
 from vp_core.recipes import Recipe
+from vp_core.replacing import refit as module
 from vp_core.replacing.ladder import weight_and_bias
 from vp_core.replacing.prune import prune
 from vp_core.replacing.refit import HELD_OUT, Progress, refit
@@ -178,6 +179,30 @@ def test_the_first_layers_projections_are_scikit_learns(family, weighted):
                 np.testing.assert_allclose(my_bias[~keep], np.average(y, axis=0, weights=w)[~keep], atol=1e-5)
             solved[p.name] = mine, my_bias
             constants[p.name] = my_bias
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "bart", "opt", "deberta-v2", "gpt_neox"])
+def test_outputs_that_are_kept_are_those_computed_anew(family, monkeypatch):
+    """Of a layer whose outputs are too many to be kept every stage has passes of its own."""
+    one = stage(family, 60)
+    plan = bench_models.random_ranking(one.measured.model, UNITS[family], seed=2).plan(0.4)
+    kept = run(one, plan, means=False)
+    monkeypatch.setattr(module, "AT_ONCE", 0)
+    anew = run(one, plan, means=False)
+    for layer in one.measured.layers:
+        for p in layer.projections.values():
+            torch.testing.assert_close(weight_of(kept, p), weight_of(anew, p), rtol=0, atol=1e-9)
+    assert tiny.hooks(kept) == 0 and not any("forward" in m.__dict__ for m in kept.modules())
+
+
+def test_products_in_float32_solve_as_nearly():
+    errors = {}
+    for kind in (torch.float32, torch.float64):
+        one = stage("bert", 200, bench_models.classifier("bert", kind))
+        recipe = Recipe(criterion="variance", units=UNITS["bert"], replacement="refit")
+        pruned = one.pruned(recipe, 0.3)
+        errors[kind] = relative_error(one.measured.model, pruned, one.measured.solving_batches())
+    assert errors[torch.float32] == pytest.approx(errors[torch.float64], rel=0.01)
 
 
 def test_a_model_that_runs_a_layer_several_times_is_refused():

@@ -20,6 +20,7 @@ from transformers.models.auto.modeling_auto import (
 
 from vp_core.ground.errors import VPError
 from vp_core.ground.work import Enough
+from vp_core.model.products import fast_products
 from vp_core.model.sharing import share
 from vp_core.model.sites import Site, observed
 
@@ -71,7 +72,7 @@ def head_states(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
 
     more: dict[str, Any] = {"use_cache": False} if head_of(model) in ("next tokens", "target tokens") else {}
     own = share(model)  # hooks of one thread must not meet those of another
-    with observed(own, [Site("head", path_of_head(own), inputs=True)], see), suppress(Enough):
+    with observed(own, [Site("head", path_of_head(own), inputs=True)], see), suppress(Enough), fast_products():
         own(**inputs, **more)
     return seen[0]
 
