@@ -75,7 +75,9 @@ def _groups(layers: Sequence[Layer], recipe: Recipe) -> tuple[UnitGroup, ...]:
 def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_means: bool) -> PreTrainedModel:
     """`pruned`, by the plan, solved again layer by layer towards the dense model (`vp_core.replacing.refit`)."""
     start = {p.name: weight_and_bias(pruned, p) for layer in dense.layers for p in layer.projections.values()}
-    for step in refit(dense.model, plan, dense.solving_batches(), start, rows_put_out_means, dense.token_weights()):
+    weights = dense.token_weights()
+    say("refitting: layer", 0, len(dense.layers))
+    for step in refit(dense.model, plan, dense.solving_batches(), start, rows_put_out_means, weights):
         if isinstance(step, Progress):
             say("refitting: layer", step.layer, step.layers)
         else:
@@ -229,6 +231,7 @@ class Stage:
         one = estimated.middle if tells_words(model) else estimated.behind
         levels = estimated.middle_and_all if head_of(model) == "target tokens" else one
         losses: dict[str, allocation.Losses] = {}
+        say("measuring what each layer loses:", 0, len(ranking.groups))
         walk = Walk(model, self.measured.some_batches(allocation.texts_for(model, longest)))
         for name, lost in allocation.measure_losses(walk, ranking.groups, without, levels):
             losses[name] = estimated.brought_to(expected[name], lost)
