@@ -11,6 +11,8 @@ By name of a part (all of them: `all`; none: the tables are only written anew fr
     calibration  `best` and `best refit` with 64 to 4,096 calibration sentences of SST-2, on training sentences that none of
                  these calibrations has seen
     bands        the same two with a second draw of the calibration sentences, on the development sets
+    peers        `best` against torch-pruning's Taylor importance, which sees labels, at 10 to 30 %, sentence by sentence: on
+                 SST-2's development set, its test set, and training sentences that neither has seen
 
 Each number is in the JSON file as soon as it is there, and none is measured twice: an interrupted run goes on where it was.
 Names of tasks and recipes among the arguments restrict the run to them. `VP_SHARED` says where models and data are.
@@ -28,6 +30,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from benchmarks.paired import compare
 from benchmarks.results_page import (
     BANDS,
     CHOSEN_ON,
@@ -35,6 +38,7 @@ from benchmarks.results_page import (
     HEADLINES,
     HELD_OUT,
     HERE,
+    LIGHT,
     SECOND_SEED,
     SEEDS,
     SHOWN,
@@ -46,7 +50,9 @@ from benchmarks.results_page import (
 )
 from vp_core.asking.batches import encode, make_batches
 from vp_core.asking.evaluate import outputs_by_batch
-from vp_core.asking.examples import Examples, open_examples
+from vp_core.asking.examples import Examples, from_rows, open_examples
+from vp_core.asking.reading.tables import read_table
+from vp_core.asking.tasks import Task
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import atomic
 from vp_core.opening.classes import make_study
@@ -79,7 +85,7 @@ CANDIDATES = {
 
 
 def main(arguments: list[str]) -> None:
-    empty = {"figure 2": {}, "draws": {}, "scores": {}, "choice": {}, "calibration": {}, "bands": {}}
+    empty = {"figure 2": {}, "draws": {}, "scores": {}, "choice": {}, "calibration": {}, "bands": {}, "peers": {}}
     found = empty | (json.loads(JSON.read_text()) if JSON.exists() else {})
     chosen = [part for part in PARTS if part in arguments or "all" in arguments]
     names = [name for name in (*RECIPES, *ROWS) if name in arguments] or [*RECIPES, *ROWS]
@@ -172,6 +178,25 @@ def _scores(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str,
                 yield key, found["scores"][key]
 
 
+def _peers(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
+    """Sentence by sentence against what sees labels."""
+    if task != CHOSEN_ON:
+        return
+    study, (dev, train) = _study(task), _texts(task)
+    sets = {"dev": dev, "test": _test(dev.task), "unseen": _unseen(study, task, UNSEEN)}
+    for share in LIGHT:
+        if f"{share:g}" not in found["peers"]:
+            found["peers"][f"{share:g}"] = compare(study, train.sample_like(dev, CALIBRATION), sets, "best", share)
+            yield f"peers: {share:g}", found["peers"][f"{share:g}"]
+
+
+def _test(task: Task) -> Examples:
+    """SST-2's test set, whose labels GLUE keeps back and the Stanford treebank tells."""
+    path = Path(os.environ.get("VP_SHARED", "../shared")) / "data" / "sst2" / "stanford_binary_test.tsv"
+    rows = read_table(path, ("content",), ("label",)).rows
+    return from_rows(task, [{task.text[0]: row["content"], task.label: row["label"]} for row in rows], str(path))
+
+
 def _candidates(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Held-out distance from the dense model: relative squared error of the outputs, and agreement; of one task."""
     if task != CHOSEN_ON:
@@ -221,7 +246,7 @@ def _logits(study: Study, model: PreTrainedModel) -> np.ndarray:
 
 
 PARTS = {
-    "figure2": _figure2, "draws": _draws, "scores": _scores, "bands": _bands, "candidates": _candidates,
+    "figure2": _figure2, "draws": _draws, "scores": _scores, "bands": _bands, "peers": _peers, "candidates": _candidates,
     "calibration": _calibration,
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The page docs/results.md, from what `benchmarks.results` found: tables and the sentences that their numbers bear."""
 
 from collections.abc import Sequence
+from itertools import product
 from statistics import mean
 
 from vp_core.ground.names import CALIBRATION
@@ -21,6 +22,8 @@ SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
 HEADLINES = ("best", "best refit")
 """Recipes whose numbers have a band, and which are drawn against the size of the calibration."""
 BANDS = (0.3, 0.5, 0.7, 0.8, 0.9)
+LIGHT = (0.1, 0.2, 0.3)
+"""Sparsities at which `best` is compared with what sees labels."""
 SECOND_SEED = 1
 """Beside 0: another draw of the calibration texts."""
 CLEARLY = 0.02
@@ -47,6 +50,7 @@ def page(found: dict, recipes: Sequence[str], candidates: Sequence[str]) -> str:
         *_draws(found["draws"]),
         *_recipes(found["scores"], recipes),
         *_bands(found["bands"], found["scores"]),
+        *_peers(found["peers"]),
         *_sizes(found["calibration"]),
         *_candidates(found["choice"], candidates),
     ]
@@ -180,6 +184,37 @@ def _band(pair: Sequence[float | None], dense: float) -> str:
     if len(values) < 2:
         return ""
     return f"{min(values):.3f} to {max(values):.3f} ({mean(values) / dense:.1%})"
+
+
+def _peers(peers: dict) -> list[str]:
+    """Whether labels would help where little is pruned."""
+    if not peers:
+        return []
+    first = peers[f"{LIGHT[0]:g}"]
+    texts = {name: f"{first[name]['texts']:,}" for name in first}
+    lines = [
+        "## Beside a method that sees labels",
+        "",
+        f"Accuracy on {NAMES[CHOSEN_ON]} of `best` and of torch-pruning's Taylor importance, whose gradients are those of the "
+        f"labelled loss on the same {CALIBRATION} calibration texts; of its three ways to cut the one that is best on that "
+        "set.",
+        f"Paired: the same texts, `best` minus the peer, with a 95 % interval. {texts['dev']} development, {texts['test']} "
+        f"test and {texts['unseen']} training sentences that neither has seen (the dense model was trained on these).",
+        "",
+        "| parameters that go | texts | dense | `best` | Taylor | difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for share, (name, said) in product(LIGHT, (("dev", "development"), ("test", "test"), ("unseen", "training, unseen"))):
+        one = peers[f"{share:g}"][name]
+        interval = f"{one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
+        lines.append(_row(f"{share:.0%}", [said, *(_number(one[key]) for key in ("dense", "ours", "peer")), interval]))
+    return [
+        *lines,
+        "",
+        "On the development set alone the peer can look better, by less than its noise; on more texts it is behind, the more "
+        "so the more goes.",
+        "",
+    ]
 
 
 def _sizes(found: dict) -> list[str]:
