@@ -190,7 +190,7 @@ def _peers(peers: dict) -> list[str]:
     """Whether labels would help where little is pruned."""
     if not peers:
         return []
-    first = peers[f"{LIGHT[0]:g}"]
+    first = next(iter(peers.values()))
     texts = {name: f"{first[name]['texts']:,}" for name in first}
     lines = [
         "## Beside a method that sees labels",
@@ -204,7 +204,8 @@ def _peers(peers: dict) -> list[str]:
         "| parameters that go | texts | dense | `best` | Taylor | difference |",
         "|---|---|---|---|---|---|",
     ]
-    for share, (name, said) in product(LIGHT, (("dev", "development"), ("test", "test"), ("unseen", "training, unseen"))):
+    there = [share for share in LIGHT if f"{share:g}" in peers]
+    for share, (name, said) in product(there, (("dev", "development"), ("test", "test"), ("unseen", "training, unseen"))):
         one = peers[f"{share:g}"][name]
         interval = f"{one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
         lines.append(_row(f"{share:.0%}", [said, *(_number(one[key]) for key in ("dense", "ours", "peer")), interval]))
