@@ -14,7 +14,7 @@ from vp_core.asking.batches import make_batches
 from vp_core.carry_out import Stage
 from vp_core.ground.parallel import in_parallel
 from vp_core.measuring.covariance import bytes_needed, collect_covariances
-from vp_core.measuring.measured import COVARIANCE_TOKENS, Measured
+from vp_core.measuring.measured import Measured
 from vp_core.opening.study import open_study
 from vp_core.recipes import RECIPES, Recipe
 from vp_core.study import Study
@@ -43,7 +43,7 @@ def run(place: tuple[str, str, str | None]) -> None:
 
 def _covariances(study: Study) -> None:
     batches = make_batches(study.calibration, range(len(study.calibration)))
-    large = make_batches(study.calibration, range(len(study.calibration)), COVARIANCE_TOKENS)
+    large = make_batches(study.calibration, range(len(study.calibration)))
 
     def forward(batch) -> None:
         with torch.inference_mode():

@@ -3,11 +3,15 @@
 `collect_covariances(model, batches) -> Covariances`. Axis convention as in `measuring.moments`: (tokens, n), float64 inside.
 A covariance is kept in `blocks` diagonal blocks of (w, w): one block for inputs of `ffn_out` and `attention_output`, whose
 coordinates are all read together, one for each head of query and key, which meet within a head only.
+
+Products are taken in float32 (of a model in float64 in float64), of deviations from the batch's means, and added up in float64:
+a covariance is right to about six digits of its standard deviations, at half the time of float64 throughout.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +19,12 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch
 from vp_core.ground.errors import VPError
-from vp_core.measuring.tally import tally
+from vp_core.measuring.tally import tally_parts
 from vp_core.model.projections import Layer, Projection, find_layers
 from vp_core.model.sites import Site, input_site, output_site
 
-_PANELS = 4
-"""A product XᵀX is symmetric: of its 4 × 4 panels the 10 on and above the diagonal are computed, 0.63 of the work."""
+_PANELS = 8
+"""A product XᵀX is symmetric: of its 8 × 8 panels the 36 on and above the diagonal are computed, 0.56 of the work."""
 
 
 @dataclass
@@ -68,6 +72,57 @@ class CoMoments:
         return rest
 
 
+@dataclass
+class _Adding:
+    """CoMoments of one block while they are added up: of `m2` the panels `upper` (n, n) on and above the diagonal."""
+
+    count: int
+    mean: Tensor
+    upper: Tensor
+
+    def merge(self, other: "_Adding") -> None:
+        """As CoMoments, in place."""
+        count = self.count + other.count
+        if count == 0:
+            return
+        delta = other.mean - self.mean
+        with torch.inference_mode():
+            self.upper = self.upper.double()
+            for panel, first, rest in _panels(len(delta)):
+                sums = self.upper[panel].add_(other.upper[panel])
+                sums.addr_(delta[first], delta[rest], alpha=self.count * other.count / count)
+        self.mean = self.mean + delta * (other.count / count)
+        self.count = count
+
+    def finished(self) -> CoMoments:
+        """The same with both triangles."""
+        with torch.inference_mode():  # it was made in it
+            return CoMoments(self.count, self.mean, symmetric(self.upper.double())[None])
+
+
+def _panels(n: int) -> Iterator[tuple[tuple[slice, slice], slice, slice]]:
+    """Of a symmetric (n, n) the panels (rows, columns) on and above the diagonal, with their rows and columns."""
+    for start, stop in pairwise(n * i // _PANELS for i in range(_PANELS + 1)):
+        rows, columns = slice(start, stop), slice(start, n)
+        yield (rows, columns), rows, columns
+
+
+def symmetric(upper: Tensor) -> Tensor:
+    """The symmetric matrix (n, n) with the upper panels of this one, in place; whatever is below them."""
+    for (first, _), _, rest in _panels(len(upper)):
+        block = upper[first, first]
+        block.copy_(block.triu() + block.triu(1).T)
+        behind = slice(first.stop, rest.stop)
+        upper[behind, first] = upper[first, behind].T
+    return upper
+
+
+def add_gram(total: Tensor, x: Tensor) -> None:
+    """Add XᵀX to the upper panels of `total` (n, n) for x (tokens, n); what is below them is left as it was."""
+    for panel, first, rest in _panels(x.shape[1]):
+        total[panel].addmm_(x[:, first].T, x[:, rest])
+
+
 def co_moments(x: Tensor, blocks: int) -> CoMoments:
     """CoMoments of one batch `x` (tokens, n) of real tokens, multiplied on its device; they are on the processor.
 
@@ -75,22 +130,26 @@ def co_moments(x: Tensor, blocks: int) -> CoMoments:
     >>> m.mean.tolist(), m.m2[0].tolist()
     ([1.0, 3.0], [[2.0, 4.0], [4.0, 8.0]])
     """
-    x = x.to(torch.float64)
-    mean = x.mean(dim=0) if len(x) else x.new_zeros(x.shape[1])
-    deviation = (x - mean).view(len(x), blocks, x.shape[1] // blocks)
-    if blocks > 1:
-        parts = deviation.transpose(0, 1)
-        return CoMoments(len(x), mean.cpu(), (parts.transpose(1, 2) @ parts).cpu())
-    upper = x.new_zeros(x.shape[1], x.shape[1])
-    add_gram(upper, deviation[:, 0])
-    return CoMoments(len(x), mean.cpu(), (upper.triu() + upper.triu(1).T)[None].cpu())
+    found = _of_batch(x, blocks)
+    return found.finished() if isinstance(found, _Adding) else found
 
 
-def add_gram(total: Tensor, x: Tensor) -> None:
-    """Add XᵀX to the upper panels of `total` (n, n) for x (tokens, n); what is below them is left as it was."""
-    edges = [x.shape[1] * i // _PANELS for i in range(_PANELS + 1)]
-    for start, stop in pairwise(edges):
-        total[start:stop, start:].addmm_(x[:, start:stop].T, x[:, start:])
+def _of_batch(x: Tensor, blocks: int) -> "CoMoments | _Adding":
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    n, one = x.shape[1], x.new_full((len(x),), 1 / max(len(x), 1))
+    near = one @ x
+    deviation = x - near
+    mean = (near.double() + (one @ deviation).double()).cpu()
+    if blocks == 1:
+        upper = x.new_zeros(n, n)
+        add_gram(upper, deviation)
+        return _Adding(len(x), mean, upper.cpu())
+    if blocks == n:
+        m2 = deviation.square_().sum(dim=0)[:, None, None]
+    else:
+        parts = deviation.view(len(x), blocks, n // blocks).transpose(0, 1)
+        m2 = parts.transpose(1, 2) @ parts
+    return CoMoments(len(x), mean, m2.double().cpu())
 
 
 READ_AT = {"attention_output": "context", "ffn_out": "activation"}
@@ -235,28 +294,36 @@ def collect_covariances(
 
 
 def _together(model: nn.Module, sites: Mapping[Site, int], batches: Iterable[Batch], held_out: Iterable[Batch]) -> Covariances:
-    apart = moments_at(model, sites, held_out)
     nothing = "There are no tokens to collect covariances from: give at least one sentence."
-    together = moments_at(model, sites, batches, nothing=nothing, least=2)
+    together, apart = _moments_of(model, sites, (batches, held_out), nothing=nothing, least=2)
     for name, moments in apart.items():
         together[name].merge(moments)
     return Covariances(together, apart)
 
 
 def moments_at(
-    model: nn.Module, sites: Mapping[Site, int], batches: Iterable[Batch], nothing: str | None = None, least: int = 0
+    model: nn.Module, sites: Mapping[Site, int], batches: Iterable[Batch], nothing: str | None = None
 ) -> dict[str, CoMoments]:
     """Co-moments of every site, in so many blocks, over the real tokens of `batches`: site name → CoMoments.
 
-    Raises VPError for activations that are NaN or infinite, and, with the sentence `nothing` if there is one, for no tokens or
-    fewer than `least`.
+    Raises VPError for activations that are NaN or infinite, and, with the sentence `nothing` if there is one, for no tokens.
     """
+    return _moments_of(model, sites, (batches,), nothing)[0]
 
-    def make(site: Site, x: Tensor, real: Tensor | None) -> CoMoments:
-        return co_moments(x if real is None else x[real.bool()], sites[site])
 
-    each = lambda name, new: check_finite(name, new.m2)  # noqa: E731
-    return tally(model, sites, batches, make, each=each, nothing=nothing, least=least)
+def _moments_of(
+    model: nn.Module, sites: Mapping[Site, int], parts: Sequence[Iterable[Batch]], nothing: str | None = None, least: int = 0
+) -> list[dict[str, CoMoments]]:
+    """Of every part, in one pass; VPError, with the sentence `nothing` if there is one, for too few tokens in the first one."""
+
+    def make(site: Site, x: Tensor, real: Tensor | None) -> CoMoments | _Adding:
+        return _of_batch(x if real is None else x[real.bool()], sites[site])
+
+    def each(name: str, new: CoMoments | _Adding) -> None:
+        check_finite(name, new.upper if isinstance(new, _Adding) else new.m2)
+
+    found: Any = tally_parts(model, sites, parts, make, each=each, nothing=nothing, least=least)
+    return [{name: m.finished() if isinstance(m, _Adding) else m for name, m in part.items()} for part in found]
 
 
 def check_finite(name: str, values: Tensor) -> None:

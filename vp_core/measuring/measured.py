@@ -21,8 +21,6 @@ from vp_core.model.projections import find_layers
 
 EWMV_BATCH = 32
 """Texts in a batch of the moving variance."""
-COVARIANCE_TOKENS = 4096
-"""Tokens in a batch of covariances: their products are large and want to be few."""
 SOLVING_TOKENS = 2048
 """Tokens in a batch of gradients and of refit, which walk through the layers with it."""
 WINDOW_TOKENS = 512
@@ -117,7 +115,7 @@ class Measured:
         """The texts that λ is fitted on, and those held out to choose it."""
         everything = np.arange(len(self.texts))
         held_out = everything % HELD_OUT == HELD_OUT - 1
-        seen, unseen = (make_batches(self.texts, everything[where], COVARIANCE_TOKENS) for where in (~held_out, held_out))
+        seen, unseen = (make_batches(self.texts, everything[where]) for where in (~held_out, held_out))
         return seen, unseen
 
     def _gradients(self) -> Gradients:

@@ -4,9 +4,9 @@
 on, is for what is made of a batch as a whole. Axis convention: (tokens, n), the tokens of a batch's examples one after another.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,22 @@ def tally(
     `each(name, statistic)` hears every batch's statistic before it is merged, in order: the place to refuse what is not finite.
     Raises VPError with the sentence `nothing` if nothing was seen, or fewer than `least` tokens; without one, {} is the answer.
     """
+    how: Any = {"each": each, "nothing": nothing, "least": least, "ordered": ordered}
+    return tally_parts(model, sites, [batches], make, **how)[0]
+
+
+def tally_parts(
+    model: nn.Module,
+    sites: Iterable[Site],
+    parts: Sequence[Iterable[Batch]],
+    make: Make[Stat],
+    *,
+    each: Callable[[str, Stat], None] = lambda name, new: None,
+    nothing: str | None = None,
+    least: int = 0,
+    ordered: bool = False,
+) -> list[dict[str, Stat]]:
+    """`tally` of several parts of the texts by themselves, in one pass; `nothing` and `least` are about the first of them."""
     sites, end = tuple(sites), the_end(model)
 
     def one(copy: nn.Module, batch: Batch) -> dict[str, Stat]:
@@ -85,20 +101,22 @@ def tally(
             forward(copy, batch)
         return seen
 
-    def of(some: Iterable[Batch]) -> dict[str, Stat]:
-        found: dict[str, Stat] = {}
-        for seen in each_batch(model, some, one):
+    def of(share: Share) -> list[dict[str, Stat]]:
+        found: list[dict[str, Stat]] = [{} for _ in parts]
+        numbered = ((i, batch) for i, part in enumerate(parts) for batch in (part if share.number == 1 else share.of(part)))
+        for i, seen in each_batch(model, numbered, lambda copy, pair: (pair[0], one(copy, pair[1]))):
             for name, new in seen.items():
                 each(name, new)
-                _add(found, name, new)
+                _add(found[i], name, new)
         return found
 
     share = Share() if ordered else share_now()
-    total, *others = share.together(lambda: of(batches if share.number == 1 else share.of(batches)))
+    total, *others = share.together(lambda: of(share))
     for other in others:  # of the same sites
-        for name, new in other.items():
-            _add(total, name, new)
-    if nothing is not None and (not total or next(iter(total.values())).count < least):
+        for own, new in zip(total, other, strict=True):
+            for name, statistic in new.items():
+                _add(own, name, statistic)
+    if nothing is not None and (not total[0] or next(iter(total[0].values())).count < least):
         raise VPError(nothing)
     return total
 

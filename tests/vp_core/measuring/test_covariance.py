@@ -114,8 +114,8 @@ def test_sites_of_every_family_without_their_padding(exact_norms, family):
             mean, covariance = by_numpy(rows[site.name], blocks)
             assert moments.count == len(rows[site.name])
             scale = np.abs(covariance).max()
-            np.testing.assert_allclose(moments.mean, mean, atol=1e-10 * (1 + np.abs(mean).max()))
-            np.testing.assert_allclose(moments.covariance(), covariance, atol=1e-9 * scale, err_msg=site.name)
+            np.testing.assert_allclose(moments.mean, mean, atol=1e-7 * (scale**0.5 + np.abs(mean).max()))
+            np.testing.assert_allclose(moments.covariance(), covariance, atol=2e-6 * scale, err_msg=site.name)
     held = sum(8 * (m.m2.numel() + m.mean.numel()) for part in (found.all, found.held_out) for m in part.values())
     assert bytes_needed(find_layers(model)) == held  # what it says is what it takes
 
