@@ -137,7 +137,7 @@ def _calibration(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple
     unseen = _unseen(study, task, UNSEEN, SIZES)
     for size in SIZES:
         other = make_study(study.loaded, unseen, train.sample_like(dev, size))
-        for name, sparsity in product(HEADLINES, HERE):
+        for name, sparsity in product([name for name in HEADLINES if name in names], HERE):
             key = f"{task} {name} {size} {sparsity:g}"
             if key not in kept:
                 kept["dense"] = round(other.score(Recipe(), 0.0).value, 5) if "dense" not in kept else kept["dense"]
@@ -149,7 +149,7 @@ def _bands(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, 
     """Scores on the development set with another draw of the calibration sentences."""
     kept, (dev, train), study = found["bands"], _texts(task), _study(task)
     other = make_study(study.loaded, dev, train.sample_like(dev, CALIBRATION, SECOND_SEED))
-    for name, sparsity in product(HEADLINES, BANDS):
+    for name, sparsity in product([name for name in HEADLINES if name in names], BANDS):
         for seed, one in ((0, study), (SECOND_SEED, other)):
             key = f"{task} {name} {seed} {sparsity:g}"
             if key not in kept:
