@@ -207,22 +207,25 @@ class Stage:
             return self.closed_form(recipe, ranking.only(group.name, units), {group.name: units})
 
         model, longest = self.measured.model, self.measured.texts.longest
-        words = tells_words(model)
-        expected = self._estimated(recipe, ranking) if words else {}
-        halves = head_of(model) == "target tokens"
-        levels = (estimated.middle_and_all if halves else estimated.middle) if words else allocation.counts
+        expected = self._estimated(recipe, ranking)
+        levels = estimated.middle_and_all if head_of(model) == "target tokens" else estimated.middle
         losses: dict[str, allocation.Losses] = {}
         walk = Walk(model, self.measured.some_batches(allocation.texts_for(model, longest)))
         for name, lost in allocation.measure_losses(walk, ranking.groups, without, levels):
-            losses[name] = estimated.brought_to(expected[name], lost) if words else lost
+            losses[name] = estimated.brought_to(expected[name], lost)
             say(f"measuring what each layer loses: {len(losses)} of {len(ranking.groups)}")
         return losses
 
     def _estimated(self, recipe: Recipe, ranking: Ranking) -> Mapping[str, allocation.Losses]:
-        """The same of a language model in closed form: group name → losses."""
-        effects = self.scores(replace(recipe, criterion="fisher"))
+        """The same in closed form: group name → losses."""
+        measured = self.measured if tells_words(self.measured.model) else self.measured.on_some(estimated.TEXTS)
+        effects = score_units("fisher", measured, ranking.groups)
+        errors = None
+        if recipe.rung == "least squares":
+            consumers = self._consumers(recipe)
+            errors = lambda group, outer: consumers.errors(group.name, outer)  # noqa: E731
         return estimated.estimate_losses(
-            ranking, self.measured, effects, lambda group, units: self._solved(recipe, {group.name: units})
+            ranking, measured, effects, lambda group, units: self._solved(recipe, {group.name: units}), errors
         )
 
     def _with_gone_first(self, scores: Mapping[str, Tensor], groups: tuple[UnitGroup, ...]) -> Mapping[str, Tensor]:
@@ -244,10 +247,12 @@ class Stage:
         """New weights of consumers; for single rows only from least squares on, since zero and mean leave them alone."""
         if recipe.single_rows and recipe.replacement in ("zero", "mean"):
             return {}
+        return self._consumers(recipe).solve(recipe.rung, gone)
+
+    def _consumers(self, recipe: Recipe) -> Consumers:
         # a consumer's factor depends on the order within its group, which no scope changes
         own, measured = replace(recipe, scope="per layer"), self.measured
-        consumers = self._kept.once(
+        return self._kept.once(
             ("consumers", own.ordering),
             lambda: Consumers(measured.model, measured.layers, self.ranking(own), measured.covariances()),
         )
-        return consumers.solve(recipe.rung, gone)

@@ -201,9 +201,13 @@ class Study:
             return squeeze_masked(pruned, self.masks(recipe, sparsity))
         return squeeze(pruned, self.plan(recipe, sparsity))
 
+    def scored(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
+        """The model that scores are taken from, wherever they are asked for: the smaller one, in the time of what is left."""
+        return self.pruned(recipe, 0) if sparsity == 0 else self.squeezed(recipe, sparsity)
+
     def running_scores(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Iterator[Score]:
         """Scores of the pruned model as they come, the last one exact (no fine-tuning)."""
-        return evaluate(self.pruned(recipe, sparsity), self.question, precision)
+        return evaluate(self.scored(recipe, sparsity), self.question, precision)
 
     def score(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Score:
         """The exact score of the pruned model."""
@@ -219,7 +223,7 @@ class Study:
         how = () if sparsity == 0 else (tuple(facts.items()), self.calibration_id, round(sparsity, 9), *drawn)
         # another device rounds otherwise
         where = () if (kind := device_of(self.model).type) == "cpu" else (kind,)
-        return digest("score 3", self.loaded.fingerprint, self.data_id, precision, how, *where)
+        return digest("score 4", self.loaded.fingerprint, self.data_id, precision, how, *where)
 
     def about(self, recipe: Recipe, sparsity: float) -> dict[str, Any]:
         """What a pruned folder says about where it comes from."""

@@ -165,19 +165,11 @@ def _zeros(wanted: Wanted, found: Found) -> Iterator[list[SpeedRow]]:
 
 
 def _score(wanted: Wanted, model: PreTrainedModel, form: str, bits: str, keep: CurveStore) -> Score:
-    """A finished point if there is one, else a new one.
-
-    In float32 the squeezed model's answers are the masked one's, whose points the page Explore makes too. In fewer bits
-    they round differently, so the squeezed model is asked itself.
-    """
+    """A finished point if there is one, which the page Explore makes too, else a new one."""
     study, recipe = wanted.study, wanted.recipe
     sparsity = wanted.here if form == "squeezed" else 0.0
-    shared = form == "dense" or bits == "float32"
-    suffix = "" if shared else " squeezed"
-    kept = known_point(study, recipe, sparsity, bits, keep) if shared else keep.get(study.key(recipe, sparsity, bits) + suffix)
-    if kept is not None:
+    if (kept := known_point(study, recipe, sparsity, bits, keep)) is not None:
         return score_of(kept)
-    found = score(study.pruned(recipe, sparsity) if shared else model, study.question, bits)
-    row = point(study, recipe, sparsity, found, bits)
-    keep.add(row | {"key": row["key"] + suffix})
+    found = score(model, study.question, bits)
+    keep.add(point(study, recipe, sparsity, found, bits))
     return found

@@ -44,6 +44,7 @@ class Measured:
         self.layers = find_layers(model)
         self.estimator, self.seed = "exact", 0
         self._known, self._kept = covariances, Kept()
+        self._chosen = np.arange(len(texts))
 
     @property
     def large(self) -> bool:
@@ -54,6 +55,15 @@ class Measured:
         """These measurements as a criterion sees them with another estimator and seed; nothing is measured again."""
         other = copy.copy(self)
         other.estimator, other.seed = estimator, seed
+        return other
+
+    def on_some(self, texts: int) -> "Measured":
+        """The same model with its covariances, everything else measured on so many of the texts, spread over all of them."""
+        if texts >= len(self._chosen):
+            return self
+        other = copy.copy(self)
+        other._known, other._kept = self.covariances(), Kept()
+        other._chosen = self._chosen[np.linspace(0, len(self._chosen) - 1, texts).astype(int)]
         return other
 
     def statistics(self) -> Statistics:
@@ -83,19 +93,19 @@ class Measured:
     def solving_batches(self) -> list[Batch]:
         """All texts in the batches of gradients and of refit, which takes its token weights from the gradients."""
         tokens = WINDOW_TOKENS if tells_words(self.model) else SOLVING_TOKENS
-        return make_batches(self.texts, np.arange(len(self.texts)), tokens)
+        return make_batches(self.texts, self._chosen, tokens)
 
     def some_batches(self, texts: int) -> list[Batch]:
         """Batches of so many texts at most, spread over all of them."""
         return make_batches(self.texts, np.linspace(0, len(self.texts) - 1, min(texts, len(self.texts))).astype(int))
 
     def _statistics(self, estimator: str) -> Statistics:
-        batches = make_batches(self.texts, np.arange(len(self.texts))) if estimator == "exact" else self._shuffled()
+        batches = make_batches(self.texts, self._chosen) if estimator == "exact" else self._shuffled()
         return collect(self.model, batches, estimator, model_id=self.model_id, data_id=self.data_id, layers=self.layers)
 
     def _shuffled(self) -> list[Batch]:
         """A moving variance depends on the order, and wants batches like any other: not sorted by length."""
-        shuffled = np.random.default_rng(0).permutation(len(self.texts))
+        shuffled = np.random.default_rng(0).permutation(self._chosen)
         parts = np.split(shuffled, range(EWMV_BATCH, len(shuffled), EWMV_BATCH))
         return [batch for part in parts for batch in make_batches(self.texts, part, sys.maxsize)]
 
@@ -128,5 +138,5 @@ class Measured:
         return collect_weight_effects(self.model, self.solving_batches(), self.layers)
 
     def _norms(self) -> FunctionNorms:
-        batches = make_batches(self.texts, np.arange(len(self.texts)))
+        batches = make_batches(self.texts, self._chosen)
         return collect_norms(self.model, batches, model_id=self.model_id, data_id=self.data_id)

@@ -11,6 +11,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -23,7 +24,7 @@ from vp_core.measuring.statistics import Statistics
 from vp_core.model.projections import CONSUMERS, Layer, Projection, linear_map, weight_of
 from vp_core.model.units import UnitGroup, context_columns
 from vp_core.ranking.plan import Ranking
-from vp_core.replacing.solve import DEFAULT_RIDGE, HELD_OUT_DENSITY, RIDGES, Factor, best_ridge, factorise, output_error
+from vp_core.replacing.solve import DEFAULT_RIDGE, HELD_OUT_DENSITY, RIDGES, Factor, best_ridge, factorise, output_error, solved
 
 
 def constants(replacement: str, statistics: Statistics, units: Sequence[UnitGroup] = ()) -> Mapping[str, Tensor]:
@@ -67,6 +68,18 @@ class Consumers:
         found = in_parallel(lambda one: self._solution(replacement, *one), wanted)
         return {consumer.name: solution for (consumer, _, _), solution in zip(wanted, found, strict=True)}
 
+    def errors(self, group: str, outer: Mapping[str, Tensor]) -> np.ndarray | None:
+        """(units + 1,) E eᵀΓe of the consumer when 0, 1, … all units of a group are gone, by least squares; None without one.
+
+        Γ = `outer` (d_out, d_out) by the consumer's name (`vp_core.replacing.solve.Factor.errors`).
+        """
+        for consumer, name, order in self._orders:
+            if name == group:
+                weight, _ = weight_and_bias(self._model, consumer)
+                by_columns = self._factor_of(consumer, order.flatten()).errors(weight, outer[consumer.name])
+                return by_columns[:: order.shape[1]].flip(0).numpy()
+        return None
+
     def _solution(self, replacement: str, consumer: Projection, order: Tensor, kept: int) -> tuple[Tensor, Tensor]:
         weight, bias = weight_and_bias(self._model, consumer)
         flat = order.flatten()
@@ -74,23 +87,27 @@ class Consumers:
             new = weight.index_fill(1, flat[kept:], 0)
             mean = self._covariances[_site(consumer)].mean
             return new, bias if replacement == "zero" else bias + (weight - new) @ mean
-        if consumer.name not in self._factors:
-            factor = self._factor(consumer, flat, weight, bias)
-            self._factors[consumer.name] = _PackedFactor.of(factor) if self._large else factor
-        new, new_bias = self._factors[consumer.name].solve(weight, bias, kept)
+        new, new_bias = self._factor_of(consumer, flat).solve(weight, bias, kept)
         # those of all layers are there together until the model is made of them: as it keeps them, where they are many
         return new.to(weight_of(self._model, consumer).dtype) if self._large else new, new_bias
 
-    def _factor(self, consumer: Projection, order: Tensor, weight: Tensor, bias: Tensor) -> Factor:
-        site = _site(consumer)
+    def _factor_of(self, consumer: Projection, order: Tensor) -> Factor:
+        if consumer.name not in self._factors:
+            factor = self._factor(consumer, order)
+            self._factors[consumer.name] = _PackedFactor.of(factor) if self._large else factor
+        kept = self._factors[consumer.name]
+        return kept if isinstance(kept, Factor) else kept.unpacked()
+
+    def _factor(self, consumer: Projection, order: Tensor) -> Factor:
+        site, (weight, bias) = _site(consumer), weight_and_bias(self._model, consumer)
         ridge = DEFAULT_RIDGE
         if site in self._covariances.held_out and self._covariances.held_out[site].count:
             seen, unseen = self._covariances.fitted(site), self._covariances.held_out[site]
-            kept = round(HELD_OUT_DENSITY * len(order))
+            kept, fitted = round(HELD_OUT_DENSITY * len(order)), seen.matrix()
 
             def error(candidate: float) -> float:
-                factor = factorise(seen.matrix(), seen.mean, order, candidate)
-                return output_error(unseen.matrix(), unseen.mean, weight, bias, *factor.solve(weight, bias, kept))
+                new = solved(fitted, seen.mean, weight, bias, order, kept, candidate)
+                return output_error(unseen.matrix(), unseen.mean, weight, bias, *new)
 
             ridge = best_ridge(RIDGES, error)
         moments = self._covariances[site]
@@ -110,10 +127,9 @@ class _PackedFactor:
     def of(cls, factor: Factor) -> "_PackedFactor":
         return cls(factor.order, pack(factor.lower.T), factor.mean, factor.ridge)
 
-    def solve(self, weight: Tensor, bias: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-        """As `vp_core.replacing.solve.Factor.solve`."""
-        lower = unpack(self.upper, len(self.order)).T
-        return Factor(self.order, lower, self.mean, self.ridge).solve(weight, bias, kept)
+    def unpacked(self) -> Factor:
+        """The factor again, rounded to float32."""
+        return Factor(self.order, unpack(self.upper, len(self.order)).T, self.mean, self.ridge)
 
 
 def _orders(layers: Sequence[Layer], ranking: Ranking) -> list[tuple[Projection, str, Tensor]]:

@@ -17,6 +17,8 @@ DEFAULT_RIDGE = 1e-2
 """Where no sentences can be held out to choose it."""
 HELD_OUT_DENSITY = 0.5
 """Share of columns that is kept when λ is chosen."""
+Linear = tuple[Tensor, Tensor]
+"""The weight (d, n) and the bias (d,) of a linear map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,28 @@ class Factor:
             moved = torch.linalg.solve_triangular(self.lower[:kept, :kept], moved, upper=False, left=False)
         new = torch.zeros_like(w).index_copy_(1, self.order[:kept], moved.add_(ordered[:, :kept]))
         return new, bias.detach().double() + (w - new) @ self.mean
+
+    def errors(self, weight: Tensor, outer: Tensor) -> Tensor:
+        """(n + 1,) E eᵀΓe when 0, 1, … n columns stay, e the change of what W puts out, `weight` (d, n), Γ = `outer` (d, d).
+
+        Of what goes, what stays cannot say cov(x_P | x_K) = L_PP L_PPᵀ. So e has the covariance W_P L_PP L_PPᵀ W_Pᵀ, and each
+        column of W L counts by itself, whatever the number that stays. λ counts as variance.
+        """
+        moved = weight.detach().double()[:, self.order] @ self.lower
+        alone = ((outer @ moved) * moved).sum(dim=0)
+        return torch.cat([alone.flip(0).cumsum(0).flip(0), alone.new_zeros(1)])
+
+
+def solved(covariance: Tensor, mean: Tensor, weight: Tensor, bias: Tensor, order: Tensor, kept: int, ridge: float) -> Linear:
+    """What `Factor.solve` gives, where one number of columns is wanted only: no more than C_KK is factorised."""
+    k, p = order[:kept], order[kept:]
+    w, new = weight.detach().double(), torch.zeros_like(weight, dtype=torch.float64)
+    if kept:
+        inner = covariance[k][:, k]
+        inner.diagonal().add_(ridge * covariance.diagonal().mean().clamp(min=1e-300))
+        moved = torch.cholesky_solve(covariance[k][:, p] @ w[:, p].T, cholesky(inner)).T
+        new.index_copy_(1, k, w[:, k] + moved)
+    return new, bias.detach().double() + (w - new) @ mean
 
 
 def factorise(covariance: Tensor, mean: Tensor, order: Tensor, ridge: float) -> Factor:
