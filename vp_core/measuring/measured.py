@@ -133,14 +133,14 @@ class Measured:
             return self._known()
         say(f"measuring covariances ({bytes_needed(self.layers) / 1e6:,.0f} MB)")
         collect_ = collect_by_layer if self.large else collect_covariances
-        return collect_(self.model, *self._parted(), self.layers)
+        return collect_(self.model, *self.parted(), self.layers)
 
     def _inputs(self) -> Covariances:
         known = self.covariances()
         say("measuring the inputs of all matrices")
-        return collect_inputs(self.model, *self._parted(), known, self.layers)
+        return collect_inputs(self.model, *self.parted(), known, self.layers)
 
-    def _parted(self) -> tuple[list[Batch], list[Batch]]:
+    def parted(self) -> tuple[list[Batch], list[Batch]]:
         """The texts that λ is fitted on, and those held out to choose it."""
         everything = np.arange(len(self.texts))
         held_out = everything % HELD_OUT == HELD_OUT - 1

@@ -5,7 +5,7 @@ layer's loss is known already: if its consumer W, solved again as W', errs by e 
 about E eᵀΓe, squared (of words KL ≈ ½ of it), with Γ = E Σ_t g_t g_tᵀ the gradients' outer product where it writes
 (`vp_core.measuring.gradients`) and errors of different tokens taken as uncorrelated. Units that no consumer reads, such as
 query/key pairs, lose the sum of their own effects. What that leaves out differs from layer to layer more than from level to
-level: each group's curve is brought to the loss that is measured where MIDDLE (or BEHIND) of its units are gone, of a model that
+level: each group's curve is brought to the loss that is measured where MIDDLE or BEHIND of its units are gone, of a model that
 writes about a text also to that of all. The levels and the hull are those of `vp_core.ranking.allocation`.
 """
 

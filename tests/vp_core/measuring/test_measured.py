@@ -5,8 +5,10 @@ import pytest
 import torch
 from bench_models import classifier, texts
 
+from vp_core.asking.batches import make_batches
 from vp_core.measuring import measured as module
-from vp_core.measuring.measured import HELD_OUT, Measured
+from vp_core.measuring.gradients import collect_gradients
+from vp_core.measuring.measured import HELD_OUT, SOLVING_TOKENS, Measured
 from vp_core.model.projections import find_layers
 from vp_core.model.units import unit_groups
 from vp_core.ranking.criteria import score_units
@@ -52,6 +54,24 @@ def test_covariances_of_every_fifth_text_stand_apart(counted):
     found = measured.covariances()
     assert found["0.activation"].count == lengths.sum()
     assert found.held_out["0.activation"].count == lengths[HELD_OUT - 1 :: HELD_OUT].sum()
+
+
+def test_on_some_of_the_texts(counted):
+    """Covariances are those of all, everything else is what a Measured of these texts alone finds."""
+    measured, calls = counted
+    some, numbers = measured.on_some(4), [0, 7, 14, 22]
+    assert some.covariances() is measured.covariances() and measured.on_some(23) is measured
+    batches = make_batches(measured.texts, np.array(numbers), SOLVING_TOKENS)
+    statistics = module.collect(measured.model, batches)
+    for p in statistics.moments:
+        torch.testing.assert_close(some.statistics().mean(p), statistics.mean(p))
+    expected = collect_gradients(measured.model, batches, statistics, measured.covariances())
+    found = some.gradients()
+    for name, effect in expected.effect.items():
+        torch.testing.assert_close(found.effect[name], effect, rtol=1e-5, atol=1e-12)
+    for name, outer in expected.outer.items():
+        torch.testing.assert_close(found.outer[name], outer, rtol=1e-5, atol=1e-9)
+    assert calls["collect_covariances"] == 1 and measured.gradients() is not found
 
 
 def test_known_covariances_are_taken(counted):

@@ -20,8 +20,9 @@ from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
 from vp_core.ground.work import work
 from vp_core.measuring.layerwise import Walk
+from vp_core.model.projections import weight_of
 from vp_core.model.units import unit_groups
-from vp_core.ranking import allocation
+from vp_core.ranking import allocation, estimated
 from vp_core.ranking.allocation import Losses, counts, marginal
 from vp_core.recipes import Recipe
 from vp_core.squeezing.cost import cost
@@ -124,6 +125,34 @@ def test_a_measured_loss_is_that_of_a_whole_forward_pass(family, replacement):
             # one layer at a time, logits come back in float32
             assert loss == pytest.approx((changed.square().sum(dim=1).mean() / scale).item(), rel=1e-4, abs=1e-9)
     assert (tiny.sha(one.measured.model), tiny.hooks(one.measured.model)) == (before, 0)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "deberta-v2"])
+def test_losses_of_a_classifier_are_closed_forms_brought_to_one_that_is_measured(family):
+    one = stage(family, 70)
+    recipe = Recipe(units=("ffn neurons", "values"), replacement="least squares", scope="measured", budget="parameters")
+    own = one.ranking(replace(recipe, scope="per layer"))
+    found, some = one._losses(recipe, own), one.measured.on_some(estimated.TEXTS)
+    walk = Walk(one.measured.model, one.measured.some_batches(allocation.SENTENCES))
+
+    def without(group, n):
+        return one.closed_form(recipe, own.only(group.name, n), {group.name: n})
+
+    real = dict(allocation.measure_losses(walk, own.groups, without, estimated.behind))
+    for group in own.groups:
+        (level,) = estimated.behind(len(group))
+        outer = some.gradients().outer[group.consumer.name]
+        change = (
+            weight_of(one.measured.model, group.consumer).double()
+            - one._solved(recipe, {group.name: level})[group.consumer.name][0]
+        )
+        losses = found[group.name]
+        assert np.interp(level, losses.removed, losses.loss) == pytest.approx(real[group.name].loss[1], rel=1e-6)
+        closed = one._consumers(recipe).errors(group.name, {group.consumer.name: outer})
+        inputs = one.measured.covariances()[f"{group.layer}.{SITE[group.kind]}"].matrix()
+        assert closed[level] >= float(((outer @ change @ inputs) * change).sum()) * (1 - 1e-9) > 0  # λ counts as variance
+        ratio = losses.loss[1:] / closed[losses.removed[1:]]
+        assert ratio == pytest.approx(np.full(len(ratio), ratio[0]), rel=1e-6) and (np.diff(losses.loss) >= 0).all()
 
 
 def test_measured_allocation_takes_where_it_costs_least():

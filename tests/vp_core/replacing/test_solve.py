@@ -44,6 +44,30 @@ def test_every_number_of_columns_is_solved_as_ridge_and_lstsq_do(seed, ridge):
     assert torch.equal(factor.solve(w, b, n)[0], w)
 
 
+@given(seed=st.integers(0, 10**6), ridge=st.sampled_from((1e-9, 1e-3, 0.1)))
+@settings(max_examples=20)
+def test_all_errors_at_once_are_those_of_each_solution(seed, ridge):
+    """E eᵀΓe under C + λI, and of λ about 0 the error on the tokens themselves."""
+    x, weight, bias, order = problem(seed)
+    root = np.random.default_rng(seed).normal(size=(4, 4))
+    outer = root @ root.T
+    moments, w = co_moments(torch.from_numpy(x), 1), torch.from_numpy(weight)
+    factor = factorise(moments.matrix(), moments.mean, torch.from_numpy(order), ridge)
+    found = factor.errors(w, torch.from_numpy(outer)).numpy()
+    raised = np.cov(x.T, bias=True) + ridge * np.cov(x.T, bias=True).diagonal().mean() * np.eye(7)
+    assert found.shape == (8,) and found[-1] == 0
+    for kept in range(7):
+        new, new_bias = (part.numpy() for part in factor.solve(w, torch.from_numpy(bias), kept))
+        change = weight - new
+        expected = np.trace(outer @ change @ raised @ change.T)
+        assert found[kept] == pytest.approx(expected, rel=1e-6, abs=1e-9 * found[0])
+        e = x @ change.T + bias - new_bias
+        seen = np.einsum("td,de,te->t", e, outer, e).mean()
+        assert seen <= found[kept] * (1 + 1e-9) + 1e-9 and (
+            ridge > 1e-6 or found[kept] == pytest.approx(seen, rel=1e-4, abs=1e-6)
+        )
+
+
 def rungs(moments, weight, bias, order, kept, ridge):
     """name → (W', b') of the three closed forms, the first two written out here."""
     goes = order[kept:]
