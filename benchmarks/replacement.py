@@ -11,6 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks.measure import alternating, line
 from vp_core.asking.batches import make_batches
+from vp_core.asking.forward import forward
 from vp_core.carry_out import Stage
 from vp_core.ground.parallel import in_parallel
 from vp_core.measuring.covariance import bytes_needed, collect_covariances
@@ -45,13 +46,13 @@ def _covariances(study: Study) -> None:
     batches = make_batches(study.calibration, range(len(study.calibration)))
     large = make_batches(study.calibration, range(len(study.calibration)))
 
-    def forward(batch) -> None:
+    def plain(batch) -> None:
         with torch.inference_mode():
-            study.model(**batch.inputs)
+            forward(study.model, batch)
 
     seconds = alternating(
         {
-            "plain": lambda: list(in_parallel(forward, batches)),
+            "plain": lambda: list(in_parallel(plain, batches)),
             "covariances": lambda: collect_covariances(study.model, large, []),
         },
         repeats=3,

@@ -6,6 +6,7 @@ import torch
 
 from benchmarks.measure import alternating, line
 from vp_core.asking.batches import make_batches
+from vp_core.asking.forward import forward
 from vp_core.ground.parallel import in_parallel
 from vp_core.measuring.statistics import collect
 from vp_core.study import Study
@@ -14,13 +15,13 @@ from vp_core.study import Study
 def run(study: Study) -> None:
     batches = make_batches(study.calibration, range(len(study.calibration)))
 
-    def forward(batch) -> None:
+    def plain(batch) -> None:
         with torch.inference_mode():
-            study.model(**batch.inputs)
+            forward(study.model, batch)
 
     seconds = alternating(
         {
-            "plain": lambda: list(in_parallel(forward, batches)),
+            "plain": lambda: list(in_parallel(plain, batches)),
             "collect": lambda: collect(study.model, batches),
         }
     )
