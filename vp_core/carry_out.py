@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vp_core.asking.kinds.heads import check_answers, head_of, tells_words
-from vp_core.ground.kept import Kept
+from vp_core.ground.kept import NOWHERE, Kept
 from vp_core.ground.names import WHOLE
 from vp_core.ground.work import say
 from vp_core.measuring.layerwise import MEASURED, REFIT, Walk, check_once
@@ -77,7 +77,7 @@ def refitted(dense: Measured, plan: Plan, pruned: PreTrainedModel, rows_put_out_
     start = {p.name: weight_and_bias(pruned, p) for layer in dense.layers for p in layer.projections.values()}
     for step in refit(dense.model, plan, dense.solving_batches(), start, rows_put_out_means, dense.token_weights()):
         if isinstance(step, Progress):
-            say(f"refitting: layer {step.layer} of {step.layers}")
+            say("refitting: layer", step.layer, step.layers)
         else:
             new = step
     return new
@@ -110,7 +110,12 @@ class Stage:
     def scores(self, recipe: Recipe) -> Mapping[str, Tensor]:
         """The criterion's score of every unit: group name → (units,) float64."""
         evidence = self.measured.seen_with(recipe.estimator, recipe.seed)
-        return self._kept.once(("scores", recipe.scoring), lambda: score_units(recipe.criterion, evidence, self.groups(recipe)))
+        shelf = NOWHERE if recipe.plain else self.measured.shelf  # those take no time
+        place = self.measured.place("the order of units", recipe.scoring.facts())
+        groups = self.groups(recipe)
+        return self._kept.once(
+            ("scores", recipe.scoring), lambda: shelf.once(place, lambda: score_units(recipe.criterion, evidence, groups))
+        )
 
     def ranking(self, recipe: Recipe) -> Ranking:
         """The order in which the recipe removes units."""
@@ -173,7 +178,7 @@ class Stage:
         """Through all steps but the last."""
         stage = self
         for step in range(1, recipe.steps):
-            say(f"pruning and measuring again: step {step} of {recipe.steps}")
+            say("pruning and measuring again: step", step, recipe.steps)
             stage = stage._next(recipe, sparsity * step / recipe.steps)
         return stage
 
@@ -196,7 +201,9 @@ class Stage:
         ranking = rank(self._with_gone_first(self.scores(recipe), groups), groups, scope, *about)
         if recipe.scope != "measured":
             return ranking
-        comparable = allocation.scores(ranking, self._losses(recipe, ranking))
+        place = self.measured.place("what each layer loses", recipe.ordering.facts())
+        found = self.measured.shelf.once(place, lambda: allocation.as_tensors(self._losses(recipe, ranking)))
+        comparable = allocation.scores(ranking, allocation.from_tensors(found))
         return rank(self._with_gone_first(comparable, groups), groups, "measured", *about)
 
     def _losses(self, recipe: Recipe, ranking: Ranking) -> Mapping[str, allocation.Losses]:
@@ -206,22 +213,25 @@ class Stage:
             return self.closed_form(recipe, ranking.only(group.name, units), {group.name: units})
 
         model, longest = self.measured.model, self.measured.texts.longest
-        words = tells_words(model)
-        expected = self._estimated(recipe, ranking) if words else {}
-        halves = head_of(model) == "target tokens"
-        levels = (estimated.middle_and_all if halves else estimated.middle) if words else allocation.counts
+        expected = self._estimated(recipe, ranking)
+        levels = estimated.middle_and_all if head_of(model) == "target tokens" else estimated.middle
         losses: dict[str, allocation.Losses] = {}
         walk = Walk(model, self.measured.some_batches(allocation.texts_for(model, longest)))
         for name, lost in allocation.measure_losses(walk, ranking.groups, without, levels):
-            losses[name] = estimated.brought_to(expected[name], lost) if words else lost
-            say(f"measuring what each layer loses: {len(losses)} of {len(ranking.groups)}")
+            losses[name] = estimated.brought_to(expected[name], lost)
+            say("measuring what each layer loses:", len(losses), len(ranking.groups))
         return losses
 
     def _estimated(self, recipe: Recipe, ranking: Ranking) -> Mapping[str, allocation.Losses]:
-        """The same of a language model in closed form: group name → losses."""
-        effects = self.scores(replace(recipe, criterion="fisher"))
+        """The same in closed form: group name → losses."""
+        measured = self.measured if tells_words(self.measured.model) else self.measured.on_some(estimated.TEXTS)
+        effects = score_units("fisher", measured, ranking.groups)
+        errors = None
+        if recipe.rung == "least squares":
+            consumers = self._consumers(recipe)
+            errors = lambda group, outer: consumers.errors(group.name, outer)  # noqa: E731
         return estimated.estimate_losses(
-            ranking, self.measured, effects, lambda group, units: self._solved(recipe, {group.name: units})
+            ranking, measured, effects, lambda group, units: self._solved(recipe, {group.name: units}), errors
         )
 
     def _with_gone_first(self, scores: Mapping[str, Tensor], groups: tuple[UnitGroup, ...]) -> Mapping[str, Tensor]:
@@ -243,10 +253,14 @@ class Stage:
         """New weights of consumers; for single rows only from least squares on, since zero and mean leave them alone."""
         if recipe.single_rows and recipe.replacement in ("zero", "mean"):
             return {}
+        return self._consumers(recipe).solve(recipe.rung, gone)
+
+    def _consumers(self, recipe: Recipe) -> Consumers:
         # a consumer's factor depends on the order within its group, which no scope changes
         own, measured = replace(recipe, scope="per layer"), self.measured
-        consumers = self._kept.once(
+        return self._kept.once(
             ("consumers", own.ordering),
-            lambda: Consumers(measured.model, measured.layers, self.ranking(own), measured.covariances()),
+            lambda: Consumers(
+                measured.model, measured.layers, self.ranking(own), measured.covariances, measured.shelf, measured.place("")
+            ),
         )
-        return consumers.solve(recipe.rung, gone)

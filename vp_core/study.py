@@ -1,7 +1,8 @@
 """One model, one task: everything the app, the notebooks and the command line ask, in one place, so they agree."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from vp_core.asking.kinds.question import Question, Score
 from vp_core.carry_out import Stage
 from vp_core.ground.chosen import check_types, units_in_0_4
 from vp_core.ground.errors import VPError
-from vp_core.ground.kept import Kept
+from vp_core.ground.kept import NOWHERE, Kept, Shelf
 from vp_core.ground.names import TYPES
 from vp_core.ground.store import digest
 from vp_core.loading.load import LoadedModel
+from vp_core.measuring.covariance import Covariances
 from vp_core.measuring.measured import Measured
 from vp_core.measuring.statistics import Statistics
 from vp_core.model.precision import device_of
@@ -28,7 +30,7 @@ from vp_core.model.sharing import share
 from vp_core.model.units import units_that_go
 from vp_core.ranking.plan import Plan, Ranking, masks
 from vp_core.recipes import Recipe
-from vp_core.replacing.principal import principal
+from vp_core.replacing.principal import turned, turned_covariances, turns
 from vp_core.squeezing.budget import most, within
 from vp_core.squeezing.cost import Cost, cost, query_biases, sparse_cost
 from vp_core.squeezing.squeeze import Squeezed, squeeze, squeeze_masked
@@ -42,9 +44,9 @@ from vp_core.weights.stage import WeightStage
 class Study:
     """A loaded model, the question it is asked, and the texts its neurons are measured on.
 
-    Statistics and rankings are computed once, when first asked for, and cached. Any number of threads may use one Study. What
-    is asked of a recipe raises VPError if the model is squeezed already, if the units cannot meet the sparsity, or if the
-    criterion or the replacement does not fit the model.
+    Statistics and rankings are computed once, when first asked for, and cached: in memory, with `kept_in` on disk too. Any
+    number of threads may use one Study. What is asked of a recipe raises VPError if the model is squeezed already, if the units
+    cannot meet the sparsity, or if the criterion or the replacement does not fit the model.
     """
 
     loaded: LoadedModel
@@ -54,6 +56,7 @@ class Study:
     calibration_id: str
     source: str
     notes: tuple[str, ...] = ()
+    shelf: Shelf = NOWHERE
     _kept: Kept = field(default_factory=Kept, repr=False)
 
     def __repr__(self) -> str:
@@ -61,6 +64,14 @@ class Study:
         scored = f"{question.count(everything):,} {question.task.counted}"
         asked = f"{question.task.name!r}: {question.task.metric} on {scored}"
         return f"Study({self.loaded.name!r}, {asked}, statistics on {len(self.calibration):,} {self.measured_on})"
+
+    def kept_in(self, folder: str | Path) -> "Study":
+        """The same study, which keeps in this folder what is small and took long to measure, and reads it from there.
+
+        Whoever opens the same model and texts again, also in another process, has the same numbers at once. The folder is made
+        if it is not there; it holds about 2 GB at most, of which goes what was not used for longest.
+        """
+        return replace(self, shelf=Shelf(folder), _kept=Kept())
 
     @property
     def model(self) -> PreTrainedModel:
@@ -84,9 +95,14 @@ class Study:
     def _measured(self, basis: str) -> Measured:
         ids = self.loaded.fingerprint, self.calibration_id
         if basis == "neurons":
-            return Measured(self.model, self.calibration, *ids)
-        model, covariances = principal(self.model, self.measured().covariances())
-        return Measured(model, self.calibration, *ids, covariances)
+            return Measured(self.model, self.calibration, *ids, shelf=self.shelf)
+        plain = self.measured()
+        maps = self.shelf.once(plain.place("turned heads"), lambda: turns(self.model, plain.covariances()))
+
+        def covariances() -> Covariances:
+            return turned_covariances(plain.covariances(), maps)
+
+        return Measured(turned(self.model, maps), self.calibration, *ids, covariances, self.shelf, basis)
 
     def stage_of(self, recipe: Recipe) -> Stage | WeightStage:
         """Where a recipe is carried out: single weights have a stage of their own."""
@@ -201,9 +217,13 @@ class Study:
             return squeeze_masked(pruned, self.masks(recipe, sparsity))
         return squeeze(pruned, self.plan(recipe, sparsity))
 
+    def scored(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
+        """The model that scores are taken from, wherever they are asked for: the smaller one, in the time of what is left."""
+        return self.pruned(recipe, 0) if sparsity == 0 else self.squeezed(recipe, sparsity)
+
     def running_scores(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Iterator[Score]:
         """Scores of the pruned model as they come, the last one exact (no fine-tuning)."""
-        return evaluate(self.pruned(recipe, sparsity), self.question, precision)
+        return evaluate(self.scored(recipe, sparsity), self.question, precision)
 
     def score(self, recipe: Recipe, sparsity: float, precision: str = "float32") -> Score:
         """The exact score of the pruned model."""
@@ -219,7 +239,7 @@ class Study:
         how = () if sparsity == 0 else (tuple(facts.items()), self.calibration_id, round(sparsity, 9), *drawn)
         # another device rounds otherwise
         where = () if (kind := device_of(self.model).type) == "cpu" else (kind,)
-        return digest("score 3", self.loaded.fingerprint, self.data_id, precision, how, *where)
+        return digest("score 4", self.loaded.fingerprint, self.data_id, precision, how, *where)
 
     def about(self, recipe: Recipe, sparsity: float) -> dict[str, Any]:
         """What a pruned folder says about where it comes from."""

@@ -58,9 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             from app.cli import commands  # torch and transformers take seconds to import: not for --help
             from app.cli.options import settle
+            from app.cli.progress import Stages
 
             settle(options)
-            with work(hear=commands.say):
+            with work(hear=Stages().hear):
                 commands.COMMANDS[options.command](options)
     except VPError as error:
         _complain(str(error))
@@ -87,7 +88,8 @@ def _joined(arguments: Sequence[str]) -> list[str]:
 def _complain(sentence: str) -> None:
     """Once, however many processes `accelerate launch` has started: what is wrong is wrong for all of them."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"vp: {sentence}", file=sys.stderr)
+        over = "\r\x1b[K" if sys.stderr.isatty() else ""  # the line of a stage that went on (`app.cli.progress`)
+        print(f"{over}vp: {sentence}", file=sys.stderr)
 
 
 def _kept(options: argparse.Namespace) -> str:

@@ -17,7 +17,7 @@ from vp_core.asking.outputs import parse_labels
 from vp_core.ground.chosen import of_weights
 from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CALIBRATION, DTYPES, PRECISIONS
-from vp_core.ground.store import atomic
+from vp_core.ground.store import atomic, shelf_dir
 from vp_core.model.precision import find_device
 from vp_core.opening.study import open_study
 from vp_core.ranking.plan import check_sparsity
@@ -26,8 +26,9 @@ from vp_core.study import Study
 
 
 def open_from(options: argparse.Namespace) -> Study:
-    """The study that the options of the question name; what it has to note goes to stderr. Raises VPError."""
-    study = study_from(options)
+    """The study that the options of the question name, which keeps what it measures in the user's cache folder; what it has to
+    note goes to stderr. Raises VPError."""
+    study = study_from(options).kept_in(shelf_dir())
     for note in study.notes:
         say(note)
     return study
@@ -222,4 +223,5 @@ def main_process() -> bool:
 def say(text: str) -> None:
     """Print a sentence to stderr, once however many processes there are."""
     if main_process():
-        print(harmless(text), file=sys.stderr, flush=True)
+        over = "\r\x1b[K" if sys.stderr.isatty() else ""  # the line of a stage that goes on (`app.cli.progress`)
+        print(f"{over}{harmless(text)}", file=sys.stderr, flush=True)

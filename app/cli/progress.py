@@ -1,12 +1,51 @@
-"""The bar that the command line shows for each training."""
+"""How far the command line is, on stderr: the stages of whatever is computed, and a bar for each training."""
 
 import sys
+import time
 from typing import Any
 
 from tqdm import tqdm
 
 from app.cli.options import main_process, say
 from vp_core.ground.errors import harmless
+from vp_core.ground.work import Doing
+
+OFTEN = 10.0
+"""Seconds after which a stage that goes on is told again where lines cannot be written over."""
+_BAR = 20
+
+
+class Stages:
+    """What is computed. On a terminal a stage with something to count is one line with a bar, written over and over, and at its
+    end its seconds; elsewhere, as in a log, a line as a stage begins and one now and then."""
+
+    def __init__(self) -> None:
+        self._stage, self._began, self._told = "", 0.0, 0.0
+
+    def hear(self, doing: Doing) -> None:
+        """Show what is said."""
+        if not main_process():
+            return
+        now = time.monotonic()
+        if new := doing.stage != self._stage:
+            self._stage, self._began = doing.stage, now
+        if sys.stderr.isatty() and doing.of:
+            print(f"\r{harmless(_with_bar(doing))}\x1b[K", end="", file=sys.stderr, flush=True)
+            if doing.done == doing.of:
+                say(f"{doing.stage}: {now - self._began:.1f} s")
+                self._stage = ""
+        elif new or (now - self._told >= OFTEN and doing.of):
+            say(str(doing))
+            self._told = now
+
+
+def _with_bar(doing: Doing) -> str:
+    """
+    >>> _with_bar(Doing("solving: matrix", 3, 6))
+    'solving: matrix 3 of 6 [##########          ]'
+    """
+    full = _BAR * doing.done // doing.of
+    return f"{doing} [{'#' * full}{' ' * (_BAR - full)}]"
 
 
 class Progress:

@@ -8,6 +8,7 @@ settings         what a visitor can choose, each choice declared once
 models           which models are offered
 address          all choices in the address of the page, and back
 glossary         a sentence for every other term
+stages           what a computation says it is at, stage by stage
 jobs             computations that go on while the page lives
 components       the parts in the browser: slider, figures that follow it
 visitor          all that is kept of one visitor

@@ -17,7 +17,7 @@ from analysis import compare, ladder
 from analysis.speed import limit
 from analysis.weights.tables import sparsities_of
 from app.web.beside import Norms, norms_beside, norms_of
-from app.web.jobs import Item, Job, Said
+from app.web.jobs import Item, Job
 from app.web.measuring import Measurements
 from app.web.offered import own_is_there
 from app.web.order import Order, order_of
@@ -29,7 +29,7 @@ from vp_core.check import Capability, capabilities
 from vp_core.curves import CurveRow, CurveStore, known_point, score_of
 from vp_core.ground.errors import VPError
 from vp_core.ground.kept import Kept
-from vp_core.ground.store import cache_dir
+from vp_core.ground.store import cache_dir, shelf_dir
 from vp_core.ground.work import Turn
 from vp_core.opening.own import own_from_start
 from vp_core.opening.study import open_study
@@ -69,7 +69,7 @@ def _opened(
         model, task, data or None, text=columns, label=label, labels=labels, separator=separator, max_length=max_length,
         calibration=calibration, sentences=sentences, stride=stride, most_tokens=most_tokens, metric=metric, device=device,
         dtype=dtype,
-    )  # fmt: skip
+    ).kept_in(shelf_dir())  # fmt: skip
     if opened.loaded.projections:  # of a squeezed model there is nothing to measure
         opened.statistics()  # now, under the spinner, rather than at the first slide
     # Streamlit collects garbage after every script run, which walks through all that torch and transformers ever made
@@ -117,16 +117,6 @@ def _open_store(path: Path) -> CurveStore:
 
 
 @st.cache_resource(show_spinner=False)
-def _said() -> Kept:
-    return Kept()
-
-
-def said(study: Study) -> Said:
-    """What the computations of a study say they are at."""
-    return _said().once((study.loaded.fingerprint, study.data_id, study.calibration_id), Said)
-
-
-@st.cache_resource(show_spinner=False)
 def _jobs() -> Kept:
     return Kept(most=256)  # the points of those that are forgotten are in the store
 
@@ -145,7 +135,7 @@ def _shared(key: str, make: Callable[[], Job], watcher: str, again: bool, kept_i
 
 def _for_everybody(study: Study, make: Callable[[], Iterator[Item]], total: int = 0) -> Job[Item]:
     """A job whose findings are kept for all who ask later: it goes to its end even if those who asked first leave."""
-    return Job(make, total, said=said(study), to_the_end=True)
+    return Job(make, total, to_the_end=True)
 
 
 def order_job(study: Study, recipe: Recipe, watcher: str) -> Job[Order]:
@@ -180,7 +170,7 @@ def compare_job(study: Study, lines: compare.Lines, precision: str, watcher: str
                 study.ranking(after)  # waits for the score's own preparation rather than measure something else beside it
             yield from compare.measure_lines(study, lines, store(study), precision, tell)
 
-        job = Job(rows, total=len(compare.points_of(study, lines)), said=said(study), turn=Turn.LAST)
+        job = Job(rows, total=len(compare.points_of(study, lines)), turn=Turn.LAST)
         return job
 
     return _shared(f"lines {lines_key(study, lines, precision)}", make, watcher, again=True)
@@ -197,7 +187,7 @@ def weights_answers_job(study: Study, recipe: Recipe, watcher: str) -> Job[Table
 
     def make() -> Job[Tables]:
         total = len(sparsities_of(study.weights().ranking(recipe)))
-        return Job(lambda: tables_of_answers(study, recipe), total, said=said(study), turn=Turn.LAST)
+        return Job(lambda: tables_of_answers(study, recipe), total, turn=Turn.LAST)
 
     return _shared(f"answers {study.key(recipe, 2.0)}", make, watcher, again=True)
 
@@ -234,7 +224,7 @@ def train(name: str, settings: Settings) -> bool:
         found: Lessons | TextLessons = kept.once((study.loaded.fingerprint, study.data_id, *of), lambda: lessons_of(study, *of))
         return found
 
-    return trainings().start(name, settings, lambda: rows_of(study, settings, name, lessons), said(study))
+    return trainings().start(name, settings, lambda: rows_of(study, settings, name, lessons))
 
 
 def limits(study: Study, recipe: Recipe, length: int) -> pd.DataFrame:

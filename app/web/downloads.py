@@ -8,7 +8,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from app.web import caching
 from app.web.settings import Settings
 from vp_core.squeezing.folder import save_pruned
 from vp_core.study import Study
@@ -22,7 +21,7 @@ def folder_name(study: Study) -> str:
 def squeezed_zip(study: Study, settings: Settings) -> bytes:
     """A zip file of the folder that `save_pruned` writes, with the model squeezed at the slider's sparsity."""
     recipe, sparsity = settings.recipe, settings.sparsity
-    with caching.said(study).hearing(object()), tempfile.TemporaryDirectory() as base:
+    with tempfile.TemporaryDirectory() as base:
         folder = Path(base) / folder_name(study)
         save_pruned(study.squeezed(recipe, sparsity), folder, study.loaded.reader, study.about(recipe, sparsity))
         content = io.BytesIO()

@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from app.web.stages import Stage, Stages
 from vp_core.ground.errors import VPError
 from vp_core.ground.work import Cancelled, Turn, work
 
@@ -15,46 +15,17 @@ ABANDONED_AFTER = 30.0
 """Timeout in seconds: a job that nobody has looked at for so long is cancelled, its visitors have closed the page."""
 
 
-class Said:
-    """What the computations of a study say they are at: the last of each, while it goes on."""
-
-    def __init__(self) -> None:
-        self._last: dict[Hashable, tuple[float, str]] = {}
-
-    @contextmanager
-    def hearing(self, who: Hashable) -> Iterator[None]:
-        """What is computed in this thread while this is open speaks for `who`: a job, or anything else."""
-
-        def hear(text: str) -> None:
-            self._last[who] = time.monotonic(), text
-
-        try:
-            with work(hear=hear):
-                yield
-        finally:
-            self._last.pop(who, None)
-
-    def of(self, job: "Job") -> str:
-        """What a job said last; empty if it said nothing."""
-        return self._last.get(job, (0.0, ""))[1]
-
-    def about(self, job: "Job") -> str:
-        """The last that was said since a job began, by itself or by another whose work it may be waiting for."""
-        heard = [one for one in list(self._last.values()) if one[0] >= job.started]
-        return max(heard)[1] if heard else ""
-
-
 class Job(Generic[Item]):
     """Runs a generator in a thread and keeps what it yields.
 
     `make()` makes the generator. Visitors who share a job say they are there by looking at it; when all of them have
     cancelled or gone it ends at its next checkpoint (`vp_core.ground.work`), unless it goes `to_the_end` because what it
     finds is for everybody. One that takes `abandonable` False goes on though nobody looks, until it is cancelled. `turn` says
-    who goes first, `said` hears what it is at.
+    who goes first. `stages` are what it said it was at, or what another said whose work it waits for.
     """
 
     def __init__(
-        self, make: Callable[[], Iterator[Item]], total: int = 0, *, said: Said | None = None, turn: Turn = Turn.FIRST,
+        self, make: Callable[[], Iterator[Item]], total: int = 0, *, turn: Turn = Turn.FIRST,
         to_the_end: bool = False, abandonable: bool = True,
     ) -> None:  # fmt: skip
         self.items: list[Item] = []
@@ -64,7 +35,10 @@ class Job(Generic[Item]):
         self.seconds: list[float] = []
         self.doing = ""
         self.started = time.monotonic()
-        self._said, self._turn, self._to_the_end, self._abandonable = said or Said(), turn, to_the_end, abandonable
+        self.stages = Stages()
+        self.before: tuple[Stage, ...] = ()
+        """The stages that were over when the first item came."""
+        self._turn, self._to_the_end, self._abandonable = turn, to_the_end, abandonable
         self._watchers: dict[str, float] = {}
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._run, args=(make,), daemon=True)
@@ -102,9 +76,11 @@ class Job(Generic[Item]):
     def _run(self, make: Callable[[], Iterator[Item]]) -> None:
         start, cancelled = time.monotonic(), None if self._to_the_end else self.stopped
         try:
-            with self._said.hearing(self), work(cancelled=cancelled, turn=self._turn):
+            with work(cancelled=cancelled, turn=self._turn, hear=self.stages.hear):
                 for item in make():
                     now = time.monotonic()
+                    if not self.items:
+                        self.before = self.stages.over()
                     with self._change:
                         self.items.append(item)
                         self.seconds.append(now - start)
@@ -118,6 +94,7 @@ class Job(Generic[Item]):
             self.error = f"The computation failed ({type(error).__name__}: {error}): please report this."
             raise
         finally:
+            self.stages.end()
             with self._change:
                 self.done = True
                 self._change.notify_all()

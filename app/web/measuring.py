@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedModel
 
 from analysis import precision, speed
-from app.web.jobs import Job, Said
+from app.web.jobs import Job
 from vp_core.asking.evaluate import score
 from vp_core.asking.kinds.question import Score
 from vp_core.curves import CurveStore, known_point, point, score_of
@@ -113,7 +113,7 @@ class Measurements:
         """The question and the job that ran last, or still runs."""
         return self._last
 
-    def start(self, wanted: Wanted, keep: CurveStore, watcher: str, said: Said | None = None) -> bool:
+    def start(self, wanted: Wanted, keep: CurveStore, watcher: str) -> bool:
         """Measure what is missing, or all of it again if nothing is. False if another measurement is under way."""
         found = self.found(wanted)
         sparsities, precisions = found.missing(wanted)
@@ -122,13 +122,13 @@ class Measurements:
         steps = len(sparsities) * wanted.repeats
         if precisions:
             steps += wanted.repeats + len(precision.FORMS) * len(PRECISIONS)
-        job = Job(lambda: _steps(wanted, sparsities, precisions, found, keep), steps, said=said, turn=Turn.SECOND)
+        job = Job(lambda: _steps(wanted, sparsities, precisions, found, keep), steps, turn=Turn.SECOND)
         return self._begin(wanted, job, watcher)
 
-    def start_zeros(self, wanted: Wanted, watcher: str, said: Said | None = None) -> bool:
+    def start_zeros(self, wanted: Wanted, watcher: str) -> bool:
         """Measure what single zeros save, at the sparsities above 0. False if another measurement is under way."""
         found, sparsities = self.found(wanted), wanted.some_gone
-        job = Job(lambda: _zeros(wanted, found), len(sparsities) * wanted.repeats, said=said, turn=Turn.SECOND)
+        job = Job(lambda: _zeros(wanted, found), len(sparsities) * wanted.repeats, turn=Turn.SECOND)
         return self._begin(wanted, job, watcher)
 
     def _begin(self, wanted: Wanted, job: Job[list[SpeedRow]], watcher: str) -> bool:
@@ -165,19 +165,11 @@ def _zeros(wanted: Wanted, found: Found) -> Iterator[list[SpeedRow]]:
 
 
 def _score(wanted: Wanted, model: PreTrainedModel, form: str, bits: str, keep: CurveStore) -> Score:
-    """A finished point if there is one, else a new one.
-
-    In float32 the squeezed model's answers are the masked one's, whose points the page Explore makes too. In fewer bits
-    they round differently, so the squeezed model is asked itself.
-    """
+    """A finished point if there is one, which the page Explore makes too, else a new one."""
     study, recipe = wanted.study, wanted.recipe
     sparsity = wanted.here if form == "squeezed" else 0.0
-    shared = form == "dense" or bits == "float32"
-    suffix = "" if shared else " squeezed"
-    kept = known_point(study, recipe, sparsity, bits, keep) if shared else keep.get(study.key(recipe, sparsity, bits) + suffix)
-    if kept is not None:
+    if (kept := known_point(study, recipe, sparsity, bits, keep)) is not None:
         return score_of(kept)
-    found = score(study.pruned(recipe, sparsity) if shared else model, study.question, bits)
-    row = point(study, recipe, sparsity, found, bits)
-    keep.add(row | {"key": row["key"] + suffix})
+    found = score(model, study.question, bits)
+    keep.add(point(study, recipe, sparsity, found, bits))
     return found

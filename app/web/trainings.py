@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.web.address import from_query, to_query
-from app.web.jobs import Job, Said
+from app.web.jobs import Job
 from app.web.settings import Settings
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import RESULT
@@ -170,7 +170,7 @@ class Trainings:
         last = self._last
         return last[1] if last and last[0] == name else None
 
-    def start(self, name: str, settings: Settings, make: Callable[[], Iterator[Row]], said: Said) -> bool:
+    def start(self, name: str, settings: Settings, make: Callable[[], Iterator[Row]]) -> bool:
         """Begin a run, or go on with it. False if another is under way."""
         with self._lock:
             if self.running():
@@ -179,7 +179,7 @@ class Trainings:
                 _address(failed).unlink(missing_ok=True)
             with atomic(_address(name)) as file:
                 file.write_text(json.dumps(to_query(replace(settings, training="", compared=()))), encoding="utf-8")
-            job = Job(make, said=said, turn=Turn.LAST, abandonable=False)
+            job = Job(make, turn=Turn.LAST, abandonable=False)
             self._last = name, job.start(_NOBODY)
             return True
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from analysis.tokens import Readings
-from app.web.caching import dense_score, readings, said, store, threshold_scores
+from app.web.caching import dense_score, readings, store, threshold_scores
 from app.web.jobs import Job
 from vp_core.asking.kinds.heads import head_of
 from vp_core.asking.kinds.question import Score
@@ -43,7 +43,7 @@ def score_job(study: Study, recipe: Recipe, sparsity: float, precision: str, wat
                 yield last
             yield from _dense_too(study, last, precision)
 
-    return Job(scores, said=said(study)).start(watcher)
+    return Job(scores).start(watcher)
 
 
 def masks_job(study: Study, recipe: Recipe, sparsity: float, watcher: str) -> Job[Masks | Plan]:
@@ -52,7 +52,7 @@ def masks_job(study: Study, recipe: Recipe, sparsity: float, watcher: str) -> Jo
     def found() -> Iterator[Masks | Plan]:
         yield study.masks(recipe, sparsity) if recipe.pattern else study.plan(recipe, sparsity)
 
-    return Job(found, total=1, said=said(study)).start(watcher)
+    return Job(found, total=1).start(watcher)
 
 
 def _dense_too(study: Study, last: Score | None, precision: str) -> Iterator[Score]:
@@ -83,7 +83,7 @@ def threshold_job(study: Study, threshold: Threshold, watcher: str) -> Job[Score
                 yield last
             yield from _dense_too(study, last, "float32")
 
-    return Job(known_or_fresh, said=said(study)).start(watcher)
+    return Job(known_or_fresh).start(watcher)
 
 
 def sentence_job(study: Study, recipe: Recipe, sparsity: float, text: tuple[str, ...], watcher: str) -> Job[Answers]:
@@ -93,7 +93,7 @@ def sentence_job(study: Study, recipe: Recipe, sparsity: float, text: tuple[str,
         models = {"dense": study.model, "pruned": study.pruned(recipe, sparsity)}
         yield {name: study.predict(model, [text]) for name, model in models.items()}
 
-    return Job(answers, said=said(study)).start(watcher)
+    return Job(answers).start(watcher)
 
 
 def trying_job(
@@ -107,7 +107,7 @@ def trying_job(
             found[name] = what(study.model if name == "dense" else study.pruned(recipe, sparsity))
             yield dict(found)
 
-    return Job(parts, len(names), said=said(study), turn=Turn.SECOND).start(watcher)
+    return Job(parts, len(names), turn=Turn.SECOND).start(watcher)
 
 
 def reading_job(
@@ -135,4 +135,4 @@ def reading_job(
             more[name] = of(name, go_on)
             yield Readings(dict(read_by), dict(more))
 
-    return Job(parts, len(names) * (2 if writes else 1), said=said(study), turn=Turn.SECOND).start(watcher)
+    return Job(parts, len(names) * (2 if writes else 1), turn=Turn.SECOND).start(watcher)

@@ -38,7 +38,7 @@ def test_units_by_a_budget_step_by_step():
     plan = ranking.plan(share)
     assert cost(measured.layers, plan).share_removed == pytest.approx(0.3, abs=0.01)
     # a consumer's order is that of its own group, which the scope does not change
-    solved = Consumers(measured.model, measured.layers, ranking, measured.covariances()).solve(
+    solved = Consumers(measured.model, measured.layers, ranking, measured.covariances).solve(
         "least squares", ranking.counts(share)
     )
     nothing = {p.name: torch.zeros(p.d_out) for p in find_projections(measured.model)}  # of a unit nothing is left

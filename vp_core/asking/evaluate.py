@@ -11,6 +11,7 @@ from vp_core.asking.batches import Batch
 from vp_core.asking.kinds.question import Question, Score
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import WORKERS, Stopwatch, in_parallel, share_now
+from vp_core.ground.work import say
 from vp_core.model.precision import device_of, in_precision
 from vp_core.model.sharing import share
 
@@ -74,6 +75,7 @@ def evaluate(
     chunks = question.chunks(precision)
     left = [len(batches) for _, batches in chunks]
     everything = [batch for _, batches in chunks for batch in batches]
+    say("scoring")
     for batch, outputs in outputs_by_batch(model, question, everything):
         hear(batch, outputs)
         answers[batch.examples] = question.answers(outputs).numpy()

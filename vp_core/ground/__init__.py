@@ -8,6 +8,6 @@ bounded   files that say how large they are, read no further than that can be tr
 hub       the only place that goes to the network, and only when asked
 store     files that are whole or not there, and fingerprints
 work      who is served first, how work is cancelled, what it says it is at
-kept      a cache in bounded memory: results by key, each computed once
+kept      caches: results by key, each computed once; and what was measured, on disk
 parallel  batches on all cores, in order
 """

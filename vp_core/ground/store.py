@@ -116,9 +116,18 @@ def digest(*parts: object) -> str:
 
 def cache_dir() -> Path:
     """The cache folder of finished curves, made if it is not there: `VP_CACHE_DIR`, or the user's cache folder."""
-    path = Path(os.environ.get("VP_CACHE_DIR") or platformdirs.user_cache_dir("variance-pruning"))
+    path = _cache()
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def shelf_dir() -> Path:
+    """The folder in it for what was measured (`Shelf`), which makes it itself."""
+    return _cache() / "measured"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("VP_CACHE_DIR") or platformdirs.user_cache_dir("variance-pruning"))
 
 
 def is_pruned(folder: str | Path) -> bool:

@@ -3,7 +3,7 @@
     with work(cancelled=..., turn=..., hear=...):    # whoever starts something long: a job of the app, a command, a test
         ...
             checkpoint()                    # what computes, between two batches or layers: the moment to wait or to stop
-            say("refitting: layer 2 of 6")  # … and to tell what it is at
+            say("refitting: layer", 2, 6)       # … and to tell what it is at, and how far
 
 A computation needs no parameter for any of this, and nothing changes for who calls it without `work`. What is open is open
 for one thread: one that is started begins with nothing open.
@@ -70,11 +70,31 @@ TURNS = Gate()
 """The gate of this process' cores: a visitor's score is inside, and so is what is being timed; curves are not."""
 
 
+class Doing(str):
+    """What a computation says it is at: a sentence, and how far it is.
+
+    `stage`: what stays the same while it goes on; `done` of `of` steps, 0 of 0 where there is nothing to count.
+
+    >>> now = Doing("measuring losses: layer", 2, 6)
+    >>> now, now.stage, now.done, now.of
+    ('measuring losses: layer 2 of 6', 'measuring losses', 2, 6)
+    """
+
+    stage: str
+    done: int
+    of: int
+
+    def __new__(cls, text: str, done: int = 0, of: int = 0) -> "Doing":
+        new = super().__new__(cls, f"{text} {done:,} of {of:,}" if of else text)
+        new.stage, new.done, new.of = text.partition(":")[0].partition(" (")[0], done, of
+        return new
+
+
 @dataclass(frozen=True)
 class _Work:
     cancelled: Callable[[], bool] = lambda: False
     turn: Turn = Turn.FIRST
-    hear: Callable[[str], None] = lambda text: None
+    hear: Callable[[Doing], None] = lambda doing: None
 
 
 _ALONE = _Work()
@@ -83,7 +103,7 @@ _NOW: ContextVar[_Work] = ContextVar("work", default=_ALONE)
 
 @contextmanager
 def work(
-    *, cancelled: Callable[[], bool] | None = None, turn: Turn | None = None, hear: Callable[[str], None] | None = None
+    *, cancelled: Callable[[], bool] | None = None, turn: Turn | None = None, hear: Callable[[Doing], None] | None = None
 ) -> Iterator[None]:
     """What is computed in this thread while this is open can be cancelled, waits for its turn, and is heard.
 
@@ -120,6 +140,14 @@ def checkpoint() -> None:
         raise Cancelled
 
 
-def say(text: str) -> None:
-    """Report progress: what a long computation is at, to whoever hears it. Its wording has no meaning to a program."""
-    _NOW.get().hear(text)
+def heard_by() -> Callable[[Doing], None]:
+    """Who hears what is computed in this thread: for a thread that waits for another's work."""
+    return _NOW.get().hear
+
+
+def say(text: str, done: int = 0, of: int = 0) -> None:
+    """Report progress: what a long computation is at, and how much of it is done, to whoever hears it (`Doing`).
+
+    What stands before a colon is the name of the stage; the wording has no other meaning to a program.
+    """
+    _NOW.get().hear(Doing(text, done, of))

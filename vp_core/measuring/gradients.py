@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, by_text
 from vp_core.asking.kinds.answered import to_differentiate
-from vp_core.asking.kinds.heads import tells_words
 from vp_core.measuring.covariance import READ_AT, Covariances
 from vp_core.measuring.statistics import Statistics
 from vp_core.measuring.tally import each_batch
@@ -49,8 +48,8 @@ class Gradients:
 
     `effect` (n,) of each coordinate; `by_head` (heads,) and `whole` (1,) of all of a head's, or all, replaced together;
     `weights`: for outputs, by batch, (examples, tokens) weights of tokens, mean 1 over real ones before FLOOR is added;
-    `outer`: of models that tell words, for what writes into the residual stream, the mean over windows of Σ_t g_t g_tᵀ
-    (d_out, d_out), float64: an error e there at every token changes the outputs by about E eᵀ·outer·e, squared.
+    `outer`: for what writes into the residual stream, the mean over examples of Σ_t g_t g_tᵀ (d_out, d_out), float64: an
+    error e there at every token changes the outputs by about E eᵀ·outer·e, squared.
     """
 
     effect: Mapping[str, Tensor]
@@ -102,13 +101,12 @@ def collect_gradients(
     """
     layers = find_layers(model) if layers is None else layers
     watched = {k: v for layer in layers for k, v in coordinates_of(layer, statistics, covariances).items()}
-    if tells_words(model):
-        watched |= {
-            p.name: replace(watched[p.name], writes=True)
-            for layer in layers
-            for p in layer.projections.values()
-            if p.type in READ_AT
-        }
+    watched |= {
+        p.name: replace(watched[p.name], writes=True)
+        for layer in layers
+        for p in layer.projections.values()
+        if p.type in READ_AT
+    }
     still = _still(model)
     sums: dict[str, _Sums] = {}
     for found in each_batch(still, batches, lambda copy, batch: _of_batch(copy, batch, watched)):

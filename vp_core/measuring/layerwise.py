@@ -206,7 +206,7 @@ def collect_by_layer(
                 moments.merge(some[name])
             check_finite(name, moments.m2)
             together[name] = moments
-        say(f"measuring covariances: layer {number + 1} of {len(walks[0].paths)}")
+        say("measuring covariances: layer", number + 1, len(walks[0].paths))
     return Covariances(together, apart)
 
 

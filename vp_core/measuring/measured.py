@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -10,13 +10,14 @@ from transformers import PreTrainedModel
 
 from vp_core.asking.batches import Batch, Inputs, make_batches
 from vp_core.asking.kinds.heads import tells_words
-from vp_core.ground.kept import Kept
+from vp_core.ground.kept import NOWHERE, Kept, Shelf
 from vp_core.ground.work import say
 from vp_core.measuring.covariance import LARGE, Covariances, bytes_needed, collect_covariances, collect_inputs
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.measuring.gradients import Gradients, collect_gradients, collect_token_weights, collect_weight_effects
 from vp_core.measuring.layerwise import collect_by_layer
 from vp_core.measuring.statistics import Statistics, collect
+from vp_core.model.precision import device_of
 from vp_core.model.projections import find_layers
 
 EWMV_BATCH = 32
@@ -32,28 +33,45 @@ HELD_OUT = 5
 class Measured:
     """A model and the texts it is measured on: evidence for any criterion (`vp_core.ranking.evidence.Evidence`).
 
-    `model_id` and `data_id` say of which model and texts in what is saved. `covariances` are those of a model for which they
-    are known already, as when its coordinates were turned. `estimator` (of variances) and `seed` (of `random`) are how a
+    `model_id` and `data_id` say of which model and texts in what is saved. `covariances()` are those of a model for which they
+    are known already, as when its coordinates were turned: of which `basis` it then is. What is small, and took long to
+    measure, goes on the `shelf`, and is read from there. `estimator` (of variances) and `seed` (of `random`) are how a
     criterion looks at it. What is measured goes to its end and is cached, whoever asked for it.
     """
 
     def __init__(
-        self, model: PreTrainedModel, texts: Inputs, model_id: str, data_id: str, covariances: Covariances | None = None
-    ) -> None:
+        self, model: PreTrainedModel, texts: Inputs, model_id: str, data_id: str,
+        covariances: Callable[[], Covariances] | None = None, shelf: Shelf = NOWHERE, basis: str = "neurons",
+    ) -> None:  # fmt: skip
         self.model, self.texts, self.model_id, self.data_id = model, texts, model_id, data_id
         self.layers = find_layers(model)
         self.estimator, self.seed = "exact", 0
-        self._known, self._kept = covariances, Kept()
+        self._known, self._kept, self.shelf, self._basis = covariances, Kept(), shelf, basis
+        self._chosen = np.arange(len(texts))
 
     @property
     def large(self) -> bool:
         """Whether covariances of all layers together are too many to be kept as they are."""
         return bytes_needed(self.layers) > LARGE and all(layer.uses == 1 for layer in self.layers)
 
+    def place(self, what: str, *facts: object) -> tuple[object, ...]:
+        """The key of something that was measured of this model on these texts, on the shelf."""
+        where = device_of(self.model).type, str(self.model.dtype)
+        return what, self.model_id, self.data_id, self._basis, *where, *facts
+
     def seen_with(self, estimator: str, seed: int) -> "Measured":
         """These measurements as a criterion sees them with another estimator and seed; nothing is measured again."""
         other = copy.copy(self)
         other.estimator, other.seed = estimator, seed
+        return other
+
+    def on_some(self, texts: int) -> "Measured":
+        """The same model with its covariances, everything else measured on so many of the texts, spread over all of them."""
+        if texts >= len(self._chosen):
+            return self
+        other = copy.copy(self)
+        other._known, other._kept, other.shelf = self.covariances, Kept(), NOWHERE
+        other._chosen = self._chosen[np.linspace(0, len(self._chosen) - 1, texts).astype(int)]
         return other
 
     def statistics(self) -> Statistics:
@@ -88,25 +106,32 @@ class Measured:
     def solving_batches(self) -> list[Batch]:
         """All texts in the batches of gradients and of refit, which takes its token weights from the gradients."""
         tokens = WINDOW_TOKENS if tells_words(self.model) else SOLVING_TOKENS
-        return make_batches(self.texts, np.arange(len(self.texts)), tokens)
+        return make_batches(self.texts, self._chosen, tokens)
 
     def some_batches(self, texts: int) -> list[Batch]:
         """Batches of so many texts at most, spread over all of them."""
         return make_batches(self.texts, np.linspace(0, len(self.texts) - 1, min(texts, len(self.texts))).astype(int))
 
     def _statistics(self, estimator: str) -> Statistics:
-        batches = make_batches(self.texts, np.arange(len(self.texts))) if estimator == "exact" else self._shuffled()
-        return collect(self.model, batches, estimator, model_id=self.model_id, data_id=self.data_id, layers=self.layers)
+        of = self.model_id, self.data_id
+
+        def measured() -> Mapping[str, Tensor]:
+            say("measuring statistics")
+            batches = make_batches(self.texts, self._chosen) if estimator == "exact" else self._shuffled()
+            found = collect(self.model, batches, estimator, model_id=of[0], data_id=of[1], layers=self.layers)
+            return found.tensors()
+
+        return Statistics.from_tensors(self.shelf.once(self.place("statistics", estimator), measured), estimator, *of)
 
     def _shuffled(self) -> list[Batch]:
         """A moving variance depends on the order, and wants batches like any other: not sorted by length."""
-        shuffled = np.random.default_rng(0).permutation(len(self.texts))
+        shuffled = np.random.default_rng(0).permutation(self._chosen)
         parts = np.split(shuffled, range(EWMV_BATCH, len(shuffled), EWMV_BATCH))
         return [batch for part in parts for batch in make_batches(self.texts, part, sys.maxsize)]
 
     def _covariances(self) -> Covariances:
         if self._known is not None:
-            return self._known
+            return self._known()
         say(f"measuring covariances ({bytes_needed(self.layers) / 1e6:,.0f} MB)")
         collect_ = collect_by_layer if self.large else collect_covariances
         return collect_(self.model, *self._parted(), self.layers)
@@ -137,5 +162,5 @@ class Measured:
         return collect_weight_effects(self.model, self.solving_batches(), self.layers)
 
     def _norms(self) -> FunctionNorms:
-        batches = make_batches(self.texts, np.arange(len(self.texts)))
+        batches = make_batches(self.texts, self._chosen)
         return collect_norms(self.model, batches, model_id=self.model_id, data_id=self.data_id)

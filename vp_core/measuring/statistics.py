@@ -82,25 +82,34 @@ class Statistics:
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, atomically."""
+        about = {"model": self.model, "data": self.data, "tokens": str(self.tokens), "estimator": self.estimator}
+        save_tensors(path, self.tensors(), kind="statistics", about=about)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All numbers by name: what `save` writes, and `from_tensors` reads."""
         tensors = {f"{name}|mean": m.mean for name, m in self.moments.items()}
         tensors |= {f"{name}|m2": m.m2 for name, m in self.moments.items()}
         tensors |= {f"{name}|rest": m.rest.expand_as(m.mean) for name, m in self.moments.items()}
         tensors |= {f"{name}|count": torch.tensor(m.count) for name, m in self.moments.items()}  # a decoder has its own
         tensors |= {f"{name}|ewmv": v for name, v in (self.ewmv or {}).items()}
-        about = {"model": self.model, "data": self.data, "tokens": str(self.tokens), "estimator": self.estimator}
-        save_tensors(path, tensors, kind="statistics", about=about)
+        return tensors
 
     @classmethod
     def load(cls, path: str | Path) -> "Statistics":
         """Read what `save` wrote; VPError if the file is broken or something else."""
         tensors, about = load_tensors(path, kind="statistics")
+        return cls.from_tensors(tensors, about["estimator"], about["model"], about["data"])
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], estimator: str, model: str, data: str) -> "Statistics":
+        """The statistics of a model and texts, by their names, from what `tensors` gave."""
         names = [key.removesuffix("|mean") for key in tensors if key.endswith("|mean")]
         moments = {
             name: Moments(int(tensors[f"{name}|count"]), *(tensors[f"{name}|{part}"] for part in ("mean", "m2", "rest")))
             for name in names
         }
-        ewmv = {name: tensors[f"{name}|ewmv"] for name in names} if about["estimator"] == "ewmv" else None
-        return cls(moments, ewmv, about["model"], about["data"])
+        ewmv = {name: tensors[f"{name}|ewmv"] for name in names} if estimator == "ewmv" else None
+        return cls(moments, ewmv, model, data)
 
 
 def collect(

@@ -121,6 +121,18 @@ def _of_logits(walk: Walk) -> Callable[[PreTrainedModel], float]:
     return away
 
 
+def as_tensors(losses: Mapping[str, Losses]) -> dict[str, Tensor]:
+    """Losses as tensors by name, to be kept; `from_tensors` reads them."""
+    parts = {"removed": lambda one: one.removed, "loss": lambda one: one.loss}
+    return {f"{name}|{part}": torch.from_numpy(of(one)) for name, one in losses.items() for part, of in parts.items()}
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Losses]:
+    """Group name → losses, as they were given to `as_tensors`."""
+    names = dict.fromkeys(name.rpartition("|")[0] for name in tensors)
+    return {name: Losses(tensors[f"{name}|removed"].numpy(), tensors[f"{name}|loss"].numpy()) for name in names}
+
+
 def scores(ranking: Ranking, losses: Mapping[str, Losses]) -> dict[str, Tensor]:
     """Loss per parameter at each unit's place in its group's own order: group name → (units,)."""
     found = {}

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import CRITERIA, WHOLE
 from vp_core.ground.parallel import in_parallel
+from vp_core.ground.work import say
 from vp_core.measuring.covariance import READ_AT
 from vp_core.measuring.function_norms import FunctionNorms
 from vp_core.measuring.gradients import Gradients
@@ -243,4 +244,8 @@ def _side_by_side(
     evidence.covariances()
     if any(g.kind in ("attention_output", "ffn_out", *WHOLE) for g in groups):
         evidence.statistics()
-    return dict(zip((g.name for g in groups), in_parallel(lambda group: score(evidence, group), groups), strict=True))
+    found = {}
+    for group, scores in zip(groups, in_parallel(lambda group: score(evidence, group), groups), strict=True):
+        found[group.name] = scores
+        say("ordering units: group", len(found), len(groups))
+    return found

@@ -44,16 +44,14 @@ def surgeon(covariance: Tensor, weight: Tensor, columns: Tensor) -> Tensor:
     units, per_unit = columns.shape
     n = len(covariance)
     ridge = RIDGE * covariance.diagonal().mean().clamp(min=1e-300)
-    inverse = torch.linalg.inv(covariance + ridge * torch.eye(n, dtype=torch.float64))
+    inverse = _inverse(covariance + ridge * torch.eye(n, dtype=torch.float64))
     weight = weight.detach().double().clone()
     alive = torch.arange(units)
     place = columns.clone()  # of the alive units, in the shrinking matrices
     scores = torch.empty(units, dtype=torch.float64)
     total = 0.0
     while len(alive):
-        blocks = inverse[place[:, :, None], place[:, None, :]]  # (alive, c, c)
-        read = weight[:, place].permute(1, 0, 2)  # (alive, d, c)
-        errors = ((read @ torch.linalg.inv(blocks)) * read).sum(dim=(1, 2))
+        errors = _errors(inverse, weight, place)
         count = min(max(units // _ROUNDS, 1), len(alive))
         go = errors.argsort(stable=True)[:count]
         # What went earlier cost less: scores rise along the order, whatever re-solving did to the errors of the rest.
@@ -61,8 +59,8 @@ def surgeon(covariance: Tensor, weight: Tensor, columns: Tensor) -> Tensor:
         total = float(scores[alive[go[-1]]])
         gone = place[go].flatten()
         solved = torch.linalg.solve(inverse[gone][:, gone], inverse[gone])
-        weight -= weight[:, gone] @ solved
-        inverse -= inverse[:, gone] @ solved
+        weight.addmm_(weight[:, gone], solved, alpha=-1)
+        inverse.addmm_(inverse[:, gone], solved, alpha=-1)
         stays = torch.ones(len(alive), dtype=torch.bool).index_fill(0, go, False)
         alive, place = alive[stays], place[stays]
         if len(alive) and len(alive) * per_unit < 0.8 * len(inverse):
@@ -70,3 +68,19 @@ def surgeon(covariance: Tensor, weight: Tensor, columns: Tensor) -> Tensor:
             inverse, weight = inverse[left][:, left].contiguous(), weight[:, left].contiguous()
             place = torch.arange(len(left)).view(place.shape)
     return scores
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """Of a symmetric matrix (n, n), positive but for rounding."""
+    lower, failed = torch.linalg.cholesky_ex(matrix)
+    return torch.linalg.inv(matrix) if failed else torch.cholesky_inverse(lower)
+
+
+def _errors(inverse: Tensor, weight: Tensor, place: Tensor) -> Tensor:
+    """What each unit with columns at `place` (alive, c) would cost now: tr(W_u [(C⁻¹)_uu]⁻¹ W_uᵀ), (alive,)."""
+    if place.shape[1] == 1:  # a number each
+        at = place[:, 0]
+        return weight.square().sum(dim=0)[at] / inverse.diagonal()[at]
+    blocks = inverse[place[:, :, None], place[:, None, :]]  # (alive, c, c)
+    read = weight[:, place].permute(1, 0, 2)  # (alive, d, c)
+    return ((read @ torch.linalg.inv(blocks)) * read).sum(dim=(1, 2))

@@ -1,7 +1,8 @@
-"""How much each layer of a language model gives: losses in closed form, of which one or two in each layer are measured.
+"""How much each layer gives: losses in closed form, of which one or two in each layer are measured.
 
-Measuring every loss at every level means hundreds of passes through many layers and a wide head. To second order a layer's
-loss is known already: if its consumer W, solved again as W', errs by e = (W − W')h + b − b', then KL ≈ ½ E eᵀΓe, with Γ =
+Measuring every loss at every level means hundreds of passes through many layers, and a head that may be wide. To second order a
+layer's loss is known already: if its consumer W, solved again as W', errs by e = (W − W')h + b − b', then
+the outputs change by about E eᵀΓe, squared (of words KL ≈ ½ of it), with Γ =
 E Σ_t g_t g_tᵀ the gradients' outer product where it writes (`vp_core.measuring.gradients`) and errors of different tokens taken
 as uncorrelated. Units that no consumer reads, such as query/key pairs, lose the sum of their own effects. What that leaves out
 differs from layer to layer more than from level to level: each group's curve is brought to the loss that is measured where
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vp_core.ground.parallel import in_parallel
 from vp_core.measuring.covariance import READ_AT
 from vp_core.model.projections import Projection, bias_of, find_layers, weight_of
 from vp_core.model.units import UnitGroup
@@ -26,6 +28,10 @@ MIDDLE = 0.5
 """Share of a group's units at whose removal its loss is measured."""
 Solve = Callable[[UnitGroup, int], Mapping[str, tuple[Tensor, Tensor]]]
 """From a group and a number of its first units: new weights of the consumer that reads them, by its name."""
+Errors = Callable[[UnitGroup, Mapping[str, Tensor]], np.ndarray | None]
+"""From a group and Γ by its consumer's name: E eᵀΓe (units + 1,) when 0, 1, … units are gone; None without a consumer."""
+TEXTS = 64
+"""Texts that Γ and effects are measured on, of models that tell no words: they rank layers as all texts do."""
 
 
 def middle(units: int) -> list[int]:
@@ -37,24 +43,29 @@ def middle(units: int) -> list[int]:
     return [max(round(MIDDLE * units), 1)]
 
 
-def estimate_losses(ranking: Ranking, evidence: Evidence, effects: Mapping[str, Tensor], solve: Solve) -> dict[str, Losses]:
+def estimate_losses(
+    ranking: Ranking, evidence: Evidence, effects: Mapping[str, Tensor], solve: Solve, errors: Errors | None = None
+) -> dict[str, Losses]:
     """Group name → its losses in closed form, in the order of the ranking.
 
-    `effects` are those of units by themselves, the scores of the criterion `fisher`: group name → (units,).
+    `effects` are those of units by themselves, the scores of the criterion `fisher`: group name → (units,). Where consumers are
+    solved by least squares `errors` knows those of every level at once.
     """
     outer = evidence.gradients().outer
     consumers = {p.name: p for layer in find_layers(evidence.model) for p in layer.projections.values()}
+
+    def losses(group: UnitGroup) -> Losses:
+        removed = [0, *counts(len(group))]
+        if errors is not None and (at_once := errors(group, outer)) is not None:
+            return Losses(np.array(removed), at_once[removed])
+        alone = effects[group.name][torch.from_numpy(ranking.order(group.name).copy())]
+        return Losses(np.array(removed), np.array([0.0, *(loss(group, n, alone) for n in removed[1:])]))
 
     def loss(group: UnitGroup, n: int, alone: Tensor) -> float:
         errors = [_error(evidence, consumers[name], outer[name], *new) for name, new in solve(group, n).items()]
         return sum(errors) if errors else float(alone[:n].sum())
 
-    found = {}
-    for group in ranking.groups:
-        removed = counts(len(group))
-        alone = effects[group.name][torch.from_numpy(ranking.order(group.name).copy())]
-        found[group.name] = Losses(np.array([0, *removed]), np.array([0.0, *(loss(group, n, alone) for n in removed)]))
-    return found
+    return dict(zip((g.name for g in ranking.groups), in_parallel(losses, ranking.groups), strict=True))
 
 
 def middle_and_all(units: int) -> list[int]:

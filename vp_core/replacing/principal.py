@@ -19,8 +19,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
+from vp_core.ground.work import say
 from vp_core.measuring.covariance import CoMoments, Covariances, Packed
 from vp_core.model.projections import Layer, as_rows, find_layers, linear_map
 from vp_core.model.sharing import Model, share
@@ -31,68 +31,101 @@ _FLOOR = 1e-9
 
 def principal(model: Model, covariances: Covariances) -> tuple[Model, Covariances]:
     """(the same model in turned coordinates, its covariances): see the module. Nothing that came in is changed."""
-    assert isinstance(model, PreTrainedModel)
-    edited: dict[str, Tensor] = {}
-    turned = [part.copy() if isinstance(part, Packed) else dict(part) for part in (covariances.all, covariances.held_out)]
-    for layer in find_layers(model):
-        turn = _Turn(model, layer, edited)
-        value = turn.values(covariances[f"{layer.projections['value'].layer}.context"].matrix())
-        maps = {"context": value}
+    maps = turns(model, covariances)
+    return turned(model, maps), turned_covariances(covariances, maps)
+
+
+def turns(model: Model, covariances: Covariances) -> dict[str, Tensor]:
+    """How every head is turned: site name → (heads, w, w), float64, new coordinates = map · old."""
+    found, layers = {}, find_layers(model)
+    for number, layer in enumerate(layers, 1):
+        at = layer.projections["value"].layer
+        found[f"{at}.context"] = _of_values(model, layer, covariances[f"{at}.context"].matrix())
         if layer.turns:
-            maps |= turn.pairs(covariances)
-        for site, by_head in maps.items():
-            name = f"{layer.projections['value'].layer}.{site}"
-            for part in turned:
-                if name in part:
-                    part[name] = _mapped(part[name], by_head)
-    return share(model, edited), Covariances(turned[0], turned[1])
+            found[f"{at}.query"], found[f"{at}.key"] = _of_pairs(layer, covariances)
+        say("turning heads: layer", number, len(layers))
+    return found
+
+
+def turned(model: Model, maps: Mapping[str, Tensor]) -> Model:
+    """The model with its heads turned by the maps of `turns`."""
+    edited: dict[str, Tensor] = {}
+    for layer in find_layers(model):
+        turn, at = _Turn(model, layer, edited), layer.projections["value"].layer
+        turn.values(maps[f"{at}.context"])
+        for type_ in ("query", "key"):
+            if f"{at}.{type_}" in maps:
+                turn.rows(type_, maps[f"{at}.{type_}"])
+    return share(model, edited)
+
+
+def turned_covariances(covariances: Covariances, maps: Mapping[str, Tensor]) -> Covariances:
+    """The covariances of a model whose heads are turned by the maps of `turns`."""
+    all_, held_out = (
+        part.copy() if isinstance(part, Packed) else dict(part) for part in (covariances.all, covariances.held_out)
+    )
+    for part in (all_, held_out):
+        for name, by_head in maps.items():
+            if name in part:
+                part[name] = _mapped(part[name], by_head)
+    return Covariances(all_, held_out)
+
+
+def _of_values(model: nn.Module, layer: Layer, context: Tensor) -> Tensor:
+    """The maps (heads, w, w) of values, new context = map · old."""
+    value, output = layer.projections["value"], layer.projections["attention_output"]
+    width, shared = value.head_width or 1, layer.queries_per_key
+    module = linear_map(model, output.path)
+    reader = as_rows(module, module.weight).detach().cpu().double()
+    maps = []
+    for head in range(value.d_out // width):
+        parts = _columns(head, width, shared)
+        root, inverse = square_root(torch.stack([context[p, p] for p in parts]).mean(dim=0))
+        seen = torch.cat([reader[:, p] for p in parts]) @ root
+        _, _, vectors = torch.linalg.svd(seen, full_matrices=False)
+        maps.append(vectors @ inverse)
+    return torch.stack(maps).repeat_interleave(shared, dim=0)
+
+
+def _columns(head: int, width: int, shared: int) -> list[slice]:
+    """Heads of the query that share a head of values are read by several sets of columns: one basis for all."""
+    return [slice((head * shared + i) * width, (head * shared + i + 1) * width) for i in range(shared)]
+
+
+def _of_pairs(layer: Layer, covariances: Covariances) -> tuple[Tensor, Tensor]:
+    """The maps (heads, w, w) of queries and of keys."""
+    number = layer.projections["query"].layer
+    queries = covariances[f"{number}.query"].second_moment()
+    keys = covariances[f"{number}.key"].covariance()
+    query_maps, key_maps = [], []
+    for query, key in zip(queries, keys, strict=True):
+        query_root, query_inverse = square_root(query)
+        key_root, key_inverse = square_root(key)
+        left, values, right = torch.linalg.svd(query_root @ key_root)
+        scale = values.clamp(min=1e-150).sqrt()[:, None]
+        query_maps.append(scale * (left.T @ query_inverse))
+        key_maps.append(scale * (right @ key_inverse))
+    return torch.stack(query_maps), torch.stack(key_maps)
 
 
 class _Turn:
     """Writes the turned weights of one layer into `edited`, by parameter path."""
 
-    def __init__(self, model: PreTrainedModel, layer: Layer, edited: dict[str, Tensor]) -> None:
+    def __init__(self, model: nn.Module, layer: Layer, edited: dict[str, Tensor]) -> None:
         self.model, self.layer, self.edited = model, layer, edited
 
-    def values(self, context: Tensor) -> Tensor:
-        """Turn values; returns the maps (heads, w, w) with new context = map · old."""
-        value, output = self.layer.projections["value"], self.layer.projections["attention_output"]
-        width, shared = value.head_width or 1, self.layer.queries_per_key
+    def values(self, maps: Tensor) -> None:
+        """Turn values by maps (heads, w, w), and back where they are read."""
+        output, width, shared = self.layer.projections["attention_output"], maps.shape[1], self.layer.queries_per_key
         module, weight, _ = self._copies(output.path)
         reader = as_rows(module, weight).detach().cpu().double()
-        maps = []
-        for head in range(value.d_out // width):
-            # heads of the query that share these values are read by several sets of columns: one basis for all
-            parts = [slice((head * shared + i) * width, (head * shared + i + 1) * width) for i in range(shared)]
-            root, inverse = square_root(torch.stack([context[p, p] for p in parts]).mean(dim=0))
-            seen = torch.cat([reader[:, p] for p in parts]) @ root
-            _, _, vectors = torch.linalg.svd(seen, full_matrices=False)
-            maps.append(vectors @ inverse)
-            back = torch.linalg.inv(maps[-1])
-            for p in parts:
+        for head, one in enumerate(maps[::shared]):
+            back = torch.linalg.inv(one)
+            for p in _columns(head, width, shared):
                 as_rows(module, weight)[:, p] = (reader[:, p] @ back).to(weight)
-        self._rows("value", torch.stack(maps))
-        return torch.stack(maps).repeat_interleave(shared, dim=0)
+        self.rows("value", maps[::shared])
 
-    def pairs(self, covariances: Covariances) -> Mapping[str, Tensor]:
-        """Turn queries and keys, both maps by site."""
-        number = self.layer.projections["query"].layer
-        queries = covariances[f"{number}.query"].second_moment()
-        keys = covariances[f"{number}.key"].covariance()
-        query_maps, key_maps = [], []
-        for query, key in zip(queries, keys, strict=True):
-            query_root, query_inverse = square_root(query)
-            key_root, key_inverse = square_root(key)
-            left, values, right = torch.linalg.svd(query_root @ key_root)
-            scale = values.clamp(min=1e-150).sqrt()[:, None]
-            query_maps.append(scale * (left.T @ query_inverse))
-            key_maps.append(scale * (right @ key_inverse))
-        maps = {"query": torch.stack(query_maps), "key": torch.stack(key_maps)}
-        for type_, by_head in maps.items():
-            self._rows(type_, by_head)
-        return maps
-
-    def _rows(self, type_: str, maps: Tensor) -> None:
+    def rows(self, type_: str, maps: Tensor) -> None:
         """Rows and biases of a projection, each head multiplied by its map (w, w)."""
         p = self.layer.projections[type_]
         module, weight, bias = self._copies(p.path)

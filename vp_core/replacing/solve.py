@@ -46,6 +46,16 @@ class Factor:
         new = torch.zeros_like(w).index_copy_(1, self.order[:kept], moved.add_(ordered[:, :kept]))
         return new, bias.detach().double() + (w - new) @ self.mean
 
+    def errors(self, weight: Tensor, outer: Tensor) -> Tensor:
+        """(n + 1,) E eᵀΓe when 0, 1, … n columns stay, e the change of what W puts out, `weight` (d, n), Γ = `outer` (d, d).
+
+        Of what goes, what stays cannot say cov(x_P | x_K) = L_PP L_PPᵀ. So e has the covariance W_P L_PP L_PPᵀ W_Pᵀ, and each
+        column of W L counts by itself, whatever the number that stays. λ counts as variance.
+        """
+        moved = weight.detach().double()[:, self.order] @ self.lower
+        alone = ((outer @ moved) * moved).sum(dim=0)
+        return torch.cat([alone.flip(0).cumsum(0).flip(0), alone.new_zeros(1)])
+
 
 def factorise(covariance: Tensor, mean: Tensor, order: Tensor, ridge: float) -> Factor:
     """The factor of C (n, n) for this `order` (n,), `mean` (n,) beside it; `ridge` is λ as a share of the mean variance."""
@@ -74,6 +84,34 @@ def output_error(covariance: Tensor, mean: Tensor, weight: Tensor, bias: Tensor,
     difference = weight.detach().double() - new
     shift = difference @ mean + (bias.detach().double() - new_bias)
     return float(((difference @ covariance) * difference).sum() + shift.square().sum())
+
+
+def held_out_error(
+    seen: tuple[Tensor, Tensor], unseen: tuple[Tensor, Tensor], weight: Tensor, order: Tensor
+) -> Callable[[float], float]:
+    """From λ, as a share of the mean variance, to `output_error` on held-out inputs of the matrix (d, n) solved on the others.
+
+    `seen` and `unseen` are (covariance (n, n), mean (n,)) of both; HELD_OUT_DENSITY of the columns stay, the first in `order`.
+    What λ does not change is computed once: the products with all columns, which are most of the work.
+    """
+    (covariance, mean), (other, other_mean) = seen, unseen
+    k = round(HELD_OUT_DENSITY * len(order))
+    kept, gone = order[:k], order[k:]
+    lost = weight.detach().double()[:, gone]
+    scale = covariance.diagonal().mean().clamp(min=1e-300)
+    within, pull = covariance[kept][:, kept], lost @ covariance[gone][:, kept]
+    there, across = other[kept][:, kept], lost @ other[gone][:, kept]
+    alone = float(((lost @ other[gone][:, gone]) * lost).sum())
+    away = other_mean - mean
+
+    def error(ridge: float) -> float:
+        raised = within.clone()
+        raised.diagonal().add_(ridge * scale)
+        moved = torch.cholesky_solve(pull.T, cholesky(raised)).T if k else pull  # W_P C_PK (C_KK + λI)⁻¹
+        shift = lost @ away[gone] - moved @ away[kept]
+        return alone + float((((moved @ there) - 2 * across) * moved).sum() + shift.square().sum())
+
+    return error
 
 
 def best_ridge(candidates: Sequence[float], error: Callable[[float], float]) -> float:

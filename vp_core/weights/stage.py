@@ -81,7 +81,7 @@ class WeightStage:
         for matrix, new in zip(matrices, in_parallel(solve, matrices), strict=True):
             found[matrix.name], done = new, done + 1
             if recipe.replacement == "least squares":
-                say(f"solving what stays: {done} of {len(matrices)} matrices")
+                say("solving what stays: matrix", done, len(matrices))
         return found
 
     def _drawn(self, recipe: Recipe, masks: Masks) -> Callable[[Matrix], tuple[Tensor, Tensor | None]]:

@@ -86,9 +86,17 @@ export default function (component) {
     if (gone) return
     const config = { responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: false }
     const frames = figure.frames ?? [] // pictures of a film, with a slider of its own
-    await Plotly.react(canvas, { data: figure.data, layout: themed(figure.layout, root), config, frames })
+    // Most polls bring the same figure again: drawn once, it stays. The colours are those of the theme it is drawn in.
+    const shown = { data: figure.data, layout: themed(figure.layout, root), config, frames }
+    const same = JSON.stringify([shown, data.changes])
+    if (canvas.vpShown !== same) {
+      await Plotly.react(canvas, shown)
+      canvas.vpShown = same
+      delete canvas.dataset.position
+    }
     if (gone) return
-    await move(window.vpSliderPosition ?? data.position)
+    const position = window.vpSliderPosition ?? data.position
+    if (Number(canvas.dataset.position ?? NaN) !== Number(position)) await move(position)
     root.dataset.ready = "yes"
     document.addEventListener("vp_slider_position", follow)
     sight.observe(canvas)

@@ -58,7 +58,7 @@ def _controls(study: Study, settings: Settings, lines: compare.Lines, known: int
         begin("compare", key, lambda: caching.compare_job(study, lines, settings.precision, visitor().name))
         st.rerun(scope="fragment")
     if job is not None and not job.done:
-        line = progress_line(job, known, "points", job.doing or "starting", caching.said(study).of(job))
+        line = progress_line(job, known, "points", job.doing or "starting", job.stages.now)
         beside.progress(known / total, line)
         if stop.button("Stop", width="stretch"):
             leave("compare")

@@ -12,7 +12,7 @@ from app.web import caching, components, visitor_jobs
 from app.web.choices import offer, panel, sparsity_slider
 from app.web.glossary import TERMS
 from app.web.offered import LINES
-from app.web.panels.score_view import FIRST_LOOK, show_score, under_way
+from app.web.panels.score_view import FIRST_LOOK, show_how_long, show_preparation, show_score
 from app.web.panels.trying.ask import BOTH, trying
 from app.web.settings import Settings
 from app.web.visitor import Followed, visitor
@@ -43,9 +43,10 @@ def score_panel(study: Study) -> None:
             st.error(job.error, icon=":material/error:")
         elif job.items:
             show_score(study.question.task, job.items[-1], caching.dense_score(study, settings.precision))
+            show_how_long(job)
         else:
             st.metric(metric_name(study.question.task.metric), "…", help=TERMS["score"])
-            st.caption(under_way(study, job))
+            show_preparation(job)
     for warning in study.warnings(settings.recipe):
         st.info(warning, icon=":material/data_alert:")
     if ready.items and not job.error:
@@ -69,7 +70,7 @@ def as_it_is_panel(study: Study) -> None:
         elif score.job.items:
             show_score(study.question.task, score.job.items[-1], None, "as it is")
         else:
-            st.caption(under_way(study, score.job))
+            show_preparation(score.job)
     asked = me.followed.get("sentence")
     polled = [score.job, *([asked.job] if asked else [])]
     components.poller("as-it-is", components.ticket(*polled), _PREPARING_POLL_MS)
@@ -165,7 +166,7 @@ def curve_panel(study: Study) -> None:
     if job.error:
         progress.error(job.error, icon=":material/error:")
     elif not job.done:
-        line = progress_line(job, len(rows), "points", job.doing, caching.said(study).of(job))
+        line = progress_line(job, len(rows), "points", job.doing, job.stages.now)
         progress.progress(len(rows) / job.total, line)
         if button.button("Cancel", width="stretch"):
             leave("curve")

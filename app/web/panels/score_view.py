@@ -5,22 +5,35 @@ from typing import Literal
 import streamlit as st
 
 from analysis.names import difference_text, metric_name, score_text
-from app.web import caching
 from app.web.glossary import TERMS
 from app.web.jobs import Job
+from app.web.stages import as_list, capital, in_a_line
 from vp_core.asking.kinds.question import Score
 from vp_core.asking.metrics import SHARES, less_is_better, paired_interval
 from vp_core.asking.tasks import Task
-from vp_core.study import Study
 
 FIRST_LOOK = 0.25
 """Seconds a script run waits for something new before it leaves the rest to the browser's polling."""
 
 
-def under_way(study: Study, job: Job) -> str:
-    """What a job is at before it has anything to show."""
-    said = caching.said(study).about(job)
-    return f"{said[0].upper()}{said[1:]} …" if said else "Measuring …"
+def show_preparation(job: Job) -> None:
+    """The stages of a job that has nothing to show yet: those that are over with their seconds, and how far the last one is."""
+    shown = as_list(list(job.stages.all))
+    if shown:
+        st.html(shown)
+    else:
+        st.caption(under_way(job))
+
+
+def show_how_long(job: Job) -> None:
+    """What the first item of a job took, in small, if it took a while."""
+    if said := in_a_line(job.before):
+        st.caption(f"Prepared in {sum(stage.seconds for stage in job.before):.1f} s: {said}")
+
+
+def under_way(job: Job) -> str:
+    """The stage that a job is in before it has anything to show. How far it is stands beside the score."""
+    return f"{capital(job.stages.stage)} …" if job.stages.stage else "Measuring …"
 
 
 def show_score(task: Task, score: Score, dense: Score | None, how: str = "without fine-tuning") -> None:

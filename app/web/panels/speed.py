@@ -88,7 +88,7 @@ def _zeros(wanted: Wanted, found: Found) -> None:
     busy = (job is not None and not job.done) or bool(_problem(wanted)) or not wanted.some_gone
     button, beside = st.columns([1.4, 8], vertical_alignment="center")
     if button.button("Time single zeros", width="stretch", disabled=busy, key="measure-zeros", help=TERMS["time zeros"]):
-        caching.measurements().start_zeros(wanted, visitor().name, caching.said(wanted.study))
+        caching.measurements().start_zeros(wanted, visitor().name)
         st.rerun(scope="fragment")
     what = "One layer's linear maps with a share of their weights gone, in each form that torch has for it."
     beside.caption(f"{what} {no_semi_structured()}")
@@ -122,7 +122,7 @@ def _controls(wanted: Wanted, found: Found, row: Sequence[DeltaGenerator]) -> st
     busy = job is not None and not job.done
     if button.button(title, type="primary", width="stretch", disabled=busy or bool(problem), help=TERMS["measure"]):
         # Somebody else may have been faster: then the next run says so.
-        caching.measurements().start(wanted, caching.store(wanted.study), visitor().name, caching.said(wanted.study))
+        caching.measurements().start(wanted, caching.store(wanted.study), visitor().name)
         st.rerun(scope="fragment")
     if problem:
         beside.error(problem, icon=":material/error:")

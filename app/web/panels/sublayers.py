@@ -35,7 +35,7 @@ def threshold_panel(study: Study) -> None:
         st.error(job.error, icon=":material/error:")
         return
     if not job.items:
-        waiting = theme.placeholder("How large the function norms are", under_way(study, job), 570)
+        waiting = theme.placeholder("How large the function norms are", under_way(job), 570)
         components.figure("waiting", components.still(waiting), "norms", 0, components.ticket(job), _POLL_MS)
         return
     norms = job.items[0].norms

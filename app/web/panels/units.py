@@ -91,5 +91,5 @@ def _order(study: Study, settings: Settings) -> Job[Order]:
 
 def _wait(study: Study, job: Job, key: str, height: int) -> None:
     """An empty figure that says what is being measured, or what is wrong, and asks again."""
-    sentence = job.error or under_way(study, job)
+    sentence = job.error or under_way(job)
     components.figure(key, components.still(theme.placeholder("", sentence, height)), key, 0, components.ticket(job), _POLL_MS)

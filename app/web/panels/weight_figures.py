@@ -51,7 +51,7 @@ def weights_panel(study: Study) -> None:
     _show(tables, "spread", spread.draw)
     waiting = next((one for one in jobs if not one.done), None)
     if waiting:
-        st.caption(f"{under_way(study, waiting)} What is missing appears by itself.")
+        st.caption(f"{under_way(waiting)} What is missing appears by itself.")
     _show(tables, "embeddings", heat.draw_embeddings)
 
 
@@ -90,9 +90,7 @@ def answers_panel(study: Study) -> None:
     if job.error:
         beside.error(job.error, icon=":material/error:")
     elif not job.done:
-        beside.progress(
-            len(job.items) / max(job.total, 1), progress_line(job, len(job.items), "sparsities", caching.said(study).of(job))
-        )
+        beside.progress(len(job.items) / max(job.total, 1), progress_line(job, len(job.items), "sparsities", job.stages.now))
         if stop.button("Stop", width="stretch", key="stop-answers"):
             leave("answers")
             st.rerun(scope="fragment")

@@ -239,6 +239,6 @@ def _masks(study: Study, settings: Settings, name: str, of: Study, recipe: Recip
 
 def _wait(study: Study, job: Job, key: str, height: int) -> None:
     """An empty figure that says what is being measured, or what is wrong, and asks again."""
-    sentence = job.error or under_way(study, job)
+    sentence = job.error or under_way(job)
     height = 160 if job.error else height
     components.figure(key, components.still(theme.placeholder("", sentence, height)), key, 0, components.ticket(job), _POLL_MS)

@@ -180,13 +180,14 @@ def test_while_it_measures_the_page_says_what_at(tiny_bert, monkeypatch):
     said: set[str] = set()
 
     def measured(at: AppTest) -> bool:
-        said.update(c.value for c in at.caption if c.value.endswith("…"))
-        if any(text.startswith("Measuring what each layer loses: ") for text in said):
+        said.update(one.proto.body for one in at.get("html"))
+        if any("Measuring what each layer loses: " in text for text in said):
             told.set()
         return bool(at.metric[0].delta)
 
     until(at, measured)
-    assert any(text.startswith("Measuring what each layer loses: ") for text in said), said
+    shown = next(text for text in said if "Measuring what each layer loses: 1 of " in text)
+    assert "Measuring covariances</span> <span>" in shown and " s</span>" in shown and "vp-bar" in shown
 
 
 def test_what_a_model_cannot_be_asked_is_said(folders, data):

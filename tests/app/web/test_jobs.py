@@ -5,8 +5,9 @@ import threading
 import pytest
 
 from app.web import jobs
-from app.web.jobs import Job, Said
+from app.web.jobs import Job
 from vp_core.ground.errors import VPError
+from vp_core.ground.kept import Kept
 from vp_core.ground.work import Turn, checkpoint, say, to_the_end, turn_now
 
 
@@ -69,39 +70,44 @@ def test_seconds_left_is_the_mean_time_of_the_rest():
 
 
 def test_what_is_said_is_that_of_the_job_or_of_what_it_waits_for():
-    said, told, go_on = Said(), threading.Event(), threading.Event()
+    kept, told, go_on = Kept(), threading.Event(), threading.Event()
 
-    def work():
-        say("refitting: layer 1 of 2")
+    def compute():
+        say("measuring covariances: batch", 2, 4)
         told.set()
         go_on.wait(20)
-        yield 1
 
-    waiting = Job(lambda: iter([go_on.wait(20)]), said=said).start("me")
-    job = Job(work, said=said).start("me")
+    job = Job(lambda: iter([kept.once("key", compute)])).start("me")
     assert told.wait(20)
-    assert said.about(job) == said.about(waiting) == said.of(job) == "refitting: layer 1 of 2"
-    assert said.of(waiting) == ""
+    waiting = Job(lambda: iter([kept.once("key", compute)])).start("me")
+    alone = Job(lambda: iter([go_on.wait(20)])).start("me")
+    while not waiting.stages.now:
+        assert not waiting.done
+    assert job.stages.now == waiting.stages.now == "measuring covariances: batch 2 of 4"
+    assert (waiting.stages.stage, alone.stages.now, alone.stages.stage) == ("measuring covariances", "", "")
     go_on.set()
     wait_until_done(job)
-    assert said.about(job) == ""  # what is done says nothing more
-
-
-def test_what_another_thread_measures_is_said_too():
-    said, go_on = Said(), threading.Event()
-    waiting = Job(lambda: iter([go_on.wait(20)]), said=said).start("me")
-    with said.hearing("a download"):
-        say("measuring covariances")
-        assert said.about(waiting) == "measuring covariances" and said.of(waiting) == ""
-    say("nobody hears this")
-    assert said.about(waiting) == ""
-    go_on.set()
     wait_until_done(waiting)
+    assert job.stages.now == waiting.stages.now == ""  # what is done says nothing more
+
+
+def test_the_stages_before_the_first_item_are_kept():
+    def work():
+        say("measuring covariances")
+        say("scoring")
+        yield 1
+        say("measuring gradients")
+        yield 2
+
+    job = Job(work).start("me")
+    wait_until_done(job)
+    assert [stage.name for stage in job.before] == ["measuring covariances"]  # scoring went on when the item came
+    assert [stage.name for stage in job.stages.all] == ["measuring covariances", "scoring", "measuring gradients"]
 
 
 @pytest.mark.parametrize("words", ["refitting: layer {} of 2", "solving layer {} of 2"])
 def test_a_refit_that_nobody_waits_for_is_left_but_what_serves_all_sparsities_is_not(words):
-    said, steps, stop = Said(), [], threading.Event()
+    steps, stop = [], threading.Event()
 
     def work():
         stop.wait(20)
@@ -116,7 +122,7 @@ def test_a_refit_that_nobody_waits_for_is_left_but_what_serves_all_sparsities_is
             steps.append(layer)
         yield 1
 
-    job = Job(work, said=said).start("me")
+    job = Job(work).start("me")
     job.cancel("me")
     stop.set()
     wait_until_done(job)

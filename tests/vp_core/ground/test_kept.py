@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from vp_core.ground.kept import Kept
-from vp_core.ground.work import TURNS, Cancelled, Turn, checkpoint, turn_now, work
+from vp_core.ground.work import TURNS, Cancelled, Turn, checkpoint, say, turn_now, work
 
 
 def test_each_once_and_those_that_came_first_go():
@@ -64,10 +64,10 @@ def test_what_raised_is_computed_again():
 def test_locks_are_those_of_keys_that_are_asked_for_now():
     kept, held = Kept(most=8), []
     for key in range(1000):
-        kept.once(key, lambda: held.append(len(kept._locks)))
+        kept.once(key, lambda: held.append(len(kept._asked)))
     with pytest.raises(ZeroDivisionError):
         kept.once("broken", lambda: 1 // 0)
-    assert set(held) == {1} and len(kept._locks) == 0 and len(kept) == 8
+    assert set(held) == {1} and len(kept._asked) == 0 and len(kept) == 8
 
 
 def test_again_replaces_what_is_there_and_bounds_hold():
@@ -114,3 +114,42 @@ def test_the_first_does_not_wait_for_background_work_that_waits_for_it(cancellab
         assert kept.once("key", lambda: None) == Turn.FIRST  # would wait for ever for work that waits at the gate
     thread.join(20)
     assert found == [Turn.FIRST]
+
+
+def test_who_waits_hears_what_it_waits_for_also_from_within_and_not_a_moment_longer():
+    kept, inner, heard, begun, come, go_on = Kept(), Kept(), {}, threading.Event(), threading.Event(), threading.Event()
+
+    def compute():
+        say("first")
+        inner.once("inner", lambda: say("second: step", 1, 2))
+        begun.set()
+        come.wait(20)
+        say("third")
+
+    def ask(name, then=lambda: None):
+        with work(hear=heard.setdefault(name, []).append):
+            kept.once("key", compute)
+            then()
+
+    one = threading.Thread(target=ask, args=("one",))
+    one.start()
+    assert begun.wait(20)
+    late = threading.Thread(target=ask, args=("late", lambda: (go_on.wait(20), say("alone"))))
+    late.start()
+    while not heard.get("late"):
+        assert late.is_alive()
+    come.set()
+    one.join(20)
+    kept.once("key", compute)
+    go_on.set()
+    late.join(20)
+    assert heard == {"one": ["first", "second: step 1 of 2", "third"], "late": ["second: step 1 of 2", "third", "alone"]}
+
+
+def test_what_was_said_before_an_error_is_not_said_to_the_next_who_asks():
+    kept, heard = Kept(), []
+    with pytest.raises(ZeroDivisionError):
+        kept.once("key", lambda: (say("in vain"), 1 // 0))
+    with work(hear=heard.append):
+        assert kept.once("key", lambda: 1) == 1
+    assert heard == []

@@ -57,7 +57,7 @@ def test_covariances_of_every_fifth_text_stand_apart(counted):
 def test_known_covariances_are_taken(counted):
     measured, calls = counted
     known = measured.covariances()
-    assert Measured(measured.model, measured.texts, "m", "d", known).covariances() is known
+    assert Measured(measured.model, measured.texts, "m", "d", lambda: known).covariances() is known
     assert calls["collect_covariances"] == 1
 
 

@@ -97,7 +97,7 @@ def test_pruned_is_overwritten_and_squeezed_is_pruned(family, kinds):
             values = constants(replacement, statistics, ranking.groups)
             if not {"sublayers", "layers"} & set(kinds):
                 assert all(values[p.name].eq(0).all() for g in ranking.groups for p, _ in g.rows)
-            solved = Consumers(model, layers, ranking, covariances).solve(replacement, ranking.counts(share))
+            solved = Consumers(model, layers, ranking, lambda: covariances).solve(replacement, ranking.counts(share))
             pruned = prune(model, plan, values, solved)
             found = tiny.logits(pruned, batch.inputs)
             squeezed = squeeze(pruned, plan)
@@ -211,7 +211,7 @@ def test_masks_are_nested_and_counts_exact(kinds, scope):
 def test_sparsity_0_is_bit_equal_and_a_plan_is_kept(kinds, tmp_path):
     model, batch, statistics, covariances = measured("bert")
     ranking = bench_models.random_ranking(model, kinds, scope="global")
-    solved = Consumers(model, find_layers(model), ranking, covariances).solve("least squares", ranking.counts(0))
+    solved = Consumers(model, find_layers(model), ranking, lambda: covariances).solve("least squares", ranking.counts(0))
     assert not solved
     pruned = prune(model, ranking.plan(0), constants("mean", statistics, ranking.groups), solved)
     assert torch.equal(tiny.logits(pruned, batch.inputs), tiny.logits(model, batch.inputs))

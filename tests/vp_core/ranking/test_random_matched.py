@@ -153,4 +153,4 @@ def old_key(study, recipe, sparsity):
     """As version 0.5 made it."""
     facts = recipe.facts() | {"units": units_in_0_4(recipe.units)}
     how = (tuple(facts.items()), study.calibration_id, round(sparsity, 9))
-    return digest("score 3", study.loaded.fingerprint, study.data_id, "float32", how)
+    return digest("score 4", study.loaded.fingerprint, study.data_id, "float32", how)

@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 
 from vp_core.measuring.covariance import co_moments
 from vp_core.replacing.regression import Sums
-from vp_core.replacing.solve import DEFAULT_RIDGE, RIDGES, best_ridge, factorise, output_error
+from vp_core.replacing.solve import DEFAULT_RIDGE, HELD_OUT_DENSITY, RIDGES, best_ridge, factorise, held_out_error, output_error
 
 
 def problem(seed, tokens=80, n=7, d=4):
@@ -149,3 +149,14 @@ def test_no_inputs_at_all_leave_the_mean_of_the_target():
     new, bias = sums(np.zeros((9, 0)), y, w, 2).ridge(torch.zeros(3, 0, dtype=torch.float64), 0.1)
     assert new.shape == (3, 0)
     np.testing.assert_allclose(bias, np.average(y, axis=0, weights=w), rtol=1e-12)
+
+
+@given(seed=st.integers(0, 10**6), ridge=st.sampled_from(RIDGES), n=st.integers(1, 7))
+@settings(max_examples=40)
+def test_the_error_on_held_out_inputs_is_that_of_the_solution_on_the_others(seed, ridge, n):
+    x, weight, bias, order = (torch.from_numpy(v) for v in problem(seed, n=n))
+    seen, unseen = co_moments(x[:60], 1), co_moments(x[60:], 1)
+    found = held_out_error((seen.matrix(), seen.mean), (unseen.matrix(), unseen.mean), weight, order)(ridge)
+    new, new_bias = factorise(seen.matrix(), seen.mean, order, ridge).solve(weight, bias, round(HELD_OUT_DENSITY * n))
+    missed = x[60:] @ (weight - new).T + bias - new_bias
+    assert found == pytest.approx(float(missed.square().sum(dim=1).mean()), rel=1e-8)

@@ -19,7 +19,7 @@ def show_progress(study: Study, name: str, rows: list[Row], job: Job[Row] | None
     """In one line: how far a run is, or what it came to."""
     last: Mapping[str, Any] = rows[-1] if rows else {}
     if job is not None and not job.done:
-        said = caching.said(study).of(job) or "beginning"
+        said = job.stages.now or "beginning"
         stopping = "stopping after this step · " if caching.trainings().stopping() else ""
         done = last.get("step", 0) / max(last.get("steps", 1), 1)
         st.progress(min(done, 1.0), stopping + (_so_far(rows) if len(rows) > 1 else f"{said} …"))
