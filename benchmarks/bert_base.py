@@ -20,7 +20,7 @@ from vp_core.asking.batches import Encoded
 from vp_core.carry_out import Stage
 from vp_core.measuring.measured import Measured
 from vp_core.recipes import RECIPES
-from vp_core.replacing.principal import principal
+from vp_core.replacing.principal import turned, turned_covariances, turns
 
 TEXTS, LONGEST = 512, 66
 
@@ -47,8 +47,11 @@ def main(number: int, scope: str) -> None:
     dense = Measured(model, texts(number), "m", "d")
     dense.covariances()
     told("covariances")
-    turned, covariances = principal(model, dense.covariances())
-    stage, recipe = Stage(Measured(turned, dense.texts, "m", "d", covariances)), replace(RECIPES["best"], scope=scope)
+    maps = turns(model, dense.covariances())
+    again = Measured(
+        turned(model, maps), dense.texts, "m", "d", lambda: turned_covariances(dense.covariances(), maps), basis="principal"
+    )
+    stage, recipe = Stage(again), replace(RECIPES["best"], scope=scope)
     told("turning heads")
     stage.scores(recipe)
     told("scores")
