@@ -3,59 +3,65 @@
 import html
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vp_core.ground.work import Doing
 
 
 @dataclass
 class Stage:
-    """One stage: its name, how far it is, when it began and, once the next one has begun, when it ended (`time.monotonic`)."""
+    """One stage: its name, how far it is, the seconds it took until it was left last, and, while it goes on, since when."""
 
     name: str
     doing: Doing
-    began: float
-    ended: float | None = None
+    before: float = 0.0
+    since: float | None = None
 
     @property
     def seconds(self) -> float:
         """Seconds that it has taken so far."""
-        return (self.ended or time.monotonic()) - self.began
+        return self.before + (0.0 if self.since is None else time.monotonic() - self.since)
 
 
 class Stages:
-    """All stages of a computation, in their order. What was not said anything of is in the stage before."""
+    """All stages of a computation, in the order in which they began; one may go on after another that it needed.
+
+    What was not said anything of is in the stage before.
+    """
 
     def __init__(self) -> None:
         self.all: list[Stage] = []
+        self._now: Stage | None = None
 
     def hear(self, doing: Doing) -> None:
         """Take up what is said."""
-        last = self.all[-1] if self.all else None
-        if last is not None and last.name == doing.stage and last.ended is None:
-            last.doing = doing
-            return
-        self.end()
-        self.all.append(Stage(doing.stage, doing, time.monotonic()))
+        if self.stage != doing.stage:
+            self.end()
+            if doing.stage not in (one.name for one in self.all):
+                self.all.append(Stage(doing.stage, doing))
+            self._now = next(one for one in self.all if one.name == doing.stage)
+            self._now.since = time.monotonic()
+        assert self._now is not None
+        self._now.doing = doing
 
     def end(self) -> None:
         """Nothing is computed any more."""
-        if self.all and self.all[-1].ended is None:
-            self.all[-1].ended = time.monotonic()
+        if self._now is not None:
+            self._now.before, self._now.since, self._now = self._now.seconds, None, None
 
     def over(self) -> tuple[Stage, ...]:
-        """The stages that have ended."""
-        return tuple(stage for stage in self.all if stage.ended is not None)
+        """The stages that do not go on, as they are now."""
+        return tuple(replace(stage) for stage in self.all if stage is not self._now)
 
     @property
     def stage(self) -> str:
         """The name of the stage that goes on; empty if none does."""
-        return self.all[-1].name if self.all and self.all[-1].ended is None else ""
+        return self._now.name if self._now is not None else ""
 
     @property
     def now(self) -> str:
         """What was said last; empty if nothing was, or if all is done."""
-        return str(self.all[-1].doing) if self.all and self.all[-1].ended is None else ""
+        return str(self._now.doing) if self._now is not None else ""
 
 
 def as_list(stages: Sequence[Stage]) -> str:
@@ -65,7 +71,7 @@ def as_list(stages: Sequence[Stage]) -> str:
 
 def _item(stage: Stage) -> str:
     name, doing = (html.escape(capital(text)) for text in (stage.name, stage.doing))
-    if stage.ended is not None:
+    if stage.since is None:
         return f'<li class="vp-stage vp-done"><span>{name}</span> <span>{stage.seconds:.1f} s</span></li>'
     share = 100 * stage.doing.done / stage.doing.of if stage.doing.of else None
     bar = "" if share is None else f'<div class="vp-bar"><div style="width: {min(share, 100):.0f}%"></div></div>'

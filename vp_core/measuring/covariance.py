@@ -190,7 +190,13 @@ def collect_inputs(
     """
     names = {p: _input_name(layer, p) for layer in layers for p in layer.projections.values()}
     readers = {name: p for p, name in reversed(names.items()) if p.type not in READ_AT}
-    found = _together(model, {input_site(p, name): 1 for name, p in readers.items()}, batches, held_out)
+    found = _together(
+        model,
+        {input_site(p, name): 1 for name, p in readers.items()},
+        batches,
+        held_out,
+        "measuring the inputs of all matrices",
+    )
 
     def by_projection(new: Mapping[str, CoMoments], old: Mapping[str, CoMoments]) -> dict[str, CoMoments]:
         there = {**old, **new}
@@ -293,12 +299,16 @@ def collect_covariances(
     `layers` are the model's, where the caller has them. Raises VPError if `batches` have fewer than two tokens, for activations
     that are NaN or infinite (the sentence names the layer), and for a family that is not supported.
     """
-    return _together(model, sites_of(find_layers(model) if layers is None else layers), batches, held_out)
+    return _together(
+        model, sites_of(find_layers(model) if layers is None else layers), batches, held_out, "measuring covariances"
+    )
 
 
-def _together(model: nn.Module, sites: Mapping[Site, int], batches: Iterable[Batch], held_out: Iterable[Batch]) -> Covariances:
+def _together(
+    model: nn.Module, sites: Mapping[Site, int], batches: Iterable[Batch], held_out: Iterable[Batch], doing: str
+) -> Covariances:
     nothing = "There are no tokens to collect covariances from: give at least one sentence."
-    together, apart = _moments_of(model, sites, (batches, held_out), nothing=nothing, least=2)
+    together, apart = _moments_of(model, sites, (batches, held_out), nothing=nothing, least=2, doing=doing)
     for name, moments in apart.items():
         together[name].merge(moments)
     return Covariances(together, apart)
@@ -315,7 +325,12 @@ def moments_at(
 
 
 def _moments_of(
-    model: nn.Module, sites: Mapping[Site, int], parts: Sequence[Iterable[Batch]], nothing: str | None = None, least: int = 0
+    model: nn.Module,
+    sites: Mapping[Site, int],
+    parts: Sequence[Iterable[Batch]],
+    nothing: str | None = None,
+    least: int = 0,
+    doing: str = "",
 ) -> list[dict[str, CoMoments]]:
     """Of every part, in one pass; VPError, with the sentence `nothing` if there is one, for too few tokens in the first one."""
 
@@ -325,7 +340,7 @@ def _moments_of(
     def each(name: str, new: CoMoments | _Adding) -> None:
         check_finite(name, new.upper if isinstance(new, _Adding) else new.m2)
 
-    found: Any = tally_parts(model, sites, parts, make, each=each, nothing=nothing, least=least)
+    found: Any = tally_parts(model, sites, parts, make, each=each, nothing=nothing, least=least, doing=doing)
     return [{name: m.finished() if isinstance(m, _Adding) else m for name, m in part.items()} for part in found]
 
 

@@ -109,7 +109,7 @@ def collect_gradients(
     }
     still = _still(model)
     sums: dict[str, _Sums] = {}
-    for found in each_batch(still, batches, lambda copy, batch: _of_batch(copy, batch, watched)):
+    for found in each_batch(still, batches, lambda copy, batch: _of_batch(copy, batch, watched), "measuring gradients"):
         for name, part in found.items():
             if name in sums:
                 sums[name].merge(part)
@@ -264,7 +264,9 @@ def collect_weight_effects(
             sites[path] = Site(path, path, True, tokens_of=p.tokens_of), Site(path, path, False, tokens_of=p.tokens_of)
     still = _still(model)
     total: dict[str, Tensor] = {}
-    for found in each_batch(still, batches, lambda copy, batch: _squares(copy, batch, sites)):
+    for found in each_batch(
+        still, batches, lambda copy, batch: _squares(copy, batch, sites), "measuring what each weight does to the outputs"
+    ):
         for path, squares in found.items():
             total[path] = total[path].add_(squares) if path in total else squares
     examples = sum(len(batch.examples) for batch in batches)

@@ -116,7 +116,6 @@ class Measured:
         of = self.model_id, self.data_id
 
         def measured() -> Mapping[str, Tensor]:
-            say("measuring statistics")
             batches = make_batches(self.texts, self._chosen) if estimator == "exact" else self._shuffled()
             found = collect(self.model, batches, estimator, model_id=of[0], data_id=of[1], layers=self.layers)
             return found.tensors()

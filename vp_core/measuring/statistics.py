@@ -140,7 +140,7 @@ def collect(
     total = tally(
         model, map(neuron_site, projections), batches, lambda _site, y, real: batch_moments(y, real),
         each=each, nothing="There are no tokens to collect statistics from: give at least one sentence.", least=2,
-        ordered=estimator == "ewmv",
+        ordered=estimator == "ewmv", doing="measuring statistics",
     )  # fmt: skip
     return Statistics(total, moving if estimator == "ewmv" else None, model_id, data_id)
 

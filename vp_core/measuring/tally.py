@@ -16,7 +16,7 @@ from vp_core.asking.batches import Batch
 from vp_core.asking.forward import forward
 from vp_core.ground.errors import VPError
 from vp_core.ground.parallel import Share, in_parallel, per_thread, share_now
-from vp_core.ground.work import Enough
+from vp_core.ground.work import Enough, say
 from vp_core.model.precision import device_of, sums_at
 from vp_core.model.sharing import share
 from vp_core.model.sites import Site, observed
@@ -41,13 +41,21 @@ Make = Callable[[Site, Tensor, Tensor | None], Stat]
 are on the model's device, what is made of them is on the processor."""
 
 
-def each_batch(model: Model, batches: Iterable[Given], one: Callable[[Model, Given], Result]) -> Iterator[Result]:
-    """`one(copy, batch)` for every batch, in their order, several at a time.
+def each_batch(
+    model: Model, batches: Iterable[Given], one: Callable[[Model, Given], Result], doing: str = ""
+) -> Iterator[Result]:
+    """`one(copy, batch)` for every batch, in their order, several at a time. If it is named, `doing`, each of them is said.
 
     Each thread has a structural copy of `model` for itself: its hooks meet nobody else's, and the model stays as it came.
     """
     private = per_thread(lambda: share(model))
-    return in_parallel(lambda batch: one(private(), batch), batches, device_of(model))
+    given = list(batches)
+    if doing:
+        say(f"{doing}: batch", 0, len(given))
+    for done, found in enumerate(in_parallel(lambda batch: one(private(), batch), given, device_of(model)), 1):
+        if doing:
+            say(f"{doing}: batch", done, len(given))
+        yield found
 
 
 def tally(
@@ -60,15 +68,17 @@ def tally(
     nothing: str | None = None,
     least: int = 0,
     ordered: bool = False,
+    doing: str = "",
 ) -> dict[str, Stat]:
     """Site name → the statistic of all batches, merged in their order; a module used several times (ALBERT) adds up its uses.
 
     What passes is used up as it comes by and never kept: memory grows with the number of coordinates, not of tokens.
     Several processes share the batches out (`vp_core.ground.parallel.shared_out`), unless they must come in order (`ordered`).
     `each(name, statistic)` hears every batch's statistic before it is merged, in order: the place to refuse what is not finite.
+    What is measured is said with every batch, if `doing` names it.
     Raises VPError with the sentence `nothing` if nothing was seen, or fewer than `least` tokens; without one, {} is the answer.
     """
-    how: Any = {"each": each, "nothing": nothing, "least": least, "ordered": ordered}
+    how: Any = {"each": each, "nothing": nothing, "least": least, "ordered": ordered, "doing": doing}
     return tally_parts(model, sites, [batches], make, **how)[0]
 
 
@@ -82,6 +92,7 @@ def tally_parts(
     nothing: str | None = None,
     least: int = 0,
     ordered: bool = False,
+    doing: str = "",
 ) -> list[dict[str, Stat]]:
     """`tally` of several parts of the texts by themselves, in one pass; `nothing` and `least` are about the first of them."""
     sites, end = tuple(sites), the_end(model)
@@ -104,7 +115,7 @@ def tally_parts(
     def of(share: Share) -> list[dict[str, Stat]]:
         found: list[dict[str, Stat]] = [{} for _ in parts]
         numbered = ((i, batch) for i, part in enumerate(parts) for batch in (part if share.number == 1 else share.of(part)))
-        for i, seen in each_batch(model, numbered, lambda copy, pair: (pair[0], one(copy, pair[1]))):
+        for i, seen in each_batch(model, numbered, lambda copy, pair: (pair[0], one(copy, pair[1])), doing):
             for name, new in seen.items():
                 each(name, new)
                 _add(found[i], name, new)

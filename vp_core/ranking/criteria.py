@@ -244,7 +244,8 @@ def _side_by_side(
     evidence.covariances()
     if any(g.kind in ("attention_output", "ffn_out", *WHOLE) for g in groups):
         evidence.statistics()
-    found = {}
+    found: dict[str, Tensor] = {}
+    say("ordering units: group", 0, len(groups))
     for group, scores in zip(groups, in_parallel(lambda group: score(evidence, group), groups), strict=True):
         found[group.name] = scores
         say("ordering units: group", len(found), len(groups))

@@ -75,10 +75,13 @@ class Consumers:
         if new or replacement == "mean":
             self._covariances()  # measured here, and not in a thread that the measuring would wait for
         solutions = in_parallel(lambda one: self._solution(replacement, *one), wanted)
-        found = {}
+        new = new and len(wanted) > 1  # the first time takes seconds, the next ones milliseconds
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+        if new:
+            say("solving what stays: matrix", 0, len(wanted))
         for (consumer, _, _), solution in zip(wanted, solutions, strict=True):
             found[consumer.name] = solution
-            if new:  # the first time takes seconds, the next ones milliseconds
+            if new:
                 say("solving what stays: matrix", len(found), len(wanted))
         return found
 

@@ -38,6 +38,7 @@ def principal(model: Model, covariances: Covariances) -> tuple[Model, Covariance
 def turns(model: Model, covariances: Covariances) -> dict[str, Tensor]:
     """How every head is turned: site name → (heads, w, w), float64, new coordinates = map · old."""
     found, layers = {}, find_layers(model)
+    say("turning heads: layer", 0, len(layers))
     for number, layer in enumerate(layers, 1):
         at = layer.projections["value"].layer
         found[f"{at}.context"] = _of_values(model, layer, covariances[f"{at}.context"].matrix())

@@ -40,12 +40,14 @@ def test_a_stage_is_what_stands_before_a_colon(found):
     assert (found.now, found.stage, len(found.over())) == ("", "", 2)
 
 
-def test_what_comes_again_later_is_a_stage_of_its_own(found, clock):
+def test_what_comes_again_later_goes_on(found, clock):
+    before = found.over()
     found.hear(Doing("measuring covariances"))
+    clock.now += 3
+    assert found.stage == "measuring covariances" and [one.seconds for one in found.all] == [5, 0.5]
     found.end()
     clock.now += 9
-    found.hear(Doing("measuring covariances"))
-    assert [one.name for one in found.all].count("measuring covariances") == 3 and found.all[2].seconds == 0
+    assert [one.seconds for one in found.all] == [5, 0.5] and [one.seconds for one in before] == [2]
 
 
 def test_the_list_has_seconds_of_what_is_over_and_a_bar_of_what_goes_on(found):
