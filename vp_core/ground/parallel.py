@@ -25,7 +25,16 @@ Result = TypeVar("Result")
 _CORES = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
 WORKERS = max(_CORES // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 """Cores of this process: several that `accelerate launch` started share those of the machine."""
-_pool = ThreadPoolExecutor(WORKERS, "vp-worker", initializer=lambda: torch.set_num_threads(1))
+_worker = threading.local()
+
+
+def _begin() -> None:
+    """What each thread of the pool does first."""
+    _worker.here = True
+    torch.set_num_threads(1)
+
+
+_pool = ThreadPoolExecutor(WORKERS, "vp-worker", initializer=_begin)
 
 
 def per_thread(make: Callable[[], Result]) -> Callable[[], Result]:
@@ -47,13 +56,14 @@ def per_thread(make: Callable[[], Result]) -> Callable[[], Result]:
 def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], device: torch.device | None = None) -> Iterator[Result]:
     """`work(item)` for every item, in order; at most one item per core is queued beyond those that run.
 
-    Work on a `device` that is an accelerator is done one item at a time, in the thread of the caller: it is one itself.
+    Work on a `device` that is an accelerator is done one item at a time, in the thread of the caller: it is one itself. So is
+    what work of the pool asks for in turn: all its threads could wait for each other.
 
     Before each of them there is a `checkpoint` in the thread of the caller, whose `work` counts: the threads of the pool have
     none. When it is cancelled, or the caller stops listening (the generator is closed), what has not begun is dropped. Raises
     SystemExit, which ends the calling thread, when the interpreter is shutting down.
     """
-    if device is not None and device.type != "cpu":
+    if (device is not None and device.type != "cpu") or getattr(_worker, "here", False):
         for item in items:
             checkpoint()
             yield work(item)

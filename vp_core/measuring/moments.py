@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK_ELEMENTS = 49_152
-"""Rows are taken in chunks whose float64 copy (384 KB) stays in the level-2 cache: 1.6 times faster than whole batches."""
+_CHUNK_ELEMENTS = 65_536
+"""Rows are taken in chunks whose float64 copy (512 KB) stays in the level-2 cache: 1.6 times faster than whole batches."""
 _FAR = 1e4
 """Where the mean of squares is so many times the variance, squares of deviations are summed instead: what the difference of two
 sums of squares in float64 loses is below a part in 10¹¹ of the variance elsewhere."""
@@ -94,13 +94,16 @@ def _sums(y: Tensor, weight: Tensor, shift: Tensor | None) -> tuple[Tensor, Tens
     total, squares = torch.zeros(neurons, **exact), torch.zeros(neurons, **exact)
     rows = max(_CHUNK_ELEMENTS // neurons, 16) if y.device.type == "cpu" else len(y)
     buffer = torch.empty(min(rows, len(y)), neurons, **exact)  # one for all chunks: fresh memory is slow
-    for start in range(0, len(y), rows):
-        part = weight[start : start + rows]
-        values = buffer[: len(part)].copy_(y[start : start + rows])
+    by_neuron = buffer.T
+    for part, some in zip(weight.split(rows), y.split(rows), strict=True):
+        if len(part) < len(buffer):
+            buffer, by_neuron = buffer[: len(part)], by_neuron[:, : len(part)]
+        buffer.copy_(some)
         if shift is not None:
-            values -= shift
-        total.addmv_(values.T, part)
-        squares.addmv_(values.square_().T, part)
+            buffer -= shift
+        total.addmv_(by_neuron, part)
+        buffer.square_()
+        squares.addmv_(by_neuron, part)
     return total, squares
 
 

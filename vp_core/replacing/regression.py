@@ -90,12 +90,19 @@ class Regression:
 
         λ is `ridge` times the mean over inputs of Σ w(x − mean)².
         """
+        return self._near(weight, self._left(weight), ridge)
+
+    def _left(self, weight: Tensor) -> Tensor:
+        """What the weights as they are leave (n, d)."""
+        return self.xy - self.xx @ weight.T
+
+    def _near(self, weight: Tensor, left: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        """`ridge`, from what is left."""
         new = weight
         if weight.shape[1]:
-            rest = self.xy - self.xx @ weight.T  # what the weights as they are leave, (n, d)
             xx = self.xx.clone()
             xx.diagonal().add_(ridge * xx.diagonal().mean().clamp(min=1e-300))
-            new = weight + torch.cholesky_solve(rest, cholesky(xx)).T
+            new = weight + torch.cholesky_solve(left, cholesky(xx)).T
         return new, self.y_mean - new @ self.x_mean
 
     def error(self, weight: Tensor, bias: Tensor) -> float:
@@ -111,4 +118,5 @@ class Regression:
         """
         if not held_out.weight or not self.weight:
             return DEFAULT_RIDGE
-        return best_ridge(RIDGES, lambda ridge: held_out.error(*self.ridge(weight, ridge)))
+        left = self._left(weight)
+        return best_ridge(RIDGES, lambda ridge: held_out.error(*self._near(weight, left, ridge)))

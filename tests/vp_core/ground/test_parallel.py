@@ -89,3 +89,10 @@ time.sleep(0.5)
 def test_a_process_that_ends_leaves_no_half_answers(python):
     out, err = python(ENDING).communicate(timeout=300)
     assert (out, err) == ("", "")
+
+
+def test_work_of_the_pool_that_asks_for_more_does_not_wait_for_itself():
+    def outer(i):
+        return sum(in_parallel(lambda j: 10 * i + j, range(3)))
+
+    assert list(in_parallel(outer, range(8))) == [30 * i + 3 for i in range(8)]

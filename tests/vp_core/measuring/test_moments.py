@@ -83,6 +83,17 @@ def test_first_token_far_from_the_rest():
     close(batch_moments(torch.from_numpy(rows)), rows)
 
 
+def test_neurons_near_and_far_from_0_together():
+    """Only those whose mean is many deviations from 0 are shifted; on either side of the bound all are right."""
+    rng = np.random.default_rng(0)
+    means = np.array([0, 3, -50, 90, 99, 101, 110, 1e3, -1e5, 1e8, 7])
+    rows = rng.normal(means, 1, (5_000, 11))
+    rows[:, -1] = 7  # never moves
+    found = batch_moments(torch.from_numpy(rows), torch.from_numpy((np.arange(5_000) % 3 > 0).astype(np.int64)))
+    close(found, rows[np.arange(5_000) % 3 > 0])
+    assert found.mean[-1].item() == 7 and found.m2[-1].item() == 0
+
+
 def test_chunks_inside_a_batch_change_nothing():
     rng = np.random.default_rng(0)
     rows = rng.normal(3, 2, (2_000, 300))  # 600,000 numbers: many chunks
