@@ -80,7 +80,10 @@ def test_any_plan_in_float32(family, shares, seed, zeros, scattered):
 
 
 def check_plan(family, dtype, tolerance, shares, seed, zeros, scattered):
-    """A plan that removes these shares of the projections' rows, with constants or zeros, put in place in either way, heads in groups or not."""
+    """A plan that removes these shares of the projections' rows, with constants or zeros.
+
+    Rows are put in place in either way, and heads are in groups or not.
+    """
     model, draw = model_of(family, dtype=dtype), torch.Generator().manual_seed(seed)
     keep = {p.name: torch.rand(p.d_out, generator=draw) >= s for p, s in zip(find_projections(model), shares, strict=False)}
     constants = tiny.random_constants(model, seed)
