@@ -4,7 +4,7 @@ They run the forward passes of transformers, which see other maps, or other size
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar
 
@@ -82,7 +82,7 @@ class _Seen:
         return getattr(self._module, name)
 
 
-Groups = Sequence[tuple[int, int]]
+Groups = tuple[tuple[int, int], ...]
 """Heads of one width beside each other: (how many, their width)."""
 _GROUPED = "variance_pruning_grouped"
 
@@ -140,7 +140,7 @@ def group_heads(attention: nn.Module, head_size: str, groups: Groups) -> None:
     """Make `attention` a Grouped one, in place; `head_size` is what it calls the width of a head."""
     kind: Any = type(attention)
     attention.__class__ = _class_beside(Grouped, kind)
-    attention.groups, attention.head_size = tuple(groups), head_size  # type: ignore[assignment]
+    attention.groups, attention.head_size = groups, head_size  # type: ignore[assignment]
 
 
 def turn_by_own(attention: nn.Module, maps: Mapping[str, Parts], own_frequencies: Tensor) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vp_core.model.heads import Groups
 from vp_core.model.projections import Layer, Projection
 
 ALIGNMENT = 8
@@ -29,9 +30,6 @@ ALIGNMENT = 8
 GROUP_COST = 12
 """What one more group of heads costs, a call of attention, in coordinates of padding. The two cost as much in a batch of about
 200 tokens (measured on a processor with AVX-512): in larger ones padding costs more, in single texts the call."""
-
-Groups = tuple[tuple[int, int], ...]
-"""Heads of one width beside each other: (how many, their width)."""
 
 
 @dataclass(frozen=True)

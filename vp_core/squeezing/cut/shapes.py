@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vp_core.model.family.stack import Stack
-from vp_core.model.heads import group_heads, turn_by_own
+from vp_core.model.heads import Groups, group_heads, turn_by_own
 from vp_core.model.products import use_products
 from vp_core.model.projections import HEADED, layer_paths
 from vp_core.model.scatter import Shape, empty
-from vp_core.squeezing.cost import Cost
-from vp_core.squeezing.survivors import Groups
+from vp_core.squeezing.cut.costs import Cost
 
 
 @dataclass
