@@ -17,7 +17,16 @@ Parts = tuple[tuple[int, int], ...]
 """What a map puts out, side by side: (coordinates by head of the key that come in so many copies, how many of these turn)."""
 
 
-class Turning(nn.Module):
+class _Beside(nn.Module):
+    """A class beside one of transformers: made at run time, so that copies and pickles are told of what."""
+
+    of_transformers: ClassVar[Any]
+
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        return _blank, (type(self).__mro__[1], self.of_transformers), self.__dict__
+
+
+class Turning(_Beside):
     """Attention under rotary positions whose heads each kept frequencies of their own; a class beside that of transformers.
 
     `own_frequencies` (heads of key, width / 2) are places in the table of cosines and sines: a head's coordinates i and
@@ -26,7 +35,6 @@ class Turning(nn.Module):
     """
 
     own_frequencies: Tensor
-    of_transformers: ClassVar[Any]
     turned_maps: Mapping[str, Parts]
 
     def forward(self, hidden_states: Tensor, *args: Any, position_embeddings: tuple[Tensor, Tensor], **named: Any) -> Any:
@@ -87,7 +95,7 @@ Groups = tuple[tuple[int, int], ...]
 _GROUPED = "variance_pruning_grouped"
 
 
-class Grouped(nn.Module):
+class Grouped(_Beside):
     """Attention whose heads come in `groups` of one width each; a class beside that of transformers.
 
     Its maps of query, key and value put out all coordinates of the first group's heads, then those of the second's. The forward
@@ -95,7 +103,6 @@ class Grouped(nn.Module):
     it hands them to puts them together again, and runs the model's own attention once for each group.
     """
 
-    of_transformers: ClassVar[Any]
     groups: Groups
     head_size: str
 
@@ -134,6 +141,12 @@ ALL_ATTENTION_FUNCTIONS.register(_GROUPED, _by_group)
 def _class_beside(kind: Any, base: Any) -> Any:
     about = {"__doc__": kind.__doc__, "__module__": base.__module__, "of_transformers": base}
     return type(f"{kind.__name__}{base.__name__}", (kind, base), about)
+
+
+def _blank(kind: Any, base: Any) -> nn.Module:
+    """A module of the class `kind` beside `base`, its state still to be set."""
+    found = _class_beside(kind, base)
+    return found.__new__(found)
 
 
 def group_heads(attention: nn.Module, head_size: str, groups: Groups) -> None:

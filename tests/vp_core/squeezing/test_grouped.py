@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -117,7 +118,7 @@ def test_other_ways_to_attend_copies_and_threads(monkeypatch):
         weights = eager(**inputs, output_attentions=True).attentions
     assert all(one.shape[1] == 4 for one in weights) and len(weights) == masked.config.num_hidden_layers
     assert all(torch.allclose(one.sum(-1), torch.ones((), dtype=one.dtype)) for one in weights)
-    for other in (copy.deepcopy(squeezed), share(squeezed)):
+    for other in (copy.deepcopy(squeezed), share(squeezed), pickle.loads(pickle.dumps(squeezed))):
         assert torch.equal(tiny.logits(other, inputs), expected)
     shorter = {name: value[:, :6] for name, value in inputs.items()}
     alone = tiny.logits(squeezed, shorter)
