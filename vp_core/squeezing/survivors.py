@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vp_core.model.attending.grouped import Groups
 from vp_core.model.projections import Layer, Projection
 
 ALIGNMENT = 8
@@ -29,9 +30,6 @@ ALIGNMENT = 8
 GROUP_COST = 12
 """What one more group of heads costs, a call of attention, in coordinates of padding. The two cost as much in a batch of about
 200 tokens (measured on a processor with AVX-512): in larger ones padding costs more, in single texts the call."""
-
-Groups = tuple[tuple[int, int], ...]
-"""Heads of one width beside each other: (how many, their width)."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,9 @@ def survivors(layer: Layer, keep: Mapping[str, Tensor], query_bias: Tensor | Non
     if layer.one_width:
         width = _padded(heads, full)
         return Survivors(tuple(heads), width, whole, rows, groups=((max(len(heads), 1), width),))
-    heads.sort(key=lambda head: head.width)
-    groups = grouped([_padded([head], full) for head in heads]) or ((1, _padded([], full)),)
+    by_width = sorted(heads, key=lambda head: head.width)
+    groups = grouped([_padded([head], full) for head in by_width]) or ((1, _padded([], full)),)
+    heads = by_width if len(groups) > 1 else heads
     return Survivors(tuple(heads), groups[-1][1], whole, rows, groups=groups)
 
 
@@ -193,15 +192,15 @@ def grouped(widths: Sequence[int]) -> Groups:
     >>> grouped([8, 8, 8, 32, 32]), grouped([8, 16])
     (((3, 8), (2, 32)), ((2, 16),))
     """
-    best: list[tuple[int, Groups]] = [(0, ())]
+    best: list[tuple[int, int, Groups]] = [(0, 0, ())]  # (cost, groups: of two that cost as much the fewer, these)
     for end, width in enumerate(widths, 1):
         best.append(
             min(
-                (cost + (end - start) * width + GROUP_COST, (*groups, (end - start, width)))
-                for start, (cost, groups) in enumerate(best)
+                (cost + (end - start) * width + GROUP_COST, number + 1, (*groups, (end - start, width)))
+                for start, (cost, number, groups) in enumerate(best)
             )
         )
-    return best[-1][1]
+    return best[-1][2]
 
 
 def _of_live_groups(layer: Layer, masks: Mapping[str, Tensor], rows: dict[str, Tensor], full: int) -> dict[str, Tensor]:

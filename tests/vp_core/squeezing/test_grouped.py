@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,8 +20,11 @@ from vp_core.squeezing.onnx import export_onnx
 from vp_core.squeezing.squeeze import squeeze
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
-GROUPED = ("bert", "roberta", "electra", "distilbert", "albert", *tiny.SEEING)
-"""Families whose attention takes heads of any width."""
+GROUPED = (
+    "bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "albert", "bart", "mbart", "vit", "deit", "dinov2",
+    "clip",
+)  # fmt: skip
+"""Families whose attention takes heads of any width; of those of two halves the encoder's."""
 
 
 def ragged(model):
@@ -37,7 +41,7 @@ def ragged(model):
     return Plan(keep, "by hand", "by hand", 0.3)
 
 
-def both(family, monkeypatch, cost=0, **of_model):
+def both(family, monkeypatch, cost=1, **of_model):
     """(masked, squeezed) where one more group of heads costs so many coordinates."""
     monkeypatch.setattr(survivors, "GROUP_COST", cost)
     model = tiny.transformer(family, **of_model)
@@ -47,9 +51,9 @@ def both(family, monkeypatch, cost=0, **of_model):
 
 
 def test_the_groups_that_pay():
-    widths = [8, 8, 8, 16, 32, 32]
+    widths = [8, 8, 8, 24, 32, 32]
     found = survivors.grouped(widths)
-    assert found == ((3, 8), (3, 32))  # 16 coordinates more for the one of 16: a group of its own would save 16 - 12
+    assert found == ((3, 8), (3, 32))  # 8 coordinates more for the one of 24: less than a group of its own would cost
     spent = sum(heads * width + survivors.GROUP_COST for heads, width in found)
     every = [
         sum(max(part) * len(part) + survivors.GROUP_COST for part in parts)
@@ -75,7 +79,7 @@ def test_logits_are_those_of_the_masked_model(family, monkeypatch):
     inputs = tiny.inputs(family)
     assert tiny.distance(tiny.logits(squeezed, inputs), tiny.logits(masked, inputs)) <= 1e-10
     grouped = squeezed.squeezed.grouped
-    assert (len(grouped) > 0) == (family in GROUPED or family == "bart"), family
+    assert (len(grouped) > 0) == (family in GROUPED), family
     for layer in find_layers(masked):
         if layer.attention in grouped:  # 5 become 8, and one head of query and key keeps 3 of 12, but all of its values
             assert grouped[layer.attention] == ((1, 8), (3, 12))
@@ -85,7 +89,7 @@ def test_logits_are_those_of_the_masked_model(family, monkeypatch):
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "vit"])
 def test_it_trains_as_with_one_width(family, monkeypatch):
-    models = [copy.deepcopy(both(family, monkeypatch, cost)[1]).train() for cost in (0, 10**6)]
+    models = [copy.deepcopy(both(family, monkeypatch, cost)[1]).train() for cost in (1, 10**6)]
     assert [bool(m.squeezed.grouped) for m in models] == [True, False]
     inputs, found = tiny.inputs(family), []
     for m in models:
@@ -114,7 +118,7 @@ def test_other_ways_to_attend_copies_and_threads(monkeypatch):
         weights = eager(**inputs, output_attentions=True).attentions
     assert all(one.shape[1] == 4 for one in weights) and len(weights) == masked.config.num_hidden_layers
     assert all(torch.allclose(one.sum(-1), torch.ones((), dtype=one.dtype)) for one in weights)
-    for other in (copy.deepcopy(squeezed), share(squeezed)):
+    for other in (copy.deepcopy(squeezed), share(squeezed), pickle.loads(pickle.dumps(squeezed))):
         assert torch.equal(tiny.logits(other, inputs), expected)
     shorter = {name: value[:, :6] for name, value in inputs.items()}
     alone = tiny.logits(squeezed, shorter)

@@ -19,6 +19,7 @@ from vp_core.model.family.stack import FIXED_NOTE, ROTARY_NOTE
 from vp_core.model.projections import find_layers, find_projections, weight_of
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import prune
+from vp_core.squeezing import survivors
 from vp_core.squeezing.squeeze import squeeze
 
 FLOAT64, FLOAT32 = (torch.float64, 1e-10), (torch.float32, 1e-4)
@@ -80,13 +81,17 @@ def test_any_plan_in_float32(family, shares, seed, zeros, scattered):
 
 
 def check_plan(family, dtype, tolerance, shares, seed, zeros, scattered):
-    """A plan that removes these shares of the projections' rows, with constants or zeros, put in place in either way."""
+    """A plan that removes these shares of the projections' rows, with constants or zeros.
+
+    Rows are put in place in either way, and heads are in groups or not.
+    """
     model, draw = model_of(family, dtype=dtype), torch.Generator().manual_seed(seed)
     keep = {p.name: torch.rand(p.d_out, generator=draw) >= s for p, s in zip(find_projections(model), shares, strict=False)}
     constants = tiny.random_constants(model, seed)
     if zeros:
         constants = {name: torch.zeros_like(values) for name, values in constants.items()}
-    with patch.dict(scatter.SCATTER_COST, ALWAYS if scattered else {}):
+    groups = patch.object(survivors, "GROUP_COST", 1 if scattered else survivors.GROUP_COST)  # heads of these widths are few
+    with groups, patch.dict(scatter.SCATTER_COST, ALWAYS if scattered else {}):
         squeezed_equals_pruned(family, dtype, tolerance, Plan(keep, "any", "global", 0.5), constants)
 
 

@@ -2,7 +2,18 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
+
+from torch import nn
+
+
+class Beside(nn.Module):
+    """A class beside one of transformers: made at run time, so that copies and pickles are told of what."""
+
+    of_transformers: ClassVar[Any]
+
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        return _blank, (type(self).__mro__[1], self.of_transformers), self.__dict__
 
 
 class Seen:
@@ -24,3 +35,10 @@ def class_beside(kind: Any, base: Any) -> Any:
     """A class of ours, `kind`, with all that `base` of transformers has, which it knows as `of_transformers`."""
     about = {"__doc__": kind.__doc__, "__module__": base.__module__, "of_transformers": base}
     return type(f"{kind.__name__}{base.__name__}", (kind, base), about)
+
+
+def _blank(kind: Any, base: Any) -> nn.Module:
+    """A module of the class `kind` beside `base`, its state still to be set."""
+    found = class_beside(kind, base)
+    blank: nn.Module = found.__new__(found)
+    return blank

@@ -1,21 +1,20 @@
 """Attention whose heads are of several widths: each group of like width is one product."""
 
 import sys
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from vp_core.model.attending.beside import Seen, class_beside
+from vp_core.model.attending.beside import Beside, Seen, class_beside
 
-Groups = Sequence[tuple[int, int]]
+Groups = tuple[tuple[int, int], ...]
 """Heads of one width beside each other: (how many, their width)."""
 _GROUPED = "variance_pruning_grouped"
 
 
-class Grouped(nn.Module):
+class Grouped(Beside):
     """Attention whose heads come in `groups` of one width each; a class beside that of transformers.
 
     Its maps of query, key and value put out all coordinates of the first group's heads, then those of the second's. The forward
@@ -23,7 +22,6 @@ class Grouped(nn.Module):
     it hands them to puts them together again, and runs the model's own attention once for each group.
     """
 
-    of_transformers: ClassVar[Any]
     groups: Groups
     head_size: str
 
@@ -62,4 +60,4 @@ def group_heads(attention: nn.Module, head_size: str, groups: Groups) -> None:
     """Make `attention` a Grouped one, in place; `head_size` is what it calls the width of a head."""
     kind: Any = type(attention)
     attention.__class__ = class_beside(Grouped, kind)
-    attention.groups, attention.head_size = tuple(groups), head_size  # type: ignore[assignment]
+    attention.groups, attention.head_size = groups, head_size  # type: ignore[assignment]

@@ -1,19 +1,19 @@
 """Attention under rotary positions whose heads each kept frequencies of their own."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vp_core.model.attending.beside import Seen, class_beside
+from vp_core.model.attending.beside import Beside, Seen, class_beside
 
 Parts = tuple[tuple[int, int], ...]
 """What a map puts out, side by side: (coordinates by head of the key that come in so many copies, how many of these turn)."""
 
 
-class Turning(nn.Module):
+class Turning(Beside):
     """Attention under rotary positions whose heads each kept frequencies of their own; a class beside that of transformers.
 
     `own_frequencies` (heads of key, width / 2) are places in the table of cosines and sines: a head's coordinates i and
@@ -22,7 +22,6 @@ class Turning(nn.Module):
     """
 
     own_frequencies: Tensor
-    of_transformers: ClassVar[Any]
     turned_maps: Mapping[str, Parts]
 
     def forward(self, hidden_states: Tensor, *args: Any, position_embeddings: tuple[Tensor, Tensor], **named: Any) -> Any:

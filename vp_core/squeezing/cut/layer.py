@@ -17,6 +17,7 @@ class Cut(Heads, TurningHeads):
     """Cuts one layer of `model` to what is left of it and notes the new shapes in `result`."""
 
     def attention(self) -> None:
+        """Query, key and value, and the matrix that reads the context."""
         left, constants = self.left, self.bias("value").cpu().double()
         if left.whole and self.keeps_all("attention_output"):
             return
@@ -38,6 +39,7 @@ class Cut(Heads, TurningHeads):
         self.reader("attention_output", columns, constants, places, sum(left.widths[: len(left.heads)]))
 
     def ffn(self) -> None:
+        """The hidden neurons that are left, and the matrix that reads them."""
         projection = self.layer.projections.get("ffn_in")
         if projection is None:
             return

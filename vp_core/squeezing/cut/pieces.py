@@ -24,12 +24,18 @@ class Pieces:
         self.model, self.layer, self.left, self.result, self.columns = model, layer, left, result, columns
 
     def weight(self, type_: str) -> Tensor:
+        """(d_out, d_in) of the projection of this type, as the pruned model has it."""
         return weight_of(self.model, self.layer.projections[type_])
 
     def bias(self, type_: str) -> Tensor:
+        """(d_out,) of the projection of this type, zeros where it has none."""
         return bias_of(self.model, self.layer.projections[type_])
 
     def put(self, path: str, weight: Tensor, bias: Tensor, like: Tensor, **indices: Tensor | None) -> None:
+        """A linear map of weight (rows, columns) and bias (rows,) in place of the module at this path, trainable as `like` is.
+
+        `indices` are those of `vp_core.model.scatter.filled`.
+        """
         weight, bias = weight.detach().requires_grad_(like.requires_grad), bias.to(like.dtype)
         module, shape = filled(weight, bias, **indices)
         self.model.set_submodule(path, module)
@@ -66,6 +72,7 @@ class Pieces:
             self.result.notes += (reason,)
 
     def keeps_all(self, type_: str) -> bool:
+        """Whether no row of the projection of this type goes."""
         return len(self.left.rows[type_]) == self.layer.projections[type_].d_out
 
     def reader(

@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vp_core.model.attending.dropout import set_lean
-from vp_core.model.attending.grouped import group_heads
+from vp_core.model.attending.grouped import Groups, group_heads
 from vp_core.model.attending.turning import turn_by_own
 from vp_core.model.family.stack import Stack
 from vp_core.model.products import use_products
 from vp_core.model.projections import HEADED, layer_paths
 from vp_core.model.scatter import Shape, empty
-from vp_core.squeezing.cost import Cost
-from vp_core.squeezing.survivors import Groups
+from vp_core.squeezing.cut.costs import Cost
 
 
 @dataclass
