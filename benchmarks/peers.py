@@ -66,10 +66,10 @@ def run(study: Study, labels: np.ndarray) -> None:
         makes = partial(_ours, study, RECIPES[recipe]), partial(_squeezed, study, RECIPES[recipe])
         own[f"ours, {recipe}"] = Side(makes[0], sentences, makes[1])
     for form, (dims, globally) in FORMS.items():
-        cut = partial(_torch_pruning, study, dims, globally)
-        plain, taylor = partial(cut, _magnitude), partial(cut, partial(_taylor, study, labels))
+        cut = partial(torch_pruning, study, dims, globally)
+        plain, labelled_too = partial(cut, magnitude), partial(cut, partial(taylor, study, labels))
         free[f"torch-pruning magnitude, {form}"] = Side(plain, "nothing", plain)
-        labelled[f"torch-pruning Taylor, {form}"] = Side(taylor, f"{sentences}, labels, gradients", plain)
+        labelled[f"torch-pruning Taylor, {form}"] = Side(labelled_too, f"{sentences}, labels, gradients", plain)
     masked = partial(_ln_structured, study)
     free["torch ln_structured, all six maps"] = Side(masked, "nothing; only masks, as large as before", masked)
     sides = own | free | labelled
@@ -143,11 +143,11 @@ def _ours(study: Study, recipe: Recipe, sparsity: float) -> tuple[PreTrainedMode
 Importance = Callable[[PreTrainedModel], tp.importance.Importance]
 
 
-def _magnitude(model: PreTrainedModel) -> tp.importance.Importance:
+def magnitude(model: PreTrainedModel) -> tp.importance.Importance:
     return tp.importance.GroupMagnitudeImportance(p=2)
 
 
-def _taylor(study: Study, labels: np.ndarray, model: PreTrainedModel) -> tp.importance.Importance:
+def taylor(study: Study, labels: np.ndarray, model: PreTrainedModel) -> tp.importance.Importance:
     """Taylor importance, with gradients of the mean loss of the calibration sentences, on all cores like our statistics."""
     targets = torch.from_numpy(np.argsort(study.question.order)[labels])
     parameters = list(model.base_model.encoder.parameters())
@@ -163,7 +163,7 @@ def _taylor(study: Study, labels: np.ndarray, model: PreTrainedModel) -> tp.impo
     return tp.importance.GroupTaylorImportance()
 
 
-def _torch_pruning(
+def torch_pruning(
     study: Study, dims: bool, globally: bool, importance: Importance, ratio: float
 ) -> tuple[PreTrainedModel, float]:
     """The same ratio of FFN units and of heads (or of every head's dimensions) cut out of a copy of the model."""

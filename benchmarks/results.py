@@ -8,7 +8,11 @@ By name of a part (all of them: `all`; none: the tables are only written anew fr
     scores       every named recipe
     candidates   candidates for `best`, on training sentences that nothing else has seen, without labels: how far the outputs
                  are from the dense model's, and how often the answers agree
-    calibration  `best` with 64 to 4,096 calibration sentences (not part of `all`, and not on the page)
+    calibration  `best` and `best refit` with 64 to 4,096 calibration sentences of SST-2, on training sentences that none of
+                 these calibrations has seen
+    bands        the same two with a second draw of the calibration sentences, on the development sets
+    peers        `best` against torch-pruning's Taylor importance, which sees labels, at 10 to 30 %, sentence by sentence: on
+                 SST-2's development set, its test set, and training sentences that neither has seen
 
 Each number is in the JSON file as soon as it is there, and none is measured twice: an interrupted run goes on where it was.
 Names of tasks and recipes among the arguments restrict the run to them. `VP_SHARED` says where models and data are.
@@ -24,11 +28,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
-from benchmarks.results_page import CHOSEN_ON, DRAWS, HELD_OUT, HERE, SEEDS, SHOWN, SPARSITIES, TASKS, page
-from vp_core.asking.batches import Encoded, encode, make_batches
+from benchmarks.paired import compare
+from benchmarks.results_page import (
+    BANDS,
+    CHOSEN_ON,
+    DRAWS,
+    HEADLINES,
+    HELD_OUT,
+    HERE,
+    LIGHT,
+    SECOND_SEED,
+    SEEDS,
+    SHOWN,
+    SIZES,
+    SPARSITIES,
+    TASKS,
+    UNSEEN,
+    page,
+)
+from vp_core.asking.batches import encode, make_batches
 from vp_core.asking.evaluate import outputs_by_batch
-from vp_core.asking.examples import open_examples
+from vp_core.asking.examples import Examples, from_rows, open_examples
+from vp_core.asking.reading.tables import read_table
+from vp_core.asking.tasks import Task
 from vp_core.ground.names import CALIBRATION
 from vp_core.ground.store import atomic
 from vp_core.opening.classes import make_study
@@ -38,7 +62,6 @@ from vp_core.study import Study
 
 ROWS = {"paper + refit, share of rows": Recipe(criterion="fisher", replacement="refit")}
 """The paper's own setting with the last rung: read with a share of rows."""
-SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
 DOCS = Path(__file__).parent.parent / "docs"
 JSON = DOCS / "results.json"
 _BEST = RECIPES["best"]
@@ -62,9 +85,9 @@ CANDIDATES = {
 
 
 def main(arguments: list[str]) -> None:
-    empty = {"figure 2": {}, "draws": {}, "scores": {}, "choice": {}, "calibration": {}}
+    empty = {"figure 2": {}, "draws": {}, "scores": {}, "choice": {}, "calibration": {}, "bands": {}, "peers": {}}
     found = empty | (json.loads(JSON.read_text()) if JSON.exists() else {})
-    chosen = [part for part in PARTS if part in arguments or ("all" in arguments and part != "calibration")]
+    chosen = [part for part in PARTS if part in arguments or "all" in arguments]
     names = [name for name in (*RECIPES, *ROWS) if name in arguments] or [*RECIPES, *ROWS]
     for part, task in ((part, task) for part in chosen for task in [t for t in TASKS if t in arguments] or TASKS):
         for key, value in PARTS[part](task, found, names):
@@ -75,9 +98,9 @@ def main(arguments: list[str]) -> None:
         temporary.write_text(page(found, [*RECIPES, *ROWS], list(CANDIDATES)))
 
 
-def _study(task: str, calibration: int = CALIBRATION) -> Study:
+def _study(task: str) -> Study:
     shared = Path(os.environ.get("VP_SHARED", "../shared"))
-    return open_study(str(shared / "models" / f"minilm-{task}"), task, shared / "data", calibration=calibration)
+    return open_study(str(shared / "models" / f"minilm-{task}"), task, shared / "data", calibration=CALIBRATION)
 
 
 def _figure2(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
@@ -95,8 +118,7 @@ def _figure2(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str
 
 def _draws(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Scores of the paper's recipe at half of the rows by the draw of its calibration texts, the number of texts the same."""
-    shared, kept, study = Path(os.environ.get("VP_SHARED", "../shared")), found["draws"], _study(task)
-    dev, train = (open_examples(task, split, shared / "data") for split in ("dev", "train"))
+    kept, (dev, train), study = found["draws"], _texts(task), _study(task)
     for draw, seed in product(DRAWS, SEEDS):
         key = f"{task} {draw} {seed}"
         if key not in kept:
@@ -108,14 +130,31 @@ def _draws(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, 
 
 
 def _calibration(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
-    """Scores of `best` by the number of calibration sentences."""
+    """How near the dense model, and how good, by the number of calibration sentences: on sentences that none of them saw."""
+    if task != CHOSEN_ON:
+        return
+    kept, (dev, train), study = found["calibration"], _texts(task), _study(task)
+    unseen = _unseen(study, task, UNSEEN, SIZES)
     for size in SIZES:
-        study = _study(task, size)
-        for sparsity in HERE:
-            key = f"{task} {len(study.calibration)} {sparsity:g}"
-            if key not in found["calibration"]:
-                found["calibration"][key] = round(study.score(_BEST, sparsity).value, 5)
-                yield key, found["calibration"][key]
+        other = make_study(study.loaded, unseen, train.sample_like(dev, size))
+        for name, sparsity in product([name for name in HEADLINES if name in names], HERE):
+            key = f"{task} {name} {size} {sparsity:g}"
+            if key not in kept:
+                kept["dense"] = round(other.score(Recipe(), 0.0).value, 5) if "dense" not in kept else kept["dense"]
+                kept[key] = _distance(other, RECIPES[name], sparsity)
+                yield f"calibration: {key}", kept[key]
+
+
+def _bands(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
+    """Scores on the development set with another draw of the calibration sentences."""
+    kept, (dev, train), study = found["bands"], _texts(task), _study(task)
+    other = make_study(study.loaded, dev, train.sample_like(dev, CALIBRATION, SECOND_SEED))
+    for name, sparsity in product([name for name in HEADLINES if name in names], BANDS):
+        for seed, one in ((0, study), (SECOND_SEED, other)):
+            key = f"{task} {name} {seed} {sparsity:g}"
+            if key not in kept:
+                kept[key] = round(one.score(RECIPES[name], sparsity).value, 5)
+                yield f"bands: {key}", kept[key]
 
 
 def _scores(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
@@ -139,46 +178,76 @@ def _scores(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str,
                 yield key, found["scores"][key]
 
 
+def _peers(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
+    """Sentence by sentence against what sees labels."""
+    if task != CHOSEN_ON:
+        return
+    study, (dev, train) = _study(task), _texts(task)
+    sets = {"dev": dev, "test": _test(dev.task), "unseen": _unseen(study, task, UNSEEN)}
+    for share in LIGHT:
+        if f"{share:g}" not in found["peers"]:
+            found["peers"][f"{share:g}"] = compare(study, train.sample_like(dev, CALIBRATION), sets, "best", share)
+            yield f"peers: {share:g}", found["peers"][f"{share:g}"]
+
+
+def _test(task: Task) -> Examples:
+    """SST-2's test set, whose labels GLUE keeps back and the Stanford treebank tells."""
+    path = Path(os.environ.get("VP_SHARED", "../shared")) / "data" / "sst2" / "stanford_binary_test.tsv"
+    rows = read_table(path, ("content",), ("label",)).rows
+    return from_rows(task, [{task.text[0]: row["content"], task.label: row["label"]} for row in rows], str(path))
+
+
 def _candidates(task: str, found: dict, names: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Held-out distance from the dense model: relative squared error of the outputs, and agreement; of one task."""
     if task != CHOSEN_ON:
         return
-    study = _study(task)
-    sentences = _unseen(study, task)
-    dense = _logits(study, study.model, sentences)
+    study, (dev, train) = _study(task), _texts(task)
+    other = make_study(study.loaded, _unseen(study, task, HELD_OUT), train.sample_like(dev, CALIBRATION))
     for name, recipe in CANDIDATES.items():
         for sparsity in HERE:
             key = f"{task} {name} {sparsity:g}"
             if key not in found["choice"]:
-                logits = _logits(study, study.pruned(recipe, sparsity), sentences)
-                error = float(((logits - dense) ** 2).sum(axis=1).mean() / dense.var(axis=0).sum())
-                same = float((logits.argmax(axis=1) == dense.argmax(axis=1)).mean()) if dense.shape[1] > 1 else None
-                found["choice"][key] = {"error": round(error, 5), "agreement": same}
+                found["choice"][key] = _distance(other, recipe, sparsity)
                 yield key, found["choice"][key]
 
 
-def _unseen(study: Study, task: str) -> Encoded:
-    """Training sentences as long as those of the task, none of which calibrates."""
+def _texts(task: str) -> tuple[Examples, Examples]:
+    """(development, training) texts of a task."""
     shared = Path(os.environ.get("VP_SHARED", "../shared"))
-    dev, train = (open_examples(task, split, shared / "data") for split in ("dev", "train"))
-    used = {tuple(ids) for ids in study.calibration.ids}
-    drawn = train.sample_like(dev, 3 * CALIBRATION, seed=1)
-    encoded = encode(study.loaded.tokenizer, drawn.texts, study.question.data.max_length)
-    free = [i for i, ids in enumerate(encoded.ids) if tuple(ids) not in used]
-    picked = np.random.default_rng(0).permutation(free)[:HELD_OUT]
-    types = encoded.type_ids
-    return replace(encoded, ids=[encoded.ids[i] for i in picked], type_ids=types and [types[i] for i in picked])
+    return open_examples(task, "dev", shared / "data"), open_examples(task, "train", shared / "data")
 
 
-def _logits(study: Study, model, sentences: Encoded) -> np.ndarray:
-    outputs = np.empty((len(sentences), study.model.config.num_labels))
-    for batch, logits in outputs_by_batch(model, study.question, make_batches(sentences, range(len(sentences)))):
+def _unseen(study: Study, task: str, count: int, sizes: Sequence[int] = (CALIBRATION,)) -> Examples:
+    """Training texts as long as those of the task, none of which calibrates where so many do."""
+    dev, train = _texts(task)
+    tokenizer, longest = study.loaded.tokenizer, study.question.data.max_length
+    used = {tuple(ids) for size in sizes for ids in encode(tokenizer, train.sample_like(dev, size).texts, longest).ids}
+    drawn = train.sample_like(dev, 3 * count, seed=1)
+    free = [i for i, ids in enumerate(encode(tokenizer, drawn.texts, longest).ids) if tuple(ids) not in used]
+    picked = np.random.default_rng(0).permutation(free)[:count]
+    return replace(drawn, texts=[drawn.texts[i] for i in picked], labels=drawn.labels[picked])
+
+
+def _distance(study: Study, recipe: Recipe, sparsity: float) -> dict[str, float | None]:
+    """How good the pruned model is on the study's texts, how far from the dense model, how often they agree."""
+    logits, dense = (_logits(study, model) for model in (study.squeezed(recipe, sparsity), study.model))
+    answers = study.question.answers(torch.from_numpy(logits)).numpy()
+    error = float(((logits - dense) ** 2).sum(axis=1).mean() / dense.var(axis=0).sum())
+    same = float((logits.argmax(axis=1) == dense.argmax(axis=1)).mean()) if dense.shape[1] > 1 else None
+    score = study.question.worth(answers, np.arange(len(answers))).value
+    return {"error": round(error, 5), "agreement": same, "score": round(score, 5)}
+
+
+def _logits(study: Study, model: PreTrainedModel) -> np.ndarray:
+    outputs, data = np.empty((len(study.question), study.model.config.num_labels)), study.question.data
+    for batch, logits in outputs_by_batch(model, study.question, make_batches(data, range(len(data)))):
         outputs[batch.examples] = logits.numpy()
     return outputs
 
 
 PARTS = {
-    "figure2": _figure2, "draws": _draws, "scores": _scores, "candidates": _candidates, "calibration": _calibration,
+    "figure2": _figure2, "draws": _draws, "scores": _scores, "bands": _bands, "peers": _peers, "candidates": _candidates,
+    "calibration": _calibration,
 }  # fmt: skip
 
 

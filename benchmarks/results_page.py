@@ -1,6 +1,7 @@
 """The page docs/results.md, from what `benchmarks.results` found: tables and the sentences that their numbers bear."""
 
 from collections.abc import Sequence
+from itertools import product
 from statistics import mean
 
 from vp_core.ground.names import CALIBRATION
@@ -15,6 +16,16 @@ HERE = (0.5, 0.8)
 SEEDS = (0, 1, 2)
 DRAWS = ("by length", "plain")
 HELD_OUT = 512
+UNSEEN = 2000
+"""Training texts on which sizes of the calibration are compared."""
+SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
+HEADLINES = ("best", "best refit")
+"""Recipes whose numbers have a band, and which are drawn against the size of the calibration."""
+BANDS = (0.3, 0.5, 0.7, 0.8, 0.9)
+LIGHT = (0.1, 0.2, 0.3)
+"""Sparsities at which `best` is compared with what sees labels."""
+SECOND_SEED = 1
+"""Beside 0: another draw of the calibration texts."""
 CLEARLY = 0.02
 """By how much one score must be above another to be said to beat it: about a standard error of the smaller sets."""
 
@@ -38,6 +49,9 @@ def page(found: dict, recipes: Sequence[str], candidates: Sequence[str]) -> str:
         *_figure2(found["figure 2"]),
         *_draws(found["draws"]),
         *_recipes(found["scores"], recipes),
+        *_bands(found["bands"], found["scores"]),
+        *_peers(found["peers"]),
+        *_sizes(found["calibration"]),
         *_candidates(found["choice"], candidates),
     ]
     return "\n".join(lines) + "\n"
@@ -141,6 +155,92 @@ def _recipes(scores: dict, recipes: Sequence[str]) -> list[str]:
                 lines.append(_row("parameters that go", [f"{c['params_removed']:.0%}" if c else "" for c in cells]))
         lines.append("")
     return lines
+
+
+def _bands(bands: dict, scores: dict) -> list[str]:
+    """Headline numbers with two draws of the calibration texts."""
+    if not bands:
+        return []
+    lines = [
+        "## Two draws of the calibration texts",
+        "",
+        f"Each cell: the least and the most of two draws of {CALIBRATION} calibration texts, in brackets their mean as a share "
+        "of the dense score.",
+        "A change of one point on SST-2 is nine sentences, on MRPC four pairs: what lies within a band is no difference.",
+        "",
+        _head("task and recipe", BANDS),
+        _rule(len(BANDS)),
+    ]
+    for task in TASKS:
+        for name in HEADLINES:
+            drawn = [[bands.get(f"{task} {name} {seed} {s:g}") for seed in (0, SECOND_SEED)] for s in BANDS]
+            if any(None not in pair for pair in drawn):
+                lines.append(_row(f"{NAMES[task]}, `{name}`", [_band(pair, scores[f"{task} dense"]) for pair in drawn]))
+    return [*lines, ""]
+
+
+def _band(pair: Sequence[float | None], dense: float) -> str:
+    values = [one for one in pair if one is not None]
+    if len(values) < 2:
+        return ""
+    return f"{min(values):.3f} to {max(values):.3f} ({mean(values) / dense:.1%})"
+
+
+def _peers(peers: dict) -> list[str]:
+    """Whether labels would help where little is pruned."""
+    if not peers:
+        return []
+    first = next(iter(peers.values()))
+    texts = {name: f"{first[name]['texts']:,}" for name in first}
+    lines = [
+        "## Beside a method that sees labels",
+        "",
+        f"Accuracy on {NAMES[CHOSEN_ON]} of `best` and of torch-pruning's Taylor importance, whose gradients are those of the "
+        f"labelled loss on the same {CALIBRATION} calibration texts; of its three ways to cut the one that is best on that "
+        "set.",
+        f"Paired: the same texts, `best` minus the peer, with a 95 % interval. {texts['dev']} development, {texts['test']} "
+        f"test and {texts['unseen']} training sentences that neither has seen (the dense model was trained on these).",
+        "",
+        "| parameters that go | texts | dense | `best` | Taylor | difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    there = [share for share in LIGHT if f"{share:g}" in peers]
+    for share, (name, said) in product(there, (("dev", "development"), ("test", "test"), ("unseen", "training, unseen"))):
+        one = peers[f"{share:g}"][name]
+        interval = f"{one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
+        lines.append(_row(f"{share:.0%}", [said, *(_number(one[key]) for key in ("dense", "ours", "peer")), interval]))
+    return [
+        *lines,
+        "",
+        "On the development set alone the peer can look better, by less than its noise; on more texts it is behind, the more "
+        "so the more goes.",
+        "",
+    ]
+
+
+def _sizes(found: dict) -> list[str]:
+    """What more calibration texts are good for, on texts that none of the calibrations has seen."""
+    if not found:
+        return []
+    columns = [(name, s) for name in HEADLINES for s in HERE]
+    lines = [
+        "## How many calibration texts",
+        "",
+        f"Relative squared error of the outputs with the dense model, and accuracy, on {UNSEEN:,} training sentences of "
+        f"{NAMES[CHOSEN_ON]} that none of the calibrations has seen (the dense model, which was trained on them: "
+        f"{found['dense']:.3f}).",
+        "With few texts a solution fits them and not the next ones: what guards against it is the ridge λ, chosen for each "
+        "matrix by the error on every fifth text, which the candidates have not seen, and which pulls `refit` towards the "
+        "weights that it started from.",
+        "",
+        "| texts |" + "".join(f" `{name}` {s:.0%} |" for name, s in columns),
+        _rule(len(columns)),
+    ]
+    for size in SIZES:
+        cells = [found.get(f"{CHOSEN_ON} {name} {size} {s:g}") for name, s in columns]
+        if any(cells):
+            lines.append(_row(f"{size:,}", [f"{c['error']:.4f} ({c['score']:.3f})" if c else "" for c in cells]))
+    return [*lines, ""]
 
 
 def _candidates(choice: dict, candidates: Sequence[str]) -> list[str]:

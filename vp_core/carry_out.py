@@ -26,7 +26,7 @@ from vp_core.recipes import Recipe
 from vp_core.replacing.ladder import Consumers, constants, weight_and_bias
 from vp_core.replacing.prune import Solved, prune
 from vp_core.replacing.refit import Progress, refit
-from vp_core.squeezing.budget import saved, unit_share
+from vp_core.squeezing.budget import counts_for, saved, unit_share
 from vp_core.squeezing.cost import cost, silent_queries
 from vp_core.weights.matrices import find_matrices
 
@@ -42,8 +42,8 @@ def carry_out(first: "Stage", recipe: Recipe, sparsity: float) -> PreTrainedMode
     check_recipe(first.measured.model, recipe)
     last = first.after_steps(recipe, sparsity)  # measure; if there are several steps, prune and measure again
     ranking = last.ranking(recipe)  # score, rank
-    share = last.share(recipe, sparsity)  # as many units as spend the budget
-    plan, gone = ranking.plan(share), ranking.counts(share)
+    gone = last.counts(recipe, sparsity)  # as many units as spend the budget
+    plan = ranking.taking(gone)
     pruned = last.closed_form(recipe, plan, gone)  # replace, prune
     if recipe.replacement == "refit":
         return refitted(first.measured, plan, pruned, recipe.single_rows)
@@ -131,12 +131,24 @@ class Stage:
             return self.like.share(by_variance(recipe), sparsity)
         ranking, measured = self.ranking(recipe), self.measured
 
-        def masked(share: float) -> PreTrainedModel:
-            return self.closed_form(replace(recipe, replacement="zero"), ranking.plan(share), ranking.counts(share))
+        def masked(counts: Mapping[str, int]) -> PreTrainedModel:
+            return self.closed_form(replace(recipe, replacement="zero"), ranking.taking(counts), counts)
 
         return self._kept.once(
             ("share", recipe.ordering, recipe.budget, sparsity),
             lambda: unit_share(ranking, measured.layers, recipe.budget, sparsity, measured.model, masked),
+        )
+
+    def counts(self, recipe: Recipe, sparsity: float) -> Mapping[str, int]:
+        """How many units of each group go: group name → units; VPError if the units cannot meet the sparsity."""
+        if recipe.criterion == "random":
+            return self.like.counts(by_variance(recipe), sparsity)
+        share, ranking, measured = self.share(recipe, sparsity), self.ranking(recipe), self.measured
+        if recipe.budget != "latency":
+            return ranking.counts(share)
+        return self._kept.once(
+            ("counts", recipe.ordering, sparsity),
+            lambda: counts_for(ranking, measured.layers, recipe.budget, share, measured.model),
         )
 
     def shares(self, recipe: Recipe, sparsities: Sequence[float]) -> list[float]:
@@ -160,7 +172,7 @@ class Stage:
     def plan(self, recipe: Recipe, sparsity: float) -> Plan:
         """The rows that survive; VPError if the units cannot meet the sparsity."""
         last = self.after_steps(recipe, sparsity)
-        return last.ranking(recipe).plan(last.share(recipe, sparsity), sparsity, recipe.budget)
+        return last.ranking(recipe).taking(last.counts(recipe, sparsity), sparsity, recipe.budget)
 
     def pruned(self, recipe: Recipe, sparsity: float) -> PreTrainedModel:
         """`carry_out` from this stage on; of what was refitted the last few are kept."""
@@ -186,9 +198,9 @@ class Stage:
 
     def _next(self, recipe: Recipe, sparsity: float) -> "Stage":
         """Pruned to a sparsity and measured anew."""
-        ranking, share, measured = self.ranking(recipe), self.share(recipe, sparsity), self.measured
-        plan = ranking.plan(share)
-        pruned = self.closed_form(recipe, plan, ranking.counts(share))
+        gone, measured = self.counts(recipe, sparsity), self.measured
+        plan = self.ranking(recipe).taking(gone)
+        pruned = self.closed_form(recipe, plan, gone)
         after = Stage(Measured(pruned, measured.texts, measured.model_id, measured.data_id), plan)
         if recipe.criterion == "random":
             after.like = self.like._next(by_variance(recipe), sparsity)
@@ -216,7 +228,8 @@ class Stage:
 
         model, longest = self.measured.model, self.measured.texts.longest
         expected = self._estimated(recipe, ranking)
-        levels = estimated.middle_and_all if head_of(model) == "target tokens" else estimated.middle
+        one = estimated.middle if tells_words(model) else estimated.behind
+        levels = estimated.middle_and_all if head_of(model) == "target tokens" else one
         losses: dict[str, allocation.Losses] = {}
         say("measuring what each layer loses:", 0, len(ranking.groups))
         walk = Walk(model, self.measured.some_batches(allocation.texts_for(model, longest)))

@@ -33,7 +33,8 @@ from vp_core.recipes import Recipe
 from vp_core.replacing.principal import turned, turned_covariances, turns
 from vp_core.squeezing.budget import most, within
 from vp_core.squeezing.cost import Cost, cost, query_biases, sparse_cost
-from vp_core.squeezing.squeeze import Squeezed, squeeze, squeeze_masked
+from vp_core.squeezing.cut.shapes import Squeezed
+from vp_core.squeezing.squeeze import squeeze, squeeze_masked
 from vp_core.weights.dead import dead_rows
 from vp_core.weights.masks import Masks
 from vp_core.weights.order import WeightRanking

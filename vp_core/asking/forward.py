@@ -44,10 +44,12 @@ def told(model: nn.Module, batch: Batch) -> Iterator[None]:
     """While open, whatever a forward pass of `model` on `batch` raises becomes a VPError of one sentence.
 
     It names the model, the reason, and the first text on which the model fails by itself as well. VPError and Cancelled, which
-    are meant for somebody, pass as they are, and so does what ends a pass early (Enough).
+    are meant for somebody, pass as they are, and so does what ends a pass early (Enough). Where no gradients are asked for,
+    matrices are multiplied as this machine does it faster (`vp_core.model.products`).
     """
     try:
-        yield
+        with fast_products():
+            yield
     except (VPError, Cancelled, Enough):
         raise
     except Exception as error:  # models, torch and the processor's kernels share no base class

@@ -36,10 +36,9 @@ from vp_core.identity.usage import Counting, Usage, leaving_together
 from vp_core.measuring.function_norms import FunctionNorms, collect_norms
 from vp_core.model.blocks import Block, find_sublayers
 from vp_core.model.projections import find_layers
-from vp_core.squeezing.blocks_off import plan_without, without
+from vp_core.squeezing.blocks_off import freeze_new_biases, plan_without, without, write_back
 from vp_core.squeezing.budget import text_length
 from vp_core.squeezing.cost import cost
-from vp_core.squeezing.write_back import freeze_new_biases, write_back
 from vp_core.training.callbacks import Callback
 from vp_core.training.held import check_whole, count_zero, said
 from vp_core.training.loop import Watch, new_accelerator, on_all, train

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from vp_core.ground.errors import VPError
+from vp_core.model.attending.dropout import LEAN
 from vp_core.model.families import FAMILIES
 
 _DROPPED = {
@@ -65,7 +66,7 @@ def mend(config: PretrainedConfig) -> None:
     config.output_attentions = False
     if getattr(config, "chunk_size_feed_forward", 0):
         config.chunk_size_feed_forward = 0
-    if config._attn_implementation not in ("eager", "sdpa"):
+    if config._attn_implementation not in ("eager", "sdpa", LEAN):
         config._attn_implementation = None  # what the library takes by default
 
 

@@ -8,5 +8,6 @@ sharing      a copy of the structure over the same tensors
 products     float32 products by the library that is faster at them here
 sites        where to look in a model, and the one who places hooks there and takes them off
 scatter      the smaller linear map that a squeezed model has
+attending    attention that a squeezed model has and a dense one has not
 precision    float32, bfloat16, int8
 """

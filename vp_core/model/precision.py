@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from vp_core.ground.errors import VPError, one_of
 from vp_core.ground.names import AUTO, DEVICES, PRECISIONS
+from vp_core.model.products import use_plain_products
 from vp_core.model.scatter import ScatterLinear, refilled
 from vp_core.model.sharing import Model, share
 
@@ -45,6 +46,7 @@ def in_precision(model: Model, precision: str) -> Model:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning, UserWarning))
             whole = share(model) if kept in (torch.float32, torch.float64) else _cast(model, torch.float32)
+            use_plain_products(whole)
             return torch.ao.quantization.quantize_dynamic(_in_linear_maps(whole), how, inplace=True)
     return model
 

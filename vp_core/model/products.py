@@ -2,7 +2,8 @@
 
 torch multiplies float32 matrices with MKL, which on AMD's processors with AVX-512 takes more than twice as long as oneDNN, the
 other library that torch comes with (measured on an EPYC, one core: 107 against 240 GFLOP/s; docs/benchmarks.md). Both
-multiply in float32, they only add up in another order. On other processors, devices and types nothing changes.
+multiply in float32, they only add up in another order. On other processors, devices and types, under torch's tracers and
+counters, where weights are trained, and for products that are too small for it to pay, nothing changes.
 """
 
 import platform
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+SMALLEST = 4_000_000
+"""Multiplications from which on oneDNN pays: a call of it takes 15 µs longer."""
 
 
 @cache
@@ -24,12 +28,94 @@ def other_library() -> bool:
     known = Path("/proc/cpuinfo")
     about = known.read_text(encoding="utf-8", errors="replace") if known.exists() else platform.processor()
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return wide and "AuthenticAMD" in about and torch.backends.mkldnn.is_available()
+    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return wide and "AuthenticAMD" in about and there
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x Wᵀ + b for x (…, d_in), weight (d_out, d_in) and bias (d_out,): (…, d_out)."""
+    found = _mapped(x, weight, bias) if other_library() else None
+    return functional.linear(x, weight, bias) if found is None else found
+
+
+class Product(nn.Linear):
+    """An `nn.Linear` that multiplies by the faster library."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, d_in) → (…, d_out)."""
+        return product(input, self.weight, self.bias)
+
+
+def use_products(model: nn.Module) -> None:
+    """Make every plain `nn.Linear` of a model a Product, in place."""
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Product
+
+
+def use_plain_products(model: nn.Module) -> None:
+    """The way back: what goes by the class of a module (quantisation) knows `nn.Linear` only. In place."""
+    for module in model.modules():
+        if type(module) is Product:
+            module.__class__ = nn.Linear  # type: ignore[assignment]
+
+
+@contextmanager
+def fast_products() -> Iterator[None]:
+    """While open, linear maps in this thread are multiplied by the faster library. Not those that are trained."""
+    if not other_library():
+        yield
+        return
+    with _Fast():
+        yield
+
+
+def by_coordinate(x: Tensor) -> Tensor:
+    """xᵀ (n, tokens) of x (tokens, n), as `add_product` wants it: a copy where that is faster."""
+    return x.T.contiguous() if other_library() and _fits(x) else x.T
+
+
+def add_product(total: Tensor, x: Tensor, y: Tensor) -> None:
+    """Add x yᵀ to `total` (n, d), of the type of x or a wider one, for x (n, tokens) and y (d, tokens): `by_coordinate`."""
+    if other_library() and _fits(x, y):
+        total.add_(_linear(x, y, None))
+    elif total.dtype == x.dtype:
+        total.addmm_(x, y.T)
+    else:
+        total.add_(x @ y.T)
 
 
 def _fits(*given: Tensor) -> bool:
     """Whether oneDNN can take them: float32 on the processor, none of them empty."""
     return all(one.dtype == torch.float32 and one.device.type == "cpu" and one.numel() > 0 for one in given)
+
+
+def _mapped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    """x Wᵀ + b, None where it is torch's to compute."""
+    if (
+        _watched()
+        or x.dim() < 2
+        or x.numel() * len(weight) < SMALLEST
+        or not _fits(x, weight, *([] if bias is None else [bias]))
+    ):
+        return None
+    if not torch.is_grad_enabled():
+        return _linear(x, weight, bias)
+    if weight.requires_grad or (bias is not None and bias.requires_grad):
+        return None
+    found: Tensor = _Linear.apply(x, weight, bias)
+    return found
+
+
+def _watched() -> bool:
+    """Whether somebody looks at what torch does (tracers, counters, vmap), or has it done in another type."""
+    return (
+        torch.compiler.is_compiling()
+        or bool(torch._C._len_torch_dispatch_stack())
+        or torch.jit.is_tracing()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.is_autocast_enabled("cpu")
+    )
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -72,40 +158,3 @@ class _Fast(TorchFunctionMode):
         else:
             found = None
         return func(*args, **(kwargs or {})) if found is None else found
-
-
-def _mapped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
-    """x Wᵀ + b, None where it is torch's to compute."""
-    if x.dim() < 2 or not _fits(x, weight, *([] if bias is None else [bias])):
-        return None
-    if not torch.is_grad_enabled():
-        return _linear(x, weight, bias)
-    if weight.requires_grad or (bias is not None and bias.requires_grad):
-        return None
-    found: Tensor = _Linear.apply(x, weight, bias)
-    return found
-
-
-@contextmanager
-def fast_products() -> Iterator[None]:
-    """While open, linear maps in this thread are multiplied by the faster library. Not those that are trained."""
-    if not other_library():
-        yield
-        return
-    with _Fast():
-        yield
-
-
-def by_coordinate(x: Tensor) -> Tensor:
-    """xᵀ (n, tokens) of x (tokens, n), as `add_product` wants it: a copy where that is faster."""
-    return x.T.contiguous() if other_library() and _fits(x) else x.T
-
-
-def add_product(total: Tensor, x: Tensor, y: Tensor) -> None:
-    """Add x yᵀ to `total` (n, d), of the type of x or a wider one, for x (n, tokens) and y (d, tokens): `by_coordinate`."""
-    if other_library() and _fits(x, y):
-        total.add_(_linear(x, y, None))
-    elif total.dtype == x.dtype:
-        total.addmm_(x, y.T)
-    else:
-        total.add_(x @ y.T)

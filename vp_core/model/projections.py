@@ -102,6 +102,12 @@ class Layer:
     normed: bool = False
     frequencies: str | None = None
 
+    @property
+    def one_width(self) -> bool:
+        """Whether all heads need one width: their code goes by more sizes than that, or a cache keeps them head by head."""
+        cached = any(self.projections[type_].decoder for type_ in HEADED)
+        return bool(self.fixed_heads or self.split_size or self.total_size or self.head_count or cached)
+
 
 def find_layers(model: PreTrainedModel) -> tuple[Layer, ...]:
     """Every attention block with its feed-forward network, in forward order (BART: encoder, decoder, cross attention).

@@ -1,13 +1,12 @@
 """How much each layer gives: losses in closed form, of which one or two in each layer are measured.
 
 Measuring every loss at every level means hundreds of passes through many layers, and a head that may be wide. To second order a
-layer's loss is known already: if its consumer W, solved again as W', errs by e = (W − W')h + b − b', then
-the outputs change by about E eᵀΓe, squared (of words KL ≈ ½ of it), with Γ =
-E Σ_t g_t g_tᵀ the gradients' outer product where it writes (`vp_core.measuring.gradients`) and errors of different tokens taken
-as uncorrelated. Units that no consumer reads, such as query/key pairs, lose the sum of their own effects. What that leaves out
-differs from layer to layer more than from level to level: each group's curve is brought to the loss that is measured where
-MIDDLE of its units are gone, of a model that writes about a text also to that of all. The levels and the hull are those of
-`vp_core.ranking.allocation`.
+layer's loss is known already: if its consumer W, solved again as W', errs by e = (W − W')h + b − b', then the outputs change by
+about E eᵀΓe, squared (of words KL ≈ ½ of it), with Γ = E Σ_t g_t g_tᵀ the gradients' outer product where it writes
+(`vp_core.measuring.gradients`) and errors of different tokens taken as uncorrelated. Units that no consumer reads, such as
+query/key pairs, lose the sum of their own effects. What that leaves out differs from layer to layer more than from level to
+level: each group's curve is brought to the loss that is measured where MIDDLE (or BEHIND) of its units are gone, of a model that
+writes about a text also to that of all. The levels and the hull are those of `vp_core.ranking.allocation`.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,8 +23,11 @@ from vp_core.ranking.allocation import Losses, counts
 from vp_core.ranking.evidence import Evidence
 from vp_core.ranking.plan import Ranking
 
-MIDDLE = 0.5
-"""Share of a group's units at whose removal its loss is measured."""
+MIDDLE, BEHIND = 0.5, 0.65
+"""Share of a group's units at whose removal its loss is measured, of models that tell words and of others.
+
+Of classifiers 0.65 did as well as all seven levels, 0.5 a little worse (docs/without_fine_tuning.md).
+"""
 Solve = Callable[[UnitGroup, int], Mapping[str, tuple[Tensor, Tensor]]]
 """From a group and a number of its first units: new weights of the consumer that reads them, by its name."""
 Errors = Callable[[UnitGroup, Mapping[str, Tensor]], np.ndarray | None]
@@ -66,6 +68,15 @@ def estimate_losses(
         return sum(errors) if errors else float(alone[:n].sum())
 
     return dict(zip((g.name for g in ranking.groups), in_parallel(losses, ranking.groups), strict=True))
+
+
+def behind(units: int) -> list[int]:
+    """The one level at which a group of a model that tells no words is measured.
+
+    >>> behind(10), behind(1)
+    ([6], [1])
+    """
+    return [max(round(BEHIND * units), 1)]
 
 
 def middle_and_all(units: int) -> list[int]:

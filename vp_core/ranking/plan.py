@@ -148,8 +148,12 @@ class Ranking:
     def only(self, name: str, units: int) -> Plan:
         """The exact masks when so many units of one group go, the first in its order, and none of the others'."""
         group = next(g for g in self.groups if g.name == name)
-        keep = masks([(group, np.isin(np.arange(len(group)), self.order(name)[:units]))])
-        return Plan(keep, self.criterion, self.scope, units / len(group), self.model)
+        return replace(self, groups=(group,)).taking({name: units}, units / len(group))
+
+    def taking(self, counts: Mapping[str, int], sparsity: float = 0.0, budget: str = "units") -> Plan:
+        """The exact masks when so many units of each group go (group name → units), the first in its order."""
+        keep = masks((g, np.isin(np.arange(len(g)), self.order(g.name)[: counts.get(g.name, 0)])) for g in self.groups)
+        return Plan(keep, self.criterion, self.scope, sparsity, self.model, budget)
 
     def gone(self, name: str, share: float) -> int:
         """How many units of a group go with this share of all."""

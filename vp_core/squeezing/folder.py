@@ -23,7 +23,7 @@ from vp_core.ground.errors import VPError, one_line
 from vp_core.ground.names import EMBEDDED_TASKS, PRUNED, PRUNED_WEIGHTS
 from vp_core.ground.store import is_pruned, load_tensors, new_folder, save_tensors
 from vp_core.model.families import FAMILIES
-from vp_core.squeezing.squeeze import Squeezed, install
+from vp_core.squeezing.cut.shapes import Squeezed, install
 from vp_core.weights.compressed import check_compressed, compress, expand
 from vp_core.weights.masks import Shape
 
@@ -32,7 +32,9 @@ FORMAT_SPARSE = "variance-pruning squeezed model 2"
 """Of a folder with compressed matrices; others are written as ever, so that older versions read them."""
 FORMAT_TURNING = "variance-pruning squeezed model 3"
 """Of a folder with heads that turn by frequencies of their own, compressed or not."""
-_FORMATS = (FORMAT, FORMAT_SPARSE, FORMAT_TURNING)
+FORMAT_GROUPED = "variance-pruning squeezed model 4"
+"""Of a folder with heads of several widths in one layer, compressed or not."""
+_FORMATS = (FORMAT, FORMAT_SPARSE, FORMAT_TURNING, FORMAT_GROUPED)
 
 
 def about_of(folder: str | Path) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def save_pruned(
         if tokenizer is not None:
             tokenizer.save_pretrained(place)
         facts = {
-            "format": FORMAT_TURNING if squeezed.turning else FORMAT_SPARSE if compressed else FORMAT,
+            "format": _format_of(squeezed, bool(compressed)),
             "model_type": model.config.model_type,
             "class": type(model).__name__,
             "about": dict(about or {}),
@@ -87,6 +89,13 @@ def save_pruned(
         }
         (place / PRUNED).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return Path(folder)
+
+
+def _format_of(squeezed: Squeezed, compressed: bool) -> str:
+    """The oldest format that has room for it."""
+    if squeezed.grouped:
+        return FORMAT_GROUPED
+    return FORMAT_TURNING if squeezed.turning else FORMAT_SPARSE if compressed else FORMAT
 
 
 def load_pruned(folder: str | Path) -> PreTrainedModel:

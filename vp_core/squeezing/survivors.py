@@ -26,6 +26,13 @@ from vp_core.model.projections import Layer, Projection
 ALIGNMENT = 8
 """Heads are padded to a multiple of this many coordinates: attention kernels want it, on processors and accelerators."""
 
+GROUP_COST = 12
+"""What one more group of heads costs, a call of attention, in coordinates of padding. The two cost as much in a batch of about
+200 tokens (measured on a processor with AVX-512): in larger ones padding costs more, in single texts the call."""
+
+Groups = tuple[tuple[int, int], ...]
+"""Heads of one width beside each other: (how many, their width)."""
+
 
 @dataclass(frozen=True)
 class Head:
@@ -73,11 +80,12 @@ class TurningHead:
 
 @dataclass(frozen=True)
 class Survivors:
-    """What is left of a layer: its live heads and the padded `width` they share, and rows (rows,) by type for the rest.
+    """What is left of a layer: its live heads in `groups` of one padded width each, and rows (rows,) by type for the rest.
 
-    `whole` says that query, key and value keep everything. Where heads keep their width (DeBERTa's keys meet positions) `heads`
-    is empty and `query`, `key` and `value` are rows by themselves. So they are under rotary positions, where the heads are
-    `turning` ones, and only rows of these are left.
+    `groups` are (how many heads, their width) in the order of `heads`; `width` is that of the widest. `whole` says that query,
+    key and value keep everything. Where heads keep their width (DeBERTa's keys meet positions) `heads` is empty and `query`,
+    `key` and `value` are rows by themselves. So they are under rotary positions, where the heads are `turning` ones, and only
+    rows of these are left.
     """
 
     heads: tuple[Head, ...]
@@ -85,6 +93,12 @@ class Survivors:
     whole: bool
     rows: Mapping[str, Tensor]
     turning: tuple[TurningHead, ...] = ()
+    groups: Groups = ()
+
+    @property
+    def widths(self) -> list[int]:
+        """The padded width of each head."""
+        return [width for count, width in self.groups for _ in range(count)]
 
     @property
     def attention_columns(self) -> int:
@@ -122,7 +136,12 @@ def survivors(layer: Layer, keep: Mapping[str, Tensor], query_bias: Tensor | Non
         live = bool(masks["value"][part].any())
         if live or layer.fixed_heads:  # one that is dead and cannot leave keeps its place, without coordinates
             heads.append(Head(*(start + (mask[part] & live).nonzero().squeeze(1) for mask in (both, merged, masks["value"]))))
-    return Survivors(tuple(heads), _padded(heads, full), whole, rows)
+    if layer.one_width:
+        width = _padded(heads, full)
+        return Survivors(tuple(heads), width, whole, rows, groups=((max(len(heads), 1), width),))
+    heads.sort(key=lambda head: head.width)
+    groups = grouped([_padded([head], full) for head in heads]) or ((1, _padded([], full)),)
+    return Survivors(tuple(heads), groups[-1][1], whole, rows, groups=groups)
 
 
 def _mask(projection: Projection, keep: Mapping[str, Tensor]) -> Tensor:
@@ -166,6 +185,23 @@ def _padded(heads: Sequence[Head] | Sequence[TurningHead], full: int) -> int:
     """The common width of the heads: at least 1, a multiple of ALIGNMENT unless that is wider than a head was."""
     widest = max([head.width for head in heads], default=1) or 1
     return min(-(-widest // ALIGNMENT) * ALIGNMENT, max(full, widest))
+
+
+def grouped(widths: Sequence[int]) -> Groups:
+    """Heads of these widths (heads,), in ascending order, in as many groups as pay: each as wide as its last head.
+
+    >>> grouped([8, 8, 8, 32, 32]), grouped([8, 16])
+    (((3, 8), (2, 32)), ((2, 16),))
+    """
+    best: list[tuple[int, Groups]] = [(0, ())]
+    for end, width in enumerate(widths, 1):
+        best.append(
+            min(
+                (cost + (end - start) * width + GROUP_COST, (*groups, (end - start, width)))
+                for start, (cost, groups) in enumerate(best)
+            )
+        )
+    return best[-1][1]
 
 
 def _of_live_groups(layer: Layer, masks: Mapping[str, Tensor], rows: dict[str, Tensor], full: int) -> dict[str, Tensor]:

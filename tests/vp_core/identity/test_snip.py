@@ -19,10 +19,9 @@ from vp_core.identity.l1 import TowardsIdentity
 from vp_core.identity.snip import run_snip as run
 from vp_core.model.blocks import Block, find_blocks, find_sublayers
 from vp_core.model.projections import find_projections
-from vp_core.squeezing.blocks_off import masked_without, plan_without, without
+from vp_core.squeezing.blocks_off import freeze_new_biases, masked_without, plan_without, without, write_back
 from vp_core.squeezing.cost import parameters
 from vp_core.squeezing.folder import load_pruned
-from vp_core.squeezing.write_back import freeze_new_biases, write_back
 from vp_core.training.schedule import Schedule
 
 pytestmark = pytest.mark.usefixtures("exact_norms")

@@ -4,11 +4,13 @@ import bench_models
 import pytest
 import tiny
 import torch
+from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from vp_core.asking.forward import forward
 from vp_core.model import products
-from vp_core.model.products import fast_products
+from vp_core.model.products import Product, fast_products, product, use_plain_products, use_products
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 
@@ -16,6 +18,7 @@ pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason
 @pytest.fixture(params=[True, False])
 def other(request, monkeypatch):
     monkeypatch.setattr(products, "other_library", lambda: request.param)
+    monkeypatch.setattr(products, "SMALLEST", 1)
     return request.param
 
 
@@ -69,6 +72,52 @@ def test_gradients_reach_what_is_read(other, calls):
     wanted = 2 * (x.detach().double() @ weight.double().T + bias) @ weight.double()
     torch.testing.assert_close(x.grad.double(), wanted, rtol=1e-4, atol=1e-3)
     assert len(calls) == (2 if other else 0)
+
+
+@pytest.fixture
+def always(monkeypatch):
+    monkeypatch.setattr(products, "other_library", lambda: True)
+    monkeypatch.setattr(products, "SMALLEST", 1)
+
+
+def test_torch_where_the_other_must_not_be_asked(always, calls):
+    layer, x = Product(8, 8), torch.randn(4, 8)
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None and not calls
+    with torch.no_grad():
+        layer.double()(x.double())
+        layer.float()
+        with FlopCounterMode(display=False) as counter:
+            layer(x)
+        assert counter.get_total_flops() == 2 * 4 * 8 * 8
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+        assert not calls
+        assert layer(x[:0]).shape == (0, 8) and not calls
+        layer(x)
+        assert len(calls) == 1
+    program = torch.export.export(nn.Sequential(layer), (x,))
+    assert "mkldnn" not in str(program.graph) and len(calls) == 1
+    assert torch.func.vmap(layer)(x).shape == (4, 8) and len(calls) == 1
+
+
+def test_small_products_are_not_worth_a_call(always, calls, monkeypatch):
+    monkeypatch.setattr(products, "SMALLEST", 4 * 8 * 8 + 1)
+    with torch.no_grad():
+        product(torch.randn(4, 8), torch.randn(8, 8))
+        assert not calls
+        product(torch.randn(5, 8), torch.randn(8, 8))
+        assert len(calls) == 1
+
+
+def test_a_model_whose_maps_are_products_and_the_way_back():
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+    before = model.state_dict()
+    use_products(model)
+    assert [type(m) for m in model] == [Product, nn.ReLU, Product]
+    use_plain_products(model)
+    assert [type(m) for m in model] == [nn.Linear, nn.ReLU, nn.Linear]
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])

@@ -199,9 +199,9 @@ BROKEN = {
     "a number of matrices": (facts(lambda about: about.update(compressed=7)), "are broken"),
     "matrices not said": (facts(lambda about: about.pop("compressed")), "cannot be loaded"),
     "a later format": (
-        facts(lambda about: about.update(format="variance-pruning squeezed model 4")),
-        "this version reads 'variance-pruning squeezed model 1', 'variance-pruning squeezed model 2' and "
-        "'variance-pruning squeezed model 3'",
+        facts(lambda about: about.update(format="variance-pruning squeezed model 5")),
+        "this version reads 'variance-pruning squeezed model 1', 'variance-pruning squeezed model 2', "
+        "'variance-pruning squeezed model 3' and 'variance-pruning squeezed model 4'",
     ),
 }
 

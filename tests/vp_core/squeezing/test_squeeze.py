@@ -14,6 +14,7 @@ from transformers import XLNetConfig, XLNetForSequenceClassification
 from vp_core.ground.errors import VPError
 from vp_core.ground.names import TYPES
 from vp_core.model import scatter
+from vp_core.model.attending.dropout import LEAN
 from vp_core.model.family.stack import FIXED_NOTE, ROTARY_NOTE
 from vp_core.model.projections import find_layers, find_projections, weight_of
 from vp_core.ranking.plan import Plan
@@ -244,7 +245,7 @@ def test_an_eager_model_and_frozen_weights(family):
     # Eager attention of some families computes its softmax in float32 whatever the model is in.
     assert tiny.distance(tiny.logits(squeezed, tiny.inputs(family)), tiny.logits(pruned, tiny.inputs(family))) <= 1e-5
     own = family in ("mpnet", "deberta-v2")  # whose attention is their own
-    assert own or squeezed.config._attn_implementation == "sdpa"  # which is faster
+    assert own or squeezed.config._attn_implementation == LEAN  # which is faster
     assert model.config._attn_implementation == pruned.config._attn_implementation == "eager"
     assert not any(p.requires_grad for p in squeezed.parameters())
     again = squeeze(prune(model.requires_grad_(True), plan, tiny.random_constants(model)), plan)
