@@ -27,7 +27,7 @@ _WATCH = """() => {
     const box = document.querySelector('.st-key-score')
     const lines = box ? [...box.querySelectorAll('p')].map(p => p.textContent.trim()) : []
     return { score: lines.find(t => t.includes('95 % interval')) || '', said: lines.filter(t => t).join(' | '),
-             stages: box ? [...box.querySelectorAll('.vp-stage')].map(s => s.textContent.trim()) : [] }
+             stages: (lines.find(t => t.startsWith('Prepared in')) || '').split(/[:·]/).map(t => t.trim()).filter(t => t) }
   }
   window.vpWatch = () => {
     const times = { start: performance.now(), before: shown().score, said: '', stages: [] }

@@ -168,6 +168,7 @@ def compare_job(study: Study, lines: compare.Lines, precision: str, watcher: str
             if after is not None:
                 time.sleep(HEAD_START)
                 study.ranking(after)  # waits for the score's own preparation rather than measure something else beside it
+                job.stages.end()
             yield from compare.measure_lines(study, lines, store(study), precision, tell)
 
         job = Job(rows, total=len(compare.points_of(study, lines)), turn=Turn.LAST)

@@ -66,16 +66,16 @@ class Stages:
 
 def as_list(stages: Sequence[Stage]) -> str:
     """The HTML of a list: what is done with its seconds, and how far the one that goes on is, with a bar."""
-    return f'<ul class="vp-stages">{"".join(_item(stage) for stage in stages)}</ul>' if stages else ""
+    return f'<div class="vp-stages" role="status">{"".join(_item(stage) for stage in stages)}</div>' if stages else ""
 
 
 def _item(stage: Stage) -> str:
     name, doing = (html.escape(capital(text)) for text in (stage.name, stage.doing))
     if stage.since is None:
-        return f'<li class="vp-stage vp-done"><span>{name}</span> <span>{stage.seconds:.1f} s</span></li>'
+        return f'<div class="vp-stage vp-done"><span>{name}</span> <span>{stage.seconds:.1f} s</span></div>'
     share = 100 * stage.doing.done / stage.doing.of if stage.doing.of else None
     bar = "" if share is None else f'<div class="vp-bar"><div style="width: {min(share, 100):.0f}%"></div></div>'
-    return f'<li class="vp-stage vp-now"><span>{doing} …</span>{bar}</li>'
+    return f'<div class="vp-stage vp-now"><span>{doing} …</span>{bar}</div>'
 
 
 def in_a_line(stages: Sequence[Stage]) -> str:
