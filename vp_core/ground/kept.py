@@ -18,7 +18,7 @@ from vp_core.ground.work import Doing, Turn, heard_by, say, to_the_end, work
 
 Found = TypeVar("Found")
 
-KEPT = "measurements 1"
+KEPT = "measurements 2"
 """The kind of file of a Shelf. Another method, which would measure something else, has another number."""
 MOST_KEPT = 2_000_000_000
 """Bytes of what a Shelf keeps; beyond it what was not used for longest goes."""

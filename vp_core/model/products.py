@@ -6,6 +6,7 @@ multiply in float32, they only add up in another order. On other processors, dev
 counters, where weights are trained, and for products that are too small for it to pay, nothing changes.
 """
 
+import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
+"""oneDNN makes a program for each size of product, and keeps 1,024 of them: fewer than the sizes of a squeezed model, each of
+whose layers has its own, times the lengths of its batches. Made anew for every product they took as long as pruning saves."""
 SMALLEST = 4_000_000
 """Multiplications from which on oneDNN pays: a call of it takes 15 µs longer."""
 
