@@ -18,7 +18,7 @@ from vp_core.ground.chosen import of_weights
 from vp_core.ground.errors import VPError, harmless, one_of
 from vp_core.ground.names import CALIBRATION, DTYPES, PRECISIONS
 from vp_core.ground.store import atomic, shelf_dir
-from vp_core.model.precision import find_device
+from vp_core.model.precision import bfloat16_time, find_device
 from vp_core.opening.study import open_study
 from vp_core.ranking.plan import check_sparsity
 from vp_core.recipes import Recipe, find_recipe
@@ -35,6 +35,8 @@ def open_from(options: argparse.Namespace) -> Study:
 
 
 _TRAININGS = ("train", "finetune", "snip")
+_NO_FASTER = 0.9
+"""The share of float32's time from which on bfloat16 is not worth its rounding."""
 
 
 def settle(options: argparse.Namespace) -> None:
@@ -47,6 +49,11 @@ def settle(options: argparse.Namespace) -> None:
         raise VPError("Weights are trained in float32: leave out --dtype, and choose the arithmetic with --precision.")
     if getattr(options, "precision", "") is None:
         options.precision = options.dtype
+    if "bfloat16" in (getattr(options, "precision", ""), options.dtype) and (ratio := bfloat16_time(device)) > _NO_FASTER:
+        say(
+            f"note: bfloat16 is no faster here ({device.type}): its products take {ratio:.1f} × the time of float32, measured just "
+            "now; float32 is exact as well."
+        )
     if device.type == "cpu":
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
     elif device.index:

@@ -37,8 +37,8 @@ _TABLES = Kept(most=16)
 
 @dataclass(frozen=True)
 class Widths:
-    """What is left of a layer as it is multiplied, padding and all, in shares of the dense layer: live heads, the width of
-    each, hidden neurons."""
+    """What is left of a layer as it is multiplied, padding and all, in shares of the dense layer: live heads, their width (of
+    several groups the mean), hidden neurons."""
 
     heads: float = 1.0
     width: float = 1.0
@@ -78,7 +78,8 @@ def widths_of(layer: Layer, keep: Mapping[str, Tensor], query_bias: Tensor | Non
         return Widths(1.0, sum(rows) / len(rows), hidden)
     full = projections["key"].head_width or 1
     live = len(found.turning if layer.rotary else found.heads) * full / projections["key"].d_out
-    return Widths(live, found.width / full, hidden)
+    width = float(np.mean(found.widths)) if found.groups else found.width
+    return Widths(live, width / full, hidden)
 
 
 def table_of(model: PreTrainedModel, layers: Sequence[Layer], length: int) -> Table:

@@ -83,6 +83,19 @@ def test_precision_is_what_weights_are_kept_in(monkeypatch):
         assert options.precision == precision
 
 
+@pytest.mark.parametrize(("ratio", "said", "told"), [
+    (6.1, ["--precision", "bfloat16"], True), (6.1, ["--dtype", "bfloat16"], True), (6.1, [], False),
+    (0.5, ["--precision", "bfloat16"], False),
+])  # fmt: skip
+def test_slow_bfloat16_is_told_beforehand(monkeypatch, capsys, ratio, said, told):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr("app.cli.options.bfloat16_time", lambda device: ratio)
+    settle(_parser().parse_args(["eval", "demo", "--device", "cpu", *said]))
+    error = capsys.readouterr().err
+    assert ("bfloat16 is no faster here (cpu): its products take 6.1 × the time of float32" in error) == told
+    assert error.count("\n") == told
+
+
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
