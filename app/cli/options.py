@@ -51,8 +51,8 @@ def settle(options: argparse.Namespace) -> None:
         options.precision = options.dtype
     if "bfloat16" in (getattr(options, "precision", ""), options.dtype) and (ratio := bfloat16_time(device)) > _NO_FASTER:
         say(
-            f"note: bfloat16 is no faster here ({device.type}): its products take {ratio:.1f} × the time of float32, measured just "
-            "now; float32 is exact as well."
+            f"note: bfloat16 is no faster here ({device.type}): its products take {ratio:.1f} × the time of float32, measured "
+            "just now."
         )
     if device.type == "cpu":
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
