@@ -21,7 +21,7 @@ from vp_core.model.projections import Layer, find_layers
 from vp_core.model.units import UnitGroup, unit_groups, units_that_go
 from vp_core.ranking import allocation, estimated
 from vp_core.ranking.criteria import score_units
-from vp_core.ranking.plan import Plan, Ranking, rank
+from vp_core.ranking.plan import Plan, Ranking, check_sparsity, rank
 from vp_core.recipes import Recipe
 from vp_core.replacing.ladder import Consumers, constants, weight_and_bias
 from vp_core.replacing.prune import Solved, prune
@@ -126,7 +126,7 @@ class Stage:
     def share(self, recipe: Recipe, sparsity: float) -> float:
         """The share of units that spends this share of the budget; VPError if the units cannot meet it."""
         if recipe.budget == "units" or sparsity == 0:
-            return sparsity
+            return check_sparsity(sparsity)
         if recipe.criterion == "random":
             return self.like.share(by_variance(recipe), sparsity)
         ranking, measured = self.ranking(recipe), self.measured

@@ -25,7 +25,7 @@ from vp_core.model.scatter import aligned
 from vp_core.ranking.plan import Plan
 from vp_core.replacing.prune import prune
 from vp_core.squeezing.squeeze import squeeze
-from vp_core.squeezing.survivors import survivors
+from vp_core.squeezing.survivors import Head, TurningHead, survivors
 from vp_core.squeezing.timing import time_forward
 
 Points = tuple[tuple[float, float], ...]
@@ -77,9 +77,11 @@ def widths_of(layer: Layer, keep: Mapping[str, Tensor], query_bias: Tensor | Non
         rows = [len(found.rows[type_]) / projections[type_].d_out for type_ in ("query", "key", "value")]
         return Widths(1.0, sum(rows) / len(rows), hidden)
     full = projections["key"].head_width or 1
-    live = len(found.turning if layer.rotary else found.heads) * full / projections["key"].d_out
-    width = float(np.mean(found.widths)) if found.groups else found.width
-    return Widths(live, width / full, hidden)
+    heads: Sequence[Head | TurningHead] = found.turning if layer.rotary else found.heads
+    padded = found.widths if found.groups else [found.width] * len(heads)
+    # heads that have to keep their place though nothing of them is left put out constants, which cost next to nothing
+    live = [width for head, width in zip(heads, padded, strict=False) if head.width]
+    return Widths(len(live) * full / projections["key"].d_out, float(np.mean(live or [full])) / full, hidden)
 
 
 def table_of(model: PreTrainedModel, layers: Sequence[Layer], length: int) -> Table:

@@ -187,7 +187,7 @@ def test_while_it_measures_the_page_says_what_at(tiny_bert, monkeypatch):
 
     until(at, measured)
     shown = next(text for text in said if "Measuring what each layer loses: 1 of " in text)
-    assert "Measuring covariances</span> <span>" in shown and " s</span>" in shown and "vp-bar" in shown
+    assert "Ordering units</span> <span>" in shown and " s</span>" in shown and "vp-bar" in shown
 
 
 def test_what_a_model_cannot_be_asked_is_said(folders, data):

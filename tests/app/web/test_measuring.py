@@ -44,9 +44,11 @@ def test_a_measurement_from_start_to_end(wanted):
     study = wanted.study
     assert rows["squeezed", "int8"]["score"] == score(study.squeezed(RECIPE, 0.4), study.question, "int8").value
     assert rows["squeezed", "float32"]["score"] == study.score(RECIPE, 0.4).value
-    # Points of masked and dense models are those of every other page; what the squeezed model says in int8 is apart.
-    assert keep.get(study.key(RECIPE, 0.4)) and keep.get(study.key(RECIPE, 0.0, "int8"))
-    assert keep.get(study.key(RECIPE, 0.4, "int8")) is None
+    # They are the points of every other page, in every precision.
+    for precision in PRECISIONS:
+        point = keep.get(study.key(RECIPE, 0.4, precision))
+        assert point and point["value"] == rows["squeezed", precision]["score"] == study.score(RECIPE, 0.4, precision).value
+        assert keep.get(study.key(RECIPE, 0.0, precision))
 
 
 def test_only_what_is_missing_is_measured(wanted):

@@ -72,7 +72,7 @@ def test_what_is_not_what_was_written_is_told_and_made_anew(tmp_path, harm):
 
 def test_another_version_of_the_method_reads_nothing_of_the_last(tmp_path, monkeypatch):
     Shelf(tmp_path).put(KEY, numbers())
-    monkeypatch.setattr(kept, "KEPT", "measurements 2")
+    monkeypatch.setattr(kept, "KEPT", "measurements of another version")
     assert Shelf(tmp_path).get(KEY) is None
 
 
