@@ -26,8 +26,6 @@ TYPE_CHOICES = (*TYPES, WORD_EMBEDDINGS)
 TYPE_NAMES = {WORD_EMBEDDINGS: "word embeddings"}
 MATRICES = (*TYPES, "ffn_in.gate", WORD_EMBEDDINGS)
 """Matrices of a layer whose pattern can be looked at, and the one that is of no layer."""
-BUDGETS = ("units", "parameters", "flops")
-"""Latency is left to the command line: it is measured anew for every sparsity."""
 LINES = ("criteria", "replacement")
 OWN = "my recipe"
 """The recipe of the sidebar among those that the page Compare compares."""

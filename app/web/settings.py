@@ -7,7 +7,6 @@ from typing import Any
 from app.web import settings_fields as kind
 from app.web.asked_choices import AskedChoices
 from app.web.offered import (
-    BUDGETS,
     LINES,
     MATRICES,
     OVER,
@@ -30,6 +29,7 @@ from vp_core.ground.names import (
     ALL_REPLACEMENTS,
     ALL_SCOPES,
     BASES,
+    BUDGETS,
     MODES,
     MOST_STEPS,
     PRECISIONS,
@@ -104,7 +104,12 @@ class Settings(AskedChoices, TrainingChoices):
         help="**neurons**: units as they are. **principal**: value and query/key coordinates are turned within each head to "
         "their principal axes first, which changes nothing the dense model says.",
     ))
-    budget: str = setting(kind.OneOf("", ("", *BUDGETS)))
+    budget: str = setting(kind.OneOf(
+        "", ("", *BUDGETS), label="Budget",
+        help="What the sparsity is a share of. **units**: of what goes as one. **parameters**: of the weights of the six "
+        "matrices of all layers. **flops**: of the multiplications of a text. **latency**: of the time of a forward pass on "
+        "the machine the app runs on; layers of several widths are timed once, which takes a while, and each plan after that.",
+    ))
     steps: int = setting(kind.Whole(1, least=1, most=MOST_STEPS))
     lines: str = setting(kind.OneOf(
         "", ("", *LINES), label="Lines",

@@ -18,7 +18,7 @@ from app.web.visitor import remember, visitor
 from vp_core.asking.tasks import CALLED, TASKS, Task, find_task
 from vp_core.ground.chosen import criteria_for, scopes_for
 from vp_core.ground.errors import VPError
-from vp_core.ground.names import ASKED, AUTO, DTYPES, TYPES
+from vp_core.ground.names import ASKED, AUTO, BUDGETS, DTYPES, TYPES
 from vp_core.model.precision import bfloat16_time, find_device
 from vp_core.recipes import RECIPES
 
@@ -123,6 +123,8 @@ def _how() -> None:
         offer("basis")
     offer("criterion", tuple(dict.fromkeys((*criteria_for(recipe.units), settings.criterion))))
     offer("scope", scopes_for(recipe.units))
+    if not recipe.pattern:
+        offer("budget", BUDGETS, now=recipe.budget)
     offer("replacement", rungs(recipe))
     offer("calibration", now=settings.calibrated_on, label=f"Calibration {CALLED[settings.asked][0]}")
     offer("precision")

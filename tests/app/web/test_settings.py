@@ -46,7 +46,7 @@ def test_a_setting_is_declared_whole(name):
     declared = FIELDS[name]
     assert declared.parse(name, declared.format(declared.default)) == declared.default
     assert [declared.format(declared.parse(name, choice)) for choice in declared.choices] == list(declared.choices)
-    assert (bool(declared.label) and bool(declared.help)) or name in ("sparsity", "budget", "steps")  # no widget of these
+    assert (bool(declared.label) and bool(declared.help)) or name in ("sparsity", "steps")  # no widget of these
 
 
 def test_a_bookmark_of_an_earlier_version_opens_and_its_word_for_a_unit_is_told():
@@ -78,7 +78,7 @@ def test_what_is_measured_is_sorted_once_each_and_with_the_sliders():
         ("units", "ffn neurons,heads,values", "The units 'values' and 'heads' have rows in common"),
         ("basis", "rotated", "Unknown basis 'rotated'"),
         ("basis", "principal", "Single rows are pruned as they are"),
-        ("budget", "latency", "Unknown budget 'latency'"),
+        ("budget", "watts", "Unknown budget 'watts'"),
         ("replacement", "median", "Unknown replacement 'median': choose one of"),
         ("calibration", "8", "'8' is no whole number from 16 to 4,096"),
         ("calibration", "many", "'many' is no whole number"),
