@@ -141,8 +141,8 @@ def _recipes(scores: dict, recipes: Sequence[str]) -> list[str]:
         "for `paper` and the last row: share of rows, and below it what goes once squeezed.",
         "`best` was chosen among the candidates at the end of this page, on training sentences, never on the development set.",
         "`best` is as it is since 0.11, its layers allotted by "
-        "[losses in closed form](without_fine_tuning.md#losses-in-closed-form); `best refit` and the candidates by losses measured "
-        "at seven levels.",
+        "[losses in closed form](without_fine_tuning.md#losses-in-closed-form); `best refit` and the candidates by losses "
+        "measured at seven levels.",
         "",
     ]
     for task in TASKS:
