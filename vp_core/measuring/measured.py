@@ -25,7 +25,7 @@ EWMV_BATCH = 32
 SOLVING_TOKENS = 2048
 """Tokens in a batch of gradients and of refit, which walk through the layers with it."""
 WINDOW_TOKENS = 512
-"""The same of language models: a backward pass keeps what every one of their many layers has read."""
+"""The same of language models, where a backward pass keeps what every one of many layers has read, and of a few texts."""
 HELD_OUT = 5
 """Every fifth text is held out while λ is chosen."""
 
@@ -105,7 +105,8 @@ class Measured:
 
     def solving_batches(self) -> list[Batch]:
         """All texts in the batches of gradients and of refit, which takes its token weights from the gradients."""
-        tokens = WINDOW_TOKENS if tells_words(self.model) else SOLVING_TOKENS
+        few = len(self._chosen) < len(self.texts)  # which would be one batch, for one core
+        tokens = WINDOW_TOKENS if few or tells_words(self.model) else SOLVING_TOKENS
         return make_batches(self.texts, self._chosen, tokens)
 
     def some_batches(self, texts: int) -> list[Batch]:
