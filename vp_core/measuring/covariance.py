@@ -11,7 +11,7 @@ a covariance is right to about six digits of its standard deviations, at half th
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,24 +29,37 @@ _PANELS = 8
 
 
 @dataclass
-class CoMoments:
-    """Count, mean (n,) and `m2` (blocks, w, w) = Σ (x − mean)(x − mean)ᵀ within each block; n = blocks·w, float64."""
+class _Merged:
+    """Count and mean (n,) of what is merged by the matrix form of Chan, Golub and LeVeque's formula."""
 
     count: int
     mean: Tensor
-    m2: Tensor
 
-    def merge(self, other: "CoMoments") -> None:
-        """Add what another one has seen of the same coordinates (the matrix form of Chan, Golub and LeVeque's formula)."""
+    def merge(self, other: Self) -> None:
+        """Add what another one has seen of the same coordinates, in place."""
         count = self.count + other.count
         if count == 0:
             return
         delta = other.mean - self.mean
-        parts = delta.view(len(self.m2), -1)
         with torch.inference_mode():  # both may have been made in it
-            self.m2.add_(other.m2).baddbmm_(parts[:, :, None] * (self.count * other.count / count), parts[:, None, :])
+            self._add(other, delta, self.count * other.count / count)
         self.mean = self.mean + delta * (other.count / count)
         self.count = count
+
+    def _add(self, other: Self, delta: Tensor, factor: float) -> None:
+        """Add another's products, and `factor`·δδᵀ for means that are δ apart."""
+        raise NotImplementedError
+
+
+@dataclass
+class CoMoments(_Merged):
+    """Count, mean (n,) and `m2` (blocks, w, w) = Σ (x − mean)(x − mean)ᵀ within each block; n = blocks·w, float64."""
+
+    m2: Tensor
+
+    def _add(self, other: Self, delta: Tensor, factor: float) -> None:
+        parts = delta.view(len(self.m2), -1)
+        self.m2.add_(other.m2).baddbmm_(parts[:, :, None] * factor, parts[:, None, :])
 
     def covariance(self) -> Tensor:
         """Covariance (blocks, w, w) over tokens, divided by their count."""
@@ -74,26 +87,16 @@ class CoMoments:
 
 
 @dataclass
-class _Adding:
+class _Adding(_Merged):
     """CoMoments of one block while they are added up: of `m2` the panels `upper` (n, n) on and above the diagonal."""
 
-    count: int
-    mean: Tensor
     upper: Tensor
 
-    def merge(self, other: "_Adding") -> None:
-        """As CoMoments, in place."""
-        count = self.count + other.count
-        if count == 0:
-            return
-        delta = other.mean - self.mean
-        with torch.inference_mode():
-            self.upper = self.upper.double()
-            for panel, first, rest in _panels(len(delta)):
-                sums = self.upper[panel].add_(other.upper[panel])
-                sums.addr_(delta[first], delta[rest], alpha=self.count * other.count / count)
-        self.mean = self.mean + delta * (other.count / count)
-        self.count = count
+    def _add(self, other: Self, delta: Tensor, factor: float) -> None:
+        self.upper = self.upper.double()
+        for rows, columns in _panels(len(delta)):
+            sums = self.upper[rows, columns].add_(other.upper[rows, columns])
+            sums.addr_(delta[rows], delta[columns], alpha=factor)
 
     def finished(self) -> CoMoments:
         """The same with both triangles."""
@@ -101,20 +104,18 @@ class _Adding:
             return CoMoments(self.count, self.mean, symmetric(self.upper.double())[None])
 
 
-def _panels(n: int) -> Iterator[tuple[tuple[slice, slice], slice, slice]]:
-    """Of a symmetric (n, n) the panels (rows, columns) on and above the diagonal, with their rows and columns."""
+def _panels(n: int) -> Iterator[tuple[slice, slice]]:
+    """Of a symmetric (n, n) the panels (rows, columns) on and above the diagonal."""
     for start, stop in pairwise(n * i // _PANELS for i in range(_PANELS + 1)):
-        rows, columns = slice(start, stop), slice(start, n)
-        yield (rows, columns), rows, columns
+        yield slice(start, stop), slice(start, n)
 
 
 def symmetric(upper: Tensor) -> Tensor:
     """The symmetric matrix (n, n) with the upper panels of this one, in place; whatever is below them."""
-    for (first, _), _, rest in _panels(len(upper)):
-        block = upper[first, first]
+    for rows, _ in _panels(len(upper)):
+        block, behind = upper[rows, rows], slice(rows.stop, None)
         block.copy_(block.triu() + block.triu(1).T)
-        behind = slice(first.stop, rest.stop)
-        upper[behind, first] = upper[first, behind].T
+        upper[behind, rows] = upper[rows, behind].T
     return upper
 
 
@@ -122,8 +123,8 @@ def add_gram(total: Tensor, x: Tensor) -> None:
     """Add XᵀX to the upper panels of `total` (n, n), of the type of x or a wider one, for x (tokens, n); what is below them is
     left as it was."""
     by_row = by_coordinate(x)
-    for panel, first, rest in _panels(x.shape[1]):
-        add_product(total[panel], by_row[first], by_row[rest])
+    for rows, columns in _panels(x.shape[1]):
+        add_product(total[rows, columns], by_row[rows], by_row[columns])
 
 
 def co_moments(x: Tensor, blocks: int) -> CoMoments:

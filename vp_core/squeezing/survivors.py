@@ -98,11 +98,6 @@ class Survivors:
         """The padded width of each head."""
         return [width for count, width in self.groups for _ in range(count)]
 
-    @property
-    def attention_columns(self) -> int:
-        """Input coordinates of `attention_output` that vary."""
-        return sum(len(head.values) for head in self.heads)
-
 
 def survivors(layer: Layer, keep: Mapping[str, Tensor], query_bias: Tensor | None = None) -> Survivors:
     """What `keep` (projection name → mask (d_out,) bool, absent: everything) leaves of a layer.
